@@ -1,0 +1,91 @@
+# Everything from a fresh Debian 12 with git, make and a network. `make help` lists the targets; each one does the set-up
+# that it needs, says what it does, and is quick when there is nothing to do.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+
+JOBS ?= $(shell nproc)
+PREFIX ?= /usr/local
+MODEL_NAME := gemma3-270m
+KVASS := build/release/kvass
+
+# The demo: a stream of three times its context, in a cache that stays as large as it was before the first token.
+DEMO_PROMPT := Once upon a time, in a small town by the sea, there lived
+DEMO_STREAM := --context 512 --attention-sink 4,508
+DEMO_TOKENS := 1500
+
+# $(call build,<preset>): configure once, then compile what changed.
+build = cmake_log=$$(mktemp); trap 'rm -f "$$cmake_log"' EXIT; \
+	echo "== building preset $(1) in build/$(1)"; \
+	cmake --preset $(1) >"$$cmake_log" || { cat "$$cmake_log"; exit 1; }; \
+	cmake --build --preset $(1) --parallel $(JOBS)
+
+# $(call run_tests,<preset>,<environment>): the last lines of output are CTest's.
+run_tests = echo "== testing preset $(1)$(if $(2), with $(2))"; \
+	env $(2) ctest --preset $(1) --parallel $(JOBS)
+
+# Sets KVASS_MODEL for the tests: the caller's, or the fetched one; without either the tests that need a model are skipped.
+define model_for_tests
+if [ -z "$${KVASS_MODEL:-}" ]; then
+  KVASS_MODEL=$$(scripts/fetch-model.sh $(MODEL_NAME)) || KVASS_MODEL=
+fi
+if [ -n "$$KVASS_MODEL" ]; then
+  export KVASS_MODEL
+  echo "== tests use the model $$KVASS_MODEL"
+else
+  unset KVASS_MODEL
+  echo "== no model and no way to fetch it: the tests that need one are SKIPPED"
+fi
+endef
+
+.PHONY: help packages build fetch demo test test-long soak bench install clean
+
+help: ## this list
+	@echo "kvass: make <target>"
+	sed -nE 's/^([a-z-]+):.*## (.*)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
+	echo "JOBS=$(JOBS) and PREFIX=$(PREFIX) can be set; KVASS_MODEL=<file.gguf> makes the tests use that model."
+
+packages: ## install the Debian packages that are missing (root or sudo)
+	@scripts/install-packages.sh
+
+build: packages ## build the release preset in build/release
+	@$(call build,release)
+
+fetch: packages ## fetch Gemma 3 270M into the cache folder, once
+	@scripts/fetch-model.sh $(MODEL_NAME)
+
+demo: build ## set up everything, then stream text well past the context
+	@model=$$(scripts/fetch-model.sh $(MODEL_NAME))
+	echo "== the memory plan of this stream"
+	$(KVASS) plan "$$model" $(DEMO_STREAM)
+	echo "== $(DEMO_TOKENS) tokens in a context of 512: $(KVASS) run $$model $(DEMO_STREAM) -n $(DEMO_TOKENS) --ignore-eos"
+	$(KVASS) run "$$model" $(DEMO_STREAM) -n $(DEMO_TOKENS) --ignore-eos -p "$(DEMO_PROMPT)"
+
+test: build ## build and run every quick test
+	@$(model_for_tests)
+	$(call run_tests,release)
+
+test-long: build ## all goldens, the emulated AVX-512 kernels, and the sanitizers
+	@$(model_for_tests)
+	$(call run_tests,release,KVASS_LONG=1)
+	$(call build,avx512-emulated)
+	$(call run_tests,avx512-emulated)
+	$(call build,asan)
+	$(call run_tests,asan)
+	$(call build,tsan)
+	$(call run_tests,tsan)
+
+soak: build ## hours of stream
+	@$(model_for_tests)
+	$(call run_tests,release,KVASS_SOAK=1)
+
+bench: build ## kernel benchmarks (Google Benchmark; BENCH_ARGS are handed on)
+	@[ -x build/release/kvass_bench_kernels ] || { echo "bench: this build has no benchmarks" >&2; exit 1; }
+	build/release/kvass_bench_kernels $(BENCH_ARGS)
+
+install: build ## install the program, the library and its headers below PREFIX
+	@cmake --install build/release --prefix "$(PREFIX)"
+
+clean: ## remove build/ (not the fetched models)
+	rm -rf build

@@ -1,0 +1,73 @@
+# How kvass code is compiled: one place for every flag.
+#
+# The numerics need: no contraction (every fused multiply-add is written out), no fast-math, and a baseline with hardware
+# fma so that the scalar reference is one instruction a step. Files named *_<isa>.cc get that instruction set on top.
+
+# None of it reaches a program that uses the installed library: it sees the public headers and C++20, no more.
+
+add_library(kvass_flags INTERFACE)
+target_include_directories(kvass_flags INTERFACE
+  $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include> $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/src>
+  $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
+target_compile_features(kvass_flags INTERFACE cxx_std_20)
+
+function(kvass_compile_options)
+  foreach(option ${ARGN})
+    target_compile_options(kvass_flags INTERFACE $<BUILD_INTERFACE:${option}>)
+  endforeach()
+endfunction()
+
+kvass_compile_options(-Wall -Wextra -Wno-psabi $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict> -ffp-contract=off -fno-math-errno)
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+  kvass_compile_options(-march=x86-64-v3)
+endif()
+if(KVASS_NATIVE)
+  kvass_compile_options(-mtune=native)
+endif()
+if(KVASS_EMULATE_AVX512)
+  target_compile_definitions(kvass_flags INTERFACE $<BUILD_INTERFACE:KVASS_EMULATE_AVX512>)
+endif()
+if(KVASS_SANITIZE)
+  kvass_compile_options("-fsanitize=${KVASS_SANITIZE}" -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  target_link_options(kvass_flags INTERFACE -fsanitize=${KVASS_SANITIZE})
+endif()
+if(KVASS_FUZZERS)
+  if(NOT CMAKE_CXX_COMPILER_ID MATCHES "Clang")
+    message(FATAL_ERROR "KVASS_FUZZERS: expected Clang (cmake --preset fuzz), got ${CMAKE_CXX_COMPILER_ID}")
+  endif()
+  kvass_compile_options(-fsanitize=fuzzer-no-link)
+endif()
+
+# kvass_isa_flags(<files…>): the instruction set that a file's name asks for.
+function(kvass_isa_flags)
+  foreach(source ${ARGN})
+    if(source MATCHES "_avx512vnni\\.cc$" AND NOT KVASS_EMULATE_AVX512)
+      set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS
+        "-Wno-uninitialized;-Wno-maybe-uninitialized;-mavx512f;-mavx512bw;-mavx512dq;-mavx512vl;-mavx512vnni;-mprefer-vector-width=512")
+    endif()
+  endforeach()
+endfunction()
+
+# kvass_add_fuzzers(<files…>): each src/<folder>/<name>_fuzz.cc is a libFuzzer program <folder>_<name>_fuzz.
+function(kvass_add_fuzzers)
+  foreach(source ${ARGN})
+    file(RELATIVE_PATH name ${PROJECT_SOURCE_DIR}/src ${source})
+    string(REGEX REPLACE "\\.cc$" "" name ${name})
+    string(REPLACE "/" "_" name ${name})
+    add_executable(${name} ${source})
+    target_link_libraries(${name} PRIVATE kvass fmt::fmt nlohmann_json::nlohmann_json Threads::Threads)
+    target_link_options(${name} PRIVATE -fsanitize=fuzzer)
+    set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/fuzz)
+  endforeach()
+endfunction()
+
+# kvass_add_benchmarks(<files…>): all of them in one Google Benchmark program, kvass_bench_kernels.
+function(kvass_add_benchmarks)
+  if(NOT ARGN)
+    return()
+  endif()
+  find_package(benchmark REQUIRED)
+  add_executable(kvass_bench_kernels ${ARGN})
+  target_link_libraries(kvass_bench_kernels PRIVATE kvass benchmark::benchmark_main fmt::fmt Threads::Threads)
+  set_target_properties(kvass_bench_kernels PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR})
+endfunction()

@@ -1,0 +1,77 @@
+#!/usr/bin/env python3
+"""Who may include whom in src/, and that only src/model knows a model's name.
+
+Tests, benchmarks and fuzzers stand beside what they test and may include anything; so may nothing else.
+"""
+import pathlib
+import re
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+# folder -> what it may include besides itself, base/ and kvass/ (a folder, or a path prefix inside one).
+ALLOWED = {
+    "base": [],
+    "kernels": [],
+    "cache": [],
+    "file": [],
+    "audio": [],
+    "text": ["file"],
+    "program": [],
+    "ops": ["kernels", "cache"],
+    "plan": ["program", "cache"],
+    "model": ["program", "ops/linear", "file"],
+    "kvp": ["program", "plan", "file"],
+    "session": ["program", "plan", "cache", "ops"],
+    "app": ["session", "model", "kvp", "text", "audio", "file"],
+    "cli": ["app"],
+}
+FREE = re.compile(r"(^|_)(test|bench|fuzz)\.cc$|^test_.*\.h$")
+INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"')
+MODEL_NAME = re.compile(r"gemma|whisper|qwen|mistral", re.IGNORECASE)
+COMMENT = re.compile(r"//.*")
+
+
+def may_include(folder, included):
+    prefixes = [folder, "base", "kvass", *ALLOWED[folder]]
+    return any(included.startswith(prefix + "/") for prefix in prefixes)
+
+
+def problems_of(path, folder):
+    where = path.relative_to(ROOT)
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        found = INCLUDE.match(line)
+        if found and "/" not in found[1]:
+            yield f'{where}:{number}: "{found[1]}": write the path from src/'
+        elif found and not may_include(folder, found[1]):
+            yield f"{where}:{number}: {folder}/ may not include {found[1]}"
+        if folder != "model" and not found and MODEL_NAME.search(COMMENT.sub("", line)):
+            yield f"{where}:{number}: only model/ knows a model's name: {line.strip()}"
+
+
+def main():
+    problems = []
+    files = 0
+    for path in sorted((ROOT / "src").rglob("*")):
+        if path.suffix not in (".h", ".cc", ".cu", ".inc") or FREE.search(path.name):
+            continue
+        folder = path.relative_to(ROOT / "src").parts[0]
+        files += 1
+        if folder not in ALLOWED:
+            problems.append(f"src/{folder}: not in the table of scripts/check-includes.py")
+            continue
+        problems.extend(problems_of(path, folder))
+    for path in sorted((ROOT / "include").rglob("*.h")):
+        files += 1
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            found = INCLUDE.match(line)
+            if found and not found[1].startswith("kvass/"):
+                problems.append(f"{path.relative_to(ROOT)}:{number}: a public header may not include {found[1]}")
+    for problem in problems:
+        print(problem)
+    print(f"{files} files, {len(problems)} problems")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

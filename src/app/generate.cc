@@ -1,0 +1,131 @@
+#include "app/generate.h"
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#include "text/stream_decoder.h"
+
+namespace kvass {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
+
+// The text side of a stream: ids in, complete text out, until a stop text.
+class TextOutput {
+ public:
+  TextOutput(const Tokenizer& tokenizer, const GenerateOptions& options, GenerateResult& result,
+             const std::function<bool(std::string_view)>& on_text)
+      : decoder_(tokenizer), stops_(options.stops), collect_(options.collect), result_(result), on_text_(on_text) {}
+
+  // False when the reader wants no more.
+  bool push(int32_t id) { return show(stops_.push(decoder_.push(id))); }
+  bool matched() const { return stops_.matched(); }
+  void finish() {
+    if (stops_.matched()) return;
+    show(stops_.push(decoder_.finish()));
+    if (!stops_.matched()) show(stops_.finish());
+  }
+
+ private:
+  bool show(const std::string& text) {
+    if (text.empty()) return true;
+    if (collect_) result_.text += text;
+    return on_text_(text);
+  }
+
+  StreamDecoder decoder_;
+  StopMatcher stops_;
+  bool collect_;
+  GenerateResult& result_;
+  const std::function<bool(std::string_view)>& on_text_;
+};
+
+// Runs the prompt in planned chunks; the last row's logits are then ready. False when cancelled.
+Result<bool> prefill(Stream& stream, std::span<const int32_t> prompt, const std::atomic<bool>& cancel) {
+  const size_t chunk = static_cast<size_t>(stream.sequence->plan().chunk);
+  for (size_t at = 0; at < prompt.size(); at += chunk) {
+    if (cancel.load(std::memory_order_relaxed)) return false;
+    const Run run{stream.sequence.get(), stream.sequence->length(), prompt.subspan(at, std::min(chunk, prompt.size() - at))};
+    KVASS_RETURN_IF_ERROR(stream.session->step(std::span(&run, 1)));
+  }
+  return true;
+}
+
+}  // namespace
+
+std::string_view stop_reason_name(StopReason reason) {
+  switch (reason) {
+    case StopReason::max_tokens: return "max_tokens";
+    case StopReason::end_of_generation: return "end_of_generation";
+    case StopReason::stop_text: return "stop_text";
+    case StopReason::cancelled: return "cancelled";
+    case StopReason::cache_full: return "cache_full";
+  }
+  return "?";
+}
+
+Result<GenerateResult> generate(const OpenModel& model, Stream& stream, const GenerateOptions& options,
+                                const std::function<bool(std::string_view)>& on_text, const std::atomic<bool>& cancel) {
+  if (options.prompt.empty()) return bad_input("prompt", "at least one token", "none");
+  Session& session = *stream.session;
+  Sequence& sequence = *stream.sequence;
+  if (!sequence.endless()) {  // said before the work, not in the middle of the prompt
+    const int64_t room = sequence.options().context - sequence.length();
+    if (static_cast<int64_t>(options.prompt.size()) > room) {
+      return Status::error("prompt: expected at most " + std::to_string(room) + " tokens (--context), got " +
+                           std::to_string(options.prompt.size()) +
+                           "; raise --context, or stream without end with --attention-sink S,W (or --endless)");
+    }
+  }
+  KVASS_ASSIGN_OR_RETURN(Sampler sampler, Sampler::create(options.sampling, model.engine->program().vocabulary(), model.engine->isa()));
+  sampler.accept(options.prompt);
+
+  GenerateResult result;
+  result.prompt_tokens = static_cast<int64_t>(options.prompt.size());
+  TextOutput output(*model.tokenizer, options, result, on_text);
+  const Clock::time_point begin = Clock::now();
+  KVASS_ASSIGN_OR_RETURN(const bool complete, prefill(stream, options.prompt, cancel));
+  result.prefill_seconds = seconds_since(begin);
+  result.reason = complete ? StopReason::max_tokens : StopReason::cancelled;
+
+  const Clock::time_point decode_begin = Clock::now();
+  int32_t row = static_cast<int32_t>((options.prompt.size() - 1) % static_cast<size_t>(sequence.plan().chunk));
+  while (complete && result.tokens < options.max_tokens) {
+    if (cancel.load(std::memory_order_relaxed)) {
+      result.reason = StopReason::cancelled;
+      break;
+    }
+    KVASS_ASSIGN_OR_RETURN(const std::span<const float> logits, session.logits(std::span(&row, 1)));
+    const int32_t token = sampler.sample(logits.data(), sequence.length());
+    if (token < 0) return bad_input("logits", "a number among them", "NaN alone");
+    sampler.accept(token);
+    ++result.tokens;
+    if (options.collect) result.ids.push_back(token);
+    if (!options.ignore_eos && model.tokenizer->is_end_of_generation(token)) {
+      result.reason = StopReason::end_of_generation;
+      break;
+    }
+    const bool wanted = output.push(token);
+    if (output.matched() || !wanted) {
+      result.reason = wanted ? StopReason::stop_text : StopReason::cancelled;
+      break;
+    }
+    if (result.tokens == options.max_tokens) break;  // its successor is not asked for
+    if (Status full = sequence.check_extend(sequence.length(), 1); !full.ok()) {
+      result.reason = StopReason::cache_full;
+      result.error = full.message();
+      break;
+    }
+    const Run run{&sequence, sequence.length(), std::span(&token, 1)};
+    KVASS_RETURN_IF_ERROR(session.step(std::span(&run, 1)));
+    row = 0;
+  }
+  output.finish();
+  result.decode_seconds = seconds_since(decode_begin);
+  return result;
+}
+
+}  // namespace kvass

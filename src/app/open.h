@@ -1,0 +1,45 @@
+// Opening a model: file to engine, tokenizer and the figures that a person wants to see. Shared by every job.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "app/stream_options.h"
+#include "kvass/status.h"
+#include "session/engine.h"
+#include "session/session.h"
+#include "text/tokenizer.h"
+
+namespace kvass {
+
+struct OpenModel {
+  std::string path;
+  std::string family;                    // "gemma3"
+  std::shared_ptr<const Engine> engine;
+  std::shared_ptr<const Tokenizer> tokenizer;
+  int64_t trained_context = 0;           // tokens
+  double load_seconds = 0.0;
+};
+
+// Maps the file, packs the weights on `threads` threads and chooses the instruction set (KVASS_ISA forces one).
+Result<OpenModel> open_model(const std::string& path, Math math, int threads);
+
+// The tokenizer alone; reads no weights.
+Result<Tokenizer> open_tokenizer(const std::string& path);
+
+// A session and one sequence, all memory mapped: what running a stream takes.
+struct Stream {
+  std::unique_ptr<Session> session;
+  std::unique_ptr<Sequence> sequence;
+
+  size_t cache_bytes() const { return sequence->cache_bytes(); }
+  size_t arena_bytes() const { return session->arena_bytes(); }
+};
+
+// `head_rows`: rows of logits that one call may ask for.
+Result<Stream> open_stream(const OpenModel& model, const StreamOptions& options, int64_t head_rows);
+
+// The process's peak resident memory so far, in bytes.
+size_t peak_rss_bytes();
+
+}  // namespace kvass

@@ -1,0 +1,81 @@
+#include "app/score.h"
+
+#include <algorithm>
+#include <chrono>
+#include <string>
+
+#include "ops/loss/loss.h"
+#include "ops/sample/top_k.h"
+
+namespace kvass {
+namespace {
+
+// −ln p of `targets[i]` from row first + i of the last step, appended to `nll`.
+Status score_rows(Session& session, int32_t first, std::span<const int32_t> targets, std::vector<double>& nll) {
+  const size_t head_rows = static_cast<size_t>(session.options().head_rows);
+  const int64_t vocabulary = session.engine().program().vocabulary();
+  std::vector<int32_t> rows;
+  for (size_t at = 0; at < targets.size(); at += head_rows) {
+    const size_t count = std::min(head_rows, targets.size() - at);
+    rows.clear();
+    for (size_t i = 0; i < count; ++i) rows.push_back(first + static_cast<int32_t>(at + i));
+    KVASS_ASSIGN_OR_RETURN(const std::span<const float> logits, session.logits(rows));
+    nll.resize(nll.size() + count);
+    double* losses = nll.data() + nll.size() - count;
+    session.pool().run(static_cast<int64_t>(count), [&](int64_t i, int) {
+      CrossEntropyArgs args;
+      args.logits = logits.data() + i * vocabulary;
+      args.targets = targets.data() + at + static_cast<size_t>(i);
+      args.losses = losses + i;
+      args.rows = 1;
+      args.vocabulary = vocabulary;
+      args.stride = vocabulary;
+      cross_entropy(args, session.engine().isa());
+    });
+  }
+  return {};
+}
+
+}  // namespace
+
+double ScoreResult::mean_nll(size_t begin, size_t end) const {
+  double sum = 0.0;
+  for (size_t i = begin; i < end; ++i) sum += nll[i];
+  return sum / static_cast<double>(end - begin);
+}
+
+Result<ScoreResult> score(Stream& stream, std::span<const int32_t> ids, int64_t top,
+                          const std::function<void(int64_t)>& progress, const std::atomic<bool>& cancel) {
+  if (ids.size() < 2) return bad_input("text to score", "at least 2 tokens", std::to_string(ids.size()));
+  Session& session = *stream.session;
+  Sequence& sequence = *stream.sequence;
+  if (!sequence.endless() && static_cast<int64_t>(ids.size()) > sequence.options().context - sequence.length()) {
+    return Status::error("text to score: expected at most " +
+                         std::to_string(sequence.options().context - sequence.length()) + " tokens (--context), got " +
+                         std::to_string(ids.size()) + "; raise --context, or stream without end with --attention-sink S,W");
+  }
+  ScoreResult result;
+  result.nll.reserve(ids.size() - 1);
+  const auto begin = std::chrono::steady_clock::now();
+  const size_t chunk = static_cast<size_t>(sequence.plan().chunk);
+  for (size_t at = 0; at < ids.size(); at += chunk) {
+    if (cancel.load(std::memory_order_relaxed)) return Status::error("score: interrupted after " + std::to_string(at) + " tokens");
+    const size_t count = std::min(chunk, ids.size() - at);
+    const Run run{&sequence, sequence.length(), ids.subspan(at, count)};
+    KVASS_RETURN_IF_ERROR(session.step(std::span(&run, 1)));
+    const size_t targets = std::min(count, ids.size() - 1 - at);
+    KVASS_RETURN_IF_ERROR(score_rows(session, 0, ids.subspan(at + 1, targets), result.nll));
+    if (progress) progress(static_cast<int64_t>(at + count));
+  }
+  if (top > 0) {
+    const int32_t last = static_cast<int32_t>((ids.size() - 1) % chunk);
+    KVASS_ASSIGN_OR_RETURN(const std::span<const float> logits, session.logits(std::span(&last, 1)));
+    std::vector<RankedToken> ranked(static_cast<size_t>(std::min<int64_t>(top, static_cast<int64_t>(logits.size()))));
+    const int64_t found = top_k(logits, ranked);
+    for (int64_t i = 0; i < found; ++i) result.top.emplace_back(ranked[static_cast<size_t>(i)].id, ranked[static_cast<size_t>(i)].logit);
+  }
+  result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  return result;
+}
+
+}  // namespace kvass

@@ -1,0 +1,41 @@
+// What a person says about a stream (context, sinks, chunk, storage, arithmetic, threads), checked and turned into the plan's
+// options. The flags of `run`, `score` and `bench` are these fields under the same names.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "cache/plan.h"
+#include "kvass/status.h"
+#include "ops/linear/linear.h"
+
+namespace kvass {
+
+// --attention-sink S,W: the first S positions are kept for ever, beside a window of the latest W.
+struct AttentionSink {
+  int64_t sink_tokens = 0;
+  int64_t window = 0;
+};
+
+struct StreamOptions {
+  std::optional<int64_t> context;              // tokens; default: 4096 or the trained context, whichever is less; with sinks S + W
+  std::optional<AttentionSink> attention_sink;
+  bool endless = false;                        // sinks 4,context − 4 unless given
+  int64_t chunk = 256;                         // tokens a step may bring
+  DType kv = DType::f16;                       // storage of keys and values
+  Math math = Math::a16;
+  int threads = 0;                             // 0: the CPUs that the process may use
+};
+
+// Exactly two fields "S,W" with S >= 0 and W >= 1; the error shows the form.
+Result<AttentionSink> parse_attention_sink(std::string_view text);
+Result<DType> parse_dtype(std::string_view text);  // f32, f16, bf16
+Result<Math> parse_math(std::string_view text);    // f32, a16, a8
+std::string_view math_name(Math math);
+
+Result<CacheOptions> resolve_caches(const StreamOptions& options, int64_t trained_context);
+Result<int> resolve_threads(int threads);
+
+}  // namespace kvass

@@ -1,0 +1,29 @@
+// A block of zeroed, page-aligned anonymous memory, mapped once and never grown: weights, caches and the arena live in these.
+// Blocks of 2 MiB and more ask for transparent huge pages. Owns the mapping.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kvass/status.h"
+
+namespace kvass {
+
+class Block {
+ public:
+  Block() = default;
+  static Result<Block> map(size_t bytes);  // bytes may be 0
+  Block(Block&& other) noexcept;
+  Block& operator=(Block&& other) noexcept;
+  ~Block();
+
+  uint8_t* data() { return data_; }
+  const uint8_t* data() const { return data_; }
+  size_t bytes() const { return bytes_; }  // as asked for; what is mapped is this in whole pages
+
+ private:
+  uint8_t* data_ = nullptr;
+  size_t bytes_ = 0;
+};
+
+}  // namespace kvass

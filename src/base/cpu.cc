@@ -1,0 +1,76 @@
+#include "base/cpu.h"
+
+#include <sched.h>
+
+#include <cstdlib>
+#include <string>
+
+namespace kvass {
+namespace {
+
+constexpr Isa kBestFirst[] = {Isa::avx512vnni, Isa::avx2, Isa::neon, Isa::scalar};
+
+}  // namespace
+
+std::string_view isa_name(Isa isa) {
+  switch (isa) {
+    case Isa::scalar: return "scalar";
+    case Isa::avx2: return "avx2";
+    case Isa::avx512vnni: return "avx512";
+    case Isa::neon: return "neon";
+  }
+  return "?";
+}
+
+CpuFeatures detect_cpu_features() {
+  CpuFeatures features;
+#if defined(__x86_64__)
+  __builtin_cpu_init();  // the compiler's run-time checks CPUID and XGETBV
+  features.avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+  features.avx512vnni = features.avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+                        __builtin_cpu_supports("avx512vnni");
+#if defined(KVASS_EMULATE_AVX512)
+  features.avx512vnni = true;
+#endif
+#elif defined(__aarch64__)
+  features.neon = true;
+#endif
+  return features;
+}
+
+bool isa_available(Isa isa, const CpuFeatures& features) {
+  switch (isa) {
+    case Isa::scalar: return true;
+    case Isa::avx2: return features.avx2;
+    case Isa::avx512vnni: return features.avx512vnni;
+    case Isa::neon: return false;  // no NEON kernels are built; the scalar reference runs there
+  }
+  return false;
+}
+
+Result<Isa> choose_isa(const CpuFeatures& features, std::string_view forced) {
+  for (Isa isa : kBestFirst) {
+    if (forced.empty() && isa_available(isa, features)) return isa;
+    if (forced == isa_name(isa)) {
+      if (isa_available(isa, features)) return isa;
+      return bad_input("KVASS_ISA", "an instruction set that this machine has", std::string(forced));
+    }
+  }
+  return bad_input("KVASS_ISA", "scalar, avx2, avx512 or neon", std::string(forced));
+}
+
+Result<Isa> default_isa() {
+  const char* forced = std::getenv("KVASS_ISA");
+  return choose_isa(detect_cpu_features(), forced ? forced : "");
+}
+
+int usable_cpus() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
+  const int count = CPU_COUNT(&set);
+  return count > 0 ? count : 1;
+}
+
+}  // namespace kvass

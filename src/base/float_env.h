@@ -1,0 +1,20 @@
+// The float environment of NUMERICS rule 1: round to nearest even, denormals kept, exceptions masked. Every public entry and
+// every worker thread holds one of these while it computes; the caller's control register comes back when it goes.
+#pragma once
+
+#include <cstdint>
+
+namespace kvass {
+
+class FloatEnvironment {
+ public:
+  FloatEnvironment();
+  ~FloatEnvironment();
+  FloatEnvironment(const FloatEnvironment&) = delete;
+  FloatEnvironment& operator=(const FloatEnvironment&) = delete;
+
+ private:
+  uint64_t saved_;
+};
+
+}  // namespace kvass

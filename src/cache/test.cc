@@ -1,0 +1,264 @@
+// Layouts against a brute-force slot array, and their behaviour at the edges of their range.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <limits>
+#include <set>
+#include <vector>
+
+#include "cache/layout.h"
+
+namespace kvass {
+namespace {
+
+// What the layouts promise, played on an array of slots: every position is written where the rule of the seed puts it.
+class SlotArray {
+ public:
+  SlotArray(int64_t sink, int64_t window, int64_t ring)
+      : sink_(sink), window_(window), ring_(ring), held_(static_cast<size_t>(sink + ring), -1) {}
+
+  int64_t slot(int64_t position) const { return position < sink_ ? position : sink_ + (position - sink_) % ring_; }
+  bool rule(int64_t key, int64_t query) const { return key <= query && (key < sink_ || query - key < window_); }
+
+  // Writes [start, start + count); false when a row of the chunk misses a key that the rule shows it.
+  bool write(int64_t start, int64_t count) {
+    for (int64_t p = start; p < start + count; ++p) held_[static_cast<size_t>(slot(p))] = p;
+    for (int64_t query = start; query < start + count; ++query) {
+      for (int64_t key = 0; key <= query; ++key) {
+        if (rule(key, query) && held_[static_cast<size_t>(slot(key))] != key) return false;
+      }
+    }
+    return true;
+  }
+  const std::vector<int64_t>& held() const { return held_; }
+
+ private:
+  int64_t sink_, window_, ring_;
+  std::vector<int64_t> held_;  // [slots] the position in each, -1 while unfilled
+};
+
+std::set<int64_t> keys_of(const RowVisibility& row) {
+  std::set<int64_t> keys;
+  for (int64_t k = 0; k < row.sink_end; ++k) keys.insert(k);
+  for (int64_t k = row.begin; k < row.end; ++k) keys.insert(k);
+  return keys;
+}
+
+// One stream of `positions` tokens cut at the set bits of `cuts`. Counts accepted steps.
+void play(const Layout& layout, int64_t window, int64_t positions, unsigned cuts, int64_t& accepted, int64_t& refused) {
+  SlotArray array(layout.sink(), window, layout.ring_slots());
+  for (int64_t start = 0; start < positions;) {
+    int64_t count = 1;
+    while (start + count < positions && (cuts >> (start + count - 1) & 1u) == 0) ++count;
+    const bool lossless = array.write(start, count);
+    ASSERT_EQ(layout.check_extend(start, start, count).ok(), lossless)
+        << "start " << start << ", count " << count << ", cuts " << cuts;
+    if (!lossless) {
+      ++refused;
+      return;
+    }
+    ++accepted;
+    const int64_t length = start + count;
+    for (int64_t slot = 0; slot < layout.slots(); ++slot) {
+      ASSERT_EQ(layout.position_at(slot, length), array.held()[static_cast<size_t>(slot)])
+          << "slot " << slot << ", length " << length;
+    }
+    for (int64_t query = start; query < length; ++query) {
+      std::set<int64_t> expected;
+      for (int64_t key = 0; key < length; ++key) {
+        ASSERT_EQ(layout.visible(key, query), array.rule(key, query)) << "key " << key << ", query " << query;
+        if (array.rule(key, query)) expected.insert(key);
+      }
+      ASSERT_EQ(keys_of(layout.row_visibility(query)), expected) << "query " << query;
+      ASSERT_EQ(layout.slot(query), array.slot(query)) << "query " << query;
+    }
+    start = length;
+  }
+}
+
+TEST(Layout, EveryChunkingOfSmallStreamsEqualsAnArrayOfSlots) {
+  constexpr int64_t kPositions = 12;
+  int64_t accepted = 0, refused = 0;
+  for (int64_t sink = 0; sink <= 3; ++sink) {
+    for (int64_t window = 1; window <= 5; ++window) {
+      for (int64_t ring = window; ring <= window + 4; ++ring) {
+        SCOPED_TRACE(::testing::Message() << "sink " << sink << ", window " << window << ", ring " << ring);
+        const Result<Layout> layout = Layout::sink_ring(sink, window, ring);
+        ASSERT_TRUE(layout.ok()) << layout.status().message();
+        for (unsigned cuts = 0; cuts < (1u << (kPositions - 1)); ++cuts) {
+          play(layout.value(), window, kPositions, cuts, accepted, refused);
+          if (::testing::Test::HasFatalFailure()) return;
+        }
+      }
+    }
+  }
+  EXPECT_GT(accepted, 100000);
+  EXPECT_GT(refused, 10000);
+}
+
+TEST(Layout, RingKeepsSinkAcrossThreeWraps) {
+  const Layout layout = Layout::sink_ring(4, 8, 12).value();
+  for (int64_t length = 1; length <= 4 + 3 * 12; ++length) {
+    for (int64_t slot = 0; slot < 4; ++slot) EXPECT_EQ(layout.position_at(slot, length), slot < length ? slot : -1);
+    const int64_t newest = length - 1;
+    EXPECT_EQ(layout.position_at(layout.slot(newest), length), newest);
+    if (newest >= 4 + 12) {
+      EXPECT_FALSE(layout.visible(newest - 12, newest));
+    }
+    EXPECT_TRUE(layout.visible(0, newest));
+  }
+}
+
+TEST(Layout, MaxChunkIsTheLongestThatIsAcceptedOnceTheRingHasWrapped) {
+  for (int64_t sink = 0; sink <= 5; ++sink) {
+    for (int64_t window = 1; window <= 9; ++window) {
+      for (int64_t ring = window; ring <= 3 * window; ++ring) {
+        const Layout layout = Layout::sink_ring(sink, window, ring).value();
+        const int64_t length = sink + 5 * ring + 3;
+        EXPECT_TRUE(layout.check_extend(length, length, layout.max_chunk()).ok());
+        EXPECT_FALSE(layout.check_extend(length, length, layout.max_chunk() + 1).ok());
+      }
+    }
+  }
+}
+
+TEST(Layout, FullLayoutSeesEverythingOrItsWindow) {
+  const Layout all = Layout::full(20).value();
+  const Layout windowed = Layout::full(20, 6).value();
+  EXPECT_FALSE(all.endless());
+  for (int64_t query = 0; query < 20; ++query) {
+    EXPECT_EQ(all.slot(query), query);
+    EXPECT_EQ(all.position_at(query, query), -1);
+    EXPECT_EQ(all.position_at(query, query + 1), query);
+    std::set<int64_t> every, latest;
+    for (int64_t key = 0; key < 20; ++key) {
+      if (key <= query) every.insert(key);
+      if (key <= query && query - key < 6) latest.insert(key);
+      EXPECT_EQ(all.visible(key, query), every.count(key) == 1);
+      EXPECT_EQ(windowed.visible(key, query), latest.count(key) == 1);
+    }
+    EXPECT_EQ(keys_of(all.row_visibility(query)), every);
+    EXPECT_EQ(keys_of(windowed.row_visibility(query)), latest);
+  }
+}
+
+TEST(Layout, FullCacheNamesTheFlagThatMakesTheStreamEndless) {
+  const Layout layout = Layout::full(10).value();
+  EXPECT_TRUE(layout.check_extend(0, 0, 10).ok());
+  EXPECT_TRUE(layout.check_extend(10, 10, 0).ok());
+  const Status status = layout.check_extend(7, 7, 4);
+  ASSERT_FALSE(status.ok());
+  EXPECT_NE(status.message().find("at most 10"), std::string::npos) << status.message();
+  EXPECT_NE(status.message().find("got 11"), std::string::npos) << status.message();
+  EXPECT_NE(status.message().find("--attention-sink"), std::string::npos) << status.message();
+  EXPECT_NE(status.message().find("--endless"), std::string::npos) << status.message();
+}
+
+TEST(Layout, GapsStepsBackAndNegativeCountsAreRefusedAndChangeNothing) {
+  for (const Layout& layout : {Layout::full(100).value(), Layout::ring(8, 16).value(), Layout::sink_ring(4, 8, 16).value()}) {
+    const Layout before = layout;
+    EXPECT_FALSE(layout.check_extend(20, 21, 1).ok());
+    EXPECT_FALSE(layout.check_extend(20, 19, 1).ok());
+    EXPECT_FALSE(layout.check_extend(0, -1, 1).ok());
+    EXPECT_FALSE(layout.check_extend(20, 20, -1).ok());
+    EXPECT_FALSE(layout.check_extend(20, 20, std::numeric_limits<int64_t>::max()).ok());
+    EXPECT_FALSE(layout.check_extend(20, std::numeric_limits<int64_t>::max(), 1).ok());
+    EXPECT_FALSE(layout.check_extend(20, std::numeric_limits<int64_t>::min(), 1).ok());
+    EXPECT_TRUE(layout.check_extend(20, 20, 0).ok());
+    EXPECT_TRUE(layout.check_extend(20, 20, 1).ok());
+    EXPECT_EQ(layout, before);
+  }
+}
+
+TEST(Layout, SizesOutsideTheirRangeAreErrorsThatNameTheField) {
+  const int64_t most = int64_t{1} << 40;
+  const auto message = [](const Result<Layout>& layout) { return layout.ok() ? "" : layout.status().message(); };
+  EXPECT_NE(message(Layout::full(0)).find("capacity"), std::string::npos);
+  EXPECT_NE(message(Layout::full(-5)).find("got -5"), std::string::npos);
+  EXPECT_NE(message(Layout::full(most + 1)).find("capacity"), std::string::npos);
+  EXPECT_NE(message(Layout::full(10, -1)).find("window"), std::string::npos);
+  EXPECT_NE(message(Layout::sink_ring(-1, 4, 8)).find("sink"), std::string::npos);
+  EXPECT_NE(message(Layout::sink_ring(4, 0, 8)).find("window"), std::string::npos);
+  EXPECT_NE(message(Layout::sink_ring(4, 4, 0)).find("ring"), std::string::npos);
+  EXPECT_NE(message(Layout::sink_ring(4, 4, 3)).find("window of 4"), std::string::npos);
+  EXPECT_NE(message(Layout::ring(most + 1, most + 1)).find("window"), std::string::npos);
+  EXPECT_NE(message(Layout::ring(1, std::numeric_limits<int64_t>::max())).find("ring"), std::string::npos);
+  EXPECT_TRUE(Layout::full(most).ok());
+  EXPECT_TRUE(Layout::sink_ring(most, most, most).ok());
+}
+
+TEST(Layout, HugeSizesAndPositionsDoNotOverflow) {
+  const int64_t most = int64_t{1} << 40;
+  for (const Layout& layout :
+       {Layout::sink_ring(4, 508, 1024).value(), Layout::sink_ring(most, most, most).value(), Layout::ring(most - 1, most).value()}) {
+    for (const int64_t far : {int64_t{1} << 59, int64_t{1} << 60, (int64_t{1} << 60) + 12345}) {
+      const int64_t position = far + layout.sink();
+      const int64_t slot = layout.slot(position);
+      EXPECT_GE(slot, layout.sink());
+      EXPECT_LT(slot, layout.slots());
+      EXPECT_EQ(layout.position_at(slot, position + 1), position);
+      EXPECT_EQ(layout.position_at(layout.slot(position + 1), position + 1), position + 1 - layout.ring_slots());
+      const RowVisibility row = layout.row_visibility(position);
+      EXPECT_EQ(row.sink_end, layout.sink());
+      EXPECT_EQ(row.begin, position - layout.window() + 1);
+      EXPECT_EQ(row.end, position + 1);
+      EXPECT_TRUE(layout.visible(position, position));
+      EXPECT_TRUE(layout.visible(position - layout.window() + 1, position));
+      EXPECT_FALSE(layout.visible(position - layout.window(), position));
+      EXPECT_TRUE(layout.check_extend(position, position, 1).ok());
+    }
+    const int64_t beyond = int64_t{1} << 62;
+    EXPECT_FALSE(layout.check_extend(beyond, beyond, 1).ok());
+  }
+}
+
+TEST(Layout, PlainRingIsSinkRingWithoutSinks) {
+  EXPECT_EQ(Layout::ring(5, 9).value(), Layout::sink_ring(0, 5, 9).value());
+  EXPECT_EQ(Layout::ring(5, 9)->kind(), LayoutKind::ring);
+  EXPECT_EQ(Layout::sink_ring(1, 5, 9)->kind(), LayoutKind::sink_ring);
+  EXPECT_EQ(layout_kind_name(LayoutKind::full), "full");
+  EXPECT_EQ(layout_kind_name(LayoutKind::ring), "ring");
+  EXPECT_EQ(layout_kind_name(LayoutKind::sink_ring), "sink_ring");
+}
+
+// The planner's ring: while a chunk stands at any offset, the tiles from the oldest visible key to the newest written one
+// are all different, and no fewer tiles would do.
+TEST(RingSlots, NewestAndOldestTileNeverShareSlotsAndNoTileIsSpare) {
+  for (int64_t window = 1; window <= 200; ++window) {
+    for (int64_t chunk = 1; chunk <= 70; ++chunk) {
+      const int64_t slots = ring_slots_for(window, chunk);
+      ASSERT_EQ(slots % kTileKeys, 0);
+      KeySegment segment;
+      segment.tiles = slots / kTileKeys;
+      int64_t most_tiles = 0;
+      for (int64_t start = 0; start < kTileKeys; ++start) {
+        const int64_t base = 64 * 1000 + window;  // far from the start of the stream
+        const int64_t oldest = base + start - window + 1;
+        const int64_t newest = base + start + chunk - 1;
+        const int64_t tiles = newest / kTileKeys - oldest / kTileKeys + 1;
+        most_tiles = std::max(most_tiles, tiles);
+        if (tiles > 1) {
+          ASSERT_NE(segment.tile_of(oldest), segment.tile_of(newest)) << "window " << window << ", chunk " << chunk;
+        }
+        ASSERT_LE(tiles, segment.tiles) << "window " << window << ", chunk " << chunk << ", start " << start;
+      }
+      ASSERT_EQ(most_tiles, segment.tiles) << "window " << window << ", chunk " << chunk;
+    }
+  }
+}
+
+TEST(RingSlots, TileAndLaneOfAPositionAreItsSlotInTheRing) {
+  for (const int64_t sink : {0, 1, 4, 63, 64, 70}) {
+    const int64_t ring = ring_slots_for(100, 30);
+    const Layout layout = Layout::sink_ring(sink, 100, ring).value();
+    KeySegment segment;
+    segment.tiles = ring / kTileKeys;
+    segment.origin = sink;
+    for (int64_t p = sink; p < sink + 5 * ring; ++p) {
+      ASSERT_EQ(sink + segment.tile_of(p) * kTileKeys + KeySegment::lane_of(p - sink), layout.slot(p)) << p;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace kvass

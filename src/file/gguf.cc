@@ -1,0 +1,220 @@
+#include "file/gguf.h"
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+
+namespace kvass {
+namespace {
+
+constexpr GgmlTypeInfo kTypes[] = {
+    {GgmlType::F32, "F32", 1, 4},      {GgmlType::F16, "F16", 1, 2},      {GgmlType::BF16, "BF16", 1, 2},
+    {GgmlType::Q8_0, "Q8_0", 32, 34},  {GgmlType::Q4_0, "Q4_0", 32, 18},  {GgmlType::Q4_1, "Q4_1", 32, 20},
+    {GgmlType::Q5_0, "Q5_0", 32, 22},  {GgmlType::Q5_1, "Q5_1", 32, 24},  {GgmlType::Q4_K, "Q4_K", 256, 144},
+    {GgmlType::Q5_K, "Q5_K", 256, 176}, {GgmlType::Q6_K, "Q6_K", 256, 210},
+};
+
+constexpr std::string_view kValueTypes[] = {"u8",   "i8",     "u16",   "i16", "u32", "i32", "f32",
+                                            "bool", "string", "array", "u64", "i64", "f64"};
+
+template <class T>
+T load(const uint8_t* data) {
+  T value;
+  std::memcpy(&value, data, sizeof value);
+  return value;
+}
+
+// The integer of a scalar at `data`; empty for a u64 beyond int64 and for what is no integer.
+std::optional<int64_t> integer(GgufValueType type, const uint8_t* data) {
+  switch (type) {
+    case GgufValueType::u8: return *data;
+    case GgufValueType::i8: return static_cast<int8_t>(*data);
+    case GgufValueType::boolean: return *data != 0;
+    case GgufValueType::u16: return load<uint16_t>(data);
+    case GgufValueType::i16: return load<int16_t>(data);
+    case GgufValueType::u32: return load<uint32_t>(data);
+    case GgufValueType::i32: return load<int32_t>(data);
+    case GgufValueType::i64: return load<int64_t>(data);
+    case GgufValueType::u64: {
+      const uint64_t value = load<uint64_t>(data);
+      if (value > static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) return std::nullopt;
+      return static_cast<int64_t>(value);
+    }
+    default: return std::nullopt;
+  }
+}
+
+size_t integer_bytes(GgufValueType type) {
+  switch (type) {
+    case GgufValueType::u8:
+    case GgufValueType::i8:
+    case GgufValueType::boolean: return 1;
+    case GgufValueType::u16:
+    case GgufValueType::i16: return 2;
+    case GgufValueType::u32:
+    case GgufValueType::i32: return 4;
+    default: return 8;
+  }
+}
+
+// The string at `data`, and `data` moved past it. Its length was checked when the file was parsed.
+std::string_view take_string(const uint8_t*& data) {
+  const size_t length = static_cast<size_t>(load<uint64_t>(data));
+  const std::string_view text(reinterpret_cast<const char*>(data + 8), length);
+  data += 8 + length;
+  return text;
+}
+
+std::string cut(std::string_view text) {
+  constexpr size_t kMost = 60;
+  std::string out(text.substr(0, kMost));
+  std::replace_if(out.begin(), out.end(), [](unsigned char c) { return c < 0x20 || c == 0x7f; }, ' ');
+  return text.size() > kMost ? out + "…" : out;
+}
+
+}  // namespace
+
+std::optional<GgmlTypeInfo> ggml_type_info(uint32_t number) {
+  for (const GgmlTypeInfo& info : kTypes) {
+    if (static_cast<uint32_t>(info.type) == number) return info;
+  }
+  return std::nullopt;
+}
+
+std::string_view ggml_type_name(GgmlType type) {
+  const std::optional<GgmlTypeInfo> info = ggml_type_info(static_cast<uint32_t>(type));
+  return info ? info->name : "?";
+}
+
+std::string_view gguf_value_type_name(GgufValueType type) { return kValueTypes[static_cast<size_t>(type)]; }
+
+const GgufTensor* Gguf::find_tensor(std::string_view name) const {
+  const auto found = tensor_index_.find(std::string(name));
+  return found == tensor_index_.end() ? nullptr : &tensors_[found->second];
+}
+
+Result<const GgufTensor*> Gguf::tensor(std::string_view name) const {
+  if (const GgufTensor* tensor = find_tensor(name)) return tensor;
+  return bad_input(name_ + ": tensor '" + std::string(name) + "'", "it in the file", "none of that name");
+}
+
+void Gguf::release(const GgufTensor& tensor, size_t begin, size_t count) const {
+  if (map_) map_->release(tensor.offset + begin, count);
+}
+
+const GgufEntry* Gguf::find(std::string_view key) const {
+  const auto found = entry_index_.find(key);
+  return found == entry_index_.end() ? nullptr : &entries_[found->second];
+}
+
+Result<const GgufEntry*> Gguf::entry(std::string_view key, std::string_view expected) const {
+  if (const GgufEntry* entry = find(key)) return entry;
+  return bad_input(name_ + ": metadata '" + std::string(key) + "'", expected, "no such key");
+}
+
+Status Gguf::wrong_type(const GgufEntry& entry, std::string_view expected) const {
+  std::string got(gguf_value_type_name(entry.type));
+  if (entry.type == GgufValueType::array) got += " of " + std::string(gguf_value_type_name(entry.element));
+  return bad_input(name_ + ": metadata '" + std::string(entry.key) + "'", expected, got);
+}
+
+Result<int64_t> Gguf::get_int(std::string_view key) const {
+  constexpr std::string_view kExpected = "an integer below 2^63";
+  KVASS_ASSIGN_OR_RETURN(const GgufEntry* found, entry(key, kExpected));
+  if (const std::optional<int64_t> value = integer(found->type, found->data)) return *value;
+  return wrong_type(*found, kExpected);
+}
+
+Result<double> Gguf::get_float(std::string_view key) const {
+  constexpr std::string_view kExpected = "a number";
+  KVASS_ASSIGN_OR_RETURN(const GgufEntry* found, entry(key, kExpected));
+  if (found->type == GgufValueType::f32) return static_cast<double>(load<float>(found->data));
+  if (found->type == GgufValueType::f64) return load<double>(found->data);
+  if (const std::optional<int64_t> value = integer(found->type, found->data)) return static_cast<double>(*value);
+  return wrong_type(*found, kExpected);
+}
+
+Result<bool> Gguf::get_bool(std::string_view key) const {
+  constexpr std::string_view kExpected = "a bool";
+  KVASS_ASSIGN_OR_RETURN(const GgufEntry* found, entry(key, kExpected));
+  if (found->type == GgufValueType::boolean) return *found->data != 0;
+  return wrong_type(*found, kExpected);
+}
+
+Result<std::string_view> Gguf::get_string(std::string_view key) const {
+  constexpr std::string_view kExpected = "a string";
+  KVASS_ASSIGN_OR_RETURN(const GgufEntry* found, entry(key, kExpected));
+  if (found->type != GgufValueType::string) return wrong_type(*found, kExpected);
+  const uint8_t* data = found->data;
+  return take_string(data);
+}
+
+Result<std::vector<int64_t>> Gguf::get_ints(std::string_view key) const {
+  constexpr std::string_view kExpected = "an array of integers";
+  KVASS_ASSIGN_OR_RETURN(const GgufEntry* found, entry(key, kExpected));
+  if (found->type != GgufValueType::array) return wrong_type(*found, kExpected);
+  std::vector<int64_t> values;
+  values.reserve(found->count);
+  for (uint64_t i = 0; i < found->count; ++i) {
+    const std::optional<int64_t> value = integer(found->element, found->data + i * integer_bytes(found->element));
+    if (!value) return wrong_type(*found, kExpected);
+    values.push_back(*value);
+  }
+  return values;
+}
+
+Result<std::vector<float>> Gguf::get_floats(std::string_view key) const {
+  constexpr std::string_view kExpected = "an array of f32";
+  KVASS_ASSIGN_OR_RETURN(const GgufEntry* found, entry(key, kExpected));
+  if (found->type != GgufValueType::array || found->element != GgufValueType::f32) return wrong_type(*found, kExpected);
+  std::vector<float> values(found->count);
+  if (!values.empty()) std::memcpy(values.data(), found->data, values.size() * sizeof(float));
+  return values;
+}
+
+Result<std::vector<std::string_view>> Gguf::get_strings(std::string_view key) const {
+  constexpr std::string_view kExpected = "an array of strings";
+  KVASS_ASSIGN_OR_RETURN(const GgufEntry* found, entry(key, kExpected));
+  if (found->type != GgufValueType::array || found->element != GgufValueType::string) return wrong_type(*found, kExpected);
+  std::vector<std::string_view> values;
+  values.reserve(found->count);
+  const uint8_t* data = found->data;
+  for (uint64_t i = 0; i < found->count; ++i) values.push_back(take_string(data));
+  return values;
+}
+
+Result<int64_t> Gguf::get_int_or(std::string_view key, int64_t fallback) const {
+  return has(key) ? get_int(key) : Result<int64_t>(fallback);
+}
+
+Result<bool> Gguf::get_bool_or(std::string_view key, bool fallback) const {
+  return has(key) ? get_bool(key) : Result<bool>(fallback);
+}
+
+std::string Gguf::printable(const GgufEntry& entry) const {
+  constexpr uint64_t kShown = 6;
+  const bool array = entry.type == GgufValueType::array;
+  const uint8_t* data = entry.data;
+  std::string out = array ? "[" : "";
+  for (uint64_t i = 0; i < std::min(entry.count, kShown); ++i) {
+    if (i > 0) out += ", ";
+    if (entry.element == GgufValueType::string) {
+      out += cut(take_string(data));
+      continue;
+    }
+    if (entry.element == GgufValueType::f32) {
+      out += std::to_string(load<float>(data));
+    } else if (entry.element == GgufValueType::f64) {
+      out += std::to_string(load<double>(data));
+    } else if (const std::optional<int64_t> value = integer(entry.element, data)) {
+      out += entry.element == GgufValueType::boolean ? (*value ? "true" : "false") : std::to_string(*value);
+    } else {
+      out += std::to_string(load<uint64_t>(data));
+    }
+    data += integer_bytes(entry.element == GgufValueType::f32 ? GgufValueType::u32 : entry.element);
+  }
+  if (entry.count > kShown) out += ", … " + std::to_string(entry.count) + " in all";
+  return out + (array ? "]" : "");
+}
+
+}  // namespace kvass

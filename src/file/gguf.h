@@ -1,0 +1,104 @@
+// A GGUF file (versions 2 and 3, little-endian), read only. Everything that it claims is checked before it is used: a truncated,
+// hostile or unsupported file gives one line that names the file and the field. Values are views into the bytes: nothing
+// is decoded before it is asked for. Owns the mapping when opened by path. Format: the GGUF specification of ggml.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "base/file_map.h"
+#include "kvass/status.h"
+
+namespace kvass {
+
+// Tensor types that kvass reads, with the format's numbers.
+enum class GgmlType : uint32_t {
+  F32 = 0, F16 = 1, Q4_0 = 2, Q4_1 = 3, Q5_0 = 6, Q5_1 = 7, Q8_0 = 8, Q4_K = 12, Q5_K = 13, Q6_K = 14, BF16 = 30
+};
+struct GgmlTypeInfo {
+  GgmlType type;
+  std::string_view name;
+  int64_t block_elements;
+  size_t block_bytes;
+};
+std::optional<GgmlTypeInfo> ggml_type_info(uint32_t number);
+std::string_view ggml_type_name(GgmlType type);
+
+struct GgufTensor {
+  std::string name;
+  GgmlType type{};
+  std::vector<int64_t> shape;  // up to 4 dimensions, the contiguous one first
+  size_t offset = 0;           // in the file, bytes
+  size_t bytes = 0;
+  const uint8_t* data = nullptr;
+};
+
+// The format's metadata value types.
+enum class GgufValueType : uint32_t {
+  u8 = 0, i8 = 1, u16 = 2, i16 = 3, u32 = 4, i32 = 5, f32 = 6, boolean = 7, string = 8, array = 9, u64 = 10, i64 = 11, f64 = 12
+};
+std::string_view gguf_value_type_name(GgufValueType type);
+
+struct GgufEntry {
+  std::string_view key;
+  GgufValueType type{};
+  GgufValueType element{};     // of an array
+  uint64_t count = 1;          // elements of an array
+  const uint8_t* data = nullptr;  // first byte of the value, or of the array's first element
+};
+
+class Gguf {
+ public:
+  static Result<Gguf> open(const std::string& path);
+  // Of bytes that outlive the result; `name` stands in messages.
+  static Result<Gguf> parse(std::span<const uint8_t> bytes, std::string name);
+
+  const std::string& name() const { return name_; }
+  uint32_t version() const { return version_; }
+
+  std::span<const GgufTensor> tensors() const { return tensors_; }
+  const GgufTensor* find_tensor(std::string_view name) const;
+  Result<const GgufTensor*> tensor(std::string_view name) const;
+  // Gives back the mapped pages of bytes [begin, begin + count) of a tensor; they would be read anew.
+  void release(const GgufTensor& tensor, size_t begin, size_t count) const;
+
+  std::span<const GgufEntry> entries() const { return entries_; }
+  bool has(std::string_view key) const { return find(key) != nullptr; }
+  // Errors: the key is missing or of another type, or its value does not fit.
+  Result<int64_t> get_int(std::string_view key) const;  // any integer type, or bool
+  Result<double> get_float(std::string_view key) const;  // f32 or f64, or any integer type
+  Result<bool> get_bool(std::string_view key) const;
+  Result<std::string_view> get_string(std::string_view key) const;
+  Result<std::vector<int64_t>> get_ints(std::string_view key) const;
+  Result<std::vector<float>> get_floats(std::string_view key) const;  // of f32 elements
+  Result<std::vector<std::string_view>> get_strings(std::string_view key) const;
+  // The same with a default for a missing key; a wrong type is still an error.
+  Result<int64_t> get_int_or(std::string_view key, int64_t fallback) const;
+  Result<bool> get_bool_or(std::string_view key, bool fallback) const;
+
+  // A short form of a value for people: long arrays and strings are cut.
+  std::string printable(const GgufEntry& entry) const;
+
+ private:
+  friend class GgufParser;
+  Gguf() = default;
+  const GgufEntry* find(std::string_view key) const;
+  Result<const GgufEntry*> entry(std::string_view key, std::string_view expected) const;
+  Status wrong_type(const GgufEntry& entry, std::string_view expected) const;
+
+  std::string name_;
+  uint32_t version_ = 0;
+  std::optional<FileMap> map_;
+  std::vector<GgufEntry> entries_;
+  std::vector<GgufTensor> tensors_;
+  std::unordered_map<std::string_view, size_t> entry_index_;
+  std::unordered_map<std::string, size_t> tensor_index_;
+};
+
+}  // namespace kvass

@@ -1,0 +1,223 @@
+// The checks: from bytes to the tables of a Gguf. Every length is compared with what is left before it is used, and nothing is
+// allocated by a claimed count alone.
+#include <bit>
+#include <cstring>
+
+#include "file/gguf.h"
+
+namespace kvass {
+namespace {
+
+static_assert(std::endian::native == std::endian::little, "GGUF is read as it lies in the file");
+
+constexpr uint32_t kMagic = 0x46554747;  // "GGUF"
+constexpr uint64_t kMaxKeyBytes = 65535;
+constexpr uint64_t kMaxTensorNameBytes = 1024;
+constexpr int kMaxDimensions = 4;
+constexpr uint64_t kDefaultAlignment = 32;
+constexpr uint64_t kMaxAlignment = uint64_t{1} << 30;
+constexpr uint64_t kMaxElements = uint64_t{1} << 48;
+constexpr size_t kMinEntryBytes = 8 + 4 + 1;       // key length, type, the shortest value
+constexpr size_t kMinTensorBytes = 8 + 4 + 4 + 8;  // name length, dimensions, type, offset
+
+size_t scalar_bytes(GgufValueType type) {
+  switch (type) {
+    case GgufValueType::u8:
+    case GgufValueType::i8:
+    case GgufValueType::boolean: return 1;
+    case GgufValueType::u16:
+    case GgufValueType::i16: return 2;
+    case GgufValueType::u32:
+    case GgufValueType::i32:
+    case GgufValueType::f32: return 4;
+    case GgufValueType::u64:
+    case GgufValueType::i64:
+    case GgufValueType::f64: return 8;
+    case GgufValueType::string:
+    case GgufValueType::array: return 0;
+  }
+  return 0;
+}
+
+std::string quoted(std::string_view text) {  // a name from a file, fit for one line
+  std::string out = "'";
+  for (char c : text.substr(0, 80)) out += static_cast<unsigned char>(c) < 0x20 || c == 0x7f ? '?' : c;
+  return out + "'";
+}
+
+}  // namespace
+
+class GgufParser {
+ public:
+  GgufParser(std::span<const uint8_t> bytes, Gguf& out) : bytes_(bytes), out_(out) {}
+
+  Status run() {
+    uint32_t magic = 0;
+    KVASS_RETURN_IF_ERROR(number("magic", magic));
+    if (magic != kMagic) return fail("magic", "the bytes GGUF", "other bytes (not a GGUF file)");
+    KVASS_RETURN_IF_ERROR(number("version", out_.version_));
+    if (out_.version_ == 0x02000000 || out_.version_ == 0x03000000) return fail("version", "a little-endian file", "a big-endian one");
+    if (out_.version_ != 2 && out_.version_ != 3) return fail("version", "2 or 3", std::to_string(out_.version_));
+    uint64_t tensors = 0;
+    uint64_t entries = 0;
+    KVASS_RETURN_IF_ERROR(number("tensor count", tensors));
+    KVASS_RETURN_IF_ERROR(number("metadata count", entries));
+    KVASS_RETURN_IF_ERROR(count("metadata count", entries, kMinEntryBytes));
+    for (uint64_t i = 0; i < entries; ++i) KVASS_RETURN_IF_ERROR(entry());
+    KVASS_RETURN_IF_ERROR(count("tensor count", tensors, kMinTensorBytes));
+    for (uint64_t i = 0; i < tensors; ++i) KVASS_RETURN_IF_ERROR(tensor());
+    return place_tensors();
+  }
+
+ private:
+  Status fail(std::string_view field, std::string_view expected, std::string_view got) const {
+    return bad_input(out_.name_ + ": " + std::string(field), expected, got);
+  }
+  size_t left() const { return bytes_.size() - at_; }
+  Status need(std::string_view field, uint64_t bytes) const {
+    if (bytes <= left()) return {};
+    return fail(field, std::to_string(bytes) + " bytes", std::to_string(left()) + " before the end of the file");
+  }
+  Status count(std::string_view field, uint64_t count, size_t each) const {
+    if (count <= left() / each) return {};
+    return fail(field, "at most " + std::to_string(left() / each) + " (what the file can hold)", std::to_string(count));
+  }
+  template <class T>
+  Status number(std::string_view field, T& value) {
+    KVASS_RETURN_IF_ERROR(need(field, sizeof(T)));
+    std::memcpy(&value, bytes_.data() + at_, sizeof(T));
+    at_ += sizeof(T);
+    return {};
+  }
+  Status text(const std::string& field, uint64_t most, std::string_view& value) {
+    uint64_t length = 0;
+    KVASS_RETURN_IF_ERROR(number(field + " length", length));
+    if (length > most) return fail(field + " length", "at most " + std::to_string(most), std::to_string(length));
+    KVASS_RETURN_IF_ERROR(need(field, length));
+    value = {reinterpret_cast<const char*>(bytes_.data() + at_), static_cast<size_t>(length)};
+    at_ += static_cast<size_t>(length);
+    return {};
+  }
+  Status type(const std::string& field, GgufValueType& value) {
+    uint32_t number_of_type = 0;
+    KVASS_RETURN_IF_ERROR(number(field, number_of_type));
+    if (number_of_type > 12) return fail(field, "0 to 12", std::to_string(number_of_type));
+    value = static_cast<GgufValueType>(number_of_type);
+    return {};
+  }
+
+  Status entry() {
+    GgufEntry entry;
+    KVASS_RETURN_IF_ERROR(text("metadata key " + std::to_string(out_.entries_.size()), kMaxKeyBytes, entry.key));
+    const std::string field = "metadata " + quoted(entry.key);
+    KVASS_RETURN_IF_ERROR(type(field + " type", entry.type));
+    entry.element = entry.type;
+    if (entry.type == GgufValueType::array) {
+      KVASS_RETURN_IF_ERROR(type(field + " element type", entry.element));
+      KVASS_RETURN_IF_ERROR(number(field + " element count", entry.count));
+      if (entry.element == GgufValueType::array) return fail(field + " element type", "a scalar or a string", "an array");
+    }
+    entry.data = bytes_.data() + at_;
+    if (entry.element == GgufValueType::string) {
+      KVASS_RETURN_IF_ERROR(count(field + " element count", entry.count, sizeof(uint64_t)));
+      std::string_view ignored;
+      for (uint64_t i = 0; i < entry.count; ++i) KVASS_RETURN_IF_ERROR(text(field, bytes_.size(), ignored));
+    } else {
+      const size_t each = scalar_bytes(entry.element);
+      KVASS_RETURN_IF_ERROR(count(field + " element count", entry.count, each));
+      at_ += static_cast<size_t>(entry.count) * each;
+    }
+    if (!out_.entry_index_.emplace(entry.key, out_.entries_.size()).second) return fail(field, "each key once", "it twice");
+    out_.entries_.push_back(entry);
+    return {};
+  }
+
+  Status tensor() {
+    GgufTensor tensor;
+    std::string_view name;
+    KVASS_RETURN_IF_ERROR(text("tensor name " + std::to_string(out_.tensors_.size()), kMaxTensorNameBytes, name));
+    tensor.name = name;
+    const std::string field = "tensor " + quoted(name);
+    uint32_t dimensions = 0;
+    KVASS_RETURN_IF_ERROR(number(field + " dimensions", dimensions));
+    if (dimensions < 1 || dimensions > kMaxDimensions) return fail(field + " dimensions", "1 to 4", std::to_string(dimensions));
+    uint64_t elements = 1;
+    for (uint32_t i = 0; i < dimensions; ++i) {
+      uint64_t size = 0;
+      KVASS_RETURN_IF_ERROR(number(field + " shape", size));
+      if (size < 1 || size > kMaxElements / elements) {
+        return fail(field + " shape", "sizes from 1, fewer than 2^48 elements", std::to_string(size));
+      }
+      elements *= size;
+      tensor.shape.push_back(static_cast<int64_t>(size));
+    }
+    uint32_t number_of_type = 0;
+    KVASS_RETURN_IF_ERROR(number(field + " type", number_of_type));
+    const std::optional<GgmlTypeInfo> info = ggml_type_info(number_of_type);
+    if (!info) {
+      return fail(field + " type", "F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K or Q6_K",
+                  "type number " + std::to_string(number_of_type));
+    }
+    tensor.type = info->type;
+    if (tensor.shape[0] % info->block_elements != 0) {
+      return fail(field + " row length", "a multiple of " + std::to_string(info->block_elements) + " (" + std::string(info->name) + ")",
+                  std::to_string(tensor.shape[0]));
+    }
+    tensor.bytes = static_cast<size_t>(elements / static_cast<uint64_t>(info->block_elements)) * info->block_bytes;
+    uint64_t offset = 0;
+    KVASS_RETURN_IF_ERROR(number(field + " offset", offset));
+    tensor.offset = static_cast<size_t>(offset);  // from the start of the data, until it is known
+    if (!out_.tensor_index_.emplace(tensor.name, out_.tensors_.size()).second) return fail(field, "each tensor once", "it twice");
+    out_.tensors_.push_back(std::move(tensor));
+    return {};
+  }
+
+  Status place_tensors() {
+    uint64_t alignment = kDefaultAlignment;
+    if (out_.has("general.alignment")) {
+      Result<int64_t> value = out_.get_int("general.alignment");
+      if (!value.ok()) return value.status();
+      alignment = static_cast<uint64_t>(value.value());
+      if (alignment < 8 || alignment > kMaxAlignment || !std::has_single_bit(alignment)) {
+        return fail("general.alignment", "a power of two from 8 to 2^30", std::to_string(value.value()));
+      }
+    }
+    if (out_.tensors_.empty()) return {};
+    const uint64_t data = (at_ + alignment - 1) / alignment * alignment;
+    if (data > bytes_.size()) return fail("tensor data", "a start before the end of the file", "a file that ends before it");
+    const uint64_t room = bytes_.size() - data;
+    for (GgufTensor& tensor : out_.tensors_) {
+      const std::string field = "tensor " + quoted(tensor.name);
+      if (tensor.offset % alignment != 0) {
+        return fail(field + " offset", "a multiple of " + std::to_string(alignment), std::to_string(tensor.offset));
+      }
+      if (tensor.offset > room || tensor.bytes > room - tensor.offset) {
+        return fail(field + " data", std::to_string(tensor.bytes) + " bytes at offset " + std::to_string(tensor.offset),
+                    "tensor data of " + std::to_string(room) + " bytes (is the file cut off?)");
+      }
+      tensor.offset += static_cast<size_t>(data);
+      tensor.data = bytes_.data() + tensor.offset;
+    }
+    return {};
+  }
+
+  std::span<const uint8_t> bytes_;
+  Gguf& out_;
+  size_t at_ = 0;
+};
+
+Result<Gguf> Gguf::parse(std::span<const uint8_t> bytes, std::string name) {
+  Gguf file;
+  file.name_ = std::move(name);
+  KVASS_RETURN_IF_ERROR(GgufParser(bytes, file).run());
+  return file;
+}
+
+Result<Gguf> Gguf::open(const std::string& path) {
+  KVASS_ASSIGN_OR_RETURN(FileMap map, FileMap::open(path));
+  KVASS_ASSIGN_OR_RETURN(Gguf file, parse(map.bytes(), path));
+  file.map_.emplace(std::move(map));
+  return file;
+}
+
+}  // namespace kvass

@@ -1,0 +1,85 @@
+// Attention of a block of query rows over the cached keys of one KV head: NUMERICS rule 6, the inner loop of
+// ops/attention. Not the operator: nothing is validated, divided among threads or allocated here. Owns no state; all
+// buffers are the caller's.
+//
+// For every row and every span of 512 positions, from scratch, tiles of 64 keys in position order:
+//     s = cap(chain_d(q[d], k[d]) · scale)              m = max(m, the tile's visible s)
+//     if m rose:  o = o · exp(m_old − m),  l = l · exp(m_old − m)
+//     p = exp(s − m)     l[offset mod 16] += p     o = fma(p, v, o), keys ascending
+// then l is folded, and the spans of a row merge left to right, the first non-empty one copied:
+//     m = max(m, m_s)    a = exp(m_old − m), b = exp(m_s − m)    l = fma(l_s, b, l·a)    o = fma(o_s, b, o·a)
+// A learned sink logit is one last span (m = logit, l = 1, o = 0). The result is o · (1/l); without keys it is +0.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "cache/tiles.h"
+#include "kernels/dispatch.h"
+#include "kernels/rotary/rotate_row.h"
+
+namespace kvass {
+
+// The tiles of one KV head in one segment; `offset` of a key = position − origin.
+struct AttentionKeys {
+  const uint8_t* data = nullptr;    // [tiles] of K [head_dim][64], V [64][head_dim]
+  int64_t tiles = 0;                // 0: no such segment
+  int64_t origin = 0;               // position of offset 0
+  const uint64_t* valid = nullptr;  // [tiles] bit = lane: keys that may be seen at all; null: every key
+};
+
+// Rows are (query, head of the group) pairs, heads fastest: row i is query (first_row + i) / group, head (first_row +
+// i) mod group. They share a KV head, so that one load of a key serves them all. Spans are numbered in merge order: [0,
+// sink_spans) are those of the sink segment, the others begin at offset ring_first_span · 512 of the ring segment.
+struct AttentionBlock {
+  int64_t first_row = 0;
+  int64_t rows = 0;
+  int64_t group = 1;                       // query heads of the KV head
+  const float* q = nullptr;                // [queries] rows of [group][head_dim]; not rotated when there are tables
+  int64_t q_stride = 0;                    // elements from a query to the next
+  float* out = nullptr;                    // as q; holds the row's merged o until it is finished
+  int64_t out_stride = 0;                  // elements
+  const RowVisibility* visible = nullptr;  // [queries]
+  const float* cos = nullptr;              // [queries][head_dim / 2]; null: q is taken as it is
+  const float* sin = nullptr;
+  const float* sink_cos = nullptr;  // [queries][head_dim / 2], the query as sink keys see it; null: cos and sin
+  const float* sink_sin = nullptr;
+  RotateRowKernel rotate = nullptr;    // of the same instruction set
+  const float* sink_logits = nullptr;  // [group] or null
+  float scale = 1.0f;
+  float softcap = 0.0f;      // 0: none
+  DType dtype = DType::f16;  // of the keys and values
+  int64_t head_dim = 0;      // a multiple of 16, at most kAttentionMaxHeadDim
+  AttentionKeys sink;
+  AttentionKeys ring;
+  int64_t sink_spans = 0;
+  int64_t ring_first_span = 0;
+  void* scratch = nullptr;  // attention_scratch_floats(rows, head_dim) floats, 64-byte aligned
+};
+
+inline constexpr int64_t kAttentionMaxHeadDim = 512;
+inline constexpr int64_t kAttentionPartialPad = 16;  // floats before o in a partial: m, l, 14 unused
+
+// Partial of one row and one span: [m, l, unused × 14, o[head_dim]]; l = 0 exactly when the row sees no key of the
+// span.
+constexpr int64_t attention_partial_floats(int64_t head_dim) { return head_dim + kAttentionPartialPad; }
+
+// Per row: q, o and a partial, 64 scores, 16 lanes of l, and 14 numbers; per block: a tile as float32 and one rotated
+// row.
+constexpr int64_t attention_scratch_floats(int64_t rows, int64_t head_dim) {
+  return rows * (3 * head_dim + kAttentionPartialPad + 64 + 16) + 14 * ((rows + 15) / 16 * 16) + 2 * 64 * head_dim +
+         kAttentionMaxHeadDim;
+}
+
+// Spans [begin, end) of every row. `partials` [end − begin][rows] when not null; otherwise the spans must be all that
+// the rows see, and the rows of `out` are finished.
+using AttentionBlockKernel = void (*)(const AttentionBlock& block, int64_t begin, int64_t end, float* partials);
+KVASS_DECLARE_KERNEL(AttentionBlockKernel, attention_block)
+
+// Merges the partials [spans][block.rows] of rows [begin, end) of the block into `state` [block.rows][2] (m, l; l = 0
+// while empty) and `out`; `last` finishes the rows.
+using AttentionMergeKernel = void (*)(const AttentionBlock& block, int64_t begin, int64_t end, const float* partials,
+                                      int64_t spans, float* state, bool last);
+KVASS_DECLARE_KERNEL(AttentionMergeKernel, attention_merge)
+
+}  // namespace kvass

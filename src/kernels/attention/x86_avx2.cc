@@ -1,0 +1,11 @@
+#include "kernels/simd/avx2.h"
+
+#include "kernels/attention/generic.h"
+
+namespace kvass::avx2 {
+
+// Six rows of 16 lanes are 12 of the 16 registers.
+const AttentionBlockKernel attention_block = &run_block<V, 6>;
+const AttentionMergeKernel attention_merge = &merge_rows<V>;
+
+}  // namespace kvass::avx2

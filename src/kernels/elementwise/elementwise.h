@@ -1,0 +1,26 @@
+// The element-by-element kernels: one rounding a step, every element by the same operations wherever it stands in the
+// row.
+//   add      y = a + b
+//   scale    y = x · factor
+//   softcap  y = cap · tanh(x / cap)     (softcap of functions.h)
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/dispatch.h"
+
+namespace kvass {
+
+// a, b, y: [n]; y may be a or b.
+using AddKernel = void (*)(const float* a, const float* b, float* y, int64_t n);
+KVASS_DECLARE_KERNEL(AddKernel, add)
+
+// x, y: [n]; y may be x.
+using ScaleKernel = void (*)(const float* x, float factor, float* y, int64_t n);
+KVASS_DECLARE_KERNEL(ScaleKernel, scale)
+
+// x, y: [n]; y may be x; cap > 0.
+using SoftcapKernel = void (*)(const float* x, float cap, float* y, int64_t n);
+KVASS_DECLARE_KERNEL(SoftcapKernel, softcap)
+
+}  // namespace kvass

@@ -1,0 +1,286 @@
+// The fast kernels for quantised activations, written once over a lane set V (simd/*.h) and its integer dots D. A unit of
+// one instruction set defines D, includes this and exports linear<V, D, Block>. No state; all scratch is on the stack.
+//
+// One row streams the packed panel through registers. More rows share an unpacked chunk of a panel (kChunk blocks, in L1), R
+// rows x 16 outputs at a time; the chains' accumulators wait in memory between chunks, which changes no bit.
+//
+// D has, on vectors of [16 outputs][4 k] bytes or [16 outputs][2 k] int16:
+//     tile_rows<kType, Block>()                    R
+//     even16<kSigned>(w), odd16<kSigned>(w)        k 0 and 2, k 1 and 3 of each output, as int16
+//     centre16(w, offset)                          w - offset in int16
+//     madd16(acc, w, a)                            acc + w · a, pairs of int16
+//     encode8<kType>(w)                            as add8 likes its weights
+//     start8<kType>(block, part), add8<kType>(acc, w, a), finish8<kType>(acc, block, part)
+//                                                  the dot with bytes a, offset included; part 0: the whole block, 1, 2: a half
+#pragma once
+
+#include "kernels/linear/unpack.h"
+
+namespace kvass {
+
+inline constexpr int64_t kChunk = 8;          // blocks unpacked at a time
+inline constexpr int64_t kRowBlock = 128;     // rows whose accumulators are on the stack
+inline constexpr int64_t kPrefetchAhead = 2048;  // bytes
+
+// A block as the tiles read it.
+template <class Block>
+struct alignas(64) UnpackedBlock {
+  uint8_t quants[8][kGroupBytes * sizeof(Block::q) / kBlock];  // [8 groups] of bytes, or of int16: k 0, 2 then k 1, 3
+  float scale[2][kPanelOutputs];                               // d·sc, of each half
+  float minimum[kPanelOutputs];
+};
+
+template <class Block>
+inline constexpr bool kIs8 = sizeof(Block::q) == kBlock;
+
+KVASS_INLINE int32_t load_four(const void* bytes) {
+  int32_t word;
+  __builtin_memcpy(&word, bytes, 4);
+  return word;
+}
+
+// Weights straight from a panel.
+template <class V, class D, WeightType kType>
+struct PackedSource {
+  using U = Unpack<V, kType>;
+  static constexpr bool kCentred = false;
+  const uint8_t* panel;
+
+  KVASS_INLINE void prefetch(const PackedSource& s, int64_t b) {
+    const uint8_t* next = U::block(s.panel, b) + kPrefetchAhead;
+    for (int i = 0; i < U::kFormat.block_bytes; i += 64) __builtin_prefetch(next + i);
+    if (U::index_in_cell(b) == 0) {
+      for (int i = 0; i < U::kFormat.header_bytes; i += 64) __builtin_prefetch(next - U::kFormat.header_bytes + i);
+    }
+  }
+  template <int kGroup>
+  KVASS_INLINE typename V::I bytes(const PackedSource& s, int64_t b) {
+    return D::template encode8<kType>(U::template group<kGroup>(U::block(s.panel, b)));
+  }
+  template <int kGroup>
+  KVASS_INLINE typename V::I even(const PackedSource& s, int64_t b) {
+    return D::template even16<U::kFormat.bits == 8>(U::template group<kGroup>(U::block(s.panel, b)));
+  }
+  template <int kGroup>
+  KVASS_INLINE typename V::I odd(const PackedSource& s, int64_t b) {
+    return D::template odd16<U::kFormat.bits == 8>(U::template group<kGroup>(U::block(s.panel, b)));
+  }
+  KVASS_INLINE typename V::F scale(const PackedSource& s, int64_t b, int h) { return U::scale(s.panel, b, h); }
+  KVASS_INLINE typename V::F minimum(const PackedSource& s, int64_t b) { return U::minimum(s.panel, b); }
+};
+
+// Weights from a chunk of unpacked blocks.
+template <class V, class Block>
+struct UnpackedSource {
+  static constexpr bool kCentred = true;
+  const UnpackedBlock<Block>* blocks;
+
+  KVASS_INLINE void prefetch(const UnpackedSource&, int64_t) {}
+  template <int kGroup>
+  KVASS_INLINE typename V::I bytes(const UnpackedSource& s, int64_t b) {
+    return V::loadi(s.blocks[b].quants[kGroup]);
+  }
+  template <int kGroup>
+  KVASS_INLINE typename V::I even(const UnpackedSource& s, int64_t b) {
+    return V::loadi(s.blocks[b].quants[kGroup]);
+  }
+  template <int kGroup>
+  KVASS_INLINE typename V::I odd(const UnpackedSource& s, int64_t b) {
+    return V::loadi(s.blocks[b].quants[kGroup] + kGroupBytes);
+  }
+  KVASS_INLINE typename V::F scale(const UnpackedSource& s, int64_t b, int h) { return V::load(s.blocks[b].scale[h]); }
+  KVASS_INLINE typename V::F minimum(const UnpackedSource& s, int64_t b) { return V::load(s.blocks[b].minimum); }
+};
+
+// Types whose unpacked blocks are multiplied alike share a tile, under one of their names.
+template <class Block>
+constexpr WeightType tile_type(WeightType type) {
+  const PanelFormat format = panel_format(type);
+  if (format.minimum) return format.bits == 5 && kIs8<Block> ? WeightType::Q5_K : WeightType::Q4_K;
+  return kIs8<Block> || format.scale_block == 16 ? type : WeightType::Q8_0;
+}
+
+// acc [R rows][16] += blocks [0, blocks) of 16 outputs and R rows of x.
+template <class V, class D, WeightType kType, int kRows, class Block, class Source>
+static __attribute__((noinline)) void multiply_tile(Source source, int64_t blocks, const Block* x, int64_t x_stride,
+                                                    float* acc) {
+  using F = typename V::F;
+  using I = typename V::I;
+  constexpr PanelFormat kFormat = panel_format(kType);
+  constexpr int kParts = kBlock / kFormat.scale_block;
+  constexpr bool kInRegisters = kRows <= 2;
+  F chains[kInRegisters ? kRows : 1];
+  if constexpr (kInRegisters) {
+    for (int r = 0; r < kRows; ++r) chains[r] = V::load(acc + r * kPanelOutputs);
+  }
+  for (int64_t b = 0; b < blocks; ++b) {
+    Source::prefetch(source, b);
+    unroll<kParts>([&](auto part) __attribute__((always_inline)) {
+      constexpr int kPart = decltype(part)::value;
+      constexpr int kSum = kParts == 1 ? 0 : 1 + kPart;
+      I dots[kRows];
+      unroll<kRows>([&](auto row) __attribute__((always_inline)) {
+        constexpr int r = decltype(row)::value;
+        const Block& block = x[r * x_stride + b];
+        if constexpr (kIs8<Block>) {
+          dots[r] = D::template start8<kType>(block, kSum);
+        } else if constexpr (kFormat.offset != 0 && !Source::kCentred) {
+          dots[r] = V::slli(V::set1i(block.negated_sums[kSum]), log2_of(kFormat.offset));
+        } else {
+          dots[r] = V::zeroi();
+        }
+      });
+      unroll<8 / kParts>([&](auto g) __attribute__((always_inline)) {
+        constexpr int kGroup = kPart * (8 / kParts) + decltype(g)::value;
+        if constexpr (kIs8<Block>) {
+          const I w = Source::template bytes<kGroup>(source, b);
+          unroll<kRows>([&](auto row) __attribute__((always_inline)) {
+            constexpr int r = decltype(row)::value;
+            const I a = V::set1i(load_four(x[r * x_stride + b].q + kGroup * 4));
+            dots[r] = D::template add8<kType>(dots[r], w, a);
+          });
+        } else {
+          const I even = Source::template even<kGroup>(source, b);
+          unroll<kRows>([&](auto row) __attribute__((always_inline)) {
+            constexpr int r = decltype(row)::value;
+            dots[r] = D::madd16(dots[r], even, V::set1i(load_four(x[r * x_stride + b].q + kGroup * 4)));
+          });
+          const I odd = Source::template odd<kGroup>(source, b);
+          unroll<kRows>([&](auto row) __attribute__((always_inline)) {
+            constexpr int r = decltype(row)::value;
+            dots[r] = D::madd16(dots[r], odd, V::set1i(load_four(x[r * x_stride + b].q + kGroup * 4 + 2)));
+          });
+        }
+      });
+      const F scale = Source::scale(source, b, kPart);
+      unroll<kRows>([&](auto row) __attribute__((always_inline)) {
+        constexpr int r = decltype(row)::value;
+        const Block& block = x[r * x_stride + b];
+        if constexpr (kIs8<Block>) dots[r] = D::template finish8<kType>(dots[r], block, kSum);
+        const F s = V::set1(block.scale);
+        F chain;
+        if constexpr (kInRegisters) {
+          chain = chains[r];
+        } else {
+          chain = V::load(acc + r * kPanelOutputs);
+        }
+        chain = V::fma(V::to_float(dots[r]), V::mul(scale, s), chain);
+        if constexpr (kFormat.minimum) {
+          chain = V::fnma(V::set1(block.sum), V::mul(Source::minimum(source, b), s), chain);
+        }
+        if constexpr (kInRegisters) {
+          chains[r] = chain;
+        } else {
+          V::store(acc + r * kPanelOutputs, chain);
+        }
+      });
+    });
+  }
+  if constexpr (kInRegisters) {
+    for (int r = 0; r < kRows; ++r) V::store(acc + r * kPanelOutputs, chains[r]);
+  }
+}
+
+template <class V, class D, WeightType kType, class Block>
+static __attribute__((noinline)) void unpack_chunk(const uint8_t* panel, int64_t begin, int64_t count,
+                                                   UnpackedBlock<Block>* out) {
+  using U = Unpack<V, kType>;
+  using I = typename V::I;
+  for (int64_t i = 0; i < count; ++i) {
+    const uint8_t* quants = U::block(panel, begin + i);
+    unroll<8>([&](auto g) __attribute__((always_inline)) {
+      constexpr int kGroup = decltype(g)::value;
+      const I w = U::template group<kGroup>(quants);
+      if constexpr (kIs8<Block>) {
+        V::storei(out[i].quants[kGroup], D::template encode8<kType>(w));
+      } else {
+        constexpr bool kSigned = U::kFormat.bits == 8;
+        I even = D::template even16<kSigned>(w);
+        I odd = D::template odd16<kSigned>(w);
+        if constexpr (U::kFormat.offset != 0) {
+          even = D::centre16(even, U::kFormat.offset);
+          odd = D::centre16(odd, U::kFormat.offset);
+        }
+        V::storei(out[i].quants[kGroup], even);
+        V::storei(out[i].quants[kGroup] + kGroupBytes, odd);
+      }
+    });
+    V::store(out[i].scale[0], U::scale(panel, begin + i, 0));
+    if constexpr (U::kFormat.scale_block == 16) V::store(out[i].scale[1], U::scale(panel, begin + i, 1));
+    if constexpr (U::kFormat.minimum) V::store(out[i].minimum, U::minimum(panel, begin + i));
+  }
+}
+
+// Tiles of kRows rows while they last, then of fewer.
+template <class V, class D, WeightType kType, int kRows, class Block>
+static void multiply_rows(const UnpackedBlock<Block>* unpacked, int64_t blocks, const Block* x, int64_t x_stride,
+                          int64_t rows, float* acc) {
+  for (; rows >= kRows; rows -= kRows, x += kRows * x_stride, acc += kRows * kPanelOutputs) {
+    multiply_tile<V, D, kType, kRows, Block>(UnpackedSource<V, Block>{unpacked}, blocks, x, x_stride, acc);
+  }
+  if constexpr (kRows > 1) {
+    constexpr int kFewer = kRows > 4 ? 4 : kRows / 2;
+    if (rows > 0) multiply_rows<V, D, kType, kFewer, Block>(unpacked, blocks, x, x_stride, rows, acc);
+  }
+}
+
+// acc [rows][16] to the columns of panel `index`.
+template <class V>
+static void store_panel(const LinearParams& p, int64_t index, int64_t row, int64_t rows, const float* acc) {
+  const int64_t output = index * kPanelOutputs;
+  float* y = p.y + row * p.y_stride + output;
+  const int64_t outputs = p.n - output;
+  for (int64_t r = 0; r < rows; ++r, y += p.y_stride, acc += kPanelOutputs) {
+    if (outputs >= kPanelOutputs) {
+      V::store(y, V::load(acc));
+    } else {
+      for (int64_t i = 0; i < outputs; ++i) y[i] = acc[i];
+    }
+  }
+}
+
+template <class V, class D, WeightType kType, class Block>
+static void multiply(const LinearParams& p) {
+  const int64_t blocks = p.k / kBlock;
+  const Block* x = static_cast<const Block*>(p.x);
+  alignas(64) float acc[kRowBlock * kPanelOutputs];
+  for (int64_t index = p.panel_begin; index < p.panel_end; ++index) {
+    const uint8_t* panel = p.panels + index * panel_bytes(kType, p.k);
+    if (p.rows == 1) {
+      V::store(acc, V::zero());
+      multiply_tile<V, D, kType, 1, Block>(PackedSource<V, D, kType>{panel}, blocks, x, 0, acc);
+      store_panel<V>(p, index, 0, 1, acc);
+      continue;
+    }
+    for (int64_t row = 0; row < p.rows; row += kRowBlock) {
+      const int64_t rows = p.rows - row < kRowBlock ? p.rows - row : kRowBlock;
+      UnpackedBlock<Block> unpacked[kChunk];
+      for (int64_t r = 0; r < rows; ++r) V::store(acc + r * kPanelOutputs, V::zero());
+      for (int64_t b = 0; b < blocks; b += kChunk) {
+        constexpr WeightType kTile = tile_type<Block>(kType);
+        const int64_t count = blocks - b < kChunk ? blocks - b : kChunk;
+        unpack_chunk<V, D, kType, Block>(panel, b, count, unpacked);
+        multiply_rows<V, D, kTile, D::template tile_rows<kTile, Block>(), Block>(
+            unpacked, count, x + row * p.x_stride + b, p.x_stride, rows, acc);
+      }
+      store_panel<V>(p, index, row, rows, acc);
+    }
+  }
+}
+
+template <class V, class D, class Block>
+static void linear(const LinearParams& p) {
+  switch (p.type) {
+    case WeightType::Q8_0: return multiply<V, D, WeightType::Q8_0, Block>(p);
+    case WeightType::Q4_0: return multiply<V, D, WeightType::Q4_0, Block>(p);
+    case WeightType::Q4_1: return multiply<V, D, WeightType::Q4_1, Block>(p);
+    case WeightType::Q5_0: return multiply<V, D, WeightType::Q5_0, Block>(p);
+    case WeightType::Q5_1: return multiply<V, D, WeightType::Q5_1, Block>(p);
+    case WeightType::Q4_K: return multiply<V, D, WeightType::Q4_K, Block>(p);
+    case WeightType::Q5_K: return multiply<V, D, WeightType::Q5_K, Block>(p);
+    case WeightType::Q6_K: return multiply<V, D, WeightType::Q6_K, Block>(p);
+    default: return;
+  }
+}
+
+}  // namespace kvass

@@ -1,0 +1,107 @@
+// One element of a panel at a time: the panel format read as plainly as it is written down in panel_format.h. For the
+// reference kernels and for looking up single rows; the fast kernels have their own way in (unpack.h).
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#include "base/float16.h"
+#include "kernels/linear/panel_format.h"
+
+namespace kvass {
+
+// Output `lane` of one panel of a type known at compile time. `panel` is not owned.
+template <WeightType kType>
+class PanelReader {
+ public:
+  static constexpr PanelFormat kFormat = panel_format(kType);
+
+  PanelReader(const uint8_t* panel, int lane) : panel_(panel), lane_(lane) {}
+
+  // A weight of a float type.
+  float element(int64_t k) const {
+    const int64_t index = k * kPanelOutputs + lane_;
+    if constexpr (kType == WeightType::F32) {
+      float value;
+      std::memcpy(&value, panel_ + index * 4, 4);
+      return value;
+    } else {
+      return kType == WeightType::F16 ? f16_to_float(half(panel_ + index * 2)) : bf16_to_float(half(panel_ + index * 2));
+    }
+  }
+
+  // q of element i of block b, its offset taken off.
+  int quant(int64_t b, int i) const {
+    const uint8_t* block = cell(b) + kFormat.header_bytes + b % kFormat.cell_blocks * kFormat.block_bytes;
+    const int group = i / 4;
+    const int byte = lane_ * 4 + i % 4;
+    if constexpr (kFormat.bits == 8) return static_cast<int8_t>(block[group * kGroupBytes + byte]);
+    int q = block[group % 4 * kGroupBytes + byte] >> (group < 4 ? 0 : 4) & 15;
+    const uint8_t* high = block + kHighBitsOffset;
+    if constexpr (kFormat.bits == 5) q |= (high[byte] >> group & 1) << 4;
+    if constexpr (kFormat.bits == 6) q |= (high[group / 4 * kGroupBytes + byte] >> group % 4 * 2 & 3) << 4;
+    return q - kFormat.offset;
+  }
+
+  // The scale of block b, of its half h where a scale covers 16 k's.
+  float scale(int64_t b, int h) const {
+    const uint8_t* header = cell(b);
+    const int64_t sub = b % kFormat.cell_blocks;
+    if constexpr (!kFormat.k_quant) return f16_to_float(half(header + (sub * kPanelOutputs + lane_) * 2));
+    const float d = f16_to_float(half(header + lane_ * 2));
+    const uint8_t* scales = header + kSubScaleOffset + lane_;
+    if constexpr (kType == WeightType::Q6_K) {
+      return d * static_cast<float>(static_cast<int8_t>(scales[(sub * 2 + h) * kPanelOutputs]));
+    }
+    return d * static_cast<float>(scales[sub * kPanelOutputs]);
+  }
+
+  // What is subtracted from every weight of block b: dmin m, or −m.
+  float minimum(int64_t b) const {
+    const uint8_t* header = cell(b);
+    const int64_t sub = b % kFormat.cell_blocks;
+    if constexpr (!kFormat.k_quant) {
+      return -f16_to_float(half(header + kMinimumOffset + (sub * kPanelOutputs + lane_) * 2));
+    }
+    return f16_to_float(half(header + kSuperMinimumOffset + lane_ * 2)) *
+           static_cast<float>(header[kSubMinimumOffset + sub * kPanelOutputs + lane_]);
+  }
+
+  // The weight as the file's type defines it.
+  float weight(int64_t b, int i) const {
+    const float product = scale(b, kFormat.scale_block == 16 ? i / 16 : 0) * static_cast<float>(quant(b, i));
+    if constexpr (kFormat.minimum) return product - minimum(b);
+    return product;
+  }
+
+ private:
+  static uint16_t half(const uint8_t* bytes) {
+    uint16_t bits;
+    std::memcpy(&bits, bytes, 2);
+    return bits;
+  }
+  const uint8_t* cell(int64_t b) const { return panel_ + b / kFormat.cell_blocks * kFormat.cell_bytes(); }
+
+  const uint8_t* panel_;
+  int lane_;
+};
+
+// Calls body.template operator()<type>() for a run-time type.
+template <class Body>
+inline void visit_weight_type(WeightType type, Body&& body) {
+  switch (type) {
+    case WeightType::F32: return body.template operator()<WeightType::F32>();
+    case WeightType::F16: return body.template operator()<WeightType::F16>();
+    case WeightType::BF16: return body.template operator()<WeightType::BF16>();
+    case WeightType::Q8_0: return body.template operator()<WeightType::Q8_0>();
+    case WeightType::Q4_0: return body.template operator()<WeightType::Q4_0>();
+    case WeightType::Q4_1: return body.template operator()<WeightType::Q4_1>();
+    case WeightType::Q5_0: return body.template operator()<WeightType::Q5_0>();
+    case WeightType::Q5_1: return body.template operator()<WeightType::Q5_1>();
+    case WeightType::Q4_K: return body.template operator()<WeightType::Q4_K>();
+    case WeightType::Q5_K: return body.template operator()<WeightType::Q5_K>();
+    case WeightType::Q6_K: return body.template operator()<WeightType::Q6_K>();
+  }
+}
+
+}  // namespace kvass

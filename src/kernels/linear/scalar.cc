@@ -1,0 +1,162 @@
+// The reference: NUMERICS rules 2 and 5 as plain loops over single outputs. Every fast kernel equals these bit for bit.
+#include <cmath>
+
+#include "kernels/linear/linear.h"
+#include "kernels/linear/panel_reader.h"
+
+namespace kvass::scalar {
+namespace {
+
+constexpr int64_t kRows = 64;  // rows that share a decoded block; row chunks do not meet in any sum
+
+// Where element i of a block lies in ActivationBlock16.
+constexpr int pair_order(int i) {
+  constexpr int kOrder[4] = {0, 2, 1, 3};
+  return i / 4 * 4 + kOrder[i % 4];
+}
+
+int activation(const ActivationBlock8& block, int i) { return block.q[i]; }
+int activation(const ActivationBlock16& block, int i) { return block.q[pair_order(i)]; }
+
+// One block of up to 32 floats to its q, s; the rest of q is zero.
+template <class Q>
+float quantise_block(const float* x, int count, float qmax, Q* q) {
+  float amax = 0.0f;
+  bool finite = true;
+  for (int i = 0; i < count; ++i) {
+    finite &= std::isfinite(x[i]);
+    amax = std::fabs(x[i]) > amax ? std::fabs(x[i]) : amax;
+  }
+  for (int i = 0; i < kBlock; ++i) q[i] = 0;
+  if (!finite) return __builtin_nanf("");
+  if (amax < kAmaxFloor) return 0.0f;
+  const float inverse = qmax / amax;
+  for (int i = 0; i < count; ++i) q[i] = static_cast<Q>(__builtin_rintf(x[i] * inverse));
+  return amax / qmax;
+}
+
+template <class Body>
+void for_each_block(const QuantiseParams& p, Body&& body) {
+  const int64_t blocks = activation_blocks(p.k);
+  for (int64_t row = 0; row < p.rows; ++row) {
+    for (int64_t b = 0; b < blocks; ++b) {
+      const int64_t rest = p.k - b * kBlock;
+      body(row * blocks + b, p.x + row * p.x_stride + b * kBlock, static_cast<int>(rest < kBlock ? rest : kBlock));
+    }
+  }
+}
+
+void quantise_rows_a8(const QuantiseParams& p) {
+  for_each_block(p, [&](int64_t index, const float* x, int count) {
+    ActivationBlock8& block = static_cast<ActivationBlock8*>(p.activations)[index];
+    block.scale = quantise_block(x, count, kQmax8, block.q);
+    int sums[3][2] = {};
+    for (int i = 0; i < kBlock; ++i) {
+      sums[0][i % 4 / 2] += block.q[i];
+      sums[1 + i / 16][i % 4 / 2] += block.q[i];
+    }
+    block.sum = static_cast<float>(sums[0][0] + sums[0][1]);
+    for (int part = 0; part < 3; ++part) {
+      for (int pair = 0; pair < 2; ++pair) block.negated_pair_sums[part][pair] = static_cast<int16_t>(-sums[part][pair]);
+    }
+  });
+}
+
+void quantise_rows_a16(const QuantiseParams& p) {
+  for_each_block(p, [&](int64_t index, const float* x, int count) {
+    ActivationBlock16& block = static_cast<ActivationBlock16*>(p.activations)[index];
+    int16_t q[kBlock];
+    block.scale = quantise_block(x, count, kQmax16, q);
+    int32_t halves[2] = {};
+    for (int i = 0; i < kBlock; ++i) {
+      block.q[pair_order(i)] = q[i];
+      halves[i / 16] += q[i];
+    }
+    block.sum = static_cast<float>(halves[0] + halves[1]);
+    block.negated_sums[0] = -(halves[0] + halves[1]);
+    block.negated_sums[1] = -halves[0];
+    block.negated_sums[2] = -halves[1];
+  });
+}
+
+// Calls body(reader, output) for the outputs of the panels in question.
+template <WeightType kType, class Body>
+void for_each_output(const LinearParams& p, Body&& body) {
+  const int64_t end = p.panel_end * kPanelOutputs < p.n ? p.panel_end * kPanelOutputs : p.n;
+  for (int64_t output = p.panel_begin * kPanelOutputs; output < end; ++output) {
+    const uint8_t* panel = p.panels + output / kPanelOutputs * panel_bytes(kType, p.k);
+    body(PanelReader<kType>(panel, static_cast<int>(output % kPanelOutputs)), output);
+  }
+}
+
+template <WeightType kType>
+void multiply_f32(const LinearParams& p) {
+  const float* x = static_cast<const float*>(p.x);
+  for_each_output<kType>(p, [&](const PanelReader<kType>& reader, int64_t output) {
+    for (int64_t begin = 0; begin < p.rows; begin += kRows) {
+      const int64_t rows = p.rows - begin < kRows ? p.rows - begin : kRows;
+      float acc[kRows] = {};
+      for (int64_t k = 0; k < p.k; ++k) {
+        float weight;
+        if constexpr (panel_format(kType).quantised) {
+          weight = reader.weight(k / kBlock, static_cast<int>(k % kBlock));
+        } else {
+          weight = reader.element(k);
+        }
+        for (int64_t row = 0; row < rows; ++row) {
+          acc[row] = __builtin_fmaf(x[(begin + row) * p.x_stride + k], weight, acc[row]);
+        }
+      }
+      for (int64_t row = 0; row < rows; ++row) p.y[(begin + row) * p.y_stride + output] = acc[row];
+    }
+  });
+}
+
+template <WeightType kType, class Block>
+void multiply_quantised(const LinearParams& p) {
+  constexpr int kStep = panel_format(kType).scale_block;
+  const Block* x = static_cast<const Block*>(p.x);
+  for_each_output<kType>(p, [&](const PanelReader<kType>& reader, int64_t output) {
+    for (int64_t begin = 0; begin < p.rows; begin += kRows) {
+      const int64_t rows = p.rows - begin < kRows ? p.rows - begin : kRows;
+      float acc[kRows] = {};
+      for (int64_t b = 0; b < p.k / kBlock; ++b) {
+        int weights[kBlock];
+        for (int i = 0; i < kBlock; ++i) weights[i] = reader.quant(b, i);
+        for (int64_t row = 0; row < rows; ++row) {
+          const Block& block = x[(begin + row) * p.x_stride + b];
+          for (int first = 0; first < kBlock; first += kStep) {
+            int32_t dot = 0;
+            for (int i = first; i < first + kStep; ++i) dot += weights[i] * activation(block, i);
+            acc[row] = __builtin_fmaf(static_cast<float>(dot), reader.scale(b, first / kStep) * block.scale, acc[row]);
+          }
+          if constexpr (panel_format(kType).minimum) {
+            acc[row] = __builtin_fmaf(block.sum, -(reader.minimum(b) * block.scale), acc[row]);
+          }
+        }
+      }
+      for (int64_t row = 0; row < rows; ++row) p.y[(begin + row) * p.y_stride + output] = acc[row];
+    }
+  });
+}
+
+void multiply_any_f32(const LinearParams& p) {
+  visit_weight_type(p.type, [&]<WeightType kType>() { multiply_f32<kType>(p); });
+}
+
+template <class Block>
+void multiply_any_quantised(const LinearParams& p) {
+  visit_weight_type(p.type, [&]<WeightType kType>() {
+    if constexpr (panel_format(kType).quantised) multiply_quantised<kType, Block>(p);
+  });
+}
+
+}  // namespace
+
+const QuantiseFunction quantise_a8 = quantise_rows_a8;
+const QuantiseFunction quantise_a16 = quantise_rows_a16;
+const LinearFunction linear_f32 = multiply_any_f32;
+const LinearFunction linear_a8 = multiply_any_quantised<ActivationBlock8>;
+const LinearFunction linear_a16 = multiply_any_quantised<ActivationBlock16>;
+
+}  // namespace kvass::scalar

@@ -1,0 +1,130 @@
+// The panel format (panel_format.h) in vectors: 16 outputs at a time, for the fast kernels. Written over a lane set V
+// (simd/*.h), included by the units of one instruction set only. No state.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/linear/linear.h"
+
+namespace kvass {
+
+template <int kValue>
+struct Index {
+  static constexpr int value = kValue;
+};
+
+// body(Index<0>()), …, body(Index<kCount - 1>()).
+template <int kCount, class Body>
+KVASS_INLINE void unroll(Body&& body) {
+  if constexpr (kCount > 0) {
+    unroll<kCount - 1>(body);
+    body(Index<kCount - 1>());
+  }
+}
+
+constexpr int log2_of(int power) { return power <= 1 ? 0 : 1 + log2_of(power / 2); }
+
+template <class V, WeightType kType>
+struct Unpack {
+  using F = typename V::F;
+  using I = typename V::I;
+  static constexpr PanelFormat kFormat = panel_format(kType);
+
+  KVASS_INLINE const uint8_t* cell(const uint8_t* panel, int64_t b) {
+    return panel + static_cast<uint64_t>(b) / kFormat.cell_blocks * kFormat.cell_bytes();
+  }
+  KVASS_INLINE int64_t index_in_cell(int64_t b) { return static_cast<uint64_t>(b) % kFormat.cell_blocks; }
+  KVASS_INLINE const uint8_t* block(const uint8_t* panel, int64_t b) {
+    return cell(panel, b) + kFormat.header_bytes + index_in_cell(b) * kFormat.block_bytes;
+  }
+
+  // Group kGroup of a block as stored: [16 outputs][4 k] bytes, an output an int32 lane.
+  template <int kGroup>
+  KVASS_INLINE I group(const uint8_t* block) {
+    if constexpr (kFormat.bits == 8) {
+      return V::loadi(block + kGroup * kGroupBytes);
+    } else {
+      I q = V::loadi(block + kGroup % 4 * kGroupBytes);
+      if constexpr (kGroup >= 4) q = V::srli(q, 4);
+      q = V::andi(q, V::set1i(0x0f0f0f0f));
+      if constexpr (kFormat.bits == 5) {
+        return V::ori(q, high<kGroup, 0x10101010>(V::loadi(block + kHighBitsOffset)));
+      } else if constexpr (kFormat.bits == 6) {
+        return V::ori(q, high<kGroup % 4 * 2, 0x30303030>(V::loadi(block + kHighBitsOffset + kGroup / 4 * kGroupBytes)));
+      } else {
+        return q;
+      }
+    }
+  }
+
+  // The scale (d·sc) of block b, of its half h where a scale covers 16 k's.
+  KVASS_INLINE F scale(const uint8_t* panel, int64_t b, int h) {
+    const uint8_t* header = cell(panel, b);
+    const int64_t sub = index_in_cell(b);
+    if constexpr (!kFormat.k_quant) {
+      return V::load_f16(reinterpret_cast<const uint16_t*>(header) + sub * kPanelOutputs);
+    } else {
+      const F d = V::load_f16(reinterpret_cast<const uint16_t*>(header));
+      const uint8_t* scales = header + kSubScaleOffset;
+      if constexpr (kFormat.scale_block == 16) {
+        const int8_t* halves = reinterpret_cast<const int8_t*>(scales);
+        return V::mul(d, V::to_float(V::load_i8(halves + (sub * 2 + h) * kPanelOutputs)));
+      } else {
+        return V::mul(d, V::to_float(V::load_u8(scales + sub * kPanelOutputs)));
+      }
+    }
+  }
+
+  // What every weight of block b is too large by: dmin·m, or −m.
+  KVASS_INLINE F minimum(const uint8_t* panel, int64_t b) {
+    const uint8_t* header = cell(panel, b);
+    const int64_t sub = index_in_cell(b);
+    if constexpr (!kFormat.k_quant) {
+      const uint16_t* m = reinterpret_cast<const uint16_t*>(header + kMinimumOffset);
+      return V::mul(V::load_f16(m + sub * kPanelOutputs), V::set1(-1.0f));
+    } else {
+      const F dmin = V::load_f16(reinterpret_cast<const uint16_t*>(header + kSuperMinimumOffset));
+      return V::mul(dmin, V::to_float(V::load_u8(header + kSubMinimumOffset + sub * kPanelOutputs)));
+    }
+  }
+
+  // Dequantises blocks [b, b + blocks) to out [blocks * 32][16].
+  KVASS_INLINE void dequantise(const uint8_t* panel, int64_t b, int64_t blocks, float* out) {
+    for (const int64_t end = b + blocks; b < end; ++b, out += kBlock * kPanelOutputs) {
+      const uint8_t* quants = block(panel, b);
+      const F scales[2] = {scale(panel, b, 0), kFormat.scale_block == 16 ? scale(panel, b, 1) : V::zero()};
+      F subtracted = V::zero();
+      if constexpr (kFormat.minimum) subtracted = minimum(panel, b);
+      unroll<8>([&](auto g) __attribute__((always_inline)) {
+        constexpr int kGroup = decltype(g)::value;
+        const I q = group<kGroup>(quants);
+        unroll<4>([&](auto byte) __attribute__((always_inline)) {
+          constexpr int kByte = decltype(byte)::value;
+          I lane;
+          if constexpr (kFormat.bits == 8) {
+            lane = V::srai(V::slli(q, 24 - 8 * kByte), 24);
+          } else {
+            lane = V::andi(V::srli(q, 8 * kByte), V::set1i(0xff));
+            if constexpr (kFormat.offset != 0) lane = V::subi(lane, V::set1i(kFormat.offset));
+          }
+          F w = V::mul(scales[kFormat.scale_block == 16 ? kGroup / 4 : 0], V::to_float(lane));
+          if constexpr (kFormat.minimum) w = V::sub(w, subtracted);
+          V::store(out + (kGroup * 4 + kByte) * kPanelOutputs, w);
+        });
+      });
+    }
+  }
+
+ private:
+  // Bits from position kAt of every byte up, moved to where kMask is.
+  template <int kAt, int kMask>
+  KVASS_INLINE I high(I bytes) {
+    if constexpr (kAt <= 4) {
+      return V::andi(V::slli(bytes, 4 - kAt), V::set1i(kMask));
+    } else {
+      return V::andi(V::srli(bytes, kAt - 4), V::set1i(kMask));
+    }
+  }
+};
+
+}  // namespace kvass

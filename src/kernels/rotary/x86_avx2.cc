@@ -1,0 +1,15 @@
+#include "kernels/rotary/generic.h"
+#include "kernels/simd/avx2.h"
+
+namespace kvass::avx2 {
+namespace {
+
+void rotate_row_kernel(const float* x, const float* cos, const float* sin, float* y, int64_t heads, int64_t head_dim) {
+  rotate_heads<V>(x, cos, sin, y, heads, head_dim);
+}
+
+}  // namespace
+
+const RotateRowKernel rotate_row = &rotate_row_kernel;
+
+}  // namespace kvass::avx2

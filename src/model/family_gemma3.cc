@@ -1,0 +1,162 @@
+// Gemma 3 text models. Gemma 3 Technical Report, arXiv 2503.19786; metadata keys as in the GGUF specification.
+#include <array>
+#include <cmath>
+#include <string>
+
+#include "model/family.h"
+
+namespace kvass {
+namespace {
+
+struct Config {
+  int64_t layers = 0;
+  int64_t width = 0;        // residual stream
+  int64_t hidden = 0;       // feed-forward
+  int64_t heads = 0;
+  int64_t kv_heads = 0;
+  int64_t head_dim = 0;
+  int64_t window = 0;       // tokens, sliding layers
+  int64_t pattern = 0;      // layer i is full exactly when (i + 1) mod pattern = 0
+  int64_t context = 0;      // tokens, trained
+  int64_t vocabulary = 0;
+  float epsilon = 0.0f;
+  float attention_scale = 0.0f;
+  float attention_cap = 0.0f;
+  float logit_cap = 0.0f;
+  RotaryParams full_rotary;
+  RotaryParams sliding_rotary;
+};
+
+Result<Config> read_config(const FamilyReader& reader) {
+  Config config;
+  KVASS_ASSIGN_OR_RETURN(config.layers, reader.integer("block_count", 1, 1024));
+  KVASS_ASSIGN_OR_RETURN(config.width, reader.integer("embedding_length", 16, 1 << 20));
+  KVASS_ASSIGN_OR_RETURN(config.hidden, reader.integer("feed_forward_length", 16, 1 << 22));
+  KVASS_ASSIGN_OR_RETURN(config.heads, reader.integer("attention.head_count", 1, 1024));
+  KVASS_ASSIGN_OR_RETURN(config.kv_heads, reader.integer("attention.head_count_kv", 1, config.heads));
+  KVASS_ASSIGN_OR_RETURN(config.head_dim, reader.integer_or("attention.key_length", 256, 16, 512));
+  KVASS_ASSIGN_OR_RETURN(const int64_t value_dim, reader.integer_or("attention.value_length", config.head_dim, 16, 512));
+  KVASS_ASSIGN_OR_RETURN(config.window, reader.integer("attention.sliding_window", 1, int64_t{1} << 32));
+  KVASS_ASSIGN_OR_RETURN(config.pattern, reader.integer_or("attention.sliding_window_pattern", 6, 2, 1024));
+  KVASS_ASSIGN_OR_RETURN(config.context, reader.integer("context_length", 1, int64_t{1} << 32));
+  KVASS_ASSIGN_OR_RETURN(const double epsilon, reader.real("attention.layer_norm_rms_epsilon"));
+  KVASS_ASSIGN_OR_RETURN(const double attention_cap, reader.real_or("attn_logit_softcapping", 0.0));
+  KVASS_ASSIGN_OR_RETURN(const double logit_cap, reader.real_or("final_logit_softcapping", 0.0));
+  config.epsilon = static_cast<float>(epsilon);
+  config.attention_cap = static_cast<float>(attention_cap);
+  config.logit_cap = static_cast<float>(logit_cap);
+
+  const auto field = [&](const char* key) { return reader.file().name() + ": gemma3." + key; };
+  if (config.heads % config.kv_heads != 0) {
+    return bad_input(field("attention.head_count_kv"), "a divisor of " + std::to_string(config.heads) + " heads", std::to_string(config.kv_heads));
+  }
+  if (config.head_dim % 16 != 0) {
+    return bad_input(field("attention.key_length"), "a multiple of 16", std::to_string(config.head_dim));
+  }
+  if (value_dim != config.head_dim) {
+    return bad_input(field("attention.value_length"), std::to_string(config.head_dim) + " (the key length)", std::to_string(value_dim));
+  }
+  if (!(epsilon > 0.0 && epsilon < 1.0)) {
+    return bad_input(field("attention.layer_norm_rms_epsilon"), "between 0 and 1", std::to_string(epsilon));
+  }
+  // The scale is 1 / sqrt(head size) but in the 27B model, which has 62 layers and divides the width by its heads instead.
+  const double divisor = config.layers == 62 ? static_cast<double>(config.width) / static_cast<double>(config.heads)
+                                             : static_cast<double>(config.head_dim);
+  config.attention_scale = static_cast<float>(1.0 / std::sqrt(divisor));
+
+  config.full_rotary.head_dim = config.sliding_rotary.head_dim = config.head_dim;
+  KVASS_ASSIGN_OR_RETURN(config.full_rotary.base, reader.real_or("rope.freq_base", 1e6));
+  KVASS_ASSIGN_OR_RETURN(config.sliding_rotary.base, reader.real_or("rope.freq_base_swa", 1e4));
+  if (reader.has("rope.scaling.type")) {
+    KVASS_ASSIGN_OR_RETURN(const std::string_view type, reader.text("rope.scaling.type"));
+    if (type != "linear" && type != "none") return bad_input(field("rope.scaling.type"), "linear or none", type);
+    if (type == "linear") {
+      KVASS_ASSIGN_OR_RETURN(config.full_rotary.factor, reader.real("rope.scaling.factor"));
+    }
+  }
+  return config;
+}
+
+// The tensor of layer `layer`, "blk.3.attn_q.weight".
+std::string tensor(int64_t layer, const char* name) { return "blk." + std::to_string(layer) + "." + name + ".weight"; }
+
+// One layer: x -> x' with attention and feed-forward branches, each between a pre- and a post-norm.
+Result<ValueId> emit_layer(FamilyReader& reader, const Config& config, int64_t layer, ValueId x) {
+  ProgramBuilder& builder = reader.builder();
+  builder.set_scope("layer " + std::to_string(layer));
+  const bool full = (layer + 1) % config.pattern == 0;
+  const RotaryId rotary = builder.rotary(full ? config.full_rotary : config.sliding_rotary);
+  const StateId state = builder.cache("cache " + std::to_string(layer), config.kv_heads, config.head_dim,
+                                      full ? 0 : config.window, rotary);
+  const int64_t q_width = config.heads * config.head_dim;
+  const int64_t kv_width = config.kv_heads * config.head_dim;
+
+  KVASS_ASSIGN_OR_RETURN(const WeightId attn_norm, reader.vector(tensor(layer, "attn_norm"), config.width));
+  KVASS_ASSIGN_OR_RETURN(const WeightId wq, reader.matrix(tensor(layer, "attn_q"), q_width, config.width));
+  KVASS_ASSIGN_OR_RETURN(const WeightId wk, reader.matrix(tensor(layer, "attn_k"), kv_width, config.width));
+  KVASS_ASSIGN_OR_RETURN(const WeightId wv, reader.matrix(tensor(layer, "attn_v"), kv_width, config.width));
+  KVASS_ASSIGN_OR_RETURN(const WeightId q_norm, reader.vector(tensor(layer, "attn_q_norm"), config.head_dim));
+  KVASS_ASSIGN_OR_RETURN(const WeightId k_norm, reader.vector(tensor(layer, "attn_k_norm"), config.head_dim));
+  KVASS_ASSIGN_OR_RETURN(const WeightId wo, reader.matrix(tensor(layer, "attn_output"), config.width, q_width));
+  KVASS_ASSIGN_OR_RETURN(const WeightId attn_post, reader.vector(tensor(layer, "post_attention_norm"), config.width));
+  KVASS_ASSIGN_OR_RETURN(const WeightId ffn_norm, reader.vector(tensor(layer, "ffn_norm"), config.width));
+  KVASS_ASSIGN_OR_RETURN(const WeightId gate, reader.matrix(tensor(layer, "ffn_gate"), config.hidden, config.width));
+  KVASS_ASSIGN_OR_RETURN(const WeightId up, reader.matrix(tensor(layer, "ffn_up"), config.hidden, config.width));
+  KVASS_ASSIGN_OR_RETURN(const WeightId down, reader.matrix(tensor(layer, "ffn_down"), config.width, config.hidden));
+  KVASS_ASSIGN_OR_RETURN(const WeightId ffn_post, reader.vector(tensor(layer, "post_ffw_norm"), config.width));
+
+  ValueId h = builder.rms_norm("attention norm", x, attn_norm, config.epsilon);
+  const std::array qkv_weights = {wq, wk, wv};
+  const std::array<std::string, 3> qkv_names = {"q", "k", "v"};
+  const std::vector<ValueId> qkv = builder.linear("qkv", h, qkv_weights, qkv_names);
+  const ValueId q = builder.rms_norm("q norm", qkv[0], q_norm, config.epsilon, config.heads);
+  const ValueId k = builder.rms_norm("k norm", qkv[1], k_norm, config.epsilon, config.kv_heads);
+  builder.cache_write(k, qkv[2], state);
+  h = builder.attention(q, state, config.heads, config.attention_scale, config.attention_cap);
+  h = builder.linear("attention output", h, wo);
+  h = builder.rms_norm("attention post-norm", h, attn_post, config.epsilon);
+  x = builder.add("attention residual", x, h);
+
+  h = builder.rms_norm("ffn norm", x, ffn_norm, config.epsilon);
+  const std::array gate_up = {gate, up};
+  const std::array<std::string, 2> gate_up_names = {"gate", "up"};
+  const std::vector<ValueId> hidden = builder.linear("gate and up", h, gate_up, gate_up_names);
+  h = builder.gelu_gate(hidden[0], hidden[1]);
+  h = builder.linear("down", h, down);
+  h = builder.rms_norm("ffn post-norm", h, ffn_post, config.epsilon);
+  return builder.add("ffn residual", x, h);
+}
+
+}  // namespace
+
+Result<ModelProgram> build_gemma3(const Gguf& file) {
+  FamilyReader reader(file, "gemma3");
+  KVASS_ASSIGN_OR_RETURN(Config config, read_config(reader));
+  ProgramBuilder& builder = reader.builder();
+
+  KVASS_ASSIGN_OR_RETURN(const GgufTensor* embedding, file.tensor("token_embd.weight"));
+  config.vocabulary = embedding->shape.size() == 2 ? embedding->shape[1] : 0;
+  KVASS_ASSIGN_OR_RETURN(const WeightId table, reader.matrix("token_embd.weight", config.vocabulary, config.width));
+  WeightId head = table;  // tied, unless the file has its own
+  if (file.find_tensor("output.weight") != nullptr) {
+    KVASS_ASSIGN_OR_RETURN(head, reader.matrix("output.weight", config.vocabulary, config.width));
+  }
+
+  builder.begin_method("body");
+  ValueId x = builder.embed(table, static_cast<float>(std::sqrt(static_cast<double>(config.width))));
+  for (int64_t layer = 0; layer < config.layers; ++layer) {
+    KVASS_ASSIGN_OR_RETURN(x, emit_layer(reader, config, layer, x));
+  }
+  builder.set_hidden(x);
+
+  builder.begin_method("head");
+  KVASS_ASSIGN_OR_RETURN(const WeightId output_norm, reader.vector("output_norm.weight", config.width));
+  ValueId h = builder.select_rows(x);
+  h = builder.rms_norm("output norm", h, output_norm, config.epsilon);
+  h = builder.linear("logits", h, head);
+  if (config.logit_cap > 0.0f) h = builder.softcap(h, config.logit_cap);
+  builder.set_logits(h);
+  return std::move(reader).finish("gemma3", config.context);
+}
+
+}  // namespace kvass

@@ -1,0 +1,128 @@
+#include "model/model.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "model/family.h"
+#include "ops/linear/weight.h"
+
+namespace kvass {
+namespace {
+
+constexpr size_t kAlignment = 64;        // bytes: a panel vector
+constexpr size_t kWaveBytes = size_t{8} << 20;  // source bytes packed before their pages are given back
+
+struct Family {
+  std::string_view architecture;
+  Result<ModelProgram> (*build)(const Gguf& file);
+};
+
+constexpr Family kFamilies[] = {
+#define KVASS_FAMILY(name) {#name, build_##name},
+#include "model/families.inc"
+#undef KVASS_FAMILY
+};
+
+Result<WeightType> weight_type(GgmlType type) {
+  switch (type) {
+    case GgmlType::F32: return WeightType::F32;
+    case GgmlType::F16: return WeightType::F16;
+    case GgmlType::BF16: return WeightType::BF16;
+    case GgmlType::Q8_0: return WeightType::Q8_0;
+    case GgmlType::Q4_0: return WeightType::Q4_0;
+    case GgmlType::Q4_1: return WeightType::Q4_1;
+    case GgmlType::Q5_0: return WeightType::Q5_0;
+    case GgmlType::Q5_1: return WeightType::Q5_1;
+    case GgmlType::Q4_K: return WeightType::Q4_K;
+    case GgmlType::Q5_K: return WeightType::Q5_K;
+    case GgmlType::Q6_K: return WeightType::Q6_K;
+  }
+  return bad_input("tensor type", "a type that the reader reads", std::to_string(static_cast<uint32_t>(type)));
+}
+
+// Where each weight goes in the block.
+struct WeightPlan {
+  struct Entry {
+    const GgufTensor* source = nullptr;
+    WeightType type = WeightType::F32;
+    size_t offset = 0;
+  };
+  std::vector<Entry> entries;  // [weights of the program]
+  size_t bytes = 0;
+};
+
+Result<WeightPlan> plan(const Gguf& file, const ModelProgram& model) {
+  WeightPlan plan;
+  for (size_t i = 0; i < model.tensors.size(); ++i) {
+    const Weight& weight = model.program.weights[i];
+    WeightPlan::Entry entry;
+    KVASS_ASSIGN_OR_RETURN(entry.source, file.tensor(model.tensors[i]));
+    size_t bytes = static_cast<size_t>(weight.inputs) * sizeof(float);
+    if (weight.outputs > 0) {
+      KVASS_ASSIGN_OR_RETURN(entry.type, weight_type(entry.source->type));
+      KVASS_ASSIGN_OR_RETURN(bytes, packed_bytes(entry.type, weight.outputs, weight.inputs));
+    }
+    entry.offset = plan.bytes;
+    plan.bytes += (bytes + kAlignment - 1) / kAlignment * kAlignment;
+    plan.entries.push_back(entry);
+  }
+  return plan;
+}
+
+// Packs one matrix in waves over its panels, on all threads, and gives back the source pages of each wave: the file's pages
+// and the packed bytes of a weight never stand in memory together.
+void pack_weight(const Gguf& file, const WeightPlan::Entry& entry, const Weight& weight, uint8_t* out, ThreadPool& pool) {
+  const size_t panel_source = kPanelOutputs * source_row_bytes(entry.type, weight.inputs);
+  const int64_t panels = panel_count(weight.outputs);
+  const int64_t wave = std::max<int64_t>(1, static_cast<int64_t>(kWaveBytes / panel_source));
+  for (int64_t first = 0; first < panels; first += wave) {
+    const int64_t count = std::min(wave, panels - first);
+    const int64_t task = std::max<int64_t>(1, count / (4 * pool.threads()));  // panels
+    pool.run((count + task - 1) / task, [&](int64_t i, int) {
+      pack_panels(entry.type, entry.source->data, weight.outputs, weight.inputs, first + i * task,
+                  first + std::min(count, (i + 1) * task), out);
+    });
+    const size_t begin = static_cast<size_t>(first) * panel_source;
+    file.release(*entry.source, begin, std::min(static_cast<size_t>(count) * panel_source, entry.source->bytes - begin));
+  }
+}
+
+}  // namespace
+
+Result<ModelProgram> build_program(const Gguf& file) {
+  KVASS_ASSIGN_OR_RETURN(const std::string_view architecture, file.get_string("general.architecture"));
+  std::string known;
+  for (const Family& family : kFamilies) {
+    if (architecture == family.architecture) return family.build(file);
+    known += (known.empty() ? "" : ", ") + std::string(family.architecture);
+  }
+  return bad_input(file.name() + ": general.architecture", known, architecture);
+}
+
+Result<size_t> plan_weights(const Gguf& file, const ModelProgram& model) {
+  KVASS_ASSIGN_OR_RETURN(const WeightPlan weights, plan(file, model));
+  return weights.bytes;
+}
+
+Result<WeightStore> load_weights(const Gguf& file, const ModelProgram& model, ThreadPool& pool) {
+  KVASS_ASSIGN_OR_RETURN(const WeightPlan weights, plan(file, model));
+  WeightStore store;
+  KVASS_ASSIGN_OR_RETURN(store.block, Block::map(weights.bytes));
+  for (size_t i = 0; i < weights.entries.size(); ++i) {
+    const WeightPlan::Entry& entry = weights.entries[i];
+    const Weight& weight = model.program.weights[i];
+    uint8_t* bytes = store.block.data() + entry.offset;
+    if (weight.outputs == 0) {
+      std::memcpy(bytes, entry.source->data, static_cast<size_t>(weight.inputs) * sizeof(float));
+      store.vectors.push_back(reinterpret_cast<const float*>(bytes));
+      store.matrices.push_back({});
+    } else {
+      pack_weight(file, entry, weight, bytes, pool);
+      store.vectors.push_back(nullptr);
+      store.matrices.push_back({entry.type, weight.outputs, weight.inputs, bytes});
+    }
+  }
+  return store;
+}
+
+}  // namespace kvass

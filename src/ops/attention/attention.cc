@@ -1,0 +1,226 @@
+#include "ops/attention/attention.h"
+
+#include <algorithm>
+#include <cassert>
+
+#include "kernels/attention/attention.h"
+
+namespace kvass {
+namespace {
+
+constexpr int64_t kMinBlockRows = 32;
+constexpr int64_t kItemsPerThread = 4;  // fewer leave threads idle at the end
+
+// Rows of a block: many share the expansion of a tile, few keep q, o and the tile in the second-level cache.
+int64_t largest_block(int64_t head_dim) { return head_dim <= 128 ? 96 : 48; }
+
+// Partials that a wave of span tasks has room for.
+int64_t partial_rows(int threads) { return threads == 1 ? 0 : 512 + 64 * threads; }
+
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
+
+// How the work is cut: items are (run, KV head, block of rows); where they are too few, an item is cut by spans too.
+// Nothing of this shows in the bits.
+class Division {
+ public:
+  Division(const AttentionArgs& args, int threads) : args_(args), group_(args.heads / args.shape.kv_heads) {
+    const int64_t wanted = threads == 1 ? 0 : kItemsPerThread * threads;
+    block_rows_ = largest_block(args.shape.head_dim);
+    items_ = count();
+    while (items_ < wanted && block_rows_ > kMinBlockRows) {
+      block_rows_ = std::max(kMinBlockRows, block_rows_ / 2);
+      items_ = count();
+    }
+    by_spans_ = items_ < wanted;
+  }
+
+  int64_t items() const { return items_; }
+  bool by_spans() const { return by_spans_; }
+
+  // The block of an item, without scratch, and the spans that its rows see.
+  AttentionBlock block(int64_t item, RotateRowKernel rotate, int64_t& spans) const;
+
+ private:
+  int64_t blocks(const AttentionRun& run) const { return ceil_div(run.rows * group_, block_rows_); }
+  int64_t count() const {
+    int64_t items = 0;
+    for (const AttentionRun& run : args_.runs) items += args_.shape.kv_heads * blocks(run);
+    return items;
+  }
+  AttentionKeys keys(const KeySegment& segment, const uint64_t* valid, int64_t kv_head) const {
+    if (segment.tiles == 0) return {};
+    const size_t first_tile = static_cast<size_t>(kv_head * segment.tiles);
+    return {segment.data + first_tile * args_.shape.tile_bytes(), segment.tiles, segment.origin, valid};
+  }
+
+  const AttentionArgs& args_;
+  int64_t group_;
+  int64_t block_rows_;
+  int64_t items_;
+  bool by_spans_;
+};
+
+AttentionBlock Division::block(int64_t item, RotateRowKernel rotate, int64_t& spans) const {
+  const AttentionRun* run = args_.runs.data();
+  for (; item >= args_.shape.kv_heads * blocks(*run); ++run) item -= args_.shape.kv_heads * blocks(*run);
+  const int64_t kv_head = item % args_.shape.kv_heads;
+  const int64_t head_dim = args_.shape.head_dim;
+  const int64_t first_head = kv_head * group_;
+  const auto table = [&](const float* angles) { return angles ? angles + run->first_row * (head_dim / 2) : nullptr; };
+
+  AttentionBlock block;
+  // The last rows of a causal run see the most keys: they come first, so that the threads end together.
+  block.first_row = (blocks(*run) - 1 - item / args_.shape.kv_heads) * block_rows_;
+  block.rows = std::min(block_rows_, run->rows * group_ - block.first_row);
+  block.group = group_;
+  block.q = args_.q + run->first_row * args_.q_stride + first_head * head_dim;
+  block.q_stride = args_.q_stride;
+  block.out = args_.out + run->first_row * args_.out_stride + first_head * head_dim;
+  block.out_stride = args_.out_stride;
+  block.visible = run->visible;
+  block.cos = table(args_.cos);
+  block.sin = table(args_.sin);
+  block.sink_cos = table(args_.sink_cos);
+  block.sink_sin = table(args_.sink_sin);
+  block.rotate = rotate;
+  block.sink_logits = args_.sink_logits ? args_.sink_logits + first_head : nullptr;
+  block.scale = args_.scale;
+  block.softcap = args_.softcap;
+  block.dtype = args_.shape.dtype;
+  block.head_dim = head_dim;
+  block.sink = keys(run->sink, run->sink_valid, kv_head);
+  block.ring = keys(run->ring, run->ring_valid, kv_head);
+
+  int64_t sink_end = 0;  // offsets
+  int64_t ring_begin = INT64_MAX;
+  int64_t ring_end = 0;
+  for (int64_t row = block.first_row / group_; row <= (block.first_row + block.rows - 1) / group_; ++row) {
+    const RowVisibility& visible = run->visible[row];
+    const int64_t begin = std::max(visible.begin, block.ring.origin);
+    if (block.sink.tiles != 0) sink_end = std::max(sink_end, visible.sink_end - block.sink.origin);
+    if (block.ring.tiles != 0 && begin < visible.end) {
+      ring_begin = std::min(ring_begin, begin - block.ring.origin);
+      ring_end = std::max(ring_end, visible.end - block.ring.origin);
+    }
+  }
+  block.sink_spans = ceil_div(sink_end, kSpanKeys);
+  block.ring_first_span = ring_end == 0 ? 0 : ring_begin / kSpanKeys;
+  spans = block.sink_spans + (ring_end == 0 ? 0 : ceil_div(ring_end, kSpanKeys) - block.ring_first_span);
+  return block;
+}
+
+// Spans [begin, end) of an item that a wave computes; its partials begin at row `partial`.
+struct Piece {
+  int64_t item;
+  int64_t begin;
+  int64_t end;
+  int64_t partial;
+  int64_t rows;
+  bool last;
+};
+
+// The parts of the scratch.
+struct Scratch {
+  int64_t block_floats;    // of one thread
+  int64_t partial_floats;  // [partial_rows][attention_partial_floats]
+  int64_t state_floats;    // [items][kMinBlockRows][2]
+  int64_t pieces;
+
+  Scratch(int64_t rows, int64_t head_dim, int threads)
+      : block_floats(round_up(attention_scratch_floats(std::min(rows, largest_block(head_dim)), head_dim), 16)),
+        partial_floats(partial_rows(threads) * attention_partial_floats(head_dim)),
+        state_floats(threads == 1 ? 0 : kItemsPerThread * threads * kMinBlockRows * 2),
+        pieces(threads == 1 ? 0 : kItemsPerThread * threads) {}
+  size_t bytes(int threads) const {
+    return static_cast<size_t>(threads * block_floats + partial_floats + state_floats) * sizeof(float) +
+           static_cast<size_t>(pieces) * sizeof(Piece);
+  }
+};
+
+int64_t rows_of(const AttentionArgs& args) {
+  int64_t rows = 0;
+  for (const AttentionRun& run : args.runs) rows += run.rows;
+  return rows * (args.heads / args.shape.kv_heads);
+}
+
+// In waves of as many spans as there is room for: spans in any order by any thread, then merged in order, item by item.
+void run_by_spans(const AttentionArgs& args, const Division& division, const Scratch& layout, float* scratch,
+                  ThreadPool& pool, Isa isa) {
+  const AttentionBlockKernel kernel = attention_block_for(isa);
+  const AttentionMergeKernel merge = attention_merge_for(isa);
+  const RotateRowKernel rotate = rotate_row_for(isa);
+  float* partials = scratch + pool.threads() * layout.block_floats;
+  float* states = partials + layout.partial_floats;
+  Piece* pieces = reinterpret_cast<Piece*>(states + layout.state_floats);
+  const int64_t partial_floats = attention_partial_floats(args.shape.head_dim);
+  const int64_t room = partial_rows(pool.threads());
+  std::fill(states, states + layout.state_floats, 0.0f);
+
+  int64_t item = 0;
+  int64_t span = 0;
+  while (item < division.items()) {
+    int64_t count = 0;
+    int64_t used = 0;
+    int64_t tasks = 0;
+    while (item < division.items()) {
+      int64_t spans = 0;
+      const AttentionBlock block = division.block(item, rotate, spans);
+      const int64_t taken = std::min(spans - span, (room - used) / block.rows);
+      if (taken == 0 && spans != 0) break;
+      pieces[count++] = {item, span, span + taken, used, block.rows, span + taken == spans};
+      used += taken * block.rows;
+      tasks += taken;
+      span += taken;
+      if (span != spans) break;
+      ++item;
+      span = 0;
+    }
+    pool.run(tasks, [&](int64_t task, int thread) {
+      const Piece* piece = pieces;
+      for (; task >= piece->end - piece->begin; ++piece) task -= piece->end - piece->begin;
+      int64_t spans = 0;
+      AttentionBlock block = division.block(piece->item, rotate, spans);
+      block.scratch = scratch + thread * layout.block_floats;
+      kernel(block, piece->begin + task, piece->begin + task + 1,
+             partials + (piece->partial + task * block.rows) * partial_floats);
+    });
+    int64_t rows = 0;
+    for (int64_t i = 0; i < count; ++i) rows += pieces[i].rows;
+    pool.run(rows, [&](int64_t row, int) {
+      const Piece* piece = pieces;
+      for (; row >= piece->rows; ++piece) row -= piece->rows;
+      int64_t spans = 0;
+      const AttentionBlock block = division.block(piece->item, rotate, spans);
+      merge(block, row, row + 1, partials + piece->partial * partial_floats, piece->end - piece->begin,
+            states + piece->item * kMinBlockRows * 2, piece->last);
+    });
+  }
+}
+
+}  // namespace
+
+size_t attention_scratch_bytes(int64_t rows, int64_t heads, int64_t kv_heads, int64_t head_dim, int threads) {
+  return Scratch(rows * (heads / kv_heads), head_dim, threads).bytes(threads);
+}
+
+void attention(const AttentionArgs& args, void* scratch, ThreadPool& pool, Isa isa) {
+  assert(args.shape.kv_heads > 0 && args.heads % args.shape.kv_heads == 0);
+  assert(args.shape.head_dim % 16 == 0 && args.shape.head_dim <= kAttentionMaxHeadDim);
+  const Division division(args, pool.threads());
+  const Scratch layout(rows_of(args), args.shape.head_dim, pool.threads());
+  float* floats = static_cast<float*>(scratch);
+  if (division.by_spans()) {
+    run_by_spans(args, division, layout, floats, pool, isa);
+    return;
+  }
+  const AttentionBlockKernel kernel = attention_block_for(isa);
+  pool.run(division.items(), [&](int64_t item, int thread) {
+    int64_t spans = 0;
+    AttentionBlock block = division.block(item, rotate_row_for(isa), spans);
+    block.scratch = floats + thread * layout.block_floats;
+    kernel(block, 0, spans, nullptr);
+  });
+}
+
+}  // namespace kvass

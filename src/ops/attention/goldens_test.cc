@@ -1,0 +1,158 @@
+// The attention goldens: float64 truth from an independent implementation. Rule and tolerances: README.md beside them.
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "ops/attention/test_stream.h"
+
+namespace kvass {
+namespace {
+
+struct Golden {
+  nlohmann::json header;
+  std::string bytes;  // of the data part
+
+  template <class T>
+  const T* at(const std::string& name) const {
+    return reinterpret_cast<const T*>(bytes.data() + header.at(name).at("data_offsets").at(0).get<size_t>());
+  }
+  std::vector<float> floats(const std::string& name, DType dtype) const {
+    const size_t begin = header.at(name).at("data_offsets").at(0);
+    const size_t end = header.at(name).at("data_offsets").at(1);
+    std::vector<float> result((end - begin) / dtype_bytes(dtype));
+    for (size_t i = 0; i < result.size(); ++i) {
+      if (dtype == DType::f32) std::memcpy(&result[i], bytes.data() + begin + 4 * i, 4);
+      uint16_t half;
+      std::memcpy(&half, bytes.data() + begin + 2 * i, 2);
+      if (dtype == DType::f16) result[i] = f16_to_float(half);
+      if (dtype == DType::bf16) result[i] = bf16_to_float(half);
+    }
+    return result;
+  }
+};
+
+// The largest error of a case over all elements, relative to the largest magnitude of the truth.
+double peak_relative_error(const nlohmann::json& info, const Golden& golden, Isa isa) {
+  const std::string name = info.at("name");
+  const auto number = [&](const char* key) { return info.at(key).get<int64_t>(); };
+  const auto real = [&](const char* key) { return info.at(key).is_null() ? 0.0f : info.at(key).get<float>(); };
+  const int64_t batch = number("B"), heads = number("Hq"), kv_heads = number("Hkv"), rows = number("Sq");
+  const int64_t keys = number("Skv"), head_dim = number("d"), sinks = number("sink");
+  const int64_t window = info.at("window").is_null() ? 0 : number("window");
+  const DType dtype = info.at("dtype") == "f32" ? DType::f32 : info.at("dtype") == "f16" ? DType::f16 : DType::bf16;
+  const std::vector<float> q = golden.floats(name + "/q", dtype);
+  const std::vector<float> k = golden.floats(name + "/k", dtype);
+  const std::vector<float> v = golden.floats(name + "/v", dtype);
+  const TileShape shape{dtype, kv_heads, head_dim};
+
+  std::vector<TestCache> caches;
+  std::vector<AttentionRun> runs;
+  std::vector<RowVisibility> visible(static_cast<size_t>(batch * rows));
+  std::vector<std::vector<uint64_t>> valid;
+  caches.reserve(static_cast<size_t>(batch));
+  valid.reserve(static_cast<size_t>(2 * batch));
+  for (int64_t b = 0; b < batch; ++b) {
+    TestCache& cache = caches.emplace_back(shape, sinks, (keys + kTileKeys) / kTileKeys);
+    AttentionRun run{b * rows, rows, cache.sink(), cache.ring(), visible.data() + b * rows};
+    std::vector<uint64_t>& sink_valid = valid.emplace_back(static_cast<size_t>(run.sink.tiles + 1));
+    std::vector<uint64_t>& ring_valid = valid.emplace_back(static_cast<size_t>(run.ring.tiles));
+    for (int64_t j = 0; j < keys; ++j) {
+      std::vector<float> key, value;
+      for (int64_t head = 0; head < kv_heads; ++head) {
+        const int64_t at = ((b * kv_heads + head) * keys + j) * head_dim;
+        key.insert(key.end(), k.begin() + at, k.begin() + at + head_dim);
+        value.insert(value.end(), v.begin() + at, v.begin() + at + head_dim);
+      }
+      cache.write(j, key.data(), value.data());
+      if (!info.at("key_padding_mask") || golden.at<uint8_t>(name + "/key_padding_mask")[b * keys + j] != 0) {
+        const int64_t offset = j < sinks ? j : j - sinks;
+        (j < sinks ? sink_valid : ring_valid)[static_cast<size_t>(offset / 64)] |= uint64_t{1} << (offset % 64);
+      }
+    }
+    if (info.at("key_padding_mask")) {
+      run.sink_valid = sink_valid.data();
+      run.ring_valid = ring_valid.data();
+    }
+    for (int64_t i = 0; i < rows; ++i) {
+      const int64_t p = keys - rows + i;
+      const int64_t end = info.at("causal") ? p + 1 : keys;
+      RowVisibility& row = visible[static_cast<size_t>(b * rows + i)];
+      row.sink_end = std::min(sinks, std::max<int64_t>(end, 0));
+      row.begin = window == 0 ? sinks : std::max(sinks, p - window + 1);
+      row.end = std::max(row.begin, end);
+    }
+    runs.push_back(run);
+  }
+
+  std::vector<float> logits;
+  if (!info.at("sink_logits").is_null()) logits = info.at("sink_logits").get<std::vector<float>>();
+  std::vector<float> rows_q(q.size()), out(q.size());
+  const auto row_major = [&](int64_t b, int64_t h, int64_t i, int64_t d) {
+    return static_cast<size_t>(((b * rows + i) * heads + h) * head_dim + d);
+  };
+  const auto for_all = [&](auto&& body) {
+    size_t index = 0;
+    for (int64_t b = 0; b < batch; ++b)
+      for (int64_t h = 0; h < heads; ++h)
+        for (int64_t i = 0; i < rows; ++i)
+          for (int64_t d = 0; d < head_dim; ++d) body(index++, row_major(b, h, i, d));
+  };
+  for_all([&](size_t head_major, size_t at) { rows_q[at] = q[head_major]; });
+
+  AttentionArgs args;
+  args.q = rows_q.data();
+  args.out = out.data();
+  args.q_stride = args.out_stride = heads * head_dim;
+  args.heads = heads;
+  args.shape = shape;
+  args.scale = real("scale");
+  args.softcap = real("softcap");
+  args.sink_logits = logits.empty() ? nullptr : logits.data();
+  args.runs = runs;
+  ThreadPool pool(2);
+  std::vector<uint8_t> scratch(attention_scratch_bytes(batch * rows, heads, kv_heads, head_dim, 2) + 64);
+  attention(args, scratch.data() + (64 - reinterpret_cast<uintptr_t>(scratch.data()) % 64), pool, isa);
+
+  for (const auto& row : info.at("rows_without_keys")) {
+    for (int64_t h = 0; h < heads; ++h) {
+      for (int64_t d = 0; d < head_dim; ++d) {
+        EXPECT_EQ(std::bit_cast<uint32_t>(out[row_major(row[0], h, row[1], d)]), 0u) << name;
+      }
+    }
+  }
+  const double* truth = golden.at<double>(name + "/out");
+  double error = 0.0;
+  double peak = 0.0;
+  for_all([&](size_t head_major, size_t at) {
+    const double difference = std::abs(out[at] - truth[head_major]);
+    error = difference <= error ? error : difference;  // NaN stays
+    peak = std::max(peak, std::abs(truth[head_major]));
+  });
+  return peak == 0.0 ? error : error / peak;
+}
+
+TEST(AttentionGoldens, EveryCaseIsWithinItsTolerance) {
+  const std::string folder = KVASS_GOLDENS_DIR;
+  std::ifstream list(folder + "/attention.json");
+  std::ifstream data(folder + "/attention.safetensors", std::ios::binary);
+  if (!list || !data) GTEST_SKIP() << "no goldens at " << folder;
+  uint64_t header_bytes = 0;
+  data.read(reinterpret_cast<char*>(&header_bytes), 8);
+  std::string header(header_bytes, ' ');
+  data.read(header.data(), static_cast<std::streamsize>(header_bytes));
+  Golden golden{nlohmann::json::parse(header), {std::istreambuf_iterator<char>(data), {}}};
+
+  const nlohmann::json cases = nlohmann::json::parse(list).at("cases");
+  EXPECT_GE(cases.size(), 30u);
+  for (Isa isa : available_isas()) {
+    for (const auto& info : cases) {
+      const std::string name = info.at("name");
+      const bool loose = name.find("large") != std::string::npos || name.find("softcap") != std::string::npos;
+      EXPECT_LE(peak_relative_error(info, golden, isa), loose ? 2e-5 : 2e-6) << name << " with " << isa_name(isa);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace kvass

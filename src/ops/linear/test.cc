@@ -1,0 +1,505 @@
+// Tests of the linear operator: packing against definitions written out here, the reference against float64, and every fast
+// kernel against the reference, bit for bit.
+#include "ops/linear/linear.h"
+
+#include <gtest/gtest.h>
+
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "base/block.h"
+#include "base/float16.h"
+#include "base/float_env.h"
+#include "kernels/linear/linear.h"
+
+namespace kvass {
+namespace {
+
+constexpr WeightType kTypes[] = {WeightType::F32,  WeightType::F16,  WeightType::BF16, WeightType::Q8_0,
+                                 WeightType::Q4_0, WeightType::Q4_1, WeightType::Q5_0, WeightType::Q5_1,
+                                 WeightType::Q4_K, WeightType::Q5_K, WeightType::Q6_K};
+constexpr Math kMaths[] = {Math::f32, Math::a16, Math::a8};
+
+using Random = std::mt19937_64;
+
+uint64_t test_seed() {
+  const char* given = std::getenv("KVASS_TEST_SEED");
+  return given ? std::strtoull(given, nullptr, 10) : 20260101;
+}
+
+// The seed in every failure message.
+#define PRINT_SEED(seed) SCOPED_TRACE("KVASS_TEST_SEED=" + std::to_string(seed))
+
+bool is_k_quant(WeightType type) { return type >= WeightType::Q4_K; }
+bool is_float(WeightType type) { return type <= WeightType::BF16; }
+
+std::vector<Isa> fast_isas() {
+  std::vector<Isa> isas;
+  const CpuFeatures features = detect_cpu_features();
+  for (Isa isa : {Isa::avx2, Isa::avx512vnni, Isa::neon}) {
+    if (isa_available(isa, features)) isas.push_back(isa);
+  }
+  return isas;
+}
+
+// --- The file's types, from their definitions (llama.cpp's block layouts), one element at a time ---
+
+float f16_at(const uint8_t* p) { return f16_to_float(static_cast<uint16_t>(p[0] | p[1] << 8)); }
+
+float defined_weight(WeightType type, const uint8_t* row, int64_t k) {
+  const int64_t size[] = {4, 2, 2, 34, 18, 20, 22, 24, 144, 176, 210};
+  const int64_t count = is_float(type) ? 1 : is_k_quant(type) ? 256 : 32;
+  const uint8_t* block = row + k / count * size[static_cast<int>(type)];
+  const int j = static_cast<int>(k % count);
+  // 4-bit and 5-bit types of 32: the element's nibble, and its bit in a 32-bit word.
+  const auto nibble = [&](const uint8_t* qs) { return j < 16 ? qs[j] & 15 : qs[j - 16] >> 4; };
+  const auto bit = [&](const uint8_t* qh) { return qh[j / 8] >> (j % 8) & 1; };
+  switch (type) {
+    case WeightType::F32: {
+      float value;
+      std::memcpy(&value, block, 4);
+      return value;
+    }
+    case WeightType::F16: return f16_at(block);
+    case WeightType::BF16: return bf16_to_float(static_cast<uint16_t>(block[0] | block[1] << 8));
+    case WeightType::Q8_0: return f16_at(block) * static_cast<float>(static_cast<int8_t>(block[2 + j]));
+    case WeightType::Q4_0: return f16_at(block) * static_cast<float>(nibble(block + 2) - 8);
+    case WeightType::Q4_1: return f16_at(block) * static_cast<float>(nibble(block + 4)) + f16_at(block + 2);
+    case WeightType::Q5_0:
+      return f16_at(block) * static_cast<float>((nibble(block + 6) | bit(block + 2) << 4) - 16);
+    case WeightType::Q5_1:
+      return f16_at(block) * static_cast<float>(nibble(block + 8) | bit(block + 4) << 4) + f16_at(block + 2);
+    case WeightType::Q4_K:
+    case WeightType::Q5_K: {
+      const int sub = j / 32;
+      const uint8_t* s = block + 4;
+      const int sc = sub < 4 ? s[sub] & 63 : (s[sub + 4] & 15) + (s[sub - 4] >> 6) * 16;
+      const int m = sub < 4 ? s[sub + 4] & 63 : (s[sub + 4] >> 4) + (s[sub] >> 6) * 16;
+      const uint8_t* qs = block + (type == WeightType::Q4_K ? 16 : 48);
+      const uint8_t byte = qs[j / 64 * 32 + j % 32];
+      int q = sub % 2 == 0 ? byte & 15 : byte >> 4;
+      if (type == WeightType::Q5_K) q += (block[16 + j % 32] >> sub & 1) * 16;
+      return (f16_at(block) * static_cast<float>(sc)) * static_cast<float>(q) -
+             f16_at(block + 2) * static_cast<float>(m);
+    }
+    case WeightType::Q6_K: {
+      const int half = j / 128, quarter = j % 128 / 32, l = j % 32;
+      const uint8_t low = block[half * 64 + (quarter % 2) * 32 + l];
+      const int q = (quarter < 2 ? low & 15 : low >> 4) + (block[128 + half * 32 + l] >> (2 * quarter) & 3) * 16 - 32;
+      return (f16_at(block + 208) * static_cast<float>(static_cast<int8_t>(block[192 + j / 16]))) *
+             static_cast<float>(q);
+    }
+  }
+  return 0;
+}
+
+// Random bytes with finite scales. `extreme`: quants all at one end of their range.
+std::vector<uint8_t> random_source(WeightType type, int64_t n, int64_t k, Random& random, int extreme = -1) {
+  std::vector<uint8_t> bytes(source_bytes(type, n, k).value());
+  for (uint8_t& byte : bytes) byte = extreme < 0 ? static_cast<uint8_t>(random()) : static_cast<uint8_t>(extreme);
+  const auto put = [&](size_t at, float low, float high) {
+    const float value = std::uniform_real_distribution<float>(low, high)(random);
+    const uint16_t half = type == WeightType::BF16 ? float_to_bf16(value) : float_to_f16(value);
+    std::memcpy(&bytes[at], &half, 2);
+  };
+  const size_t row = source_row_bytes(type, k);
+  const size_t blocks = static_cast<size_t>(is_k_quant(type) ? k / 256 : is_float(type) ? k : k / 32);
+  for (size_t r = 0; r < static_cast<size_t>(n); ++r) {
+    for (size_t b = 0; b < blocks; ++b) {
+      const size_t at = r * row + b * (row / blocks);
+      switch (type) {
+        case WeightType::F32: {
+          const float value = std::uniform_real_distribution<float>(-1, 1)(random);
+          std::memcpy(&bytes[at], &value, 4);
+          break;
+        }
+        case WeightType::Q6_K: put(at + 208, -0.01f, 0.01f); break;
+        case WeightType::Q4_1:
+        case WeightType::Q5_1:
+        case WeightType::Q4_K:
+        case WeightType::Q5_K: put(at + 2, -0.01f, 0.01f); [[fallthrough]];
+        default: put(at, -0.01f, 0.01f);
+      }
+    }
+  }
+  return bytes;
+}
+
+struct Packed {
+  Block block;
+  PackedWeight weight;
+  std::vector<uint8_t> source;
+};
+
+Packed pack(WeightType type, int64_t n, int64_t k, std::vector<uint8_t> source) {
+  Packed packed;
+  packed.block = Block::map(packed_bytes(type, n, k).value()).value();
+  std::memset(packed.block.data(), 0xa5, packed.block.bytes());  // packing must write every byte that is read
+  const int64_t panels = panel_count(n);
+  pack_panels(type, source.data(), n, k, panels / 2, panels, packed.block.data());
+  pack_panels(type, source.data(), n, k, 0, panels / 2, packed.block.data());
+  packed.weight = {type, n, k, packed.block.data()};
+  packed.source = std::move(source);
+  return packed;
+}
+
+// Bitwise equal, but any NaN is any other.
+bool same_bits(float a, float b) {
+  return std::bit_cast<uint32_t>(a) == std::bit_cast<uint32_t>(b) || (std::isnan(a) && std::isnan(b));
+}
+
+void expect_same(const std::vector<float>& expected, const std::vector<float>& got, const std::string& what) {
+  ASSERT_EQ(expected.size(), got.size());
+  for (size_t i = 0; i < expected.size(); ++i) {
+    ASSERT_TRUE(same_bits(expected[i], got[i])) << what << " at " << i << ": " << expected[i] << " and " << got[i];
+  }
+}
+
+std::vector<float> multiply(const PackedWeight& weight, const std::vector<float>& x, int64_t x_stride, int64_t rows,
+                            Math math, Isa isa, ThreadPool& threads, int64_t y_stride = 0) {
+  if (y_stride == 0) y_stride = weight.n;
+  std::vector<float> y(static_cast<size_t>(rows * y_stride), -7.0f);
+  std::vector<uint8_t> scratch(activation_bytes(math, rows, weight.k));
+  const LinearTarget target = {weight, y.data(), y_stride};
+  linear(x.data(), x_stride, rows, weight.k, {&target, 1}, math, scratch.data(), threads, isa);
+  return y;
+}
+
+std::vector<float> random_rows(int64_t count, Random& random) {
+  std::vector<float> x(static_cast<size_t>(count));
+  std::normal_distribution<float> normal(0, 1);
+  for (float& value : x) value = normal(random);
+  return x;
+}
+
+std::string describe(WeightType type, Math math, Isa isa, int64_t n, int64_t k, int64_t rows) {
+  const char* const names[] = {"f32", "a16", "a8"};
+  return std::string(weight_type_name(type)) + " " + names[static_cast<int>(math)] + " " + std::string(isa_name(isa)) +
+         " n=" + std::to_string(n) + " k=" + std::to_string(k) + " rows=" + std::to_string(rows);
+}
+
+// --- Packing ---
+
+TEST(LinearWeight, UnpackedRowsEqualTheDefinitionOfEveryType) {
+  const uint64_t seed = test_seed();
+  PRINT_SEED(seed);
+  Random random(seed);
+  for (WeightType type : kTypes) {
+    for (int64_t n : {1, 15, 16, 37}) {
+      for (int64_t blocks : {1, 2, 3, 5}) {
+        const int64_t k = is_float(type) ? blocks * 7 : is_k_quant(type) ? blocks * 256 : blocks * 32;
+        const Packed packed = pack(type, n, k, random_source(type, n, k, random));
+        std::vector<float> row(static_cast<size_t>(k));
+        for (int64_t i = 0; i < n; ++i) {
+          unpack_row(packed.weight, i, row.data());
+          const uint8_t* source = packed.source.data() + static_cast<size_t>(i) * source_row_bytes(type, k);
+          for (int64_t j = 0; j < k; ++j) {
+            ASSERT_TRUE(same_bits(defined_weight(type, source, j), row[static_cast<size_t>(j)]))
+                << weight_type_name(type) << " row " << i << " element " << j;
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(LinearWeight, PaddedOutputsAreZero) {
+  Random random(1);
+  for (WeightType type : kTypes) {
+    const int64_t k = is_k_quant(type) ? 256 : 32;
+    const Packed packed = pack(type, 3, k, random_source(type, 3, k, random));
+    PackedWeight whole = packed.weight;
+    whole.n = 16;
+    ThreadPool threads(1);
+    const std::vector<float> y = multiply(whole, std::vector<float>(static_cast<size_t>(k), 1.0f), k, 1, Math::f32,
+                                          Isa::scalar, threads);
+    if (panel_format(type).offset != 0) continue;  // zero bytes under a zero scale: −offset · 0 may be −0
+    for (size_t i = 3; i < 16; ++i) EXPECT_EQ(y[i], 0.0f) << weight_type_name(type);
+  }
+}
+
+TEST(LinearWeight, SizesOfTheModelsTensorsAreAsTheFormatSays) {
+  EXPECT_EQ(packed_bytes(WeightType::Q8_0, 262144, 640).value(), 262144u / 16 * 10 * (64 + 2 * 512));
+  EXPECT_EQ(packed_bytes(WeightType::Q5_0, 2048, 640).value(), 2048u / 16 * 10 * (64 + 2 * 320));
+  EXPECT_EQ(packed_bytes(WeightType::Q4_K, 640, 2048).value(), 640u / 16 * 8 * (320 + 8 * 256));
+  EXPECT_EQ(packed_bytes(WeightType::Q6_K, 640, 2048).value(), 640u / 16 * 8 * (320 + 8 * 384));
+  EXPECT_EQ(packed_bytes(WeightType::F16, 17, 3).value(), 2u * 128);
+  EXPECT_EQ(source_bytes(WeightType::Q8_0, 262144, 640).value(), 262144u * 20 * 34);
+  EXPECT_EQ(source_bytes(WeightType::Q6_K, 640, 2048).value(), 640u * 8 * 210);
+}
+
+TEST(LinearWeight, ShapesThatATypeCannotHaveAreErrors) {
+  EXPECT_EQ(packed_bytes(WeightType::Q8_0, 4, 100).status().message(),
+            "Q8_0 weight of 4 x 100: expected rows of a multiple of 32 elements, got 100");
+  EXPECT_EQ(source_bytes(WeightType::Q4_K, 4, 128).status().message(),
+            "Q4_K weight of 4 x 128: expected rows of a multiple of 256 elements, got 128");
+  EXPECT_FALSE(packed_bytes(WeightType::F32, 0, 8).ok());
+  EXPECT_FALSE(packed_bytes(WeightType::F32, 8, -1).ok());
+  const int64_t largest = std::numeric_limits<int64_t>::max();
+  EXPECT_FALSE(packed_bytes(WeightType::F32, largest, largest).ok());
+  EXPECT_FALSE(source_bytes(WeightType::F16, largest, 1).ok());
+  EXPECT_TRUE(packed_bytes(WeightType::F16, 1, 1).ok());
+}
+
+// --- The reference against float64 ---
+
+TEST(LinearReference, IsWithinItsEpsilonsOfFloat64) {
+  const uint64_t seed = test_seed();
+  PRINT_SEED(seed);
+  Random random(seed);
+  ThreadPool threads(1);
+  for (WeightType type : kTypes) {
+    const int64_t n = 33, k = 1024, rows = 3;
+    const Packed packed = pack(type, n, k, random_source(type, n, k, random));
+    const std::vector<float> x = random_rows(rows * k, random);
+    for (Math math : kMaths) {
+      const std::vector<float> y = multiply(packed.weight, x, k, rows, math, Isa::scalar, threads);
+      // An activation is off by half a step of amax / qmax (amax < 6 for these), and each fma by half an epsilon.
+      const double step = is_float(type) || math == Math::f32 ? 0 : math == Math::a16 ? 3.0 / kQmax16 : 3.0 / kQmax8;
+      for (int64_t row = 0; row < rows; ++row) {
+        for (int64_t i = 0; i < n; ++i) {
+          double exact = 0, magnitude = 0, weights = 0;
+          for (int64_t j = 0; j < k; ++j) {
+            const double w = defined_weight(
+                type, packed.source.data() + static_cast<size_t>(i) * source_row_bytes(type, k), j);
+            const double product = w * x[static_cast<size_t>(row * k + j)];
+            exact += product;
+            magnitude += std::fabs(product);
+            weights += w * w;
+          }
+          const double got = y[static_cast<size_t>(row * n + i)];
+          // Rounding of activations adds up like a random walk: five of its deviations (step / sqrt 3 each).
+          const double tolerance = 16 * 0x1p-24 * magnitude + 5 * step / std::sqrt(3.0) * std::sqrt(weights);
+          ASSERT_NEAR(got, exact, tolerance + 1e-30) << describe(type, math, Isa::scalar, n, k, rows);
+        }
+      }
+    }
+  }
+}
+
+// --- The fast kernels against the reference ---
+
+TEST(LinearKernels, EqualTheReferenceBitForBitOverRandomShapes) {
+  const uint64_t seed = test_seed();
+  PRINT_SEED(seed);
+  Random random(seed);
+  FloatEnvironment environment;
+  ThreadPool one(1), two(2), three(3);
+  ThreadPool* pools[] = {&one, &two, &three};
+  for (WeightType type : kTypes) {
+    for (int trial = 0; trial < 10; ++trial) {
+      const int64_t n = 1 + static_cast<int64_t>(random() % 150);
+      const int64_t units = 1 + static_cast<int64_t>(random() % (is_k_quant(type) ? 4 : 23));
+      const int64_t k = is_float(type) ? units * 29 + 1 : units * (is_k_quant(type) ? 256 : 32);
+      const int64_t rows = trial == 0 ? 1 : trial == 1 ? 0 : static_cast<int64_t>(random() % 71);
+      const int64_t x_stride = k + static_cast<int64_t>(random() % 5);
+      const int64_t y_stride = n + static_cast<int64_t>(random() % 5);
+      const Packed packed = pack(type, n, k, random_source(type, n, k, random));
+      const std::vector<float> x = random_rows(rows * x_stride, random);
+      for (Math math : kMaths) {
+        const std::vector<float> expected = multiply(packed.weight, x, x_stride, rows, math, Isa::scalar, one, y_stride);
+        for (Isa isa : fast_isas()) {
+          const std::vector<float> got =
+              multiply(packed.weight, x, x_stride, rows, math, isa, *pools[random() % 3], y_stride);
+          ASSERT_EQ(expected.size(), got.size());
+          ASSERT_TRUE(expected.empty() || std::memcmp(expected.data(), got.data(), expected.size() * 4) == 0)
+              << describe(type, math, isa, n, k, rows);
+        }
+      }
+    }
+  }
+}
+
+TEST(LinearKernels, EqualTheReferenceAtTheEndsOfEveryRange) {
+  const uint64_t seed = test_seed();
+  PRINT_SEED(seed);
+  Random random(seed);
+  FloatEnvironment environment;
+  ThreadPool threads(1);
+  const float infinity = std::numeric_limits<float>::infinity();
+  for (WeightType type : kTypes) {
+    if (is_float(type)) continue;
+    // All quants at the least or greatest stored value: 0x00 and 0xff for 4 to 6 bits, 0x80 and 0x7f for 8.
+    for (int extreme : {0x00, 0xff, 0x80, 0x7f, 0x01}) {
+      const int64_t n = 19, k = 512, rows = 13;
+      const Packed packed = pack(type, n, k, random_source(type, n, k, random, extreme));
+      std::vector<float> x(static_cast<size_t>(rows * k));
+      for (int64_t j = 0; j < k; ++j) {
+        const float normal = std::normal_distribution<float>()(random);
+        const float row_values[rows] = {1.0f,
+                                        -1.0f,
+                                        j % 2 ? 1.0f : -1.0f,
+                                        j % 4 < 2 ? 1.0f : -1.0f,
+                                        j % 32 < 16 ? 1.0f : -1.0f,
+                                        normal * 1e38f * 0.3f,
+                                        normal * 0x1p-126f,
+                                        j % 7 == 0 ? 0x1p-149f : 0.0f,
+                                        j == 40 ? infinity : normal,
+                                        j == 511 ? -std::nanf("") : 1.0f,
+                                        j < 100 ? 0.0f : normal * 0x1p-95f,
+                                        j / 32 % 2 ? 3.4e38f : -3.4e38f,
+                                        0.0f};
+        for (int64_t row = 0; row < rows; ++row) x[static_cast<size_t>(row * k + j)] = row_values[row];
+      }
+      for (Math math : kMaths) {
+        const std::vector<float> expected = multiply(packed.weight, x, k, rows, math, Isa::scalar, threads);
+        for (Isa isa : fast_isas()) {
+          const std::string what = describe(type, math, isa, n, k, rows);
+          expect_same(expected, multiply(packed.weight, x, k, rows, math, isa, threads), what);
+          for (int64_t row = 0; row < rows; ++row) {  // and the kernel of a single row
+            const std::vector<float> alone(x.begin() + row * k, x.begin() + (row + 1) * k);
+            const std::vector<float> part(expected.begin() + row * n, expected.begin() + (row + 1) * n);
+            expect_same(part, multiply(packed.weight, alone, k, 1, math, isa, threads), what + " alone");
+          }
+        }
+        if (math != Math::f32) {
+          for (int64_t i = 0; i < n; ++i) {
+            EXPECT_TRUE(std::isnan(expected[static_cast<size_t>(8 * n + i)]));
+            EXPECT_TRUE(std::isnan(expected[static_cast<size_t>(9 * n + i)]));
+            EXPECT_EQ(expected[static_cast<size_t>(12 * n + i)], 0.0f);
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(LinearKernels, GiveARowTheSameBitsInAnyBatchAndOnAnyThreads) {
+  const uint64_t seed = test_seed();
+  PRINT_SEED(seed);
+  Random random(seed);
+  FloatEnvironment environment;
+  ThreadPool one(1), three(3);
+  for (WeightType type : kTypes) {
+    const int64_t n = 70, k = 768, rows = 300;
+    const Packed packed = pack(type, n, k, random_source(type, n, k, random));
+    const std::vector<float> x = random_rows(rows * k, random);
+    for (Isa isa : fast_isas()) {
+      for (Math math : kMaths) {
+        const std::vector<float> whole = multiply(packed.weight, x, k, rows, math, isa, three);
+        for (int64_t row : {0, 5, 127, 128, 299}) {
+          const std::vector<float> input(x.begin() + row * k, x.begin() + (row + 1) * k);
+          const std::vector<float> alone = multiply(packed.weight, input, k, 1, math, isa, one);
+          ASSERT_EQ(std::memcmp(alone.data(), &whole[static_cast<size_t>(row * n)], static_cast<size_t>(n) * 4), 0)
+              << describe(type, math, isa, n, k, rows) << " row " << row;
+        }
+      }
+    }
+  }
+}
+
+TEST(LinearKernels, GiveTargetsThatShareAnInputTheBitsOfEachAlone) {
+  Random random(test_seed());
+  FloatEnvironment environment;
+  ThreadPool one(1), three(3);
+  const int64_t k = 512, rows = 150;
+  const Packed a = pack(WeightType::Q5_0, 100, k, random_source(WeightType::Q5_0, 100, k, random));
+  const Packed b = pack(WeightType::Q6_K, 33, k, random_source(WeightType::Q6_K, 33, k, random));
+  const Packed c = pack(WeightType::F16, 7, k, random_source(WeightType::F16, 7, k, random));
+  const std::vector<float> x = random_rows(rows * k, random);
+  for (Math math : kMaths) {
+    for (int64_t count : {int64_t{1}, rows}) {
+      std::vector<float> outputs[3];
+      std::vector<LinearTarget> targets;
+      for (const Packed* packed : {&a, &b, &c}) {
+        std::vector<float>& y = outputs[targets.size()];
+        y.resize(static_cast<size_t>(count * packed->weight.n));
+        targets.push_back({packed->weight, y.data(), packed->weight.n});
+      }
+      std::vector<uint8_t> scratch(activation_bytes(math, count, k));
+      linear(x.data(), k, count, k, targets, math, scratch.data(), three, Isa::avx2);
+      for (size_t i = 0; i < 3; ++i) {
+        expect_same(multiply(targets[i].weight, x, k, count, math, Isa::scalar, one), outputs[i], "target");
+      }
+    }
+  }
+}
+
+// --- The quantisers ---
+
+template <class Block>
+std::vector<Block> quantise(QuantiseFunction function, const std::vector<float>& x, int64_t rows, int64_t k) {
+  std::vector<Block> blocks(static_cast<size_t>(rows * activation_blocks(k)));
+  std::memset(static_cast<void*>(blocks.data()), 0x77, blocks.size() * sizeof(Block));
+  function({x.data(), k, rows, k, blocks.data()});
+  for (Block& block : blocks) {
+    if (std::isnan(block.scale)) block.scale = std::numeric_limits<float>::quiet_NaN();
+  }
+  return blocks;
+}
+
+template <class Block>
+void expect_quantisers_agree(QuantiseFunction reference, QuantiseFunction fast, Random& random) {
+  for (int64_t k : {1, 5, 31, 32, 33, 64, 100, 640}) {
+    const int64_t rows = 40;
+    std::vector<float> x = random_rows(rows * k, random);
+    for (int64_t row = 0; row < rows; ++row) {
+      const float scale = std::ldexp(1.0f, static_cast<int>(random() % 250) - 140);
+      for (int64_t j = 0; j < k; ++j) {
+        float& value = x[static_cast<size_t>(row * k + j)];
+        value *= scale;
+        if (row > 30 && random() % 30 == 0) value = row % 3 == 0 ? NAN : row % 3 == 1 ? INFINITY : -INFINITY;
+      }
+    }
+    const std::vector<Block> expected = quantise<Block>(reference, x, rows, k);
+    const std::vector<Block> got = quantise<Block>(fast, x, rows, k);
+    ASSERT_EQ(std::memcmp(expected.data(), got.data(), expected.size() * sizeof(Block)), 0) << "k=" << k;
+  }
+}
+
+TEST(LinearQuantise, FastQuantisersEqualTheReference) {
+  const uint64_t seed = test_seed();
+  PRINT_SEED(seed);
+  Random random(seed);
+  FloatEnvironment environment;
+  for (Isa isa : fast_isas()) {
+    expect_quantisers_agree<ActivationBlock8>(quantise_a8_for(Isa::scalar), quantise_a8_for(isa), random);
+    expect_quantisers_agree<ActivationBlock16>(quantise_a16_for(Isa::scalar), quantise_a16_for(isa), random);
+  }
+}
+
+TEST(LinearQuantise, FollowsTheRuleAtItsEdges) {
+  FloatEnvironment environment;
+  const auto a8 = [](float first, float second) {
+    std::vector<float> x(32, 0.0f);
+    x[0] = first;
+    x[1] = second;
+    return quantise<ActivationBlock8>(quantise_a8_for(Isa::scalar), x, 1, 32)[0];
+  };
+  const float floor = 0x1p-100f;
+  EXPECT_EQ(a8(floor, 0).scale, floor / 127.0f);
+  EXPECT_EQ(a8(floor, 0).q[0], 127);
+  EXPECT_EQ(a8(std::nextafter(floor, 0.0f), 0).scale, 0.0f);
+  EXPECT_EQ(a8(std::nextafter(floor, 0.0f), 0).q[0], 0);
+  EXPECT_EQ(a8(0, 0).scale, 0.0f);
+  EXPECT_TRUE(std::isnan(a8(INFINITY, 1).scale));
+  EXPECT_TRUE(std::isnan(a8(NAN, 1).scale));
+  EXPECT_EQ(a8(NAN, 1).q[1], 0);
+  const float largest = std::numeric_limits<float>::max();
+  EXPECT_EQ(a8(-largest, largest / 2).q[0], -127);
+  EXPECT_EQ(a8(127, 2.5f).q[1], 2);  // ties to even
+  EXPECT_EQ(a8(127, 3.5f).q[1], 4);
+  EXPECT_EQ(a8(127, -4).sum, 123.0f);
+  EXPECT_EQ(a8(127, -4).negated_pair_sums[0][0], -123);
+
+  std::vector<float> x(32, 0.0f);
+  x[1] = 32639.0f;
+  x[2] = -7.0f;
+  x[30] = 5.0f;
+  const ActivationBlock16 block = quantise<ActivationBlock16>(quantise_a16_for(Isa::scalar), x, 1, 32)[0];
+  EXPECT_EQ(block.scale, 1.0f);
+  EXPECT_EQ(block.q[2], 32639);  // q1 is third of its group
+  EXPECT_EQ(block.q[1], -7);
+  EXPECT_EQ(block.q[29], 5);
+  EXPECT_EQ(block.negated_sums[0], -32637);
+  EXPECT_EQ(block.negated_sums[1], -32632);
+  EXPECT_EQ(block.negated_sums[2], -5);
+}
+
+}  // namespace
+}  // namespace kvass

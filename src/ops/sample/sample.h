@@ -1,0 +1,69 @@
+// The sampler of NUMERICS rule 9: penalties, temperature, sort (ties to the lower id), cuts in the order top-k, top-p,
+// min-p, then one draw of Philox4x32-10 keyed by (seed, position). So a token depends on its logits, the tokens before
+// it, its position and the seed only, never on how many draws came before.
+//
+// A Sampler belongs to a sequence. It owns its buffers and the last tokens for the penalty; sampling allocates nothing.
+//
+// The weights are integers, w = rint(exp((logit - max) · (1 / temperature)) · 2^44) computed in double, so that sums do
+// not depend on their order and a draw is exact: r = (64 random bits · Σw) >> 64, and the first token in sorted order
+// whose running sum exceeds r is it. (A token less likely than 2^-45 of the likeliest is never drawn.) Tokens are
+// sorted by their logits before the division by the temperature, which keeps the order and makes no ties. NaN is never
+// chosen; where the largest logit is infinite the lowest id that has it is taken.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "base/cpu.h"
+#include "kernels/argmax/argmax.h"
+#include "kvass/status.h"
+#include "ops/sample/top_k.h"
+
+namespace kvass {
+
+struct SampleOptions {
+  float temperature = 0.0f;     // 0: the largest logit (greedy); otherwise logits are divided by it
+  int top_k = 0;                // keep this many; 0: all
+  float top_p = 1.0f;           // (0, 1]: keep the fewest tokens, likeliest first, whose probabilities reach it; 1: all
+  float min_p = 0.0f;           // [0, 1]: keep tokens at least this likely relative to the likeliest; 0: all
+  float repeat_penalty = 1.0f;  // > 0: logits of recent tokens are divided by it when positive, multiplied otherwise
+  int repeat_last_n = 64;       // how many tokens are recent
+  uint64_t seed = 0;
+};
+
+// Every field in its range; an error names the command line's flag.
+Status validate(const SampleOptions& options);
+
+class Sampler {
+ public:
+  // `vocabulary` in [1, 2^19]. Fails on options that validate() refuses.
+  static Result<Sampler> create(const SampleOptions& options, int64_t vocabulary, Isa isa);
+
+  // Tokens of the stream in order, prompt included: what the penalty looks back at. Ids in [0, vocabulary).
+  void accept(int32_t token);
+  void accept(std::span<const int32_t> tokens);
+  void reset();  // forget the tokens
+
+  // The token that stands at `position`, from the logits [vocabulary] of the row before it. -1 when every logit is NaN.
+  // `logits` is not changed. The token is not accepted by itself.
+  int32_t sample(const float* logits, int64_t position);
+
+  const SampleOptions& options() const { return options_; }
+
+ private:
+  Sampler() = default;
+  const float* penalise(const float* logits);
+  int32_t draw(const float* logits, const Argmax& best, int64_t position);
+  int64_t gather(std::span<const float> logits);
+
+  SampleOptions options_;
+  int64_t vocabulary_ = 0;
+  ArgmaxKernel argmax_ = nullptr;
+  std::vector<int32_t> recent_;          // [repeat_last_n] ring of accepted tokens; empty when there is no penalty
+  int64_t accepted_ = 0;                 // tokens accepted so far
+  std::vector<float> penalised_;         // [vocabulary], empty when there is no penalty
+  std::vector<RankedToken> candidates_;  // [top_k or vocabulary], empty when greedy
+};
+
+}  // namespace kvass

@@ -1,0 +1,43 @@
+#include "session/engine.h"
+
+#include <string>
+#include <utility>
+
+namespace kvass {
+
+std::vector<CacheShape> cache_shapes(const Program& program) {
+  std::vector<CacheShape> shapes;
+  for (const CacheState& state : program.states) shapes.push_back({state.kv_heads, state.head_dim, state.window});
+  return shapes;
+}
+
+std::vector<CacheShape> Engine::cache_shapes() const { return kvass::cache_shapes(program_); }
+
+Result<std::shared_ptr<const Engine>> Engine::create(Program program, WeightStore weights, EngineOptions options) {
+  KVASS_RETURN_IF_ERROR(verify_program(program));
+  if (weights.matrices.size() != program.weights.size() || weights.vectors.size() != program.weights.size()) {
+    return bad_input("weights", std::to_string(program.weights.size()), std::to_string(weights.matrices.size()));
+  }
+  for (size_t i = 0; i < program.weights.size(); ++i) {
+    const Weight& weight = program.weights[i];
+    const bool present = weight.outputs == 0 ? weights.vectors[i] != nullptr
+                                             : weights.matrices[i].data != nullptr &&
+                                                   weights.matrices[i].n == weight.outputs &&
+                                                   weights.matrices[i].k == weight.inputs;
+    if (!present) {
+      return bad_input("weight '" + weight.name + "'",
+                       std::to_string(weight.outputs) + " x " + std::to_string(weight.inputs), "another shape, or none");
+    }
+  }
+  std::shared_ptr<Engine> engine(new Engine());
+  for (const RotaryParams& params : program.rotaries) {
+    KVASS_ASSIGN_OR_RETURN(Rotary rotary, make_rotary(params.head_dim, params.base, params.factor));
+    engine->rotaries_.push_back(std::move(rotary));
+  }
+  engine->program_ = std::move(program);
+  engine->weights_ = std::move(weights);
+  engine->options_ = options;
+  return std::shared_ptr<const Engine>(std::move(engine));
+}
+
+}  // namespace kvass

@@ -1,0 +1,46 @@
+// Engine: a program, its packed weights and the choices that hold for everybody who runs it. Immutable after creation and
+// shared by sessions; it owns the weights. It knows no caches, no positions, no text.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "base/cpu.h"
+#include "cache/plan.h"
+#include "kernels/rotary/rotary.h"
+#include "kvass/status.h"
+#include "ops/linear/linear.h"
+#include "ops/linear/weight_store.h"
+#include "program/program.h"
+
+namespace kvass {
+
+struct EngineOptions {
+  Math math = Math::a16;
+  Isa isa = Isa::scalar;
+};
+
+class Engine {
+ public:
+  // Verifies the program and that the store has every weight in the program's shapes.
+  static Result<std::shared_ptr<const Engine>> create(Program program, WeightStore weights, EngineOptions options);
+
+  const Program& program() const { return program_; }
+  const WeightStore& weights() const { return weights_; }
+  Math math() const { return options_.math; }
+  Isa isa() const { return options_.isa; }
+  const Rotary& rotary(RotaryId id) const { return rotaries_[static_cast<size_t>(id)]; }
+  std::vector<CacheShape> cache_shapes() const;  // [states]
+
+ private:
+  Engine() = default;
+  Program program_;
+  WeightStore weights_;
+  EngineOptions options_;
+  std::vector<Rotary> rotaries_;  // [rotaries of the program]
+};
+
+// The shapes that a program's caches are planned from.
+std::vector<CacheShape> cache_shapes(const Program& program);
+
+}  // namespace kvass

@@ -1,0 +1,103 @@
+// The executor against a float64 forward pass that is written plainly and shares nothing with it (tests/reference_model.h).
+//
+// Tolerances are max |difference| / max |logit| over all positions. float32 arithmetic with float32 caches: 1e-5 (84 float
+// epsilons, over 7 layers; about 2e-6 is reached). Rounded storage and activations: loose bounds that still tell a wrong
+// mask, position or scale, whose effect is of the order of 1.
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "reference_model.h"
+#include "streams.h"
+
+namespace kvass {
+namespace {
+
+using namespace testing;  // NOLINT: helpers of the tests
+
+double peak_relative(const std::vector<float>& logits, const std::vector<ReferenceModel::Row>& reference) {
+  double most = 0.0, difference = 0.0;
+  const size_t width = reference[0].size();
+  EXPECT_EQ(logits.size(), width * reference.size());
+  if (logits.size() != width * reference.size()) return 1.0;
+  for (size_t i = 0; i < logits.size(); ++i) {
+    const double expected = reference[i / width][i % width];
+    most = std::max(most, std::abs(expected));
+    difference = std::max(difference, std::abs(static_cast<double>(logits[i]) - expected));
+    if (std::isnan(logits[i])) return 1.0;
+  }
+  return difference / most;
+}
+
+struct Tolerance {
+  Math math;
+  DType dtype;
+  double bound;
+};
+constexpr Tolerance kTolerances[] = {{Math::f32, DType::f32, 1e-5},   {Math::f32, DType::f16, 5e-3}, {Math::f32, DType::bf16, 4e-2},
+                                     {Math::a16, DType::f32, 1e-3}, {Math::a16, DType::f16, 5e-3}, {Math::a8, DType::f32, 2e-1}};
+
+void compare(const TinyConfig& config, const ReferenceSinks& sinks, size_t count, const std::vector<int64_t>& chunks) {
+  const TinyModel model(config);
+  const std::vector<int32_t> tokens = model.tokens(count);
+  const std::vector<ReferenceModel::Row> reference = ReferenceModel(model).run(tokens, sinks);
+  for (const auto& [math, dtype, bound] : kTolerances) {
+    const CacheOptions caches = sinks.on ? sink_caches(sinks.sink_tokens, sinks.sink_window, 64, dtype)
+                                         : flat_caches(static_cast<int64_t>(count), 64, dtype);
+    const double error = peak_relative(run_stream(tiny_engine(model, math, best_isa()), caches, tokens, chunks), reference);
+    const std::string name = std::string(std::array{"f32", "a16", "a8"}[static_cast<size_t>(math)]) + "_" + std::string(dtype_name(dtype));
+    ::testing::Test::RecordProperty(name, std::to_string(error));
+    EXPECT_LE(error, bound) << name;
+  }
+}
+
+TEST(Float64Reference, DenseAttentionWithSlidingLayers) { compare({}, {}, 150, {64}); }
+
+TEST(Float64Reference, TokenByToken) { compare({}, {}, 90, {1}); }
+
+TEST(Float64Reference, EndlessStreamAtInCachePositions) {
+  compare({}, {true, 4, 20}, 200, {40, 1, 1, 1, 33, 64});
+}
+
+TEST(Float64Reference, EndlessStreamWithoutSinks) { compare({}, {true, 0, 24}, 200, {64}); }
+
+TEST(Float64Reference, MoreSinksThanATileHolds) { compare({}, {true, 66, 10}, 180, {50}); }
+
+TEST(Float64Reference, WindowOfOneAndOneSink) { compare({}, {true, 1, 1}, 80, {64, 1}); }
+
+TEST(Float64Reference, SoftCapsAndLinearRotaryScaling) {
+  TinyConfig config;
+  config.attention_cap = 3.0f;
+  config.logit_cap = 2.0f;
+  config.rope_factor = 8.0;
+  config.seed = 5;
+  compare(config, {}, 120, {64});
+  compare(config, {true, 4, 20}, 120, {64});
+}
+
+TEST(Float64Reference, OneKvHeadForAllAndOneForEach) {
+  TinyConfig config;
+  config.kv_heads = 1;
+  config.head_dim = 32;
+  config.seed = 6;
+  compare(config, {}, 100, {64});
+  config.kv_heads = 4;
+  config.head_dim = 48;
+  config.layers = 3;
+  compare(config, {true, 4, 30}, 100, {64});
+}
+
+TEST(Float64Reference, ADifferentModelIsFarFromIt) {  // the bounds above mean something
+  TinyConfig config;
+  const TinyModel model(config);
+  const std::vector<int32_t> tokens = model.tokens(100);
+  const std::vector<float> logits =
+      run_stream(tiny_engine(model, Math::f32, best_isa()), sink_caches(4, 20, 64, DType::f32), tokens, {64});
+  EXPECT_LE(peak_relative(logits, ReferenceModel(model).run(tokens, {true, 4, 20})), 1e-5);
+  EXPECT_GT(peak_relative(logits, ReferenceModel(model).run(tokens, {true, 4, 19})), 1e-2);
+  EXPECT_GT(peak_relative(logits, ReferenceModel(model).run(tokens, {true, 3, 20})), 1e-2);
+  EXPECT_GT(peak_relative(logits, ReferenceModel(model).run(tokens)), 1e-2);
+}
+
+}  // namespace
+}  // namespace kvass

@@ -1,0 +1,44 @@
+// Sequence: one stream. It owns its caches (one block, planned before the first token) and its length; a session advances
+// it. One caller at a time.
+#pragma once
+
+#include <memory>
+
+#include "base/block.h"
+#include "cache/plan.h"
+#include "kvass/status.h"
+#include "session/engine.h"
+
+namespace kvass {
+
+class Sequence {
+ public:
+  static Result<std::unique_ptr<Sequence>> create(std::shared_ptr<const Engine> engine, const CacheOptions& options);
+
+  const Engine& engine() const { return *engine_; }
+  const CacheOptions& options() const { return options_; }
+  const CachePlan& plan() const { return plan_; }
+  int64_t length() const { return length_; }  // tokens written: the next token's position
+  size_t cache_bytes() const { return plan_.bytes; }
+  bool endless() const { return options_.sinks; }
+
+  // Whether `count` tokens may follow at `start`: the planned chunk, and every layer's layout.
+  Status check_extend(int64_t start, int64_t count) const;
+  // The position at which a row at `position` looks at sink keys: its place in the cache, not in the stream
+  // (StreamingLLM, arXiv 2309.17453, section 3.2).
+  int64_t sink_query_position(int64_t position) const;
+
+  uint8_t* block() { return block_.data(); }
+  void commit(int64_t count) { length_ += count; }  // the session's, after a step has run
+  void clear() { length_ = 0; }                     // an empty stream again; nothing is freed
+
+ private:
+  Sequence() = default;
+  std::shared_ptr<const Engine> engine_;
+  CacheOptions options_;
+  CachePlan plan_;
+  Block block_;
+  int64_t length_ = 0;
+};
+
+}  // namespace kvass

@@ -1,0 +1,144 @@
+#include "session/session.h"
+
+#include <algorithm>
+#include <cassert>
+#include <string>
+#include <utility>
+
+#include "base/float_env.h"
+#include "session/step.h"
+
+namespace kvass {
+namespace {
+
+class Busy {
+ public:
+  explicit Busy(std::atomic<bool>& flag) : flag_(flag), mine_(!flag.exchange(true, std::memory_order_acquire)) {}
+  ~Busy() {
+    if (mine_) flag_.store(false, std::memory_order_release);
+  }
+  bool mine() const { return mine_; }
+
+ private:
+  std::atomic<bool>& flag_;
+  bool mine_;
+};
+
+Status busy_error() { return bad_input("session", "one caller at a time", "a second one while a step runs"); }
+
+struct Planned {
+  ArenaPlan arena;
+  size_t tables = 0;  // bytes
+};
+
+Result<Planned> plan_session(const Engine& engine, const SessionOptions& options) {
+  if (options.threads < 1) return bad_input("--threads", "at least 1", std::to_string(options.threads));
+  if (options.sequences < 1) return bad_input("sequences", "at least 1", std::to_string(options.sequences));
+  std::vector<size_t> workspace;
+  for (const Op& op : engine.program().ops) workspace.push_back(workspace_bytes(engine, op, options));
+  Planned planned;
+  KVASS_ASSIGN_OR_RETURN(planned.arena, plan_arena(engine.program(), options.rows, options.head_rows, workspace));
+  planned.tables = StepTables::bytes(engine.program(), options);
+  return planned;
+}
+
+}  // namespace
+
+Result<size_t> plan_session_bytes(const Engine& engine, const SessionOptions& options) {
+  KVASS_ASSIGN_OR_RETURN(const Planned planned, plan_session(engine, options));
+  return planned.arena.bytes + planned.tables;
+}
+
+Session::Session(std::shared_ptr<const Engine> engine, const SessionOptions& options)
+    : engine_(std::move(engine)), options_(options), pool_(options.threads) {}
+
+Session::~Session() = default;
+
+Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<const Engine> engine, const SessionOptions& options) {
+  KVASS_ASSIGN_OR_RETURN(Planned planned, plan_session(*engine, options));
+  std::unique_ptr<Session> session(new Session(std::move(engine), options));
+  session->plan_ = std::move(planned.arena);
+  KVASS_ASSIGN_OR_RETURN(session->arena_, Block::map(session->plan_.bytes + planned.tables));
+  session->tables_ = std::make_unique<StepTables>(session->engine_->program(), options,
+                                                  session->arena_.data() + session->plan_.bytes);
+  return session;
+}
+
+Status Session::check(std::span<const Run> runs) const {
+  if (static_cast<int64_t>(runs.size()) > options_.sequences) {
+    return bad_input("runs of a step", "at most " + std::to_string(options_.sequences), std::to_string(runs.size()));
+  }
+  int64_t rows = 0;
+  for (size_t i = 0; i < runs.size(); ++i) {
+    const Run& run = runs[i];
+    if (run.sequence == nullptr || &run.sequence->engine() != engine_.get()) {
+      return bad_input("sequence of run " + std::to_string(i), "one of this session's engine", "another");
+    }
+    for (size_t j = 0; j < i; ++j) {
+      if (runs[j].sequence == run.sequence) {
+        return bad_input("runs of a step", "each sequence once", "runs " + std::to_string(j) + " and " + std::to_string(i) + " of one sequence");
+      }
+    }
+    if (run.sequence->options().dtype != runs[0].sequence->options().dtype) {
+      return bad_input("sequences of a step", "one storage type of caches", std::string(dtype_name(runs[0].sequence->options().dtype)) +
+                       " and " + std::string(dtype_name(run.sequence->options().dtype)));
+    }
+    KVASS_RETURN_IF_ERROR(run.sequence->check_extend(run.start, static_cast<int64_t>(run.tokens.size())));
+    const int64_t vocabulary = engine_->program().vocabulary();
+    for (int32_t token : run.tokens) {
+      if (token < 0 || token >= vocabulary) {
+        return bad_input("token id", "0 to " + std::to_string(vocabulary - 1), std::to_string(token));
+      }
+    }
+    rows += static_cast<int64_t>(run.tokens.size());
+  }
+  if (rows > options_.rows) {
+    return bad_input("tokens of a step", "at most " + std::to_string(options_.rows) + " over all its runs", std::to_string(rows));
+  }
+  return {};
+}
+
+Status Session::step(std::span<const Run> runs) {
+  Busy busy(busy_);
+  if (!busy.mine()) return busy_error();
+  KVASS_RETURN_IF_ERROR(check(runs));
+  FloatEnvironment environment;
+  tables_->begin(*engine_, runs, pool_);
+  if (tables_->rows() == 0) return {};
+  execute(*engine_->program().find_method("body"));
+  for (const Run& run : runs) run.sequence->commit(static_cast<int64_t>(run.tokens.size()));
+  return {};
+}
+
+Result<std::span<const float>> Session::logits(std::span<const int32_t> rows) {
+  Busy busy(busy_);
+  if (!busy.mine()) return busy_error();
+  if (static_cast<int64_t>(rows.size()) > options_.head_rows) {
+    return bad_input("rows of logits", "at most " + std::to_string(options_.head_rows), std::to_string(rows.size()));
+  }
+  for (int32_t row : rows) {
+    if (row < 0 || row >= tables_->rows()) {
+      return bad_input("row of logits", "a row of the last step (0 to " + std::to_string(tables_->rows() - 1) + ")", std::to_string(row));
+    }
+  }
+  FloatEnvironment environment;
+  tables_->select(rows);
+  execute(*engine_->program().find_method("head"));
+  const ValueId logits = engine_->program().logits;
+  return std::span<const float>(value(logits), rows.size() * static_cast<size_t>(engine_->program().vocabulary()));
+}
+
+void Session::execute(const Method& method) {
+  const OpContext context{*engine_, *tables_, plan_, arena_.data(), pool_};
+  for (int32_t i = method.begin; i < method.end; ++i) {
+    const Op& op = engine_->program().ops[static_cast<size_t>(i)];
+    execute_op(context, op, static_cast<size_t>(i));
+    if (!probe_) continue;
+    for (ValueId id : op.outputs) {
+      const Value& output = engine_->program().values[static_cast<size_t>(id)];
+      probe_({op, id, value(id), output.extent == Extent::chunk ? tables_->rows() : tables_->head_rows(), output.width});
+    }
+  }
+}
+
+}  // namespace kvass

@@ -1,0 +1,83 @@
+// Session: the arena and the threads that run an engine's program. It steps any number of sequences of that engine; all of
+// its memory is mapped when it is created. One caller at a time: a second one gets an error, not a race.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "base/block.h"
+#include "base/thread_pool.h"
+#include "plan/arena.h"
+#include "session/engine.h"
+#include "session/sequence.h"
+
+namespace kvass {
+
+struct SessionOptions {
+  int64_t rows = 256;        // most tokens of one step, over all its runs
+  int64_t head_rows = 1;     // most rows of one `logits` call
+  int64_t sequences = 1;     // most runs of one step
+  int threads = 1;
+};
+
+// `tokens` are the positions [start, start + size) of `sequence`; start is its length.
+struct Run {
+  Sequence* sequence = nullptr;
+  int64_t start = 0;
+  std::span<const int32_t> tokens;
+};
+
+// What a probe sees after each op, in program order: its outputs as they are. For tests and for `verify`.
+struct ProbeView {
+  const Op& op;
+  ValueId value;
+  const float* data;  // [rows][width]
+  int64_t rows;
+  int64_t width;
+};
+
+class StepTables;
+
+class Session {
+ public:
+  static Result<std::unique_ptr<Session>> create(std::shared_ptr<const Engine> engine, const SessionOptions& options);
+  ~Session();
+
+  // Runs the program's body over the runs' tokens, row after row in the order of the runs, and advances the sequences. On an
+  // error nothing has changed.
+  Status step(std::span<const Run> runs);
+
+  // Logits of rows of the last step: [rows.size()][vocabulary], valid until the next call.
+  Result<std::span<const float>> logits(std::span<const int32_t> rows);
+
+  int threads() const { return pool_.threads(); }
+  ThreadPool& pool() { return pool_; }
+  const Engine& engine() const { return *engine_; }
+  const SessionOptions& options() const { return options_; }
+  const ArenaPlan& arena_plan() const { return plan_; }
+  size_t arena_bytes() const { return arena_.bytes(); }  // values, workspace and the step's tables
+  void set_probe(std::function<void(const ProbeView&)> probe) { probe_ = std::move(probe); }
+
+ private:
+  Session(std::shared_ptr<const Engine> engine, const SessionOptions& options);
+  Status check(std::span<const Run> runs) const;
+  void execute(const Method& method);
+  float* value(ValueId id) { return reinterpret_cast<float*>(arena_.data() + plan_.values[static_cast<size_t>(id)]); }
+
+  std::shared_ptr<const Engine> engine_;
+  SessionOptions options_;
+  ThreadPool pool_;
+  ArenaPlan plan_;
+  Block arena_;                  // [values and workspace | tables of the step]
+  std::unique_ptr<StepTables> tables_;
+  std::function<void(const ProbeView&)> probe_;
+  std::atomic<bool> busy_{false};
+};
+
+// Bytes of the arena that `create` would map.
+Result<size_t> plan_session_bytes(const Engine& engine, const SessionOptions& options);
+
+}  // namespace kvass

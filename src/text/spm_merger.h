@@ -1,0 +1,50 @@
+// SentencePiece's byte-pair merging: plain text, without special tokens, to ids.
+//   symbols = the characters of the text (an invalid byte is one of its own); a space and U+2581 are the same symbol
+//   while some adjacent pair spells a NORMAL piece: merge the pair whose piece scores highest, the leftmost of equals
+//   a symbol that is no piece becomes its byte tokens, or the unknown token where a byte has none
+// O(n log n) in the text. No merge reaches across two neighbouring characters that are neighbours in no piece, so the
+// text is cut there and each segment merged alone. That changes no id and keeps the heaps small: most vocabularies cut
+// at every word. Immutable once made; the pieces belong to the Tokenizer and are passed to every call.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+#include "text/piece_table.h"
+#include "text/vocabulary.h"
+
+namespace kvass {
+
+class SpmMerger {
+ public:
+  SpmMerger() = default;
+  // `vocabulary` has been checked: sizes agree, no score is NaN, every byte has a token or there is an unknown token.
+  SpmMerger(const Vocabulary& vocabulary, const PieceTable& pieces);
+
+  // Appends the ids of `text`, with a space before it if asked.
+  void encode(const PieceTable& pieces, std::string_view text, bool space_prefix, std::vector<int32_t>& ids) const;
+
+ private:
+  struct Segment;
+  struct Slot {
+    uint32_t tag = 0;  // upper half of the piece's hash
+    int32_t id = -1;   // -1: empty
+  };
+
+  int32_t find(const PieceTable& pieces, std::string_view piece) const;  // -1: not a NORMAL piece
+  bool may_join(uint32_t left, uint32_t right) const;                    // characters
+  void add_pair(const PieceTable& pieces, Segment& segment, uint32_t left) const;
+  void merge(const PieceTable& pieces, Segment& segment) const;
+  void emit(const PieceTable& pieces, const Segment& segment, std::vector<int32_t>& ids) const;
+
+  std::vector<Slot> slots_;       // open addressing, a power of two, at most half full
+  std::vector<uint32_t> ranks_;   // [tokens]; 0 for the highest score, equal for equal scores
+  std::vector<uint64_t> joints_;  // a bit per hashed pair of characters that stands within some piece
+  size_t max_piece_bytes_ = 0;
+  std::array<int32_t, 256> byte_ids_{};  // -1: none
+  int32_t unknown_ = -1;
+};
+
+}  // namespace kvass

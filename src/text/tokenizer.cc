@@ -1,0 +1,206 @@
+#include "text/tokenizer.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cmath>
+#include <limits>
+#include <optional>
+#include <utility>
+
+namespace kvass {
+namespace {
+
+constexpr std::string_view kSpaceMark = "\u2581";
+constexpr std::string_view kReplacement = "\ufffd";
+
+// "<0xXX>" -> the byte.
+std::optional<char> parse_byte_piece(std::string_view piece) {
+  if (piece.size() != 6 || !piece.starts_with("<0x") || piece[5] != '>') return std::nullopt;
+  uint8_t value = 0;
+  const char* end = piece.data() + 5;
+  if (std::from_chars(piece.data() + 3, end, value, 16).ptr != end) return std::nullopt;
+  return static_cast<char>(value);
+}
+
+std::string with_spaces(std::string_view piece) {
+  std::string text;
+  for (size_t at = 0; at < piece.size();) {
+    const size_t mark = std::min(piece.find(kSpaceMark, at), piece.size());
+    text.append(piece.substr(at, mark - at));
+    if (mark == piece.size()) break;
+    text += ' ';
+    at = mark + kSpaceMark.size();
+  }
+  return text;
+}
+
+Status check_sizes(const Vocabulary& vocabulary) {
+  const size_t tokens = vocabulary.pieces.size();
+  if (tokens == 0 || tokens > std::numeric_limits<int32_t>::max()) {
+    return bad_input(vocabulary_field(vocabulary.source, "tokenizer.ggml.tokens"), "between 1 and 2^31 - 1 tokens",
+                     std::to_string(tokens));
+  }
+  if (vocabulary.scores.size() != tokens) {
+    return bad_input(vocabulary_field(vocabulary.source, "tokenizer.ggml.scores"),
+                     fmt::format("one for each of {} tokens", tokens), std::to_string(vocabulary.scores.size()));
+  }
+  if (vocabulary.types.size() != tokens) {
+    return bad_input(vocabulary_field(vocabulary.source, "tokenizer.ggml.token_type"),
+                     fmt::format("one for each of {} tokens", tokens), std::to_string(vocabulary.types.size()));
+  }
+  size_t bytes = 0;
+  for (const std::string& piece : vocabulary.pieces) bytes += piece.size();
+  if (bytes > PieceTable::kMaxBytes) {
+    return bad_input(vocabulary_field(vocabulary.source, "tokenizer.ggml.tokens"),
+                     fmt::format("at most {} bytes in all", PieceTable::kMaxBytes), std::to_string(bytes));
+  }
+  return {};
+}
+
+Status check_ids(const Vocabulary& vocabulary) {
+  const auto tokens = static_cast<int32_t>(vocabulary.pieces.size());
+  const std::array<std::pair<std::string_view, int32_t>, 4> ids{
+      {{"bos", vocabulary.bos}, {"eos", vocabulary.eos}, {"eot", vocabulary.eot}, {"unknown", vocabulary.unknown}}};
+  for (const auto& [name, id] : ids) {
+    if (id >= -1 && id < tokens) continue;
+    return bad_input(vocabulary_field(vocabulary.source, fmt::format("tokenizer.ggml.{}_token_id", name)),
+                     fmt::format("an id below {}", tokens), std::to_string(id));
+  }
+  return {};
+}
+
+Status check_tokens(const Vocabulary& vocabulary) {
+  std::array<bool, 256> has_byte{};
+  for (size_t id = 0; id < vocabulary.pieces.size(); ++id) {
+    const std::string& piece = vocabulary.pieces[id];
+    const TokenType type = vocabulary.types[id];
+    if (std::isnan(vocabulary.scores[id])) {
+      return bad_input(vocabulary_field(vocabulary.source, fmt::format("tokenizer.ggml.scores[{}]", id)), "a number",
+                       "NaN");
+    }
+    if (type < TokenType::normal || type > TokenType::byte) {
+      return bad_input(vocabulary_field(vocabulary.source, fmt::format("tokenizer.ggml.token_type[{}]", id)), "1 to 6",
+                       std::to_string(static_cast<int>(type)));
+    }
+    if (type == TokenType::byte) {
+      const std::optional<char> byte = parse_byte_piece(piece);
+      if (!byte) {
+        return bad_input(vocabulary_field(vocabulary.source, fmt::format("tokenizer.ggml.tokens[{}]", id)),
+                         "<0xXX> for a token of type byte", fmt::format("{} bytes that are not", piece.size()));
+      }
+      has_byte[static_cast<uint8_t>(*byte)] = true;
+    } else if (type != TokenType::normal && type != TokenType::unused &&
+               piece.size() > SpecialMatcher::kMaxPieceBytes) {
+      return bad_input(vocabulary_field(vocabulary.source, fmt::format("tokenizer.ggml.tokens[{}]", id)),
+                       fmt::format("at most {} bytes in a special token", SpecialMatcher::kMaxPieceBytes),
+                       std::to_string(piece.size()));
+    }
+  }
+  for (int byte = 0; byte < 256 && vocabulary.unknown < 0; ++byte) {
+    if (has_byte[byte]) continue;
+    return bad_input(vocabulary_field(vocabulary.source, "tokenizer.ggml.tokens"),
+                     "a token for every byte, or an unknown token",
+                     fmt::format("neither <0x{:02X}> nor tokenizer.ggml.unknown_token_id", byte));
+  }
+  return {};
+}
+
+// Files often leave the end of a turn unnamed: the control token that is known to mean it.
+int32_t find_end_of_turn(const Vocabulary& vocabulary) {
+  for (size_t id = 0; id < vocabulary.pieces.size(); ++id) {
+    if (vocabulary.types[id] != TokenType::control) continue;
+    for (const std::string_view name : {"<end_of_turn>", "<|eot_id|>", "<|im_end|>", "<|end|>", "<|endoftext|>"}) {
+      if (vocabulary.pieces[id] == name) return static_cast<int32_t>(id);
+    }
+  }
+  return -1;
+}
+
+}  // namespace
+
+Result<Tokenizer> Tokenizer::create(const Vocabulary& vocabulary) {
+  KVASS_RETURN_IF_ERROR(check_sizes(vocabulary));
+  KVASS_RETURN_IF_ERROR(check_ids(vocabulary));
+  KVASS_RETURN_IF_ERROR(check_tokens(vocabulary));
+
+  Tokenizer tokenizer;
+  size_t bytes = 0;
+  for (const std::string& piece : vocabulary.pieces) bytes += piece.size();
+  tokenizer.pieces_.reserve(vocabulary.pieces.size(), bytes);
+  for (size_t id = 0; id < vocabulary.pieces.size(); ++id) {
+    const std::string& piece = vocabulary.pieces[id];
+    switch (vocabulary.types[id]) {
+      case TokenType::normal:
+      case TokenType::unused:
+        tokenizer.pieces_.append(with_spaces(piece));
+        break;
+      case TokenType::byte: {
+        const char byte = *parse_byte_piece(piece);
+        tokenizer.pieces_.append({&byte, 1});
+        break;
+      }
+      default:
+        tokenizer.pieces_.append(piece);
+    }
+  }
+  tokenizer.types_ = vocabulary.types;
+  tokenizer.special_ = SpecialMatcher(tokenizer.pieces_, tokenizer.types_);
+  tokenizer.merger_ = SpmMerger(vocabulary, tokenizer.pieces_);
+  tokenizer.bos_ = vocabulary.bos;
+  tokenizer.eos_ = vocabulary.eos;
+  tokenizer.eot_ = vocabulary.eot >= 0 ? vocabulary.eot : find_end_of_turn(vocabulary);
+  tokenizer.add_bos_ = vocabulary.add_bos;
+  tokenizer.add_eos_ = vocabulary.add_eos;
+  tokenizer.add_space_prefix_ = vocabulary.add_space_prefix;
+  return tokenizer;
+}
+
+std::vector<int32_t> Tokenizer::encode(std::string_view text, EncodeOptions options) const {
+  std::vector<int32_t> ids;
+  if (options.bos && bos_ >= 0) ids.push_back(bos_);
+  bool space_prefix = add_space_prefix_;
+  for (size_t at = 0; at < text.size();) {
+    const SpecialMatcher::Match match = special_.find(pieces_, text, at, options.parse_special);
+    const bool literal = match.id >= 0 && types_[match.id] == TokenType::user_defined;
+    if (match.begin > at || (literal && space_prefix)) {
+      merger_.encode(pieces_, text.substr(at, match.begin - at), space_prefix, ids);
+      space_prefix = false;
+    }
+    at = match.begin;
+    if (match.id < 0) continue;
+    ids.push_back(match.id);
+    at += pieces_[match.id].size();
+    if (types_[match.id] == TokenType::control) space_prefix = add_space_prefix_;
+  }
+  return ids;
+}
+
+std::string_view Tokenizer::piece(int32_t id, bool show_control) const {
+  if (!is_token(id)) return {};
+  if (!show_control && types_[id] == TokenType::control) return {};
+  if (!show_control && types_[id] == TokenType::unknown) return kReplacement;
+  return pieces_[id];
+}
+
+std::string_view Tokenizer::piece_in_text(int32_t id, bool& at_start, bool show_control) const {
+  std::string_view text = piece(id, show_control);
+  if (is_control(id)) {
+    at_start = true;
+  } else if (!text.empty()) {
+    if (at_start && add_space_prefix_ && text.front() == ' ') text.remove_prefix(1);
+    at_start = false;
+  }
+  return text;
+}
+
+std::string Tokenizer::decode(std::span<const int32_t> ids) const {
+  std::string text;
+  bool at_start = true;
+  for (const int32_t id : ids) text += piece_in_text(id, at_start);
+  return text;
+}
+
+}  // namespace kvass

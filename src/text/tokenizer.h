@@ -1,0 +1,70 @@
+// Tokenizer: text to token ids and back, for a vocabulary of SentencePiece's byte-pair kind (GGUF: tokenizer.ggml.model
+// = "llama"). Not a chat template and not a stream: StreamDecoder holds the state that streamed output needs. Immutable
+// and self-contained once created: any number of threads may use one.
+//
+//   encode   literal tokens (SpecialMatcher) are found first; what lies between them is merged (SpmMerger)
+//   decode   the pieces of the ids, one after the other; control tokens say nothing
+//   decode(encode(x)) == x for every byte string x, NUL and invalid UTF-8 included, if the vocabulary has all byte
+//   tokens. The one exception is U+2581, which such a vocabulary uses for the space and which comes back as one.
+//
+// With add_space_prefix encode puts a space before the text and after each control token, and decode takes it away.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "kvass/status.h"
+#include "text/piece_table.h"
+#include "text/special_matcher.h"
+#include "text/spm_merger.h"
+#include "text/vocabulary.h"
+
+namespace kvass {
+
+struct EncodeOptions {
+  bool bos = false;            // put the bos token first (nothing where the model has none)
+  bool parse_special = false;  // the texts of control tokens, as in "<eos>", become those tokens
+};
+
+class Tokenizer {
+ public:
+  static Result<Tokenizer> create(const Vocabulary& vocabulary);
+
+  std::vector<int32_t> encode(std::string_view text, EncodeOptions options = {}) const;
+  std::string decode(std::span<const int32_t> ids) const;
+
+  // The bytes that a token stands for: one byte for a byte token, nothing for a control token unless `show_control`,
+  // U+FFFD for the unknown token, nothing for an id that is not a token.
+  std::string_view piece(int32_t id, bool show_control = false) const;
+  // The same within a text: where `at_start` is true, which it becomes at the start of a text and after a control
+  // token, the space of add_space_prefix is left out. Updates `at_start`.
+  std::string_view piece_in_text(int32_t id, bool& at_start, bool show_control = false) const;
+
+  int32_t size() const { return pieces_.size(); }  // tokens
+  bool is_token(int32_t id) const { return id >= 0 && id < size(); }
+  bool is_control(int32_t id) const { return is_token(id) && types_[id] == TokenType::control; }
+  bool is_end_of_generation(int32_t id) const { return id >= 0 && (id == eos_ || id == eot_); }
+
+  // -1 where the model has none.
+  int32_t bos() const { return bos_; }
+  int32_t eos() const { return eos_; }
+  int32_t eot() const { return eot_; }
+  // Whether the model expects these around a text.
+  bool add_bos() const { return add_bos_; }
+  bool add_eos() const { return add_eos_; }
+
+ private:
+  Tokenizer() = default;
+
+  PieceTable pieces_;
+  std::vector<TokenType> types_;  // [tokens]
+  SpecialMatcher special_;
+  SpmMerger merger_;
+  int32_t bos_ = -1, eos_ = -1, eot_ = -1;
+  bool add_bos_ = false, add_eos_ = false, add_space_prefix_ = false;
+};
+
+}  // namespace kvass

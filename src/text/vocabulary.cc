@@ -1,0 +1,76 @@
+#include "text/vocabulary.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "file/gguf.h"
+
+namespace kvass {
+namespace {
+
+Result<std::vector<TokenType>> read_types(const Gguf& file) {
+  constexpr std::string_view key = "tokenizer.ggml.token_type";
+  KVASS_ASSIGN_OR_RETURN(const std::vector<int64_t> values, file.get_ints(key));
+  std::vector<TokenType> types;
+  types.reserve(values.size());
+  for (size_t i = 0; i < values.size(); ++i) {
+    if (values[i] < 1 || values[i] > 6) {
+      return bad_input(vocabulary_field(file.name(), fmt::format("{}[{}]", key, i)), "1 to 6",
+                       std::to_string(values[i]));
+    }
+    types.push_back(static_cast<TokenType>(values[i]));
+  }
+  return types;
+}
+
+// An id by its key. Where the key is missing: `fallback`, if that token exists and is of the type that fits.
+Result<int32_t> read_id(const Gguf& file, std::string_view key, const Vocabulary& vocabulary, size_t fallback,
+                        TokenType type) {
+  if (!file.has(key)) {
+    const bool usable = fallback < vocabulary.types.size() && vocabulary.types[fallback] == type;
+    return usable ? static_cast<int32_t>(fallback) : -1;
+  }
+  KVASS_ASSIGN_OR_RETURN(const int64_t id, file.get_int(key));
+  const auto tokens = static_cast<int64_t>(vocabulary.pieces.size());
+  if (id < 0 || id >= tokens) {
+    return bad_input(vocabulary_field(file.name(), key), fmt::format("an id below {}", tokens), std::to_string(id));
+  }
+  return static_cast<int32_t>(id);
+}
+
+}  // namespace
+
+Result<Vocabulary> read_vocabulary(const Gguf& file) {
+  KVASS_ASSIGN_OR_RETURN(const std::string_view kind, file.get_string("tokenizer.ggml.model"));
+  if (kind != "llama") {
+    std::string shown(kind.substr(0, 64));
+    std::replace_if(
+        shown.begin(), shown.end(), [](char c) { return c < ' ' || c > '~'; }, '?');
+    return bad_input(vocabulary_field(file.name(), "tokenizer.ggml.model"),
+                     "\"llama\" (SentencePiece), the kind of tokenizer that is supported",
+                     fmt::format("\"{}\"", shown));
+  }
+  Vocabulary vocabulary;
+  vocabulary.source = file.name();
+  KVASS_ASSIGN_OR_RETURN(const std::vector<std::string_view> pieces, file.get_strings("tokenizer.ggml.tokens"));
+  vocabulary.pieces.assign(pieces.begin(), pieces.end());
+  KVASS_ASSIGN_OR_RETURN(vocabulary.scores, file.get_floats("tokenizer.ggml.scores"));
+  KVASS_ASSIGN_OR_RETURN(vocabulary.types, read_types(file));
+
+  constexpr size_t kNoFallback = SIZE_MAX;
+  const auto read = [&](std::string_view key, size_t fallback, TokenType type) {
+    return read_id(file, key, vocabulary, fallback, type);
+  };
+  KVASS_ASSIGN_OR_RETURN(vocabulary.unknown, read("tokenizer.ggml.unknown_token_id", 0, TokenType::unknown));
+  KVASS_ASSIGN_OR_RETURN(vocabulary.bos, read("tokenizer.ggml.bos_token_id", 1, TokenType::control));
+  KVASS_ASSIGN_OR_RETURN(vocabulary.eos, read("tokenizer.ggml.eos_token_id", 2, TokenType::control));
+  KVASS_ASSIGN_OR_RETURN(vocabulary.eot, read("tokenizer.ggml.eot_token_id", kNoFallback, TokenType::control));
+  KVASS_ASSIGN_OR_RETURN(vocabulary.add_bos, file.get_bool_or("tokenizer.ggml.add_bos_token", vocabulary.add_bos));
+  KVASS_ASSIGN_OR_RETURN(vocabulary.add_eos, file.get_bool_or("tokenizer.ggml.add_eos_token", vocabulary.add_eos));
+  KVASS_ASSIGN_OR_RETURN(vocabulary.add_space_prefix,
+                         file.get_bool_or("tokenizer.ggml.add_space_prefix", vocabulary.add_space_prefix));
+  return vocabulary;
+}
+
+}  // namespace kvass

@@ -1,0 +1,54 @@
+// Vocabulary: what a model file says about its tokens, as plain data. Not a tokenizer: nothing here is checked beyond
+// what reading needs (Tokenizer::create checks the rest), and nothing is prepared for speed. The caller owns it and may
+// drop it once a Tokenizer has been made from it.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "kvass/status.h"
+
+namespace kvass {
+
+class Gguf;
+
+// The numbers are those of tokenizer.ggml.token_type.
+enum class TokenType : uint8_t {
+  normal = 1,        // made from text by merging; U+2581 in its piece stands for a space
+  unknown = 2,       // stands for text that the vocabulary cannot say
+  control = 3,       // a mark such as <bos>: never made from text unless the caller asks for it
+  user_defined = 4,  // taken literally, and found in the text before anything else
+  unused = 5,        // a row without a meaning: never made from text
+  byte = 6,          // <0xXX>: one byte
+};
+
+struct Vocabulary {
+  std::string source;  // the file, for messages; empty: none
+
+  std::vector<std::string> pieces;  // [tokens]
+  std::vector<float> scores;        // [tokens]; the pair whose merged piece scores highest is merged first
+  std::vector<TokenType> types;     // [tokens]
+  // Token ids; -1 where the model has none.
+  int32_t bos = -1;      // begins a text
+  int32_t eos = -1;      // ends a text
+  int32_t eot = -1;      // ends a turn of a conversation
+  int32_t unknown = -1;  // stands for what cannot be said
+  bool add_bos = true;
+  bool add_eos = false;
+  bool add_space_prefix = true;  // text is tokenized as if a space stood before it
+};
+
+// "<source>: <key>", what an error is about.
+inline std::string vocabulary_field(std::string_view source, std::string_view key) {
+  std::string field(source);
+  if (!field.empty()) field += ": ";
+  return field.append(key);
+}
+
+// Reads the tokenizer.ggml.* keys of a file whose tokenizer.ggml.model is "llama" (SentencePiece); other kinds are an
+// error that says so. Optional keys that are missing take the format's defaults.
+Result<Vocabulary> read_vocabulary(const Gguf& file);
+
+}  // namespace kvass
