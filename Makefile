@@ -16,9 +16,8 @@ DEMO_STREAM := --context 512 --attention-sink 4,508
 DEMO_TOKENS := 1500
 
 # $(call build,<preset>): configure once, then compile what changed.
-build = cmake_log=$$(mktemp); trap 'rm -f "$$cmake_log"' EXIT; \
-	echo "== building preset $(1) in build/$(1)"; \
-	cmake --preset $(1) >"$$cmake_log" || { cat "$$cmake_log"; exit 1; }; \
+build = echo "== building preset $(1) in build/$(1)"; \
+	cmake --preset $(1) --log-level=WARNING; \
 	cmake --build --preset $(1) --parallel $(JOBS)
 
 # $(call run_tests,<preset>,<environment>): the last lines of output are CTest's.
@@ -80,8 +79,8 @@ soak: build ## hours of stream
 	@$(model_for_tests)
 	$(call run_tests,release,KVASS_SOAK=1)
 
-bench: build ## kernel benchmarks (Google Benchmark; BENCH_ARGS are handed on)
-	@[ -x build/release/kvass_bench_kernels ] || { echo "bench: this build has no benchmarks" >&2; exit 1; }
+bench: packages ## kernel benchmarks (Google Benchmark; BENCH_ARGS are handed on)
+	@$(call build,release) --target kvass_bench_kernels
 	build/release/kvass_bench_kernels $(BENCH_ARGS)
 
 install: build ## install the program, the library and its headers below PREFIX

@@ -61,13 +61,14 @@ function(kvass_add_fuzzers)
   endforeach()
 endfunction()
 
-# kvass_add_benchmarks(<files…>): all of them in one Google Benchmark program, kvass_bench_kernels.
+# kvass_add_benchmarks(<files…>): all of them in one Google Benchmark program, kvass_bench_kernels, built on request. The
+# files register their benchmarks and have no main of their own.
 function(kvass_add_benchmarks)
   if(NOT ARGN)
     return()
   endif()
   find_package(benchmark REQUIRED)
-  add_executable(kvass_bench_kernels ${ARGN})
+  add_executable(kvass_bench_kernels EXCLUDE_FROM_ALL ${ARGN})
   target_link_libraries(kvass_bench_kernels PRIVATE kvass benchmark::benchmark_main fmt::fmt Threads::Threads)
   set_target_properties(kvass_bench_kernels PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR})
 endfunction()

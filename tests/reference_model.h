@@ -1,5 +1,6 @@
-// A forward pass of the tiny model in float64, written plainly: whole sequence at once, dense attention under an explicit
-// rule, keys rotated anew for every query where StreamingLLM says so. It shares nothing with the code under test.
+// A forward pass of the tiny model in float64, written plainly: whole sequence at once, dense attention under an
+// explicit rule, keys rotated anew for every query where StreamingLLM says so. It shares nothing with the code under
+// test.
 #pragma once
 
 #include <algorithm>
@@ -85,8 +86,8 @@ class ReferenceModel {
     return out;
   }
 
-  // The keys that query `q` sees and the places at which they stand when it looks (the query's own place is last): the cache
-  // of StreamingLLM holds the sinks and the window side by side, and positions are counted in the cache.
+  // The keys that query `q` sees and the places at which they stand when it looks (the query's own place is last): the
+  // cache of StreamingLLM holds the sinks and the window side by side, and positions are counted in the cache.
   struct Seen {
     std::vector<int64_t> keys;
     std::vector<int64_t> places;  // [keys]
@@ -155,7 +156,8 @@ class ReferenceModel {
     }
     for (size_t row = 0; row < x.size(); ++row) {
       const Row attended = attend(layer, static_cast<int64_t>(row), q[row], k, v, sinks);
-      add(x[row], norm(project(name(layer, "attn_output"), attended, config_.width), name(layer, "post_attention_norm")));
+      add(x[row],
+          norm(project(name(layer, "attn_output"), attended, config_.width), name(layer, "post_attention_norm")));
       const Row h = norm(x[row], name(layer, "ffn_norm"));
       Row gate = project(name(layer, "ffn_gate"), h, config_.hidden);
       const Row up = project(name(layer, "ffn_up"), h, config_.hidden);

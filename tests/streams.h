@@ -18,6 +18,7 @@
 namespace kvass::testing {
 
 using EnginePtr = std::shared_ptr<const Engine>;
+using StepRun = ::kvass::Run;  // in a test body `Run` is gtest's
 
 // Instruction sets that can be tested here.
 inline std::vector<Isa> available_isas() {
@@ -60,7 +61,8 @@ inline CacheOptions sink_caches(int64_t sink, int64_t window, int64_t chunk, DTy
   return options;
 }
 
-inline std::unique_ptr<Session> make_session(const EnginePtr& engine, int64_t rows, int threads = 1, int64_t sequences = 1) {
+inline std::unique_ptr<Session> make_session(const EnginePtr& engine, int64_t rows, int threads = 1,
+                                             int64_t sequences = 1) {
   SessionOptions options;
   options.rows = rows;
   options.head_rows = rows;
@@ -103,8 +105,9 @@ inline std::vector<float> run_chunks(Session& session, Sequence& sequence, std::
 }
 
 // A new stream from its first token.
-inline std::vector<float> run_stream(const EnginePtr& engine, const CacheOptions& caches, std::span<const int32_t> tokens,
-                                     const std::vector<int64_t>& chunks, int threads = 1) {
+inline std::vector<float> run_stream(const EnginePtr& engine, const CacheOptions& caches,
+                                     std::span<const int32_t> tokens, const std::vector<int64_t>& chunks,
+                                     int threads = 1) {
   const std::unique_ptr<Session> session = make_session(engine, caches.chunk, threads);
   const std::unique_ptr<Sequence> sequence = make_sequence(engine, caches);
   if (!session || !sequence) return {};
@@ -118,7 +121,8 @@ inline int64_t first_difference(const std::vector<float>& a, const std::vector<f
   if (a.size() != b.size()) return 0;
   const auto width = static_cast<size_t>(vocabulary);
   for (size_t row = 0; row * width < a.size(); ++row) {
-    if (std::memcmp(a.data() + row * width, b.data() + row * width, width * sizeof(float)) != 0) return static_cast<int64_t>(row);
+    if (std::memcmp(a.data() + row * width, b.data() + row * width, width * sizeof(float)) != 0)
+      return static_cast<int64_t>(row);
   }
   return -1;
 }

@@ -1,6 +1,6 @@
-// A small random model in Gemma 3's shape: a GGUF file made in memory, and its weights as doubles, decoded here from the
-// same bytes. Small enough to run in milliseconds, with what the big ones have: sliding and full layers, grouped queries,
-// several weight types, a tied head whose rows are no multiple of a panel, rings that wrap after a few tokens.
+// A small random model in Gemma 3's shape: a GGUF file made in memory, and its weights as doubles, decoded here from
+// the same bytes. Small enough to run in milliseconds, with what the big ones have: sliding and full layers, grouped
+// queries, several weight types, a tied head whose rows are no multiple of a panel, rings that wrap after a few tokens.
 #pragma once
 
 #include <bit>
@@ -86,7 +86,8 @@ class TinyModel {
   std::vector<int32_t> tokens(size_t count, uint32_t seed = 7) const {
     std::mt19937 random(seed);
     std::vector<int32_t> ids = {2};
-    while (ids.size() < count) ids.push_back(static_cast<int32_t>(random() % static_cast<uint32_t>(config_.vocabulary)));
+    while (ids.size() < count)
+      ids.push_back(static_cast<int32_t>(random() % static_cast<uint32_t>(config_.vocabulary)));
     ids.resize(count);
     return ids;
   }
@@ -105,13 +106,26 @@ class TinyModel {
     const auto count = static_cast<size_t>(outputs * inputs);
     while (tensor.values.size() < count) {
       switch (type) {
-        case GgmlType::F32: put(tensor, static_cast<float>(1.7 * size * uniform())); break;
-        case GgmlType::F16: put_half(tensor, float_to_f16(static_cast<float>(1.7 * size * uniform())), false); break;
-        case GgmlType::BF16: put_half(tensor, float_to_bf16(static_cast<float>(1.7 * size * uniform())), true); break;
-        case GgmlType::Q8_0: put_q8_0(tensor, size); break;
-        case GgmlType::Q5_0: put_q5_0(tensor, size); break;
-        case GgmlType::Q4_K: put_q4_k(tensor, size); break;
-        default: put_q6_k(tensor, size);
+        case GgmlType::F32:
+          put(tensor, static_cast<float>(1.7 * size * uniform()));
+          break;
+        case GgmlType::F16:
+          put_half(tensor, float_to_f16(static_cast<float>(1.7 * size * uniform())), false);
+          break;
+        case GgmlType::BF16:
+          put_half(tensor, float_to_bf16(static_cast<float>(1.7 * size * uniform())), true);
+          break;
+        case GgmlType::Q8_0:
+          put_q8_0(tensor, size);
+          break;
+        case GgmlType::Q5_0:
+          put_q5_0(tensor, size);
+          break;
+        case GgmlType::Q4_K:
+          put_q4_k(tensor, size);
+          break;
+        default:
+          put_q6_k(tensor, size);
       }
     }
     tensors_[name + ".weight"] = std::move(tensor);
@@ -156,7 +170,8 @@ class TinyModel {
       tensor.values.push_back(d * ((nibble | static_cast<int>(high >> i & 1) << 4) - 16));
     }
   }
-  void put_q4_k(TinyTensor& tensor, double size) {  // d, dmin, 12 bytes of 6-bit scales and minima, 128 bytes of nibbles
+  void put_q4_k(TinyTensor& tensor,
+                double size) {  // d, dmin, 12 bytes of 6-bit scales and minima, 128 bytes of nibbles
     const double d = scale(tensor, size / 170.0), dmin = scale(tensor, size / 23.0);
     uint8_t packed[12], low[128];
     for (uint8_t& b : packed) b = byte();
@@ -205,7 +220,8 @@ inline void write_tiny_vocabulary(int64_t size, GgufWriter& writer) {
     pieces.push_back(std::string("<0x") + kHex[i / 16] + kHex[i % 16] + '>');
     types.push_back(6);
   }
-  for (const char* piece : {"\u2581", "t", "h", "e", "th", "the", "\u2581the", "a", "n", "d", "an", "and", "\u2581and"}) {
+  for (const char* piece :
+       {"\u2581", "t", "h", "e", "th", "the", "\u2581the", "a", "n", "d", "an", "and", "\u2581and"}) {
     pieces.emplace_back(piece);
     types.push_back(1);
   }

@@ -40,15 +40,19 @@ Result<Tokenizer> open_tokenizer(const std::string& path) {
   return Tokenizer::create(vocabulary);
 }
 
-Result<Stream> open_stream(const OpenModel& model, const StreamOptions& options, int64_t head_rows) {
-  KVASS_ASSIGN_OR_RETURN(const CacheOptions caches, resolve_caches(options, model.trained_context));
-  KVASS_ASSIGN_OR_RETURN(const int threads, resolve_threads(options.threads));
-  Stream stream;
-  KVASS_ASSIGN_OR_RETURN(stream.sequence, Sequence::create(model.engine, caches));
+Result<SessionOptions> session_options(const StreamOptions& options, const CacheOptions& caches, int64_t head_rows) {
   SessionOptions session;
   session.rows = caches.chunk;
   session.head_rows = head_rows;
-  session.threads = threads;
+  KVASS_ASSIGN_OR_RETURN(session.threads, resolve_threads(options.threads));
+  return session;
+}
+
+Result<Stream> open_stream(const OpenModel& model, const StreamOptions& options, int64_t head_rows) {
+  KVASS_ASSIGN_OR_RETURN(const CacheOptions caches, resolve_caches(options, model.trained_context));
+  Stream stream;
+  KVASS_ASSIGN_OR_RETURN(stream.sequence, Sequence::create(model.engine, caches));
+  KVASS_ASSIGN_OR_RETURN(const SessionOptions session, session_options(options, caches, head_rows));
   KVASS_ASSIGN_OR_RETURN(stream.session, Session::create(model.engine, session));
   return stream;
 }

@@ -36,6 +36,9 @@ struct Stream {
   size_t arena_bytes() const { return session->arena_bytes(); }
 };
 
+// The session that a stream with these caches takes.
+Result<SessionOptions> session_options(const StreamOptions& options, const CacheOptions& caches, int64_t head_rows);
+
 // `head_rows`: rows of logits that one call may ask for.
 Result<Stream> open_stream(const OpenModel& model, const StreamOptions& options, int64_t head_rows);
 

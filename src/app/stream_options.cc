@@ -10,6 +10,7 @@ namespace {
 
 constexpr int64_t kDefaultContext = 4096;
 constexpr int64_t kDefaultSinkTokens = 4;
+constexpr int64_t kMaxSinkTokens = int64_t{1} << 40;  // as the layouts have it
 constexpr int kMaxThreads = 1024;
 
 std::optional<int64_t> parse_integer(std::string_view text) {
@@ -31,7 +32,7 @@ Result<AttentionSink> parse_attention_sink(std::string_view text) {
   if (comma == std::string_view::npos) return sink_error(text);
   const std::optional<int64_t> sink = parse_integer(text.substr(0, comma));
   const std::optional<int64_t> window = parse_integer(text.substr(comma + 1));  // a third field is not a number
-  if (!sink || !window || *sink < 0 || *window < 1) return sink_error(text);
+  if (!sink || !window || *sink < 0 || *window < 1 || std::max(*sink, *window) > kMaxSinkTokens) return sink_error(text);
   return AttentionSink{*sink, *window};
 }
 

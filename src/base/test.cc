@@ -130,7 +130,7 @@ TEST(ThreadPool, EveryTaskRunsExactlyOnceWithAnyNumberOfThreads) {
 }
 
 TEST(ThreadPool, WhatTasksWroteIsThereWhenRunReturns) {
-  ThreadPool pool(usable_cpus() + 3);  // more threads than CPUs
+  ThreadPool pool(usable_cpus() + 3);    // more threads than CPUs
   std::vector<int64_t> values(1000, 0);  // plain memory: run itself must order it
   for (int64_t round = 1; round <= 3000; ++round) {
     pool.run(static_cast<int64_t>(values.size()) / 10, [&](int64_t task, int) {

@@ -37,9 +37,9 @@ std::vector<int64_t> range_keys(const RowVisibility& row) {
 
 // Steps of a scenario until one is refused; a gap or a step back must be, and so must a step that would lose a key.
 void play_scenario(const Json& scenario) {
-  const Layout layout =
-      Layout::sink_ring(scenario["sink"].get<int64_t>(), scenario["window"].get<int64_t>(), scenario["ring"].get<int64_t>())
-          .value();
+  const Layout layout = Layout::sink_ring(scenario["sink"].get<int64_t>(), scenario["window"].get<int64_t>(),
+                                          scenario["ring"].get<int64_t>())
+                            .value();
   EXPECT_EQ(layout.slots(), scenario["cache_size"].get<int64_t>());
   int64_t length = 0;
   bool refused = false;
@@ -138,7 +138,8 @@ class PlanPlayer {
       const bool ring = layer["kind"] == "ring";
       chunks_.push_back(plan["max_write"].is_null() ? (ring ? window : capacity_) : plan["max_write"].get<int64_t>());
       has_ring_ = has_ring_ || ring;
-      layouts_.push_back(ring ? Layout::ring(window, window + chunks_.back() - 1).value() : Layout::full(capacity_).value());
+      layouts_.push_back(ring ? Layout::ring(window, window + chunks_.back() - 1).value()
+                              : Layout::full(capacity_).value());
     }
   }
 
@@ -153,7 +154,8 @@ class PlanPlayer {
       pending_ = 0;
     } else if (kind == "can_extend") {
       bool fits = true;
-      for (const Layout& layout : layouts_) fits = fits && (layout.endless() || layout.check_extend(length_, length_, args[0]).ok());
+      for (const Layout& layout : layouts_)
+        fits = fits && (layout.endless() || layout.check_extend(length_, length_, args[0]).ok());
       EXPECT_EQ(fits, op["result"].get<bool>());
     } else if (kind == "rewind") {
       if (has_ring_) return false;
@@ -256,7 +258,8 @@ TEST(RingPlanGoldens, EverySequenceOfAPoolSeesItsOwnKeysOnly) {
           ++rows;
         }
       }
-      for (const auto& [id, length] : step["seq_len"].items()) EXPECT_EQ(lengths[std::stoll(id)], length.get<int64_t>());
+      for (const auto& [id, length] : step["seq_len"].items())
+        EXPECT_EQ(lengths[std::stoll(id)], length.get<int64_t>());
     }
   }
   EXPECT_GT(rows, 40u);

@@ -119,7 +119,8 @@ TEST(CachePlan, EveryLayoutTakesThePlannedChunkForEver) {
     options.dtype = std::array{DType::f32, DType::f16, DType::bf16}[static_cast<size_t>(random.integer(0, 2))];
     std::vector<CacheShape> layers;
     for (int64_t i = random.integer(1, 6); i > 0; --i) {
-      layers.push_back({random.integer(1, 4), 16 * random.integer(1, 8), random.integer(0, 1) * random.integer(1, 600)});
+      layers.push_back(
+          {random.integer(1, 4), 16 * random.integer(1, 8), random.integer(0, 1) * random.integer(1, 600)});
     }
     const Result<CachePlan> plan = plan_caches(layers, options);
     ASSERT_TRUE(plan.ok()) << plan.status().message();

@@ -155,7 +155,8 @@ TEST(Layout, FullCacheNamesTheFlagThatMakesTheStreamEndless) {
 }
 
 TEST(Layout, GapsStepsBackAndNegativeCountsAreRefusedAndChangeNothing) {
-  for (const Layout& layout : {Layout::full(100).value(), Layout::ring(8, 16).value(), Layout::sink_ring(4, 8, 16).value()}) {
+  for (const Layout& layout :
+       {Layout::full(100).value(), Layout::ring(8, 16).value(), Layout::sink_ring(4, 8, 16).value()}) {
     const Layout before = layout;
     EXPECT_FALSE(layout.check_extend(20, 21, 1).ok());
     EXPECT_FALSE(layout.check_extend(20, 19, 1).ok());
@@ -189,8 +190,8 @@ TEST(Layout, SizesOutsideTheirRangeAreErrorsThatNameTheField) {
 
 TEST(Layout, HugeSizesAndPositionsDoNotOverflow) {
   const int64_t most = int64_t{1} << 40;
-  for (const Layout& layout :
-       {Layout::sink_ring(4, 508, 1024).value(), Layout::sink_ring(most, most, most).value(), Layout::ring(most - 1, most).value()}) {
+  for (const Layout& layout : {Layout::sink_ring(4, 508, 1024).value(), Layout::sink_ring(most, most, most).value(),
+                               Layout::ring(most - 1, most).value()}) {
     for (const int64_t far : {int64_t{1} << 59, int64_t{1} << 60, (int64_t{1} << 60) + 12345}) {
       const int64_t position = far + layout.sink();
       const int64_t slot = layout.slot(position);
@@ -221,8 +222,8 @@ TEST(Layout, PlainRingIsSinkRingWithoutSinks) {
   EXPECT_EQ(layout_kind_name(LayoutKind::sink_ring), "sink_ring");
 }
 
-// The planner's ring: while a chunk stands at any offset, the tiles from the oldest visible key to the newest written one
-// are all different, and no fewer tiles would do.
+// The planner's ring: while a chunk stands at any offset, the tiles from the oldest visible key to the newest written
+// one are all different, and no fewer tiles would do.
 TEST(RingSlots, NewestAndOldestTileNeverShareSlotsAndNoTileIsSpare) {
   for (int64_t window = 1; window <= 200; ++window) {
     for (int64_t chunk = 1; chunk <= 70; ++chunk) {

@@ -1,16 +1,19 @@
 #include "file/gguf.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cstring>
 #include <limits>
+
+#include "file/one_line.h"
 
 namespace kvass {
 namespace {
 
 constexpr GgmlTypeInfo kTypes[] = {
-    {GgmlType::F32, "F32", 1, 4},      {GgmlType::F16, "F16", 1, 2},      {GgmlType::BF16, "BF16", 1, 2},
-    {GgmlType::Q8_0, "Q8_0", 32, 34},  {GgmlType::Q4_0, "Q4_0", 32, 18},  {GgmlType::Q4_1, "Q4_1", 32, 20},
-    {GgmlType::Q5_0, "Q5_0", 32, 22},  {GgmlType::Q5_1, "Q5_1", 32, 24},  {GgmlType::Q4_K, "Q4_K", 256, 144},
+    {GgmlType::F32, "F32", 1, 4},       {GgmlType::F16, "F16", 1, 2},       {GgmlType::BF16, "BF16", 1, 2},
+    {GgmlType::Q8_0, "Q8_0", 32, 34},   {GgmlType::Q4_0, "Q4_0", 32, 18},   {GgmlType::Q4_1, "Q4_1", 32, 20},
+    {GgmlType::Q5_0, "Q5_0", 32, 22},   {GgmlType::Q5_1, "Q5_1", 32, 24},   {GgmlType::Q4_K, "Q4_K", 256, 144},
     {GgmlType::Q5_K, "Q5_K", 256, 176}, {GgmlType::Q6_K, "Q6_K", 256, 210},
 };
 
@@ -27,33 +30,51 @@ T load(const uint8_t* data) {
 // The integer of a scalar at `data`; empty for a u64 beyond int64 and for what is no integer.
 std::optional<int64_t> integer(GgufValueType type, const uint8_t* data) {
   switch (type) {
-    case GgufValueType::u8: return *data;
-    case GgufValueType::i8: return static_cast<int8_t>(*data);
-    case GgufValueType::boolean: return *data != 0;
-    case GgufValueType::u16: return load<uint16_t>(data);
-    case GgufValueType::i16: return load<int16_t>(data);
-    case GgufValueType::u32: return load<uint32_t>(data);
-    case GgufValueType::i32: return load<int32_t>(data);
-    case GgufValueType::i64: return load<int64_t>(data);
+    case GgufValueType::u8:
+      return *data;
+    case GgufValueType::i8:
+      return static_cast<int8_t>(*data);
+    case GgufValueType::boolean:
+      return *data != 0;
+    case GgufValueType::u16:
+      return load<uint16_t>(data);
+    case GgufValueType::i16:
+      return load<int16_t>(data);
+    case GgufValueType::u32:
+      return load<uint32_t>(data);
+    case GgufValueType::i32:
+      return load<int32_t>(data);
+    case GgufValueType::i64:
+      return load<int64_t>(data);
     case GgufValueType::u64: {
       const uint64_t value = load<uint64_t>(data);
       if (value > static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) return std::nullopt;
       return static_cast<int64_t>(value);
     }
-    default: return std::nullopt;
+    default:
+      return std::nullopt;
   }
+}
+
+bool is_integer(GgufValueType type) {
+  return type != GgufValueType::f32 && type != GgufValueType::f64 && type != GgufValueType::string &&
+         type != GgufValueType::array;
 }
 
 size_t integer_bytes(GgufValueType type) {
   switch (type) {
     case GgufValueType::u8:
     case GgufValueType::i8:
-    case GgufValueType::boolean: return 1;
+    case GgufValueType::boolean:
+      return 1;
     case GgufValueType::u16:
-    case GgufValueType::i16: return 2;
+    case GgufValueType::i16:
+      return 2;
     case GgufValueType::u32:
-    case GgufValueType::i32: return 4;
-    default: return 8;
+    case GgufValueType::i32:
+      return 4;
+    default:
+      return 8;
   }
 }
 
@@ -65,11 +86,11 @@ std::string_view take_string(const uint8_t*& data) {
   return text;
 }
 
-std::string cut(std::string_view text) {
-  constexpr size_t kMost = 60;
-  std::string out(text.substr(0, kMost));
-  std::replace_if(out.begin(), out.end(), [](unsigned char c) { return c < 0x20 || c == 0x7f; }, ' ');
-  return text.size() > kMost ? out + "…" : out;
+// The shortest decimal that reads back as the same number.
+template <class T>
+std::string decimal(T value) {
+  char text[64];
+  return std::string(text, std::to_chars(text, text + sizeof text, value).ptr);
 }
 
 }  // namespace
@@ -89,13 +110,13 @@ std::string_view ggml_type_name(GgmlType type) {
 std::string_view gguf_value_type_name(GgufValueType type) { return kValueTypes[static_cast<size_t>(type)]; }
 
 const GgufTensor* Gguf::find_tensor(std::string_view name) const {
-  const auto found = tensor_index_.find(std::string(name));
+  const auto found = tensor_index_.find(name);
   return found == tensor_index_.end() ? nullptr : &tensors_[found->second];
 }
 
 Result<const GgufTensor*> Gguf::tensor(std::string_view name) const {
   if (const GgufTensor* tensor = find_tensor(name)) return tensor;
-  return bad_input(name_ + ": tensor '" + std::string(name) + "'", "it in the file", "none of that name");
+  return bad_input(name_ + ": tensor " + quoted_name(name), "it in the file", "none of that name");
 }
 
 void Gguf::release(const GgufTensor& tensor, size_t begin, size_t count) const {
@@ -109,13 +130,13 @@ const GgufEntry* Gguf::find(std::string_view key) const {
 
 Result<const GgufEntry*> Gguf::entry(std::string_view key, std::string_view expected) const {
   if (const GgufEntry* entry = find(key)) return entry;
-  return bad_input(name_ + ": metadata '" + std::string(key) + "'", expected, "no such key");
+  return bad_input(name_ + ": metadata " + quoted_name(key), expected, "no such key");
 }
 
 Status Gguf::wrong_type(const GgufEntry& entry, std::string_view expected) const {
   std::string got(gguf_value_type_name(entry.type));
   if (entry.type == GgufValueType::array) got += " of " + std::string(gguf_value_type_name(entry.element));
-  return bad_input(name_ + ": metadata '" + std::string(entry.key) + "'", expected, got);
+  return bad_input(name_ + ": metadata " + quoted_name(entry.key), expected, got);
 }
 
 Result<int64_t> Gguf::get_int(std::string_view key) const {
@@ -150,9 +171,9 @@ Result<std::string_view> Gguf::get_string(std::string_view key) const {
 }
 
 Result<std::vector<int64_t>> Gguf::get_ints(std::string_view key) const {
-  constexpr std::string_view kExpected = "an array of integers";
+  constexpr std::string_view kExpected = "an array of integers below 2^63";
   KVASS_ASSIGN_OR_RETURN(const GgufEntry* found, entry(key, kExpected));
-  if (found->type != GgufValueType::array) return wrong_type(*found, kExpected);
+  if (found->type != GgufValueType::array || !is_integer(found->element)) return wrong_type(*found, kExpected);
   std::vector<int64_t> values;
   values.reserve(found->count);
   for (uint64_t i = 0; i < found->count; ++i) {
@@ -175,7 +196,8 @@ Result<std::vector<float>> Gguf::get_floats(std::string_view key) const {
 Result<std::vector<std::string_view>> Gguf::get_strings(std::string_view key) const {
   constexpr std::string_view kExpected = "an array of strings";
   KVASS_ASSIGN_OR_RETURN(const GgufEntry* found, entry(key, kExpected));
-  if (found->type != GgufValueType::array || found->element != GgufValueType::string) return wrong_type(*found, kExpected);
+  if (found->type != GgufValueType::array || found->element != GgufValueType::string)
+    return wrong_type(*found, kExpected);
   std::vector<std::string_view> values;
   values.reserve(found->count);
   const uint8_t* data = found->data;
@@ -187,8 +209,16 @@ Result<int64_t> Gguf::get_int_or(std::string_view key, int64_t fallback) const {
   return has(key) ? get_int(key) : Result<int64_t>(fallback);
 }
 
+Result<double> Gguf::get_float_or(std::string_view key, double fallback) const {
+  return has(key) ? get_float(key) : Result<double>(fallback);
+}
+
 Result<bool> Gguf::get_bool_or(std::string_view key, bool fallback) const {
   return has(key) ? get_bool(key) : Result<bool>(fallback);
+}
+
+Result<std::string_view> Gguf::get_string_or(std::string_view key, std::string_view fallback) const {
+  return has(key) ? get_string(key) : Result<std::string_view>(fallback);
 }
 
 std::string Gguf::printable(const GgufEntry& entry) const {
@@ -199,13 +229,13 @@ std::string Gguf::printable(const GgufEntry& entry) const {
   for (uint64_t i = 0; i < std::min(entry.count, kShown); ++i) {
     if (i > 0) out += ", ";
     if (entry.element == GgufValueType::string) {
-      out += cut(take_string(data));
+      out += one_line(take_string(data), 60, ' ');
       continue;
     }
     if (entry.element == GgufValueType::f32) {
-      out += std::to_string(load<float>(data));
+      out += decimal(load<float>(data));
     } else if (entry.element == GgufValueType::f64) {
-      out += std::to_string(load<double>(data));
+      out += decimal(load<double>(data));
     } else if (const std::optional<int64_t> value = integer(entry.element, data)) {
       out += entry.element == GgufValueType::boolean ? (*value ? "true" : "false") : std::to_string(*value);
     } else {

@@ -1,15 +1,15 @@
-// A GGUF file (versions 2 and 3, little-endian), read only. Everything that it claims is checked before it is used: a truncated,
-// hostile or unsupported file gives one line that names the file and the field. Values are views into the bytes: nothing
-// is decoded before it is asked for. Owns the mapping when opened by path. Format: the GGUF specification of ggml.
+// A GGUF file (versions 2 and 3, little-endian), read only. Everything that it claims is checked before it is used: a
+// truncated, hostile or unsupported file gives one line that names the file and the field. Values are views into the
+// bytes: nothing is decoded before it is asked for. Not a model: it knows no architecture and unpacks no block. Owns
+// the mapping when opened by path. Format: the GGUF specification of ggml.
 #pragma once
 
 #include <cstdint>
-#include <memory>
+#include <map>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <vector>
 
 #include "base/file_map.h"
@@ -19,7 +19,17 @@ namespace kvass {
 
 // Tensor types that kvass reads, with the format's numbers.
 enum class GgmlType : uint32_t {
-  F32 = 0, F16 = 1, Q4_0 = 2, Q4_1 = 3, Q5_0 = 6, Q5_1 = 7, Q8_0 = 8, Q4_K = 12, Q5_K = 13, Q6_K = 14, BF16 = 30
+  F32 = 0,
+  F16 = 1,
+  Q4_0 = 2,
+  Q4_1 = 3,
+  Q5_0 = 6,
+  Q5_1 = 7,
+  Q8_0 = 8,
+  Q4_K = 12,
+  Q5_K = 13,
+  Q6_K = 14,
+  BF16 = 30
 };
 struct GgmlTypeInfo {
   GgmlType type;
@@ -41,15 +51,27 @@ struct GgufTensor {
 
 // The format's metadata value types.
 enum class GgufValueType : uint32_t {
-  u8 = 0, i8 = 1, u16 = 2, i16 = 3, u32 = 4, i32 = 5, f32 = 6, boolean = 7, string = 8, array = 9, u64 = 10, i64 = 11, f64 = 12
+  u8 = 0,
+  i8 = 1,
+  u16 = 2,
+  i16 = 3,
+  u32 = 4,
+  i32 = 5,
+  f32 = 6,
+  boolean = 7,
+  string = 8,
+  array = 9,
+  u64 = 10,
+  i64 = 11,
+  f64 = 12
 };
 std::string_view gguf_value_type_name(GgufValueType type);
 
 struct GgufEntry {
   std::string_view key;
   GgufValueType type{};
-  GgufValueType element{};     // of an array
-  uint64_t count = 1;          // elements of an array
+  GgufValueType element{};        // of an array
+  uint64_t count = 1;             // elements of an array, else 1
   const uint8_t* data = nullptr;  // first byte of the value, or of the array's first element
 };
 
@@ -71,7 +93,7 @@ class Gguf {
   std::span<const GgufEntry> entries() const { return entries_; }
   bool has(std::string_view key) const { return find(key) != nullptr; }
   // Errors: the key is missing or of another type, or its value does not fit.
-  Result<int64_t> get_int(std::string_view key) const;  // any integer type, or bool
+  Result<int64_t> get_int(std::string_view key) const;   // any integer type, or bool
   Result<double> get_float(std::string_view key) const;  // f32 or f64, or any integer type
   Result<bool> get_bool(std::string_view key) const;
   Result<std::string_view> get_string(std::string_view key) const;
@@ -80,7 +102,9 @@ class Gguf {
   Result<std::vector<std::string_view>> get_strings(std::string_view key) const;
   // The same with a default for a missing key; a wrong type is still an error.
   Result<int64_t> get_int_or(std::string_view key, int64_t fallback) const;
+  Result<double> get_float_or(std::string_view key, double fallback) const;
   Result<bool> get_bool_or(std::string_view key, bool fallback) const;
+  Result<std::string_view> get_string_or(std::string_view key, std::string_view fallback) const;
 
   // A short form of a value for people: long arrays and strings are cut.
   std::string printable(const GgufEntry& entry) const;
@@ -97,8 +121,9 @@ class Gguf {
   std::optional<FileMap> map_;
   std::vector<GgufEntry> entries_;
   std::vector<GgufTensor> tensors_;
-  std::unordered_map<std::string_view, size_t> entry_index_;
-  std::unordered_map<std::string, size_t> tensor_index_;
+  // By name, as views into the bytes. Trees, because a file may choose its names so that they collide in a hash table.
+  std::map<std::string_view, size_t> entry_index_;
+  std::map<std::string_view, size_t> tensor_index_;
 };
 
 }  // namespace kvass

@@ -1,9 +1,11 @@
-// The checks: from bytes to the tables of a Gguf. Every length is compared with what is left before it is used, and nothing is
-// allocated by a claimed count alone.
+// The checks: from bytes to the tables of a Gguf. Every length is compared with what is left before it is used, and
+// nothing is allocated by a claimed count alone.
+#include <algorithm>
 #include <bit>
 #include <cstring>
 
 #include "file/gguf.h"
+#include "file/one_line.h"
 
 namespace kvass {
 namespace {
@@ -12,7 +14,7 @@ static_assert(std::endian::native == std::endian::little, "GGUF is read as it li
 
 constexpr uint32_t kMagic = 0x46554747;  // "GGUF"
 constexpr uint64_t kMaxKeyBytes = 65535;
-constexpr uint64_t kMaxTensorNameBytes = 1024;
+constexpr uint64_t kMaxTensorNameBytes = 127;  // the specification says 64; converters stray a little
 constexpr int kMaxDimensions = 4;
 constexpr uint64_t kDefaultAlignment = 32;
 constexpr uint64_t kMaxAlignment = uint64_t{1} << 30;
@@ -24,25 +26,24 @@ size_t scalar_bytes(GgufValueType type) {
   switch (type) {
     case GgufValueType::u8:
     case GgufValueType::i8:
-    case GgufValueType::boolean: return 1;
+    case GgufValueType::boolean:
+      return 1;
     case GgufValueType::u16:
-    case GgufValueType::i16: return 2;
+    case GgufValueType::i16:
+      return 2;
     case GgufValueType::u32:
     case GgufValueType::i32:
-    case GgufValueType::f32: return 4;
+    case GgufValueType::f32:
+      return 4;
     case GgufValueType::u64:
     case GgufValueType::i64:
-    case GgufValueType::f64: return 8;
+    case GgufValueType::f64:
+      return 8;
     case GgufValueType::string:
-    case GgufValueType::array: return 0;
+    case GgufValueType::array:
+      return 0;
   }
   return 0;
-}
-
-std::string quoted(std::string_view text) {  // a name from a file, fit for one line
-  std::string out = "'";
-  for (char c : text.substr(0, 80)) out += static_cast<unsigned char>(c) < 0x20 || c == 0x7f ? '?' : c;
-  return out + "'";
 }
 
 }  // namespace
@@ -56,7 +57,8 @@ class GgufParser {
     KVASS_RETURN_IF_ERROR(number("magic", magic));
     if (magic != kMagic) return fail("magic", "the bytes GGUF", "other bytes (not a GGUF file)");
     KVASS_RETURN_IF_ERROR(number("version", out_.version_));
-    if (out_.version_ == 0x02000000 || out_.version_ == 0x03000000) return fail("version", "a little-endian file", "a big-endian one");
+    if (out_.version_ == 0x02000000 || out_.version_ == 0x03000000)
+      return fail("version", "a little-endian file", "a big-endian one");
     if (out_.version_ != 2 && out_.version_ != 3) return fail("version", "2 or 3", std::to_string(out_.version_));
     uint64_t tensors = 0;
     uint64_t entries = 0;
@@ -82,6 +84,11 @@ class GgufParser {
     if (count <= left() / each) return {};
     return fail(field, "at most " + std::to_string(left() / each) + " (what the file can hold)", std::to_string(count));
   }
+  // Whether the value of an entry, of elements of at least `each` bytes, fits in what is left.
+  Status room(const std::string& field, const GgufEntry& entry, size_t each) const {
+    return entry.type == GgufValueType::array ? count(field + " element count", entry.count, each)
+                                              : need(field + " value", each);
+  }
   template <class T>
   Status number(std::string_view field, T& value) {
     KVASS_RETURN_IF_ERROR(need(field, sizeof(T)));
@@ -89,16 +96,19 @@ class GgufParser {
     at_ += sizeof(T);
     return {};
   }
-  Status text(const std::string& field, uint64_t most, std::string_view& value) {
+  // No message is put together before it is needed: a vocabulary has 262,144 strings.
+  Status text(std::string_view field, uint64_t most, std::string_view& value) {
     uint64_t length = 0;
-    KVASS_RETURN_IF_ERROR(number(field + " length", length));
-    if (length > most) return fail(field + " length", "at most " + std::to_string(most), std::to_string(length));
-    KVASS_RETURN_IF_ERROR(need(field, length));
+    KVASS_RETURN_IF_ERROR(number(field, length));
+    if (length > most || length > left()) {
+      const uint64_t limit = std::min<uint64_t>(most, left());
+      return fail(std::string(field) + " length", "at most " + std::to_string(limit), std::to_string(length));
+    }
     value = {reinterpret_cast<const char*>(bytes_.data() + at_), static_cast<size_t>(length)};
     at_ += static_cast<size_t>(length);
     return {};
   }
-  Status type(const std::string& field, GgufValueType& value) {
+  Status type(std::string_view field, GgufValueType& value) {
     uint32_t number_of_type = 0;
     KVASS_RETURN_IF_ERROR(number(field, number_of_type));
     if (number_of_type > 12) return fail(field, "0 to 12", std::to_string(number_of_type));
@@ -109,25 +119,31 @@ class GgufParser {
   Status entry() {
     GgufEntry entry;
     KVASS_RETURN_IF_ERROR(text("metadata key " + std::to_string(out_.entries_.size()), kMaxKeyBytes, entry.key));
-    const std::string field = "metadata " + quoted(entry.key);
+    const std::string field = "metadata " + quoted_name(entry.key);
     KVASS_RETURN_IF_ERROR(type(field + " type", entry.type));
     entry.element = entry.type;
     if (entry.type == GgufValueType::array) {
       KVASS_RETURN_IF_ERROR(type(field + " element type", entry.element));
       KVASS_RETURN_IF_ERROR(number(field + " element count", entry.count));
-      if (entry.element == GgufValueType::array) return fail(field + " element type", "a scalar or a string", "an array");
+      if (entry.element == GgufValueType::array)
+        return fail(field + " element type", "a scalar or a string", "an array");
     }
     entry.data = bytes_.data() + at_;
     if (entry.element == GgufValueType::string) {
-      KVASS_RETURN_IF_ERROR(count(field + " element count", entry.count, sizeof(uint64_t)));
+      KVASS_RETURN_IF_ERROR(room(field, entry, sizeof(uint64_t)));
       std::string_view ignored;
-      for (uint64_t i = 0; i < entry.count; ++i) KVASS_RETURN_IF_ERROR(text(field, bytes_.size(), ignored));
+      for (uint64_t i = 0; i < entry.count; ++i) KVASS_RETURN_IF_ERROR(text(field, left(), ignored));
     } else {
       const size_t each = scalar_bytes(entry.element);
-      KVASS_RETURN_IF_ERROR(count(field + " element count", entry.count, each));
+      KVASS_RETURN_IF_ERROR(room(field, entry, each));
+      if (entry.element == GgufValueType::boolean) {
+        const auto* bad = std::find_if(entry.data, entry.data + entry.count, [](uint8_t byte) { return byte > 1; });
+        if (bad != entry.data + entry.count) return fail(field + " value", "0 or 1 (a bool)", std::to_string(*bad));
+      }
       at_ += static_cast<size_t>(entry.count) * each;
     }
-    if (!out_.entry_index_.emplace(entry.key, out_.entries_.size()).second) return fail(field, "each key once", "it twice");
+    if (!out_.entry_index_.emplace(entry.key, out_.entries_.size()).second)
+      return fail(field, "each key once", "it twice");
     out_.entries_.push_back(entry);
     return {};
   }
@@ -137,16 +153,17 @@ class GgufParser {
     std::string_view name;
     KVASS_RETURN_IF_ERROR(text("tensor name " + std::to_string(out_.tensors_.size()), kMaxTensorNameBytes, name));
     tensor.name = name;
-    const std::string field = "tensor " + quoted(name);
+    const std::string field = "tensor " + quoted_name(name);
     uint32_t dimensions = 0;
     KVASS_RETURN_IF_ERROR(number(field + " dimensions", dimensions));
-    if (dimensions < 1 || dimensions > kMaxDimensions) return fail(field + " dimensions", "1 to 4", std::to_string(dimensions));
+    if (dimensions < 1 || dimensions > kMaxDimensions)
+      return fail(field + " dimensions", "1 to 4", std::to_string(dimensions));
     uint64_t elements = 1;
     for (uint32_t i = 0; i < dimensions; ++i) {
       uint64_t size = 0;
       KVASS_RETURN_IF_ERROR(number(field + " shape", size));
       if (size < 1 || size > kMaxElements / elements) {
-        return fail(field + " shape", "sizes from 1, fewer than 2^48 elements", std::to_string(size));
+        return fail(field + " shape", "sizes from 1, at most 2^48 elements", std::to_string(size));
       }
       elements *= size;
       tensor.shape.push_back(static_cast<int64_t>(size));
@@ -160,14 +177,16 @@ class GgufParser {
     }
     tensor.type = info->type;
     if (tensor.shape[0] % info->block_elements != 0) {
-      return fail(field + " row length", "a multiple of " + std::to_string(info->block_elements) + " (" + std::string(info->name) + ")",
+      return fail(field + " row length",
+                  "a multiple of " + std::to_string(info->block_elements) + " (" + std::string(info->name) + ")",
                   std::to_string(tensor.shape[0]));
     }
     tensor.bytes = static_cast<size_t>(elements / static_cast<uint64_t>(info->block_elements)) * info->block_bytes;
     uint64_t offset = 0;
     KVASS_RETURN_IF_ERROR(number(field + " offset", offset));
     tensor.offset = static_cast<size_t>(offset);  // from the start of the data, until it is known
-    if (!out_.tensor_index_.emplace(tensor.name, out_.tensors_.size()).second) return fail(field, "each tensor once", "it twice");
+    if (!out_.tensor_index_.emplace(name, out_.tensors_.size()).second)
+      return fail(field, "each tensor once", "it twice");
     out_.tensors_.push_back(std::move(tensor));
     return {};
   }
@@ -184,10 +203,11 @@ class GgufParser {
     }
     if (out_.tensors_.empty()) return {};
     const uint64_t data = (at_ + alignment - 1) / alignment * alignment;
-    if (data > bytes_.size()) return fail("tensor data", "a start before the end of the file", "a file that ends before it");
+    if (data > bytes_.size())
+      return fail("tensor data", "a start before the end of the file", "a file that ends before it");
     const uint64_t room = bytes_.size() - data;
     for (GgufTensor& tensor : out_.tensors_) {
-      const std::string field = "tensor " + quoted(tensor.name);
+      const std::string field = "tensor " + quoted_name(tensor.name);
       if (tensor.offset % alignment != 0) {
         return fail(field + " offset", "a multiple of " + std::to_string(alignment), std::to_string(tensor.offset));
       }

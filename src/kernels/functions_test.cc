@@ -76,6 +76,18 @@ TEST(Functions, TanhIsOddAndSaturates) {
   EXPECT_TRUE(std::isnan(tanh<V>(kNan)));
 }
 
+TEST(Functions, ErfIsWithinOneAndAHalfUlpAndSaturates) {
+  double worst = 0.0;
+  for_many_floats([&](float x) {
+    worst = std::max(worst, test::ulps(erf<V>(x), std::erf(static_cast<double>(x))));
+    ASSERT_LE(std::abs(erf<V>(x)), 1.0f) << x;
+    ASSERT_EQ(std::signbit(erf<V>(x)), std::signbit(x)) << x;
+  });
+  EXPECT_LE(worst, 1.5);
+  EXPECT_EQ(erf<V>(3.92f), 1.0f);
+  EXPECT_TRUE(std::isnan(erf<V>(kNan)));
+}
+
 TEST(Functions, SoftcapIsTheIdentityNearZeroAndBoundedByItsCap) {
   EXPECT_NEAR(softcap<V>(0.01f, 50.0f), 0.01f, 1e-8f);
   EXPECT_EQ(softcap<V>(1e9f, 30.0f), 30.0f);

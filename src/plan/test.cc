@@ -1,4 +1,5 @@
-// plan_arena, checked by replaying the program over the arena's bytes: every byte knows which value was written there last.
+// plan_arena, checked by replaying the program over the arena's bytes: every byte knows which value was written there
+// last.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -55,10 +56,10 @@ bool may_work_in_place(OpKind kind) {
   return kind == OpKind::rms_norm || kind == OpKind::add || kind == OpKind::gelu_gate || kind == OpKind::softcap;
 }
 
-// Runs `ops` over the owners. An input must still own its bytes when its op begins; an output may lie on an input only where
-// the op works in place and begins at the same byte; a workspace may lie on neither.
-void replay(const Program& program, const ArenaPlan& plan, int64_t rows, int64_t head_rows, const std::vector<size_t>& workspace,
-            const Method& method, ByteOwners& owners) {
+// Runs `ops` over the owners. An input must still own its bytes when its op begins; an output may lie on an input only
+// where the op works in place and begins at the same byte; a workspace may lie on neither.
+void replay(const Program& program, const ArenaPlan& plan, int64_t rows, int64_t head_rows,
+            const std::vector<size_t>& workspace, const Method& method, ByteOwners& owners) {
   const auto begin = [&](ValueId id) { return plan.values[static_cast<size_t>(id)]; };
   const auto end = [&](ValueId id) { return begin(id) + value_bytes(program, id, rows, head_rows); };
   const auto meet = [](size_t a, size_t a_end, size_t b, size_t b_end) { return a < b_end && b < a_end; };
@@ -69,10 +70,12 @@ void replay(const Program& program, const ArenaPlan& plan, int64_t rows, int64_t
     const size_t scratch_end = scratch + workspace[static_cast<size_t>(i)];
     ASSERT_EQ(scratch % kArenaAlignment, 0u);
     ASSERT_LE(scratch_end, plan.bytes);
-    for (ValueId in : op.inputs) ASSERT_TRUE(owners.all(begin(in), end(in), in)) << "input " << in << " was overwritten";
+    for (ValueId in : op.inputs)
+      ASSERT_TRUE(owners.all(begin(in), end(in), in)) << "input " << in << " was overwritten";
     std::vector<ValueId> all = op.inputs;
     all.insert(all.end(), op.outputs.begin(), op.outputs.end());
-    for (ValueId id : all) ASSERT_FALSE(meet(begin(id), end(id), scratch, scratch_end)) << "value " << id << " on the workspace";
+    for (ValueId id : all)
+      ASSERT_FALSE(meet(begin(id), end(id), scratch, scratch_end)) << "value " << id << " on the workspace";
     for (size_t a = 0; a < op.outputs.size(); ++a) {
       const ValueId out = op.outputs[a];
       ASSERT_EQ(begin(out) % kArenaAlignment, 0u);
@@ -125,7 +128,8 @@ Program decoder(const Shape& s) {
   const WeightId table = builder.matrix("table", s.vocabulary, s.width);
   const WeightId norm = builder.vector("norm", s.width);
   const WeightId head_norm = builder.vector("head norm", s.head_dim);
-  const std::array qkv = {builder.matrix("q", s.heads * s.head_dim, s.width), builder.matrix("k", s.kv_heads * s.head_dim, s.width),
+  const std::array qkv = {builder.matrix("q", s.heads * s.head_dim, s.width),
+                          builder.matrix("k", s.kv_heads * s.head_dim, s.width),
                           builder.matrix("v", s.kv_heads * s.head_dim, s.width)};
   const std::array<std::string, 3> qkv_names = {"q", "k", "v"};
   const WeightId output = builder.matrix("output", s.width, s.heads * s.head_dim);
@@ -163,7 +167,8 @@ std::vector<size_t> typical_workspace(const Program& program, int64_t rows) {
   std::vector<size_t> bytes;
   for (const Op& op : program.ops) {
     const bool linear = op.kind == OpKind::linear || op.kind == OpKind::attention;
-    bytes.push_back(linear ? static_cast<size_t>(rows * program.values[static_cast<size_t>(op.inputs[0])].width) * 2 + 100 : 0);
+    bytes.push_back(
+        linear ? static_cast<size_t>(rows * program.values[static_cast<size_t>(op.inputs[0])].width) * 2 + 100 : 0);
   }
   return bytes;
 }
@@ -185,7 +190,8 @@ TEST(Arena, GemmaShapedProgramIsSoundAndWithinATenthOfTheBound) {
 }
 
 TEST(Arena, BoundIsTheMostThatIsLiveAtOneOp) {
-  // embed [64] -> norm in place -> select -> logits: at `logits` the hidden rows, the selected rows and the logits are live.
+  // embed [64] -> norm in place -> select -> logits: at `logits` the hidden rows, the selected rows and the logits are
+  // live.
   ProgramBuilder builder;
   const WeightId table = builder.matrix("table", 1000, 64);
   const WeightId norm = builder.vector("norm", 64);
@@ -254,14 +260,19 @@ Program random_program(testing::Random& random) {
   const StateId state = builder.cache("cache", 1, kHeadDim, 0, rotary);
   builder.begin_method("body");
   std::vector<std::pair<ValueId, int64_t>> values = {{builder.embed(table, 1.0f), 32}};
-  const auto pick = [&] { return values[static_cast<size_t>(random.integer(0, static_cast<int64_t>(values.size()) - 1))]; };
+  const auto pick = [&] {
+    return values[static_cast<size_t>(random.integer(0, static_cast<int64_t>(values.size()) - 1))];
+  };
   for (int64_t n = random.integer(1, 40); n > 0; --n) {
     const auto [x, width] = pick();
     const auto [y, y_width] = pick();
     switch (random.integer(0, 4)) {
-      case 0: values.emplace_back(builder.rms_norm("norm", x, norms[width], 1e-6f), width); break;
+      case 0:
+        values.emplace_back(builder.rms_norm("norm", x, norms[width], 1e-6f), width);
+        break;
       case 1: {
-        const int64_t a = widths[static_cast<size_t>(random.integer(0, 3))], b = widths[static_cast<size_t>(random.integer(0, 3))];
+        const int64_t a = widths[static_cast<size_t>(random.integer(0, 3))],
+                      b = widths[static_cast<size_t>(random.integer(0, 3))];
         const std::array weights = {matrices[{a, width}], matrices[{b, width}]};
         const std::array<std::string, 2> names = {"a", "b"};
         const std::vector<ValueId> outputs = builder.linear("linear", x, weights, names);
@@ -269,7 +280,9 @@ Program random_program(testing::Random& random) {
         values.emplace_back(outputs[1], b);
         break;
       }
-      case 2: values.emplace_back(builder.attention(x, state, width / kHeadDim, 1.0f, 0.0f), width); break;
+      case 2:
+        values.emplace_back(builder.attention(x, state, width / kHeadDim, 1.0f, 0.0f), width);
+        break;
       case 3:
         if (width == y_width) values.emplace_back(builder.add("add", x, y), width);
         break;

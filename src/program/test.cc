@@ -53,7 +53,7 @@ std::string refusal(const std::function<void(Program&)>& damage) {
 
 #define EXPECT_REFUSED(words, damage)                                                        \
   do {                                                                                       \
-    const std::string message = refusal([](Program & p) { damage; });                        \
+    const std::string message = refusal([](Program& p) { damage; });                         \
     EXPECT_NE(message.find(words), std::string::npos) << "'" << message << "' for " #damage; \
     EXPECT_NE(message, "") << #damage;                                                       \
   } while (0)
@@ -138,7 +138,8 @@ TEST(VerifyProgram, MethodsCoverEveryOpOnceAndInOrder) {
 
 TEST(VerifyProgram, RowsMustMatch) {
   EXPECT_REFUSED("rows", p.values[static_cast<size_t>(find_op(p, OpKind::embed).outputs[0])].extent = Extent::head);
-  EXPECT_REFUSED("rows", p.values[static_cast<size_t>(find_op(p, OpKind::select_rows).outputs[0])].extent = Extent::chunk);
+  EXPECT_REFUSED("rows",
+                 p.values[static_cast<size_t>(find_op(p, OpKind::select_rows).outputs[0])].extent = Extent::chunk);
   EXPECT_REFUSED("rows", p.values[static_cast<size_t>(find_op(p, OpKind::attention).outputs[0])].extent = Extent::head);
   EXPECT_REFUSED("rows", p.values[static_cast<size_t>(p.logits)].extent = Extent::chunk);
   EXPECT_REFUSED("result", p.hidden = p.logits);

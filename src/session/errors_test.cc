@@ -31,13 +31,14 @@ class Refusals : public ::testing::Test {
     EXPECT_SAME_BITS(expected_, head_);
   }
 
-  Run run(int64_t start, size_t count) { return {sequence_.get(), start, std::span(tokens_).subspan(0, count)}; }
-  std::string step(std::initializer_list<Run> runs) {
+  StepRun run(int64_t start, size_t count) { return {sequence_.get(), start, std::span(tokens_).subspan(0, count)}; }
+  std::string step(std::initializer_list<StepRun> runs) {
     return session_->step(std::span(runs.begin(), runs.size())).message();
   }
   static void expect_words(const std::string& message, std::initializer_list<const char*> words) {
     EXPECT_NE(message, "");
-    for (const char* word : words) EXPECT_NE(message.find(word), std::string::npos) << "'" << message << "', '" << word << "'";
+    for (const char* word : words)
+      EXPECT_NE(message.find(word), std::string::npos) << "'" << message << "', '" << word << "'";
   }
 
   const TinyModel model_;
@@ -60,7 +61,8 @@ TEST_F(Refusals, AFullCacheNamesTheFlag) {
   const std::unique_ptr<Sequence> full = make_sequence(engine_, caches_);
   const std::unique_ptr<Session> other = make_session(engine_, 20);
   EXPECT_SAME_BITS(expected_, run_chunks(*other, *full, tokens_, {20}));
-  expect_words(step({{full.get(), 60, std::span(tokens_).first(1)}}), {"cache full", "--context", "--attention-sink", "--endless"});
+  expect_words(step({{full.get(), 60, std::span(tokens_).first(1)}}),
+               {"cache full", "--context", "--attention-sink", "--endless"});
   EXPECT_EQ(full->length(), 60);
 }
 
@@ -110,12 +112,12 @@ TEST_F(Refusals, ASecondCallerWhileAStepRuns) {
   const std::unique_ptr<Session> busy = make_session(engine_, 20);
   std::string step_message, logits_message;
   busy->set_probe([&](const ProbeView&) {
-    const Run inner{third.get(), 0, std::span(tokens_).first(1)};
+    const StepRun inner{third.get(), 0, std::span(tokens_).first(1)};
     step_message = busy->step(std::span(&inner, 1)).message();
     const int32_t row = 0;
     logits_message = busy->logits(std::span(&row, 1)).status().message();
   });
-  const Run outer{second.get(), 0, std::span(tokens_).first(20)};
+  const StepRun outer{second.get(), 0, std::span(tokens_).first(20)};
   ASSERT_TRUE(busy->step(std::span(&outer, 1)).ok());
   expect_words(step_message, {"one caller at a time"});
   expect_words(logits_message, {"one caller at a time"});
@@ -149,7 +151,7 @@ TEST(Steps, AnEmptyStepChangesNothing) {
   const std::unique_ptr<Sequence> sequence = make_sequence(engine, flat_caches(30, 10));
   const std::vector<int32_t> tokens = model.tokens(30);
   std::vector<float> logits = run_chunks(*session, *sequence, std::span(tokens).first(10), {10});
-  const Run nothing{sequence.get(), 10, {}};
+  const StepRun nothing{sequence.get(), 10, {}};
   EXPECT_TRUE(session->step(std::span(&nothing, 1)).ok());
   EXPECT_TRUE(session->step({}).ok());
   EXPECT_EQ(sequence->length(), 10);

@@ -165,11 +165,10 @@ class OpRunner {
 
 }  // namespace
 
-size_t workspace_bytes(const Engine& engine, const Op& op, const SessionOptions& options) {
-  const Program& program = engine.program();
+size_t workspace_bytes(const Program& program, Math math, const Op& op, const SessionOptions& options) {
   if (op.kind == OpKind::linear) {
     const Value& x = program.values[static_cast<size_t>(op.inputs[0])];
-    return activation_bytes(engine.math(), x.extent == Extent::chunk ? options.rows : options.head_rows, x.width);
+    return activation_bytes(math, x.extent == Extent::chunk ? options.rows : options.head_rows, x.width);
   }
   if (op.kind == OpKind::attention) {
     const CacheState& state = program.states[static_cast<size_t>(op.state)];

@@ -1,8 +1,9 @@
-// The executor against a float64 forward pass that is written plainly and shares nothing with it (tests/reference_model.h).
+// The executor against a float64 forward pass that is written plainly and shares nothing with it
+// (tests/reference_model.h).
 //
-// Tolerances are max |difference| / max |logit| over all positions. float32 arithmetic with float32 caches: 1e-5 (84 float
-// epsilons, over 7 layers; about 2e-6 is reached). Rounded storage and activations: loose bounds that still tell a wrong
-// mask, position or scale, whose effect is of the order of 1.
+// Tolerances are max |difference| / max |logit| over all positions. float32 arithmetic with float32 caches: 1e-5 (84
+// float epsilons, over 7 layers; about 2e-6 is reached). Rounded storage and activations: loose bounds that still tell
+// a wrong mask, position or scale, whose effect is of the order of 1.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -34,8 +35,9 @@ struct Tolerance {
   DType dtype;
   double bound;
 };
-constexpr Tolerance kTolerances[] = {{Math::f32, DType::f32, 1e-5},   {Math::f32, DType::f16, 5e-3}, {Math::f32, DType::bf16, 4e-2},
-                                     {Math::a16, DType::f32, 1e-3}, {Math::a16, DType::f16, 5e-3}, {Math::a8, DType::f32, 2e-1}};
+constexpr Tolerance kTolerances[] = {{Math::f32, DType::f32, 1e-5},  {Math::f32, DType::f16, 5e-3},
+                                     {Math::f32, DType::bf16, 4e-2}, {Math::a16, DType::f32, 1e-3},
+                                     {Math::a16, DType::f16, 5e-3},  {Math::a8, DType::f32, 2e-1}};
 
 void compare(const TinyConfig& config, const ReferenceSinks& sinks, size_t count, const std::vector<int64_t>& chunks) {
   const TinyModel model(config);
@@ -44,8 +46,10 @@ void compare(const TinyConfig& config, const ReferenceSinks& sinks, size_t count
   for (const auto& [math, dtype, bound] : kTolerances) {
     const CacheOptions caches = sinks.on ? sink_caches(sinks.sink_tokens, sinks.sink_window, 64, dtype)
                                          : flat_caches(static_cast<int64_t>(count), 64, dtype);
-    const double error = peak_relative(run_stream(tiny_engine(model, math, best_isa()), caches, tokens, chunks), reference);
-    const std::string name = std::string(std::array{"f32", "a16", "a8"}[static_cast<size_t>(math)]) + "_" + std::string(dtype_name(dtype));
+    const double error =
+        peak_relative(run_stream(tiny_engine(model, math, best_isa()), caches, tokens, chunks), reference);
+    const std::string name =
+        std::string(std::array{"f32", "a16", "a8"}[static_cast<size_t>(math)]) + "_" + std::string(dtype_name(dtype));
     ::testing::Test::RecordProperty(name, std::to_string(error));
     EXPECT_LE(error, bound) << name;
   }
@@ -55,9 +59,7 @@ TEST(Float64Reference, DenseAttentionWithSlidingLayers) { compare({}, {}, 150, {
 
 TEST(Float64Reference, TokenByToken) { compare({}, {}, 90, {1}); }
 
-TEST(Float64Reference, EndlessStreamAtInCachePositions) {
-  compare({}, {true, 4, 20}, 200, {40, 1, 1, 1, 33, 64});
-}
+TEST(Float64Reference, EndlessStreamAtInCachePositions) { compare({}, {true, 4, 20}, 200, {40, 1, 1, 1, 33, 64}); }
 
 TEST(Float64Reference, EndlessStreamWithoutSinks) { compare({}, {true, 0, 24}, 200, {64}); }
 

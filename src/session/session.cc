@@ -31,21 +31,21 @@ struct Planned {
   size_t tables = 0;  // bytes
 };
 
-Result<Planned> plan_session(const Engine& engine, const SessionOptions& options) {
+Result<Planned> plan_session(const Program& program, Math math, const SessionOptions& options) {
   if (options.threads < 1) return bad_input("--threads", "at least 1", std::to_string(options.threads));
   if (options.sequences < 1) return bad_input("sequences", "at least 1", std::to_string(options.sequences));
   std::vector<size_t> workspace;
-  for (const Op& op : engine.program().ops) workspace.push_back(workspace_bytes(engine, op, options));
+  for (const Op& op : program.ops) workspace.push_back(workspace_bytes(program, math, op, options));
   Planned planned;
-  KVASS_ASSIGN_OR_RETURN(planned.arena, plan_arena(engine.program(), options.rows, options.head_rows, workspace));
-  planned.tables = StepTables::bytes(engine.program(), options);
+  KVASS_ASSIGN_OR_RETURN(planned.arena, plan_arena(program, options.rows, options.head_rows, workspace));
+  planned.tables = StepTables::bytes(program, options);
   return planned;
 }
 
 }  // namespace
 
-Result<size_t> plan_session_bytes(const Engine& engine, const SessionOptions& options) {
-  KVASS_ASSIGN_OR_RETURN(const Planned planned, plan_session(engine, options));
+Result<size_t> plan_session_bytes(const Program& program, Math math, const SessionOptions& options) {
+  KVASS_ASSIGN_OR_RETURN(const Planned planned, plan_session(program, math, options));
   return planned.arena.bytes + planned.tables;
 }
 
@@ -55,7 +55,7 @@ Session::Session(std::shared_ptr<const Engine> engine, const SessionOptions& opt
 Session::~Session() = default;
 
 Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<const Engine> engine, const SessionOptions& options) {
-  KVASS_ASSIGN_OR_RETURN(Planned planned, plan_session(*engine, options));
+  KVASS_ASSIGN_OR_RETURN(Planned planned, plan_session(engine->program(), engine->math(), options));
   std::unique_ptr<Session> session(new Session(std::move(engine), options));
   session->plan_ = std::move(planned.arena);
   KVASS_ASSIGN_OR_RETURN(session->arena_, Block::map(session->plan_.bytes + planned.tables));

@@ -77,7 +77,7 @@ class Session {
   std::atomic<bool> busy_{false};
 };
 
-// Bytes of the arena that `create` would map.
-Result<size_t> plan_session_bytes(const Engine& engine, const SessionOptions& options);
+// Bytes of the arena that `create` would map for an engine of this program and arithmetic.
+Result<size_t> plan_session_bytes(const Program& program, Math math, const SessionOptions& options);
 
 }  // namespace kvass

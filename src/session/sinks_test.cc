@@ -27,7 +27,9 @@ void* counted(size_t bytes, size_t alignment) {
 void* operator new(size_t bytes) { return counted(bytes, 0); }
 void* operator new[](size_t bytes) { return counted(bytes, 0); }
 void* operator new(size_t bytes, std::align_val_t alignment) { return counted(bytes, static_cast<size_t>(alignment)); }
-void* operator new[](size_t bytes, std::align_val_t alignment) { return counted(bytes, static_cast<size_t>(alignment)); }
+void* operator new[](size_t bytes, std::align_val_t alignment) {
+  return counted(bytes, static_cast<size_t>(alignment));
+}
 void operator delete(void* data) noexcept { std::free(data); }
 void operator delete[](void* data) noexcept { std::free(data); }
 void operator delete(void* data, size_t) noexcept { std::free(data); }
@@ -116,6 +118,19 @@ TEST(Sinks, AKeyThatLeftTheWindowIsForgottenAndASinkIsNot) {
   }
 }
 
+TEST(Sinks, BytesThatNoTokenWroteAreNeverLookedAt) {
+  const EnginePtr engine = tiny_engine(tiny(), Math::a16, best_isa());
+  const std::vector<int32_t> tokens = tiny().tokens(300);
+  for (const CacheOptions& caches :
+       {sink_caches(4, 12, 20), sink_caches(70, 30, 64, DType::f32), flat_caches(300, 50, DType::bf16)}) {
+    const std::vector<float> clean = run_stream(engine, caches, tokens, {caches.chunk});
+    const std::unique_ptr<Session> session = make_session(engine, caches.chunk);
+    const std::unique_ptr<Sequence> sequence = make_sequence(engine, caches);
+    std::memset(sequence->block(), 0xff, sequence->cache_bytes());  // NaN in every storage type
+    EXPECT_SAME_BITS(clean, run_chunks(*session, *sequence, tokens, {caches.chunk}));
+  }
+}
+
 TEST(Sinks, TwoThousandTokensAllocateNothingAfterTheFirstStep) {
   for (const Math math : {Math::a16, Math::f32}) {
     const EnginePtr engine = tiny_engine(tiny(), math, best_isa());
@@ -128,7 +143,7 @@ TEST(Sinks, TwoThousandTokensAllocateNothingAfterTheFirstStep) {
     for (size_t at = 0; at < tokens.size();) {
       const size_t count = std::min<size_t>(at % 5 == 0 ? 32 : 1, tokens.size() - at);
       const int64_t before = g_allocations.load();
-      const Run run{sequence.get(), sequence->length(), std::span(tokens).subspan(at, count)};
+      const StepRun run{sequence.get(), sequence->length(), std::span(tokens).subspan(at, count)};
       const Status status = session->step(std::span(&run, 1));
       const Result<std::span<const float>> logits = session->logits(std::span(&last, 1));
       if (at > 0) allocations += g_allocations.load() - before;

@@ -84,7 +84,7 @@ struct OpContext {
 };
 
 // Scratch that an op needs while it runs.
-size_t workspace_bytes(const Engine& engine, const Op& op, const SessionOptions& options);
+size_t workspace_bytes(const Program& program, Math math, const Op& op, const SessionOptions& options);
 
 // Runs op `index` of the program on the step's rows.
 void execute_op(const OpContext& context, const Op& op, size_t index);

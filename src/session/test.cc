@@ -20,7 +20,8 @@ const TinyModel& tiny() {
 
 std::vector<int64_t> random_chunks(Random& random, int64_t tokens, int64_t most) {
   std::vector<int64_t> chunks;
-  for (int64_t left = tokens; left > 0; left -= chunks.back()) chunks.push_back(random.integer(1, std::min(most, left)));
+  for (int64_t left = tokens; left > 0; left -= chunks.back())
+    chunks.push_back(random.integer(1, std::min(most, left)));
   return chunks;
 }
 
@@ -81,16 +82,17 @@ TEST_P(SameBits, ABatchOfSequencesEqualsEachAlone) {
     for (size_t i = 0; i < kStreams; ++i) {
       if (random.integer(0, 3) > 0) who.insert(who.begin() + random.integer(0, static_cast<int64_t>(who.size())), i);
     }
-    std::vector<Run> runs;
+    std::vector<StepRun> runs;
     for (size_t i : who) {
       const int64_t done = sequences[i]->length();
       const int64_t count = std::min(static_cast<int64_t>(tokens[i].size()) - done, random.integer(0, 40));
-      runs.push_back({sequences[i].get(), done, std::span(tokens[i]).subspan(static_cast<size_t>(done), static_cast<size_t>(count))});
+      runs.push_back({sequences[i].get(), done,
+                      std::span(tokens[i]).subspan(static_cast<size_t>(done), static_cast<size_t>(count))});
     }
     const Status status = session->step(runs);
     ASSERT_TRUE(status.ok()) << status.message();
     int64_t rows = 0;
-    for (const Run& run : runs) rows += static_cast<int64_t>(run.tokens.size());
+    for (const StepRun& run : runs) rows += static_cast<int64_t>(run.tokens.size());
     std::vector<float> logits;
     append_logits(*session, rows, logits);
     auto at = logits.begin();
@@ -170,8 +172,11 @@ TEST(DifferentBits, StorageTypesAndArithmeticsAreNotTheSameBits) {  // otherwise
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Arithmetic, SameBits, ::testing::Values(Math::f32, Math::a16, Math::a8),
-                         [](const auto& info) { return std::array{"f32", "a16", "a8"}[static_cast<size_t>(info.param)]; });
+std::string arithmetic_name(const ::testing::TestParamInfo<Math>& info) {
+  constexpr std::array names = {"f32", "a16", "a8"};
+  return names[static_cast<size_t>(info.param)];
+}
+INSTANTIATE_TEST_SUITE_P(Arithmetic, SameBits, ::testing::Values(Math::f32, Math::a16, Math::a8), arithmetic_name);
 
 }  // namespace
 }  // namespace kvass

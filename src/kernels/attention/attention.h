@@ -62,13 +62,12 @@ inline constexpr int64_t kAttentionPartialPad = 16;  // floats before o in a par
 
 // Partial of one row and one span: [m, l, unused × 14, o[head_dim]]; l = 0 exactly when the row sees no key of the
 // span.
-constexpr int64_t attention_partial_floats(int64_t head_dim) { return head_dim + kAttentionPartialPad; }
+static constexpr int64_t attention_partial_floats(int64_t head_dim) { return head_dim + kAttentionPartialPad; }
 
 // Per row: q, o and a partial, 64 scores, 16 lanes of l, and 14 numbers; per block: a tile as float32 and one rotated
 // row.
-constexpr int64_t attention_scratch_floats(int64_t rows, int64_t head_dim) {
-  return rows * (3 * head_dim + kAttentionPartialPad + 64 + 16) + 14 * ((rows + 15) / 16 * 16) + 2 * 64 * head_dim +
-         kAttentionMaxHeadDim;
+static constexpr int64_t attention_scratch_floats(int64_t rows, int64_t head_dim) {
+  return rows * (2 * head_dim + 64 + 16) + 14 * ((rows + 15) / 16 * 16) + 2 * 64 * head_dim;
 }
 
 // Spans [begin, end) of every row. `partials` [end − begin][rows] when not null; otherwise the spans must be all that

@@ -12,17 +12,17 @@ namespace {
 template <class V>
 struct StoredF32 {
   using T = float;
-  KVASS_INLINE typename V::F load(const T* p) { return V::load(p); }
+  static inline __attribute__((always_inline)) typename V::F load(const T* p) { return V::load(p); }
 };
 template <class V>
 struct StoredF16 {
   using T = uint16_t;
-  KVASS_INLINE typename V::F load(const T* p) { return V::load_f16(p); }
+  static inline __attribute__((always_inline)) typename V::F load(const T* p) { return V::load_f16(p); }
 };
 template <class V>
 struct StoredBf16 {
   using T = uint16_t;
-  KVASS_INLINE typename V::F load(const T* p) { return V::load_bf16(p); }
+  static inline __attribute__((always_inline)) typename V::F load(const T* p) { return V::load_bf16(p); }
 };
 
 // Sixteen-lane vectors of keys or channels that R rows take at a time, so that at most `accumulators` chains are live.
@@ -36,7 +36,7 @@ static inline __attribute__((always_inline)) void prefetch(const uint8_t* p) {
   for (int i = 0; i < kBytes; i += 64) __builtin_prefetch(p + i, 0, 2);
 }
 
-// s [R][64] from the given pointers on; k: element d, vector c at d · key_stride + c · vector_stride; q [head_dim][R].
+// s [R][64] from the given pointers on; k: element d, vector c at d · key_stride + c · vector_stride; q [R][head_dim].
 // `ahead` is read towards the cache, as many bytes as k.
 template <class V, class S, int R, int C>
 void score_vectors(const typename S::T* k, int64_t key_stride, int64_t vector_stride, const float* q, int64_t head_dim,
@@ -48,13 +48,14 @@ void score_vectors(const typename S::T* k, int64_t key_stride, int64_t vector_st
 #pragma GCC unroll 8
     for (int c = 0; c < C; ++c) sum[r][c] = V::zero();
   }
+  const float* q3 = R > 3 ? q + 3 * head_dim : q;  // two bases: rows 0 … 2 and 3 … 5 are at 0, 1, 2 strides from one
   for (int64_t d = 0; d < head_dim; ++d) {
     F key[C];
 #pragma GCC unroll 8
     for (int c = 0; c < C; ++c) key[c] = S::load(k + c * vector_stride);
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
-      const F x = V::set1(q[r]);
+      const F x = V::set1(r < 3 ? q[r * head_dim + d] : q3[(r - 3) * head_dim + d]);
 #pragma GCC unroll 8
       for (int c = 0; c < C; ++c) sum[r][c] = V::fma(x, key[c], sum[r][c]);
     }
@@ -63,7 +64,6 @@ void score_vectors(const typename S::T* k, int64_t key_stride, int64_t vector_st
       ahead += C * 16 * sizeof(typename S::T);
     }
     k += key_stride;
-    q += R;
   }
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
@@ -122,6 +122,26 @@ struct TileView {
       ahead;          // what is wanted next, laid out as this tile: key bytes are read ahead while K is; null: nothing
   int64_t key_bytes;  // of K, and of V
 };
+
+// K [head_dim][64] -> panels [4][head_dim][16], from the first to the last vector with a key in `any` (bit = lane, not
+// 0).
+template <class V, class S>
+void expand_keys(const typename S::T* k, uint64_t any, int64_t head_dim, float* panels) {
+  const int begin = __builtin_ctzll(any) / 16;
+  const int end = (64 + 15 - __builtin_clzll(any)) / 16;
+  for (int64_t d = 0; d < head_dim; ++d, k += 64) {
+    for (int c = begin; c < end; ++c) V::store(panels + (c * head_dim + d) * 16, S::load(k + c * 16));
+  }
+}
+
+// V [64][head_dim] -> panels [head_dim / 16][64][16], from the first to the last key in `any`.
+template <class V, class S>
+void expand_values(const typename S::T* v, uint64_t any, int64_t head_dim, float* panels) {
+  const int64_t end = 64 - __builtin_clzll(any);
+  for (int64_t j = __builtin_ctzll(any); j < end; ++j) {
+    for (int64_t d = 0; d < head_dim; d += 16) V::store(panels + d * 64 + j * 16, S::load(v + j * head_dim + d));
+  }
+}
 
 // Scores of R rows against vectors [first, last) of a tile; those whose keys no row sees (`seen`, bit = lane) are left
 // out.

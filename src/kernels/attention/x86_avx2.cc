@@ -1,6 +1,5 @@
-#include "kernels/simd/avx2.h"
-
 #include "kernels/attention/generic.h"
+#include "kernels/simd/avx2.h"
 
 namespace kvass::avx2 {
 

@@ -1,6 +1,5 @@
-#include "kernels/simd/avx512vnni.h"
-
 #include "kernels/attention/generic.h"
+#include "kernels/simd/avx512vnni.h"
 
 namespace kvass::avx512vnni {
 

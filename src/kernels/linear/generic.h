@@ -1,8 +1,9 @@
-// The fast kernels for quantised activations, written once over a lane set V (simd/*.h) and its integer dots D. A unit of
-// one instruction set defines D, includes this and exports linear<V, D, Block>. No state; all scratch is on the stack.
+// The fast kernels for quantised activations, written once over a lane set V (simd/*.h) and its integer dots D. A unit
+// of one instruction set defines D, includes this and exports linear<V, D, Block>. No state; all scratch is on the
+// stack.
 //
-// One row streams the packed panel through registers. More rows share an unpacked chunk of a panel (kChunk blocks, in L1), R
-// rows x 16 outputs at a time; the chains' accumulators wait in memory between chunks, which changes no bit.
+// One row streams the packed panel through registers. More rows share an unpacked chunk of a panel (kChunk blocks, in
+// L1), R rows x 16 outputs at a time; the chains' accumulators wait in memory between chunks, which changes no bit.
 //
 // D has, on vectors of [16 outputs][4 k] bytes or [16 outputs][2 k] int16:
 //     tile_rows<kType, Block>()                    R
@@ -11,90 +12,20 @@
 //     madd16(acc, w, a)                            acc + w · a, pairs of int16
 //     encode8<kType>(w)                            as add8 likes its weights
 //     start8<kType>(block, part), add8<kType>(acc, w, a), finish8<kType>(acc, block, part)
-//                                                  the dot with bytes a, offset included; part 0: the whole block, 1, 2: a half
+//                                                  the dot with bytes a, offset included; part 0: the whole block, 1,
+//                                                  2: a half
 #pragma once
 
-#include "kernels/linear/unpack.h"
+#include "kernels/linear/sources.h"
 
 namespace kvass {
 
-inline constexpr int64_t kChunk = 8;          // blocks unpacked at a time
-inline constexpr int64_t kRowBlock = 128;     // rows whose accumulators are on the stack
-inline constexpr int64_t kPrefetchAhead = 2048;  // bytes
-
-// A block as the tiles read it.
-template <class Block>
-struct alignas(64) UnpackedBlock {
-  uint8_t quants[8][kGroupBytes * sizeof(Block::q) / kBlock];  // [8 groups] of bytes, or of int16: k 0, 2 then k 1, 3
-  float scale[2][kPanelOutputs];                               // d·sc, of each half
-  float minimum[kPanelOutputs];
-};
-
-template <class Block>
-inline constexpr bool kIs8 = sizeof(Block::q) == kBlock;
-
-KVASS_INLINE int32_t load_four(const void* bytes) {
-  int32_t word;
-  __builtin_memcpy(&word, bytes, 4);
-  return word;
-}
-
-// Weights straight from a panel.
-template <class V, class D, WeightType kType>
-struct PackedSource {
-  using U = Unpack<V, kType>;
-  static constexpr bool kCentred = false;
-  const uint8_t* panel;
-
-  KVASS_INLINE void prefetch(const PackedSource& s, int64_t b) {
-    const uint8_t* next = U::block(s.panel, b) + kPrefetchAhead;
-    for (int i = 0; i < U::kFormat.block_bytes; i += 64) __builtin_prefetch(next + i);
-    if (U::index_in_cell(b) == 0) {
-      for (int i = 0; i < U::kFormat.header_bytes; i += 64) __builtin_prefetch(next - U::kFormat.header_bytes + i);
-    }
-  }
-  template <int kGroup>
-  KVASS_INLINE typename V::I bytes(const PackedSource& s, int64_t b) {
-    return D::template encode8<kType>(U::template group<kGroup>(U::block(s.panel, b)));
-  }
-  template <int kGroup>
-  KVASS_INLINE typename V::I even(const PackedSource& s, int64_t b) {
-    return D::template even16<U::kFormat.bits == 8>(U::template group<kGroup>(U::block(s.panel, b)));
-  }
-  template <int kGroup>
-  KVASS_INLINE typename V::I odd(const PackedSource& s, int64_t b) {
-    return D::template odd16<U::kFormat.bits == 8>(U::template group<kGroup>(U::block(s.panel, b)));
-  }
-  KVASS_INLINE typename V::F scale(const PackedSource& s, int64_t b, int h) { return U::scale(s.panel, b, h); }
-  KVASS_INLINE typename V::F minimum(const PackedSource& s, int64_t b) { return U::minimum(s.panel, b); }
-};
-
-// Weights from a chunk of unpacked blocks.
-template <class V, class Block>
-struct UnpackedSource {
-  static constexpr bool kCentred = true;
-  const UnpackedBlock<Block>* blocks;
-
-  KVASS_INLINE void prefetch(const UnpackedSource&, int64_t) {}
-  template <int kGroup>
-  KVASS_INLINE typename V::I bytes(const UnpackedSource& s, int64_t b) {
-    return V::loadi(s.blocks[b].quants[kGroup]);
-  }
-  template <int kGroup>
-  KVASS_INLINE typename V::I even(const UnpackedSource& s, int64_t b) {
-    return V::loadi(s.blocks[b].quants[kGroup]);
-  }
-  template <int kGroup>
-  KVASS_INLINE typename V::I odd(const UnpackedSource& s, int64_t b) {
-    return V::loadi(s.blocks[b].quants[kGroup] + kGroupBytes);
-  }
-  KVASS_INLINE typename V::F scale(const UnpackedSource& s, int64_t b, int h) { return V::load(s.blocks[b].scale[h]); }
-  KVASS_INLINE typename V::F minimum(const UnpackedSource& s, int64_t b) { return V::load(s.blocks[b].minimum); }
-};
+inline constexpr int64_t kChunk = 8;       // blocks unpacked at a time
+inline constexpr int64_t kRowBlock = 128;  // rows whose accumulators are on the stack
 
 // Types whose unpacked blocks are multiplied alike share a tile, under one of their names.
 template <class Block>
-constexpr WeightType tile_type(WeightType type) {
+consteval WeightType tile_type(WeightType type) {
   const PanelFormat format = panel_format(type);
   if (format.minimum) return format.bits == 5 && kIs8<Block> ? WeightType::Q5_K : WeightType::Q4_K;
   return kIs8<Block> || format.scale_block == 16 ? type : WeightType::Q8_0;
@@ -125,7 +56,8 @@ static __attribute__((noinline)) void multiply_tile(Source source, int64_t block
         if constexpr (kIs8<Block>) {
           dots[r] = D::template start8<kType>(block, kSum);
         } else if constexpr (kFormat.offset != 0 && !Source::kCentred) {
-          dots[r] = V::slli(V::set1i(block.negated_sums[kSum]), log2_of(kFormat.offset));
+          constexpr int kShift = __builtin_ctz(panel_format(kType).offset);
+          dots[r] = V::slli(V::set1i(block.negated_sums[kSum]), kShift);
         } else {
           dots[r] = V::zeroi();
         }
@@ -271,15 +203,24 @@ static void multiply(const LinearParams& p) {
 template <class V, class D, class Block>
 static void linear(const LinearParams& p) {
   switch (p.type) {
-    case WeightType::Q8_0: return multiply<V, D, WeightType::Q8_0, Block>(p);
-    case WeightType::Q4_0: return multiply<V, D, WeightType::Q4_0, Block>(p);
-    case WeightType::Q4_1: return multiply<V, D, WeightType::Q4_1, Block>(p);
-    case WeightType::Q5_0: return multiply<V, D, WeightType::Q5_0, Block>(p);
-    case WeightType::Q5_1: return multiply<V, D, WeightType::Q5_1, Block>(p);
-    case WeightType::Q4_K: return multiply<V, D, WeightType::Q4_K, Block>(p);
-    case WeightType::Q5_K: return multiply<V, D, WeightType::Q5_K, Block>(p);
-    case WeightType::Q6_K: return multiply<V, D, WeightType::Q6_K, Block>(p);
-    default: return;
+    case WeightType::Q8_0:
+      return multiply<V, D, WeightType::Q8_0, Block>(p);
+    case WeightType::Q4_0:
+      return multiply<V, D, WeightType::Q4_0, Block>(p);
+    case WeightType::Q4_1:
+      return multiply<V, D, WeightType::Q4_1, Block>(p);
+    case WeightType::Q5_0:
+      return multiply<V, D, WeightType::Q5_0, Block>(p);
+    case WeightType::Q5_1:
+      return multiply<V, D, WeightType::Q5_1, Block>(p);
+    case WeightType::Q4_K:
+      return multiply<V, D, WeightType::Q4_K, Block>(p);
+    case WeightType::Q5_K:
+      return multiply<V, D, WeightType::Q5_K, Block>(p);
+    case WeightType::Q6_K:
+      return multiply<V, D, WeightType::Q6_K, Block>(p);
+    default:
+      return;
   }
 }
 

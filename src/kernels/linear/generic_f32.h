@@ -1,8 +1,8 @@
-// The fast kernels for float activations and the quantisers, written once over a lane set V (simd/*.h): see linear.h for the
-// formulas. Included by the units of one instruction set only. No state; all scratch is on the stack.
+// The fast kernels for float activations and the quantisers, written once over a lane set V (simd/*.h): see linear.h
+// for the formulas. Included by the units of one instruction set only. No state; all scratch is on the stack.
 //
-// A panel's weights become floats a chunk at a time, and R rows x P panels of chains run along it in registers: many rows of
-// one panel, or one row of several panels, so that enough independent chains hide the latency of an fma.
+// A panel's weights become floats a chunk at a time, and R rows x P panels of chains run along it in registers: many
+// rows of one panel, or one row of several panels, so that enough independent chains hide the latency of an fma.
 #pragma once
 
 #include "kernels/linear/unpack.h"
@@ -13,7 +13,8 @@ inline constexpr int64_t kFloatRows = 256;      // k's in a chunk, times panels
 inline constexpr int64_t kFloatRowBlock = 128;  // rows whose accumulators are on the stack
 inline constexpr int kFloatPanels = 4;          // panels at a time, for one row
 
-// acc [P][R rows, acc_stride floats between panels][16] += w [P panels, w_stride floats apart][count][16] · x [R rows][count]
+// acc [P][R rows, acc_stride floats between panels][16] += w [P panels, w_stride floats apart][count][16] · x [R
+// rows][count]
 template <class V, int kRows, int kPanels>
 static __attribute__((noinline)) void float_tile(const float* w, int64_t w_stride, int64_t count, const float* x,
                                                  int64_t x_stride, float* acc, int64_t acc_stride) {
@@ -130,17 +131,28 @@ static void multiply_floats(const LinearParams& p) {
 template <class V, int kRows>
 static void linear_floats(const LinearParams& p) {
   switch (p.type) {
-    case WeightType::F32: return multiply_floats<V, kRows, WeightType::F32>(p);
-    case WeightType::F16: return multiply_floats<V, kRows, WeightType::F16>(p);
-    case WeightType::BF16: return multiply_floats<V, kRows, WeightType::BF16>(p);
-    case WeightType::Q8_0: return multiply_floats<V, kRows, WeightType::Q8_0>(p);
-    case WeightType::Q4_0: return multiply_floats<V, kRows, WeightType::Q4_0>(p);
-    case WeightType::Q4_1: return multiply_floats<V, kRows, WeightType::Q4_1>(p);
-    case WeightType::Q5_0: return multiply_floats<V, kRows, WeightType::Q5_0>(p);
-    case WeightType::Q5_1: return multiply_floats<V, kRows, WeightType::Q5_1>(p);
-    case WeightType::Q4_K: return multiply_floats<V, kRows, WeightType::Q4_K>(p);
-    case WeightType::Q5_K: return multiply_floats<V, kRows, WeightType::Q5_K>(p);
-    case WeightType::Q6_K: return multiply_floats<V, kRows, WeightType::Q6_K>(p);
+    case WeightType::F32:
+      return multiply_floats<V, kRows, WeightType::F32>(p);
+    case WeightType::F16:
+      return multiply_floats<V, kRows, WeightType::F16>(p);
+    case WeightType::BF16:
+      return multiply_floats<V, kRows, WeightType::BF16>(p);
+    case WeightType::Q8_0:
+      return multiply_floats<V, kRows, WeightType::Q8_0>(p);
+    case WeightType::Q4_0:
+      return multiply_floats<V, kRows, WeightType::Q4_0>(p);
+    case WeightType::Q4_1:
+      return multiply_floats<V, kRows, WeightType::Q4_1>(p);
+    case WeightType::Q5_0:
+      return multiply_floats<V, kRows, WeightType::Q5_0>(p);
+    case WeightType::Q5_1:
+      return multiply_floats<V, kRows, WeightType::Q5_1>(p);
+    case WeightType::Q4_K:
+      return multiply_floats<V, kRows, WeightType::Q4_K>(p);
+    case WeightType::Q5_K:
+      return multiply_floats<V, kRows, WeightType::Q5_K>(p);
+    case WeightType::Q6_K:
+      return multiply_floats<V, kRows, WeightType::Q6_K>(p);
   }
 }
 

@@ -1,5 +1,6 @@
-// y = x Wᵀ for packed weights (panel_format.h): the kernels under ops/linear. They trust their arguments, own nothing, and
-// know neither threads nor models. Each call computes rows [0, rows) of the outputs in panels [panel_begin, panel_end).
+// y = x Wᵀ for packed weights (panel_format.h): the kernels under ops/linear. They trust their arguments, own nothing,
+// and know neither threads nor models. Each call computes rows [0, rows) of the outputs in panels [panel_begin,
+// panel_end).
 //
 // Quantised activations (NUMERICS rule 5), a block b of 32 k's at a time:
 //     I    = Σ q_w · q_a                                  exact in int32
@@ -16,16 +17,17 @@
 
 namespace kvass {
 
-// One block of a row of quantised activations. The sums are stored negated, in the forms in which the kernels add a weight's
-// offset back: of the whole block, of its first 16 k's and of its last 16.
+// One block of a row of quantised activations. The sums are stored negated, in the forms in which the kernels add a
+// weight's offset back: of the whole block, of its first 16 k's and of its last 16.
 struct ActivationBlock8 {
-  int8_t q[kBlock];               // k ascending
-  float scale;                    // s; NaN where an input of the block is not finite
-  float sum;                      // Σ q, exact
+  int8_t q[kBlock];                 // k ascending
+  float scale;                      // s; NaN where an input of the block is not finite
+  float sum;                        // Σ q, exact
   int16_t negated_pair_sums[3][2];  // −Σ over groups of q0 + q1, and of q2 + q3 (a group is four k's: q0 … q3)
 };
 struct ActivationBlock16 {
-  int16_t q[kBlock];  // each group of four as q0, q2, q1, q3: what byte pairs of weights turn into when masked to 16 bits
+  int16_t
+      q[kBlock];  // each group of four as q0, q2, q1, q3: what byte pairs of weights turn into when masked to 16 bits
   float scale;
   float sum;
   int32_t negated_sums[3];  // −Σ q
@@ -36,10 +38,10 @@ inline constexpr float kQmax8 = 127.0f;
 inline constexpr float kQmax16 = 32639.0f;
 inline constexpr float kAmaxFloor = 0x1p-100f;  // blocks below are zero
 
-constexpr int64_t activation_blocks(int64_t k) { return (k + kBlock - 1) / kBlock; }
+KVASS_PANEL_INLINE constexpr int64_t activation_blocks(int64_t k) { return (k + kBlock - 1) / kBlock; }
 
 struct QuantiseParams {
-  const float* x;     // [rows][k], rows x_stride floats apart
+  const float* x;  // [rows][k], rows x_stride floats apart
   int64_t x_stride;
   int64_t rows, k;
   void* activations;  // [rows][activation_blocks(k)] of ActivationBlock8 or ActivationBlock16, without gaps
@@ -50,10 +52,10 @@ struct LinearParams {
   const uint8_t* panels;  // panel 0; [panel_count(n)][panel_bytes(type, k)], 64-byte aligned
   int64_t n, k;
   int64_t panel_begin, panel_end;
-  const void* x;          // row 0: float [rows][k], or the activation blocks [rows][k / 32]
-  int64_t x_stride;       // between rows: floats, or activation blocks
+  const void* x;     // row 0: float [rows][k], or the activation blocks [rows][k / 32]
+  int64_t x_stride;  // between rows: floats, or activation blocks
   int64_t rows;
-  float* y;               // [rows][n], rows y_stride floats apart
+  float* y;  // [rows][n], rows y_stride floats apart
   int64_t y_stride;
 };
 

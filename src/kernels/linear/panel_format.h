@@ -1,14 +1,15 @@
 // The packed weight format: what the bytes of a panel mean, the same on every instruction set. Not how they are packed
 // (ops/linear/weight.h) nor how they are multiplied (linear.h, generic.h). No state.
 //
-// A weight matrix W [n outputs][k inputs] is ceil(n / 16) panels of 16 outputs; a panel's 16 lanes are 16 different outputs,
-// so that each lane is one chain of NUMERICS rule 2. The last panel is padded with zero weights. Panels follow each other
-// without gaps; a panel is a multiple of 64 bytes.
+// A weight matrix W [n outputs][k inputs] is ceil(n / 16) panels of 16 outputs; a panel's 16 lanes are 16 different
+// outputs, so that each lane is one chain of NUMERICS rule 2. The last panel is padded with zero weights. Panels follow
+// each other without gaps; a panel is a multiple of 64 bytes.
 //
 // Float types: [k][16] elements in their own type.
 //
-// Quantised types: a row of *cells*, each a header of scales and then `cell_blocks` blocks of 32 k's. A type of 32-blocks has
-// cells of 2 blocks (the last one's second block is unused when k / 32 is odd), a K-quant's cell is its superblock of 256.
+// Quantised types: a row of *cells*, each a header of scales and then `cell_blocks` blocks of 32 k's. A type of
+// 32-blocks has cells of 2 blocks (the last one's second block is unused when k / 32 is odd), a K-quant's cell is its
+// superblock of 256.
 //     header, no minimum   d f16 [2][16]
 //     header, minimum      d f16 [2][16], m f16 [2][16]                                          w = d q + m
 //     header, Q4_K, Q5_K   d f16 [16], dmin f16 [16], sc u8 [8][16], m u8 [8][16]                 w = (d sc) q - dmin m
@@ -23,17 +24,20 @@
 
 #include <cstdint>
 
+// Never a function of its own: a copy compiled for one instruction set must not serve the others.
+#define KVASS_PANEL_INLINE [[gnu::always_inline]] inline
+
 namespace kvass {
 
 enum class WeightType : uint8_t { F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K };
 
 inline constexpr int kPanelOutputs = 16;
-inline constexpr int kBlock = 32;      // k's under one activation scale, and in one block of quants
+inline constexpr int kBlock = 32;       // k's under one activation scale, and in one block of quants
 inline constexpr int kGroupBytes = 64;  // [16 outputs][4 k]
 
 struct PanelFormat {
-  int bits;          // of a stored quant; 32 or 16 for the float types
-  int offset;        // what a stored quant is too large by
+  int bits;    // of a stored quant; 32 or 16 for the float types
+  int offset;  // what a stored quant is too large by
   bool quantised;
   bool minimum;      // has a minimum's term
   bool k_quant;      // 8-bit sub-scales under f16 super-scales
@@ -41,39 +45,49 @@ struct PanelFormat {
   int cell_blocks;   // blocks in a cell
   int header_bytes;  // of a cell
   int block_bytes;   // of the quants of a block
-  constexpr int cell_bytes() const { return header_bytes + cell_blocks * block_bytes; }
-  constexpr int k_multiple() const { return !quantised ? 1 : k_quant ? 256 : kBlock; }
+  KVASS_PANEL_INLINE constexpr int cell_bytes() const { return header_bytes + cell_blocks * block_bytes; }
+  KVASS_PANEL_INLINE constexpr int k_multiple() const { return !quantised ? 1 : k_quant ? 256 : kBlock; }
 };
 
-constexpr PanelFormat panel_format(WeightType type) {
+KVASS_PANEL_INLINE constexpr PanelFormat panel_format(WeightType type) {
   switch (type) {
-    case WeightType::F32: return {32, 0, false, false, false, 0, 0, 0, 0};
+    case WeightType::F32:
+      return {32, 0, false, false, false, 0, 0, 0, 0};
     case WeightType::F16:
-    case WeightType::BF16: return {16, 0, false, false, false, 0, 0, 0, 0};
-    case WeightType::Q8_0: return {8, 0, true, false, false, 32, 2, 64, 512};
-    case WeightType::Q4_0: return {4, 8, true, false, false, 32, 2, 64, 256};
-    case WeightType::Q4_1: return {4, 0, true, true, false, 32, 2, 128, 256};
-    case WeightType::Q5_0: return {5, 16, true, false, false, 32, 2, 64, 320};
-    case WeightType::Q5_1: return {5, 0, true, true, false, 32, 2, 128, 320};
-    case WeightType::Q4_K: return {4, 0, true, true, true, 32, 8, 320, 256};
-    case WeightType::Q5_K: return {5, 0, true, true, true, 32, 8, 320, 320};
-    case WeightType::Q6_K: return {6, 32, true, false, true, 16, 8, 320, 384};
+    case WeightType::BF16:
+      return {16, 0, false, false, false, 0, 0, 0, 0};
+    case WeightType::Q8_0:
+      return {8, 0, true, false, false, 32, 2, 64, 512};
+    case WeightType::Q4_0:
+      return {4, 8, true, false, false, 32, 2, 64, 256};
+    case WeightType::Q4_1:
+      return {4, 0, true, true, false, 32, 2, 128, 256};
+    case WeightType::Q5_0:
+      return {5, 16, true, false, false, 32, 2, 64, 320};
+    case WeightType::Q5_1:
+      return {5, 0, true, true, false, 32, 2, 128, 320};
+    case WeightType::Q4_K:
+      return {4, 0, true, true, true, 32, 8, 320, 256};
+    case WeightType::Q5_K:
+      return {5, 0, true, true, true, 32, 8, 320, 320};
+    case WeightType::Q6_K:
+      return {6, 32, true, false, true, 16, 8, 320, 384};
   }
   return {};
 }
 
 // Byte offsets inside a cell's header.
-inline constexpr int kMinimumOffset = 64;     // m of Q4_1, Q5_1
+inline constexpr int kMinimumOffset = 64;       // m of Q4_1, Q5_1
 inline constexpr int kSuperMinimumOffset = 32;  // dmin
-inline constexpr int kSubScaleOffset = 64;    // sc
-inline constexpr int kSubMinimumOffset = 192;  // m of Q4_K, Q5_K
+inline constexpr int kSubScaleOffset = 64;      // sc
+inline constexpr int kSubMinimumOffset = 192;   // m of Q4_K, Q5_K
 
 // Byte offsets inside a block's quants.
 inline constexpr int kHighBitsOffset = 256;  // fifth bits; bits 4 and 5 of groups 0 to 3, then of 4 to 7
 
-constexpr int64_t panel_count(int64_t n) { return (n + kPanelOutputs - 1) / kPanelOutputs; }
+KVASS_PANEL_INLINE constexpr int64_t panel_count(int64_t n) { return (n + kPanelOutputs - 1) / kPanelOutputs; }
 
-constexpr int64_t panel_bytes(WeightType type, int64_t k) {
+KVASS_PANEL_INLINE constexpr int64_t panel_bytes(WeightType type, int64_t k) {
   const PanelFormat format = panel_format(type);
   if (!format.quantised) return (k * (format.bits / 8) * kPanelOutputs + 63) / 64 * 64;
   const int64_t blocks = k / kBlock;

@@ -26,7 +26,8 @@ class PanelReader {
       std::memcpy(&value, panel_ + index * 4, 4);
       return value;
     } else {
-      return kType == WeightType::F16 ? f16_to_float(half(panel_ + index * 2)) : bf16_to_float(half(panel_ + index * 2));
+      return kType == WeightType::F16 ? f16_to_float(half(panel_ + index * 2))
+                                      : bf16_to_float(half(panel_ + index * 2));
     }
   }
 
@@ -90,17 +91,28 @@ class PanelReader {
 template <class Body>
 inline void visit_weight_type(WeightType type, Body&& body) {
   switch (type) {
-    case WeightType::F32: return body.template operator()<WeightType::F32>();
-    case WeightType::F16: return body.template operator()<WeightType::F16>();
-    case WeightType::BF16: return body.template operator()<WeightType::BF16>();
-    case WeightType::Q8_0: return body.template operator()<WeightType::Q8_0>();
-    case WeightType::Q4_0: return body.template operator()<WeightType::Q4_0>();
-    case WeightType::Q4_1: return body.template operator()<WeightType::Q4_1>();
-    case WeightType::Q5_0: return body.template operator()<WeightType::Q5_0>();
-    case WeightType::Q5_1: return body.template operator()<WeightType::Q5_1>();
-    case WeightType::Q4_K: return body.template operator()<WeightType::Q4_K>();
-    case WeightType::Q5_K: return body.template operator()<WeightType::Q5_K>();
-    case WeightType::Q6_K: return body.template operator()<WeightType::Q6_K>();
+    case WeightType::F32:
+      return body.template operator()<WeightType::F32>();
+    case WeightType::F16:
+      return body.template operator()<WeightType::F16>();
+    case WeightType::BF16:
+      return body.template operator()<WeightType::BF16>();
+    case WeightType::Q8_0:
+      return body.template operator()<WeightType::Q8_0>();
+    case WeightType::Q4_0:
+      return body.template operator()<WeightType::Q4_0>();
+    case WeightType::Q4_1:
+      return body.template operator()<WeightType::Q4_1>();
+    case WeightType::Q5_0:
+      return body.template operator()<WeightType::Q5_0>();
+    case WeightType::Q5_1:
+      return body.template operator()<WeightType::Q5_1>();
+    case WeightType::Q4_K:
+      return body.template operator()<WeightType::Q4_K>();
+    case WeightType::Q5_K:
+      return body.template operator()<WeightType::Q5_K>();
+    case WeightType::Q6_K:
+      return body.template operator()<WeightType::Q6_K>();
   }
 }
 

@@ -57,7 +57,8 @@ void quantise_rows_a8(const QuantiseParams& p) {
     }
     block.sum = static_cast<float>(sums[0][0] + sums[0][1]);
     for (int part = 0; part < 3; ++part) {
-      for (int pair = 0; pair < 2; ++pair) block.negated_pair_sums[part][pair] = static_cast<int16_t>(-sums[part][pair]);
+      for (int pair = 0; pair < 2; ++pair)
+        block.negated_pair_sums[part][pair] = static_cast<int16_t>(-sums[part][pair]);
     }
   });
 }

@@ -22,8 +22,6 @@ KVASS_INLINE void unroll(Body&& body) {
   }
 }
 
-constexpr int log2_of(int power) { return power <= 1 ? 0 : 1 + log2_of(power / 2); }
-
 template <class V, WeightType kType>
 struct Unpack {
   using F = typename V::F;
@@ -50,7 +48,8 @@ struct Unpack {
       if constexpr (kFormat.bits == 5) {
         return V::ori(q, high<kGroup, 0x10101010>(V::loadi(block + kHighBitsOffset)));
       } else if constexpr (kFormat.bits == 6) {
-        return V::ori(q, high<kGroup % 4 * 2, 0x30303030>(V::loadi(block + kHighBitsOffset + kGroup / 4 * kGroupBytes)));
+        return V::ori(q,
+                      high<kGroup % 4 * 2, 0x30303030>(V::loadi(block + kHighBitsOffset + kGroup / 4 * kGroupBytes)));
       } else {
         return q;
       }

@@ -1,8 +1,10 @@
-#include "kernels/simd/avx512vnni.h"
+// clang-format off
+#include "kernels/simd/avx512vnni.h"  // first: the others are written over it
+// clang-format on
 
 #include "kernels/linear/generic.h"
 #include "kernels/linear/generic_f32.h"
-#include "kernels/linear/generic_quantise.h"
+#include "kernels/linear/x86_quantise.h"
 
 namespace kvass::avx512vnni {
 namespace {
@@ -38,7 +40,7 @@ struct Dot {
   using I = V::I;
 
   template <WeightType, class Block>
-  static constexpr int tile_rows() {
+  static consteval int tile_rows() {
     return 8;
   }
 
@@ -52,7 +54,9 @@ struct Dot {
     if constexpr (!kSigned) return _mm512_srli_epi16(w, 8);
     return _mm512_srai_epi16(w, 8);
   }
-  KVASS_INLINE I centre16(I w, int offset) { return _mm512_sub_epi16(w, _mm512_set1_epi16(static_cast<int16_t>(offset))); }
+  KVASS_INLINE I centre16(I w, int offset) {
+    return _mm512_sub_epi16(w, _mm512_set1_epi16(static_cast<int16_t>(offset)));
+  }
   KVASS_INLINE I madd16(I acc, I w, I a) { return dot_words(acc, w, a); }
 
   template <WeightType kType>
@@ -79,8 +83,8 @@ struct Dot {
 
 }  // namespace
 
-const QuantiseFunction quantise_a8 = quantise_rows<V, ActivationBlock8>;
-const QuantiseFunction quantise_a16 = quantise_rows<V, ActivationBlock16>;
+const QuantiseFunction quantise_a8 = quantise_rows<ActivationBlock8>;
+const QuantiseFunction quantise_a16 = quantise_rows<ActivationBlock16>;
 const LinearFunction linear_f32 = linear_floats<V, 8>;
 const LinearFunction linear_a8 = linear<V, Dot, ActivationBlock8>;
 const LinearFunction linear_a16 = linear<V, Dot, ActivationBlock16>;

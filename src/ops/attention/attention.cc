@@ -11,8 +11,9 @@ namespace {
 constexpr int64_t kMinBlockRows = 32;
 constexpr int64_t kItemsPerThread = 4;  // fewer leave threads idle at the end
 
-// Rows of a block: many share the expansion of a tile, few keep q, o and the tile in the second-level cache.
-int64_t largest_block(int64_t head_dim) { return head_dim <= 128 ? 96 : 48; }
+// Rows of a block: many share the expansion of a tile; more than these no longer leave q, o and the tile in the
+// second-level cache. A multiple of the kernels' six rows.
+constexpr int64_t kMaxBlockRows = 144;
 
 // Partials that a wave of span tasks has room for.
 int64_t partial_rows(int threads) { return threads == 1 ? 0 : 512 + 64 * threads; }
@@ -26,7 +27,7 @@ class Division {
  public:
   Division(const AttentionArgs& args, int threads) : args_(args), group_(args.heads / args.shape.kv_heads) {
     const int64_t wanted = threads == 1 ? 0 : kItemsPerThread * threads;
-    block_rows_ = largest_block(args.shape.head_dim);
+    block_rows_ = kMaxBlockRows;
     items_ = count();
     while (items_ < wanted && block_rows_ > kMinBlockRows) {
       block_rows_ = std::max(kMinBlockRows, block_rows_ / 2);
@@ -128,7 +129,7 @@ struct Scratch {
   int64_t pieces;
 
   Scratch(int64_t rows, int64_t head_dim, int threads)
-      : block_floats(round_up(attention_scratch_floats(std::min(rows, largest_block(head_dim)), head_dim), 16)),
+      : block_floats(round_up(attention_scratch_floats(std::min(rows, kMaxBlockRows), head_dim), 16)),
         partial_floats(partial_rows(threads) * attention_partial_floats(head_dim)),
         state_floats(threads == 1 ? 0 : kItemsPerThread * threads * kMinBlockRows * 2),
         pieces(threads == 1 ? 0 : kItemsPerThread * threads) {}

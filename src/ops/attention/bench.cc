@@ -135,7 +135,7 @@ class Setup {
     state.counters["read_GB/s"] = limits_.bytes_per_second * 1e-9;
     state.counters["GFLOP/s"] = flops_ / best * 1e-9;
     state.counters["fma_GFLOP/s"] = limits_.flops_per_second * 1e-9;
-    state.counters["share"] = (copies_ > 1 ? std::max(read, compute) : compute) / best;
+    state.counters["share"] = std::max(read, compute) / best;
     state.SetLabel(std::string(isa_name(isa_)) + ", " + std::to_string(pool_.threads()) + " threads");
   }
 

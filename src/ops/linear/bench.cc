@@ -1,6 +1,7 @@
-// Speed of the linear operator. Decode: one row through a weight of the vocabulary head's shape, in GB/s of packed weights,
-// beside the read bandwidth sampled just before in the same run (share = the one over the other). Prefill: 128 rows through a
-// layer's weight, in multiply-adds a second. Weights are a constant byte: speed does not depend on their values.
+// Speed of the linear operator. Decode: one row through a weight of the vocabulary head's shape, in GB/s of packed
+// weights, beside the read bandwidth sampled just before in the same run (share = the one over the other). Prefill: 128
+// rows through a layer's weight, in multiply-adds a second. Weights are a constant byte: speed does not depend on their
+// values.
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
@@ -76,22 +77,23 @@ void decode(benchmark::State& state, WeightType type, Math math, int threads_cou
   const double bandwidth = read_bandwidth(problem.block, threads);
   const auto start = std::chrono::steady_clock::now();
   for (auto _ : state) problem.run(1, math, threads, isa);
-  const double rate = static_cast<double>(problem.block.bytes()) * static_cast<double>(state.iterations()) /
-                      seconds_since(start);
+  const double rate =
+      static_cast<double>(problem.block.bytes()) * static_cast<double>(state.iterations()) / seconds_since(start);
   state.counters["GB/s"] = rate * 1e-9;
   state.counters["read_GB/s"] = bandwidth * 1e-9;
   state.counters["share"] = rate / bandwidth;
 }
 
-void prefill(benchmark::State& state, WeightType type, Math math, int threads_count, int64_t rows, int64_t n, int64_t k) {
+void prefill(benchmark::State& state, WeightType type, Math math, int threads_count, int64_t rows, int64_t n,
+             int64_t k) {
   FloatEnvironment environment;
   ThreadPool threads(threads_count);
   Problem problem(type, n, k, rows, math);
   const Isa isa = default_isa().value();
   const auto start = std::chrono::steady_clock::now();
   for (auto _ : state) problem.run(rows, math, threads, isa);
-  state.counters["GMAC/s"] = static_cast<double>(rows * n * k) * static_cast<double>(state.iterations()) /
-                             seconds_since(start) * 1e-9;
+  state.counters["GMAC/s"] =
+      static_cast<double>(rows * n * k) * static_cast<double>(state.iterations()) / seconds_since(start) * 1e-9;
 }
 
 void register_all() {

@@ -8,9 +8,10 @@
 namespace kvass {
 namespace {
 
-constexpr int64_t kRowBlock = 128;             // rows of one task: the kernels' own block
-constexpr int64_t kLargestTask = 512 << 10;    // bytes of weights; small enough that no thread waits long for the last one
-constexpr int64_t kTasksPerThread = 4;         // where the weights are small
+constexpr int64_t kRowBlock = 128;  // rows of one task: the kernels' own block
+constexpr int64_t kLargestTask =
+    512 << 10;                          // bytes of weights; small enough that no thread waits long for the last one
+constexpr int64_t kTasksPerThread = 4;  // where the weights are small
 constexpr int64_t kRowsPerQuantiseTask = 8;
 
 int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -48,7 +49,7 @@ void linear(const float* x, int64_t x_stride, int64_t rows, int64_t k, std::span
   if (quantised) {
     const QuantiseFunction quantise = math == Math::a16 ? quantise_a16_for(isa) : quantise_a8_for(isa);
     const int64_t row_bytes = activation_blocks(k) * static_cast<int64_t>(math == Math::a16 ? sizeof(ActivationBlock16)
-                                                                                             : sizeof(ActivationBlock8));
+                                                                                            : sizeof(ActivationBlock8));
     threads.run(divide_up(rows, kRowsPerQuantiseTask), [&](int64_t task, int) {
       const int64_t begin = task * kRowsPerQuantiseTask;
       quantise({x + begin * x_stride, x_stride, std::min(kRowsPerQuantiseTask, rows - begin), k,
@@ -58,8 +59,7 @@ void linear(const float* x, int64_t x_stride, int64_t rows, int64_t k, std::span
 
   // Tasks are (target, block of rows, run of panels), numbered target by target.
   const int64_t row_blocks = divide_up(rows, kRowBlock);
-  const int64_t task_bytes =
-      std::min(kLargestTask, divide_up(bytes * row_blocks, kTasksPerThread * threads.threads()));
+  const int64_t task_bytes = std::min(kLargestTask, divide_up(bytes * row_blocks, kTasksPerThread * threads.threads()));
   const auto tasks_of = [&](const PackedWeight& w) {
     return divide_up(panel_count(w.n), panels_per_task(w, task_bytes)) * row_blocks;
   };

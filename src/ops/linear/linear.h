@@ -1,9 +1,10 @@
-// The linear operator: y = x Wᵀ for one or several packed weights that share their input, in the arithmetic of NUMERICS rules
-// 2 and 5. Not a matrix product of two activations (that is attention). Owns nothing and allocates nothing.
+// The linear operator: y = x Wᵀ for one or several packed weights that share their input, in the arithmetic of NUMERICS
+// rules 2 and 5. Not a matrix product of two activations (that is attention). Owns nothing and allocates nothing.
 //
 //     y [rows][n] = x [rows][k] · W [n][k]ᵀ
 //
-// Each output is one chain over k that depends on its own row alone: rows, blocks, threads and instruction sets change no bit.
+// Each output is one chain over k that depends on its own row alone: rows, blocks, threads and instruction sets change
+// no bit.
 #pragma once
 
 #include <cstddef>
@@ -16,8 +17,8 @@
 
 namespace kvass {
 
-// What activations become before they meet quantised weights: float32 (the weights are dequantised), 16 bits or 8 bits. Weights
-// of a float type always meet float32.
+// What activations become before they meet quantised weights: float32 (the weights are dequantised), 16 bits or 8 bits.
+// Weights of a float type always meet float32.
 enum class Math : uint8_t { f32, a16, a8 };
 
 // Scratch for `linear`: the quantised rows. 0 for f32. A multiple of 64.
@@ -29,8 +30,9 @@ struct LinearTarget {
   int64_t y_stride;
 };
 
-// x [rows][k], rows x_stride floats apart; rows may be 0. x is quantised once, then all targets are computed in one fork-join.
-// `activation_scratch` has activation_bytes(math, rows, k), 4-byte aligned. No y may overlap x, the scratch or another y.
+// x [rows][k], rows x_stride floats apart; rows may be 0. x is quantised once, then all targets are computed in one
+// fork-join. `activation_scratch` has activation_bytes(math, rows, k), 4-byte aligned. No y may overlap x, the scratch
+// or another y.
 void linear(const float* x, int64_t x_stride, int64_t rows, int64_t k, std::span<const LinearTarget> targets, Math math,
             void* activation_scratch, ThreadPool& threads, Isa isa);
 

@@ -1,11 +1,10 @@
-// Tests of the linear operator: packing against definitions written out here, the reference against float64, and every fast
-// kernel against the reference, bit for bit.
-#include "ops/linear/linear.h"
-
+// Tests of the linear operator: packing against definitions written out here, the reference against float64, and every
+// fast kernel against the reference, bit for bit.
 #include <gtest/gtest.h>
 
 #include <bit>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <limits>
 #include <random>
@@ -16,6 +15,7 @@
 #include "base/float16.h"
 #include "base/float_env.h"
 #include "kernels/linear/linear.h"
+#include "ops/linear/linear.h"
 
 namespace kvass {
 namespace {
@@ -65,11 +65,16 @@ float defined_weight(WeightType type, const uint8_t* row, int64_t k) {
       std::memcpy(&value, block, 4);
       return value;
     }
-    case WeightType::F16: return f16_at(block);
-    case WeightType::BF16: return bf16_to_float(static_cast<uint16_t>(block[0] | block[1] << 8));
-    case WeightType::Q8_0: return f16_at(block) * static_cast<float>(static_cast<int8_t>(block[2 + j]));
-    case WeightType::Q4_0: return f16_at(block) * static_cast<float>(nibble(block + 2) - 8);
-    case WeightType::Q4_1: return f16_at(block) * static_cast<float>(nibble(block + 4)) + f16_at(block + 2);
+    case WeightType::F16:
+      return f16_at(block);
+    case WeightType::BF16:
+      return bf16_to_float(static_cast<uint16_t>(block[0] | block[1] << 8));
+    case WeightType::Q8_0:
+      return f16_at(block) * static_cast<float>(static_cast<int8_t>(block[2 + j]));
+    case WeightType::Q4_0:
+      return f16_at(block) * static_cast<float>(nibble(block + 2) - 8);
+    case WeightType::Q4_1:
+      return f16_at(block) * static_cast<float>(nibble(block + 4)) + f16_at(block + 2);
     case WeightType::Q5_0:
       return f16_at(block) * static_cast<float>((nibble(block + 6) | bit(block + 2) << 4) - 16);
     case WeightType::Q5_1:
@@ -118,12 +123,17 @@ std::vector<uint8_t> random_source(WeightType type, int64_t n, int64_t k, Random
           std::memcpy(&bytes[at], &value, 4);
           break;
         }
-        case WeightType::Q6_K: put(at + 208, -0.01f, 0.01f); break;
+        case WeightType::Q6_K:
+          put(at + 208, -0.01f, 0.01f);
+          break;
         case WeightType::Q4_1:
         case WeightType::Q5_1:
         case WeightType::Q4_K:
-        case WeightType::Q5_K: put(at + 2, -0.01f, 0.01f); [[fallthrough]];
-        default: put(at, -0.01f, 0.01f);
+        case WeightType::Q5_K:
+          put(at + 2, -0.01f, 0.01f);
+          [[fallthrough]];
+        default:
+          put(at, -0.01f, 0.01f);
       }
     }
   }
@@ -216,8 +226,8 @@ TEST(LinearWeight, PaddedOutputsAreZero) {
     PackedWeight whole = packed.weight;
     whole.n = 16;
     ThreadPool threads(1);
-    const std::vector<float> y = multiply(whole, std::vector<float>(static_cast<size_t>(k), 1.0f), k, 1, Math::f32,
-                                          Isa::scalar, threads);
+    const std::vector<float> y =
+        multiply(whole, std::vector<float>(static_cast<size_t>(k), 1.0f), k, 1, Math::f32, Isa::scalar, threads);
     if (panel_format(type).offset != 0) continue;  // zero bytes under a zero scale: −offset · 0 may be −0
     for (size_t i = 3; i < 16; ++i) EXPECT_EQ(y[i], 0.0f) << weight_type_name(type);
   }
@@ -265,8 +275,8 @@ TEST(LinearReference, IsWithinItsEpsilonsOfFloat64) {
         for (int64_t i = 0; i < n; ++i) {
           double exact = 0, magnitude = 0, weights = 0;
           for (int64_t j = 0; j < k; ++j) {
-            const double w = defined_weight(
-                type, packed.source.data() + static_cast<size_t>(i) * source_row_bytes(type, k), j);
+            const double w =
+                defined_weight(type, packed.source.data() + static_cast<size_t>(i) * source_row_bytes(type, k), j);
             const double product = w * x[static_cast<size_t>(row * k + j)];
             exact += product;
             magnitude += std::fabs(product);
@@ -302,7 +312,8 @@ TEST(LinearKernels, EqualTheReferenceBitForBitOverRandomShapes) {
       const Packed packed = pack(type, n, k, random_source(type, n, k, random));
       const std::vector<float> x = random_rows(rows * x_stride, random);
       for (Math math : kMaths) {
-        const std::vector<float> expected = multiply(packed.weight, x, x_stride, rows, math, Isa::scalar, one, y_stride);
+        const std::vector<float> expected =
+            multiply(packed.weight, x, x_stride, rows, math, Isa::scalar, one, y_stride);
         for (Isa isa : fast_isas()) {
           const std::vector<float> got =
               multiply(packed.weight, x, x_stride, rows, math, isa, *pools[random() % 3], y_stride);
@@ -418,87 +429,6 @@ TEST(LinearKernels, GiveTargetsThatShareAnInputTheBitsOfEachAlone) {
       }
     }
   }
-}
-
-// --- The quantisers ---
-
-template <class Block>
-std::vector<Block> quantise(QuantiseFunction function, const std::vector<float>& x, int64_t rows, int64_t k) {
-  std::vector<Block> blocks(static_cast<size_t>(rows * activation_blocks(k)));
-  std::memset(static_cast<void*>(blocks.data()), 0x77, blocks.size() * sizeof(Block));
-  function({x.data(), k, rows, k, blocks.data()});
-  for (Block& block : blocks) {
-    if (std::isnan(block.scale)) block.scale = std::numeric_limits<float>::quiet_NaN();
-  }
-  return blocks;
-}
-
-template <class Block>
-void expect_quantisers_agree(QuantiseFunction reference, QuantiseFunction fast, Random& random) {
-  for (int64_t k : {1, 5, 31, 32, 33, 64, 100, 640}) {
-    const int64_t rows = 40;
-    std::vector<float> x = random_rows(rows * k, random);
-    for (int64_t row = 0; row < rows; ++row) {
-      const float scale = std::ldexp(1.0f, static_cast<int>(random() % 250) - 140);
-      for (int64_t j = 0; j < k; ++j) {
-        float& value = x[static_cast<size_t>(row * k + j)];
-        value *= scale;
-        if (row > 30 && random() % 30 == 0) value = row % 3 == 0 ? NAN : row % 3 == 1 ? INFINITY : -INFINITY;
-      }
-    }
-    const std::vector<Block> expected = quantise<Block>(reference, x, rows, k);
-    const std::vector<Block> got = quantise<Block>(fast, x, rows, k);
-    ASSERT_EQ(std::memcmp(expected.data(), got.data(), expected.size() * sizeof(Block)), 0) << "k=" << k;
-  }
-}
-
-TEST(LinearQuantise, FastQuantisersEqualTheReference) {
-  const uint64_t seed = test_seed();
-  PRINT_SEED(seed);
-  Random random(seed);
-  FloatEnvironment environment;
-  for (Isa isa : fast_isas()) {
-    expect_quantisers_agree<ActivationBlock8>(quantise_a8_for(Isa::scalar), quantise_a8_for(isa), random);
-    expect_quantisers_agree<ActivationBlock16>(quantise_a16_for(Isa::scalar), quantise_a16_for(isa), random);
-  }
-}
-
-TEST(LinearQuantise, FollowsTheRuleAtItsEdges) {
-  FloatEnvironment environment;
-  const auto a8 = [](float first, float second) {
-    std::vector<float> x(32, 0.0f);
-    x[0] = first;
-    x[1] = second;
-    return quantise<ActivationBlock8>(quantise_a8_for(Isa::scalar), x, 1, 32)[0];
-  };
-  const float floor = 0x1p-100f;
-  EXPECT_EQ(a8(floor, 0).scale, floor / 127.0f);
-  EXPECT_EQ(a8(floor, 0).q[0], 127);
-  EXPECT_EQ(a8(std::nextafter(floor, 0.0f), 0).scale, 0.0f);
-  EXPECT_EQ(a8(std::nextafter(floor, 0.0f), 0).q[0], 0);
-  EXPECT_EQ(a8(0, 0).scale, 0.0f);
-  EXPECT_TRUE(std::isnan(a8(INFINITY, 1).scale));
-  EXPECT_TRUE(std::isnan(a8(NAN, 1).scale));
-  EXPECT_EQ(a8(NAN, 1).q[1], 0);
-  const float largest = std::numeric_limits<float>::max();
-  EXPECT_EQ(a8(-largest, largest / 2).q[0], -127);
-  EXPECT_EQ(a8(127, 2.5f).q[1], 2);  // ties to even
-  EXPECT_EQ(a8(127, 3.5f).q[1], 4);
-  EXPECT_EQ(a8(127, -4).sum, 123.0f);
-  EXPECT_EQ(a8(127, -4).negated_pair_sums[0][0], -123);
-
-  std::vector<float> x(32, 0.0f);
-  x[1] = 32639.0f;
-  x[2] = -7.0f;
-  x[30] = 5.0f;
-  const ActivationBlock16 block = quantise<ActivationBlock16>(quantise_a16_for(Isa::scalar), x, 1, 32)[0];
-  EXPECT_EQ(block.scale, 1.0f);
-  EXPECT_EQ(block.q[2], 32639);  // q1 is third of its group
-  EXPECT_EQ(block.q[1], -7);
-  EXPECT_EQ(block.q[29], 5);
-  EXPECT_EQ(block.negated_sums[0], -32637);
-  EXPECT_EQ(block.negated_sums[1], -32632);
-  EXPECT_EQ(block.negated_sums[2], -5);
 }
 
 }  // namespace

@@ -27,17 +27,27 @@ void store(uint8_t* bytes, T value) {
 // Bytes of a block of the file: 32 elements, or 256 of a K-quant. One element for the float types.
 constexpr size_t source_block_bytes(WeightType type) {
   switch (type) {
-    case WeightType::F32: return 4;
+    case WeightType::F32:
+      return 4;
     case WeightType::F16:
-    case WeightType::BF16: return 2;
-    case WeightType::Q8_0: return 2 + 32;
-    case WeightType::Q4_0: return 2 + 16;
-    case WeightType::Q4_1: return 4 + 16;
-    case WeightType::Q5_0: return 2 + 4 + 16;
-    case WeightType::Q5_1: return 4 + 4 + 16;
-    case WeightType::Q4_K: return 4 + 12 + 128;
-    case WeightType::Q5_K: return 4 + 12 + 32 + 128;
-    case WeightType::Q6_K: return 128 + 64 + 16 + 2;
+    case WeightType::BF16:
+      return 2;
+    case WeightType::Q8_0:
+      return 2 + 32;
+    case WeightType::Q4_0:
+      return 2 + 16;
+    case WeightType::Q4_1:
+      return 4 + 16;
+    case WeightType::Q5_0:
+      return 2 + 4 + 16;
+    case WeightType::Q5_1:
+      return 4 + 4 + 16;
+    case WeightType::Q4_K:
+      return 4 + 12 + 128;
+    case WeightType::Q5_K:
+      return 4 + 12 + 32 + 128;
+    case WeightType::Q6_K:
+      return 128 + 64 + 16 + 2;
   }
   return 0;
 }
@@ -77,7 +87,8 @@ Quants source_quants(const uint8_t* block, int sub) {
       const uint32_t low_bits = load<uint32_t>(nibbles + 4 * g) >> quarter / 2 * 4 & 0x0f0f0f0fu;
       out.words[g] = low_bits | (load<uint32_t>(high + 4 * g) >> quarter * 2 & 0x03030303u) << 4;
     }
-  } else {  // of each 64 elements 32 bytes: low nibbles, then high ones; fifth bits in 32 bytes, bit `sub` for block `sub`
+  } else {  // of each 64 elements 32 bytes: low nibbles, then high ones; fifth bits in 32 bytes, bit `sub` for block
+            // `sub`
     const uint8_t* nibbles = block + source_block_bytes(kType) - 128 + sub / 2 * 32;
     for (int g = 0; g < 8; ++g) {
       out.words[g] = load<uint32_t>(nibbles + 4 * g) >> sub % 2 * 4 & 0x0f0f0f0fu;
@@ -158,8 +169,8 @@ void pack_row(const uint8_t* row, int64_t k, int lane, uint8_t* panel) {
 }
 
 Status check_shape(WeightType type, int64_t n, int64_t k) {
-  const std::string what = std::string(weight_type_name(type)) + " weight of " + std::to_string(n) + " x " +
-                           std::to_string(k);
+  const std::string what =
+      std::string(weight_type_name(type)) + " weight of " + std::to_string(n) + " x " + std::to_string(k);
   if (n < 1 || k < 1) return bad_input(what, "at least one output and one input", "none");
   const int64_t multiple = panel_format(type).k_multiple();
   if (k % multiple != 0) {

@@ -1,6 +1,6 @@
-// Packed weights: from the rows of a GGUF tensor to the panels that the linear kernels read, and single rows back. The panel
-// format itself is kernels/linear/panel_format.h. Not a file reader: sizes and types are the caller's, checked here.
-// Owns nothing: a PackedWeight is a view; the caller holds the bytes, 64-byte aligned, as long as it is used.
+// Packed weights: from the rows of a GGUF tensor to the panels that the linear kernels read, and single rows back. The
+// panel format itself is kernels/linear/panel_format.h. Not a file reader: sizes and types are the caller's, checked
+// here. Owns nothing: a PackedWeight is a view; the caller holds the bytes, 64-byte aligned, as long as it is used.
 #pragma once
 
 #include <cstddef>
@@ -21,7 +21,8 @@ struct PackedWeight {
 
 std::string_view weight_type_name(WeightType type);
 
-// Bytes of a packed weight [n][k], a multiple of 64. Error: n or k below 1, k not a multiple of the type's block, too large.
+// Bytes of a packed weight [n][k], a multiple of 64. Error: n or k below 1, k not a multiple of the type's block, too
+// large.
 Result<size_t> packed_bytes(WeightType type, int64_t n, int64_t k);
 
 // Bytes of the source tensor: n rows of k elements in the file's own blocks. Errors as packed_bytes.
@@ -31,8 +32,8 @@ Result<size_t> source_bytes(WeightType type, int64_t n, int64_t k);
 size_t source_row_bytes(WeightType type, int64_t k);
 
 // Packs panels [panel_begin, panel_end) of an [n][k] source (GGUF, row after row; any alignment) to
-// out + panel_begin * panel_bytes(type, k). Panel p reads the source rows [16 p, 16 p + 16) and no others, so ranges can be
-// packed in parallel and their source pages given back. The shape is one that packed_bytes accepts.
+// out + panel_begin * panel_bytes(type, k). Panel p reads the source rows [16 p, 16 p + 16) and no others, so ranges
+// can be packed in parallel and their source pages given back. The shape is one that packed_bytes accepts.
 void pack_panels(WeightType type, const uint8_t* source, int64_t n, int64_t k, int64_t panel_begin, int64_t panel_end,
                  uint8_t* out);
 

@@ -1,0 +1,131 @@
+// kvass score: negative log-likelihood and perplexity of a text along a stream.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+#include "app/plan.h"
+#include "app/score.h"
+#include "cli/command.h"
+
+namespace kvass {
+namespace {
+
+struct ScoreFlags {
+  std::string model;
+  std::string file;
+  bool ids = false;
+  bool no_bos = false;
+  int64_t max_tokens = 0;
+  int64_t bucket = 2048;
+  int64_t top = 0;
+  bool json = false;
+  StreamFlags stream;
+};
+
+struct Bucket {
+  size_t begin = 0;
+  size_t end = 0;
+  double nll = 0.0;
+};
+
+Result<std::vector<int32_t>> text_ids(const ScoreFlags& flags, const Tokenizer& tokenizer) {
+  KVASS_ASSIGN_OR_RETURN(const std::string input, read_text(flags.file));
+  std::vector<int32_t> ids;
+  if (flags.ids) {
+    KVASS_ASSIGN_OR_RETURN(ids, parse_ids(input, flags.file));
+  } else {
+    ids = tokenizer.encode(input, {.bos = tokenizer.add_bos() && !flags.no_bos, .parse_special = false});
+  }
+  if (flags.max_tokens > 0 && static_cast<size_t>(flags.max_tokens) < ids.size()) ids.resize(static_cast<size_t>(flags.max_tokens));
+  return ids;
+}
+
+// A bar on stderr, if that is a terminal.
+class Progress {
+ public:
+  explicit Progress(size_t total) : total_(static_cast<int64_t>(total)), shown_(::isatty(STDERR_FILENO) == 1) {}
+  void operator()(int64_t done) const {
+    if (!shown_) return;
+    constexpr int64_t kWidth = 40;
+    const int64_t filled = done * kWidth / total_;
+    fmt::print(stderr, "\r[{:<{}}] {} of {} tokens", std::string(static_cast<size_t>(filled), '='), kWidth, done, total_);
+    if (done == total_) fmt::print(stderr, "\n");
+  }
+
+ private:
+  int64_t total_;
+  bool shown_;
+};
+
+nlohmann::json score_json(const ScoreResult& result, const std::vector<Bucket>& buckets, double nll, const MemoryPlan& plan) {
+  nlohmann::json list = nlohmann::json::array();
+  for (const Bucket& bucket : buckets) {
+    list.push_back({{"start", bucket.begin}, {"end", bucket.end}, {"nll", bucket.nll}, {"ppl", std::exp(bucket.nll)}});
+  }
+  nlohmann::json top = nlohmann::json::array();
+  for (const auto& [id, logit] : result.top) top.push_back({{"id", id}, {"logit", logit}});
+  return {{"tokens", result.nll.size() + 1},
+          {"nll", nll},
+          {"ppl", std::exp(nll)},
+          {"buckets", std::move(list)},
+          {"top", std::move(top)},
+          {"stats",
+           {{"tps", static_cast<double>(result.nll.size() + 1) / result.seconds},
+            {"allocated_bytes", plan.total_bytes()},
+            {"arena_bytes", plan.arena_bytes},
+            {"cache_bytes", plan.cache_bytes},
+            {"peak_rss_bytes", peak_rss_bytes()}}}};
+}
+
+Status run(const ScoreFlags& flags) {
+  if (flags.bucket < 1) return bad_input("--bucket", "at least 1 token", std::to_string(flags.bucket));
+  const std::atomic<bool>& cancel = cancelled();
+  KVASS_ASSIGN_OR_RETURN(const StreamOptions options, flags.stream.resolve());
+  KVASS_ASSIGN_OR_RETURN(const OpenModel model, open_model(flags.model, options.math, options.threads));
+  KVASS_ASSIGN_OR_RETURN(const std::vector<int32_t> ids, text_ids(flags, *model.tokenizer));
+  KVASS_ASSIGN_OR_RETURN(Stream stream, open_stream(model, options, kScoreHeadRows));
+  const MemoryPlan plan = plan_of(model, stream);
+  KVASS_ASSIGN_OR_RETURN(const ScoreResult result, score(stream, ids, flags.top, Progress(ids.size()), cancel));
+
+  const size_t size = static_cast<size_t>(flags.bucket);
+  std::vector<Bucket> buckets;
+  for (size_t begin = 0; begin < result.nll.size(); begin += size) {
+    const size_t end = std::min(begin + size, result.nll.size());
+    buckets.push_back({begin, end, result.mean_nll(begin, end)});
+  }
+  const double nll = result.mean_nll(0, result.nll.size());
+  if (flags.json) return print_json(score_json(result, buckets, nll, plan));
+  if (buckets.size() > 1) {
+    fmt::print("{:>10} {:>10} {:>10} {:>12}\n", "start", "end", "nll", "perplexity");
+    for (const Bucket& b : buckets) fmt::print("{:>10} {:>10} {:>10.4f} {:>12.4f}\n", b.begin, b.end, b.nll, std::exp(b.nll));
+  }
+  for (const auto& [id, logit] : result.top) fmt::print("{:>8} {:>12.5f}\n", id, logit);
+  fmt::print("tokens {}, nll {:.6f}, perplexity {:.4f}\n", ids.size(), nll, std::exp(nll));
+  fmt::print(stderr, "kvass: {} tokens, {:.1f} tokens/s, cache {}, peak memory {}\n", ids.size(),
+             static_cast<double>(ids.size()) / result.seconds, human_bytes(plan.cache_bytes), human_bytes(peak_rss_bytes()));
+  return flush_stdout();
+}
+
+}  // namespace
+
+CommandAction add_score(CLI::App& command) {
+  auto flags = std::make_shared<ScoreFlags>();
+  command.description("Perplexity of a text along a stream");
+  command.footer("Example:\n  kvass score model.gguf -f book.txt --attention-sink 4,508 --bucket 2048");
+  command.add_option("MODEL", flags->model, "A GGUF file")->required();
+  command.add_option("-f,--file", flags->file, "The text; - is stdin")->type_name("FILE")->required();
+  command.add_flag("--ids", flags->ids, "The file is a JSON array of token ids, taken as they are");
+  command.add_flag("--no-bos", flags->no_bos, "Do not begin with the token that begins a text");
+  command.add_option("--max-tokens", flags->max_tokens, "Score at most this many tokens; 0: all")->type_name("N")->check(CLI::NonNegativeNumber);
+  command.add_option("--bucket", flags->bucket, "Predictions in a row of the table")->type_name("N")->capture_default_str();
+  command.add_option("--top", flags->top, "Largest logits after the last token to print")->type_name("K")->check(CLI::NonNegativeNumber);
+  command.add_flag("--json", flags->json, "One JSON object instead of text");
+  flags->stream.add(command);
+  return [flags] { return run(*flags); };
+}
+
+}  // namespace kvass

@@ -1,0 +1,82 @@
+// Where a tile (generic.h) takes its weights from: a packed panel, or a chunk of it that was unpacked for many rows.
+// Written over a lane set V and its integer dots D; included by the units of one instruction set only. Views; they own
+// nothing.
+#pragma once
+
+#include "kernels/linear/unpack.h"
+
+namespace kvass {
+
+inline constexpr int64_t kPrefetchAhead = 2048;  // bytes
+
+// A block as the tiles read it.
+template <class Block>
+struct alignas(64) UnpackedBlock {
+  uint8_t quants[8][kGroupBytes * sizeof(Block::q) / kBlock];  // [8 groups] of bytes, or of int16: k 0, 2 then k 1, 3
+  float scale[2][kPanelOutputs];                               // d·sc, of each half
+  float minimum[kPanelOutputs];
+};
+
+template <class Block>
+inline constexpr bool kIs8 = sizeof(Block::q) == kBlock;
+
+KVASS_INLINE int32_t load_four(const void* bytes) {
+  int32_t word;
+  __builtin_memcpy(&word, bytes, 4);
+  return word;
+}
+
+// Weights straight from a panel.
+template <class V, class D, WeightType kType>
+struct PackedSource {
+  using U = Unpack<V, kType>;
+  static constexpr bool kCentred = false;
+  const uint8_t* panel;
+
+  KVASS_INLINE void prefetch(const PackedSource& s, int64_t b) {
+    const uint8_t* next = U::block(s.panel, b) + kPrefetchAhead;
+    for (int i = 0; i < U::kFormat.block_bytes; i += 64) __builtin_prefetch(next + i);
+    if (U::index_in_cell(b) == 0) {
+      for (int i = 0; i < U::kFormat.header_bytes; i += 64) __builtin_prefetch(next - U::kFormat.header_bytes + i);
+    }
+  }
+  template <int kGroup>
+  KVASS_INLINE typename V::I bytes(const PackedSource& s, int64_t b) {
+    return D::template encode8<kType>(U::template group<kGroup>(U::block(s.panel, b)));
+  }
+  template <int kGroup>
+  KVASS_INLINE typename V::I even(const PackedSource& s, int64_t b) {
+    return D::template even16<U::kFormat.bits == 8>(U::template group<kGroup>(U::block(s.panel, b)));
+  }
+  template <int kGroup>
+  KVASS_INLINE typename V::I odd(const PackedSource& s, int64_t b) {
+    return D::template odd16<U::kFormat.bits == 8>(U::template group<kGroup>(U::block(s.panel, b)));
+  }
+  KVASS_INLINE typename V::F scale(const PackedSource& s, int64_t b, int h) { return U::scale(s.panel, b, h); }
+  KVASS_INLINE typename V::F minimum(const PackedSource& s, int64_t b) { return U::minimum(s.panel, b); }
+};
+
+// Weights from a chunk of unpacked blocks.
+template <class V, class Block>
+struct UnpackedSource {
+  static constexpr bool kCentred = true;
+  const UnpackedBlock<Block>* blocks;
+
+  KVASS_INLINE void prefetch(const UnpackedSource&, int64_t) {}
+  template <int kGroup>
+  KVASS_INLINE typename V::I bytes(const UnpackedSource& s, int64_t b) {
+    return V::loadi(s.blocks[b].quants[kGroup]);
+  }
+  template <int kGroup>
+  KVASS_INLINE typename V::I even(const UnpackedSource& s, int64_t b) {
+    return V::loadi(s.blocks[b].quants[kGroup]);
+  }
+  template <int kGroup>
+  KVASS_INLINE typename V::I odd(const UnpackedSource& s, int64_t b) {
+    return V::loadi(s.blocks[b].quants[kGroup] + kGroupBytes);
+  }
+  KVASS_INLINE typename V::F scale(const UnpackedSource& s, int64_t b, int h) { return V::load(s.blocks[b].scale[h]); }
+  KVASS_INLINE typename V::F minimum(const UnpackedSource& s, int64_t b) { return V::load(s.blocks[b].minimum); }
+};
+
+}  // namespace kvass

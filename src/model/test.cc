@@ -1,0 +1,211 @@
+// The Gemma 3 family: the program that a file's metadata gives, the weights behind it, and what is refused.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <functional>
+
+#include "model/model.h"
+#include "streams.h"
+
+namespace kvass {
+namespace {
+
+using namespace testing;  // NOLINT: helpers of the tests
+
+ModelProgram tiny_program(const TinyConfig& config) {
+  const std::vector<uint8_t> bytes = TinyModel(config).gguf();
+  const Gguf file = Gguf::parse(bytes, "tiny.gguf").value();
+  Result<ModelProgram> model = build_program(file);
+  EXPECT_TRUE(model.ok()) << model.status().message();
+  return std::move(model).value();
+}
+
+// The message with which a file of this shape is refused; empty where it is not.
+std::string refusal(const TinyConfig& config) {
+  const std::vector<uint8_t> bytes = TinyModel(config).gguf();
+  const Result<EnginePtr> engine = try_engine(bytes, Math::f32, Isa::scalar);
+  return engine.ok() ? "" : engine.status().message();
+}
+
+void expect_words(const std::string& message, std::initializer_list<const char*> words) {
+  EXPECT_NE(message, "");
+  for (const char* word : words)
+    EXPECT_NE(message.find(word), std::string::npos) << "'" << message << "', '" << word << "'";
+}
+
+TEST(Gemma3, LayersAreFullOrSlidingByThePattern) {
+  TinyConfig config;
+  config.pattern = 3;
+  const ModelProgram model = tiny_program(config);
+  EXPECT_EQ(model.family, "gemma3");
+  EXPECT_EQ(model.trained_context, 32768);
+  EXPECT_EQ(verify_program(model.program).message(), "");
+  EXPECT_EQ(model.program.vocabulary(), 300);
+  ASSERT_EQ(model.program.states.size(), 7u);
+  for (int64_t layer = 0; layer < 7; ++layer) {
+    const CacheState& state = model.program.states[static_cast<size_t>(layer)];
+    const bool full = layer == 2 || layer == 5;
+    EXPECT_EQ(state.window, full ? 0 : 16);
+    EXPECT_EQ(state.kv_heads, 2);
+    EXPECT_EQ(state.head_dim, 16);
+    const RotaryParams& rotary = model.program.rotaries[static_cast<size_t>(state.rotary)];
+    EXPECT_EQ(rotary.base, full ? 1e6 : 1e4);
+    EXPECT_EQ(rotary.factor, 1.0);
+  }
+  EXPECT_EQ(model.program.rotaries.size(), 2u);
+}
+
+TEST(Gemma3, RotaryScalingIsTheFullLayersAlone) {
+  TinyConfig config;
+  config.rope_factor = 8.0;
+  const ModelProgram model = tiny_program(config);
+  for (const CacheState& state : model.program.states) {
+    EXPECT_EQ(model.program.rotaries[static_cast<size_t>(state.rotary)].factor, state.window == 0 ? 8.0 : 1.0);
+  }
+}
+
+TEST(Gemma3, ScalesCapsAndEpsilonReachTheirOps) {
+  TinyConfig config;
+  config.attention_cap = 50.0f;
+  config.logit_cap = 30.0f;
+  config.epsilon = 1e-5f;
+  const ModelProgram model = tiny_program(config);
+  int attentions = 0, caps = 0, norms = 0;
+  for (const Op& op : model.program.ops) {
+    if (op.kind == OpKind::embed) {
+      EXPECT_EQ(op.scale, 8.0f);  // sqrt(64)
+    }
+    if (op.kind == OpKind::rms_norm) {
+      ++norms;
+      EXPECT_EQ(op.epsilon, 1e-5f);
+    }
+    if (op.kind == OpKind::attention) {
+      ++attentions;
+      EXPECT_EQ(op.scale, 0.25f);  // 1 / sqrt(16)
+      EXPECT_EQ(op.cap, 50.0f);
+    }
+    if (op.kind == OpKind::softcap) {
+      ++caps;
+      EXPECT_EQ(op.cap, 30.0f);
+    }
+  }
+  EXPECT_EQ(attentions, 7);
+  EXPECT_EQ(caps, 1);
+  EXPECT_EQ(norms, 7 * 6 + 1);
+}
+
+TEST(Gemma3, EveryWeightIsBoundToItsTensorAndUnpacksToItsNumbers) {
+  const TinyModel tiny;
+  const std::vector<uint8_t> bytes = tiny.gguf();
+  const Gguf file = Gguf::parse(bytes, "tiny.gguf").value();
+  ModelProgram model = build_program(file).value();
+  ASSERT_EQ(model.tensors.size(), model.program.weights.size());
+  for (const int threads : {1, 3}) {
+    ThreadPool pool(threads);
+    const WeightStore store = load_weights(file, model, pool).value();
+    EXPECT_EQ(store.bytes(), plan_weights(file, model).value());
+    for (size_t i = 0; i < model.tensors.size(); ++i) {
+      SCOPED_TRACE(model.tensors[i]);
+      const Weight& weight = model.program.weights[i];
+      const std::string name = model.tensors[i].substr(0, model.tensors[i].rfind(".weight"));
+      const std::vector<double>& expected = tiny.values(name);
+      std::vector<float> row(static_cast<size_t>(weight.inputs));
+      for (int64_t output = 0; output < std::max<int64_t>(weight.outputs, 1); ++output) {
+        if (weight.outputs == 0) {
+          row.assign(store.vectors[i], store.vectors[i] + weight.inputs);
+        } else {
+          unpack_row(store.matrices[i], output, row.data());
+        }
+        for (int64_t k = 0; k < weight.inputs; ++k) {
+          const double value = expected[static_cast<size_t>(output * weight.inputs + k)];
+          ASSERT_NEAR(static_cast<double>(row[static_cast<size_t>(k)]), value, 1e-6 * (std::abs(value) + 0.1))
+              << output << ", " << k;
+        }
+      }
+    }
+  }
+}
+
+TEST(Gemma3, MetadataThatCannotBeIsRefusedByItsName) {
+  TinyConfig config;
+  config.kv_heads = 3;
+  expect_words(refusal(config), {"tiny.gguf", "head_count_kv", "3"});
+  config = {};
+  config.head_dim = 24;
+  expect_words(refusal(config), {"key_length", "multiple of 16", "24"});
+  config = {};
+  config.window = 0;
+  expect_words(refusal(config), {"sliding_window", "0"});
+  config = {};
+  config.pattern = 1;
+  expect_words(refusal(config), {"sliding_window_pattern"});
+  config = {};
+  config.epsilon = 0.0f;
+  expect_words(refusal(config), {"layer_norm_rms_epsilon"});
+  config = {};
+  config.full_base = 0.0;
+  EXPECT_NE(refusal(config), "");
+  config = {};
+  config.rope_factor = -1.0;
+  EXPECT_NE(refusal(config), "");
+}
+
+// A file that says nothing but its architecture.
+std::string other_architecture(const std::string& architecture) {
+  GgufWriter writer;
+  if (!architecture.empty()) writer.str("general.architecture", architecture);
+  const std::vector<uint8_t> bytes = writer.finish();
+  const Gguf file = Gguf::parse(bytes, "other.gguf").value();
+  const Result<ModelProgram> model = build_program(file);
+  return model.ok() ? "" : model.status().message();
+}
+
+TEST(Families, AnUnknownArchitectureNamesTheOnesThatAreKnown) {
+  expect_words(other_architecture("mamba"), {"other.gguf", "general.architecture", "gemma3", "mamba"});
+  expect_words(other_architecture(""), {"general.architecture"});
+  expect_words(other_architecture("gemma3"), {"other.gguf", "gemma3."});
+}
+
+TEST(Families, AMissingTensorOrAWrongShapeIsRefusedByItsName) {
+  // Metadata of one width, tensors of another.
+  const TinyModel tiny;
+  std::vector<uint8_t> bytes = tiny.gguf();
+  const auto damage = [&](const std::string& from, const std::string& to) {
+    std::vector<uint8_t> copy = bytes;
+    const auto at = std::search(copy.begin(), copy.end(), from.begin(), from.end());
+    EXPECT_NE(at, copy.end());
+    std::copy(to.begin(), to.end(), at);
+    const Result<EnginePtr> engine = try_engine(copy, Math::f32, Isa::scalar);
+    return engine.ok() ? "" : engine.status().message();
+  };
+  expect_words(damage("blk.4.attn_k.weight", "blk.4.attn_x.weight"), {"tiny.gguf", "blk.4.attn_k.weight"});
+  expect_words(damage("output_norm.weight", "output_morn.weight"), {"output_norm.weight"});
+  // The value of feed_forward_length follows its key and type: 256 becomes 512.
+  const std::string key = "gemma3.feed_forward_length";
+  expect_words(damage(key + std::string("\x04\0\0\0\0\x01", 6), key + std::string("\x04\0\0\0\0\x02", 6)),
+               {"ffn_gate", "shape", "512", "256"});
+}
+
+TEST(Engine, RefusesAStoreThatIsNotThePrograms) {
+  const TinyModel tiny;
+  const std::vector<uint8_t> bytes = tiny.gguf();
+  const Gguf file = Gguf::parse(bytes, "tiny.gguf").value();
+  const auto refused = [&](const std::function<void(Program&, WeightStore&)>& damage) {
+    ModelProgram model = build_program(file).value();
+    ThreadPool pool(1);
+    WeightStore store = load_weights(file, model, pool).value();
+    damage(model.program, store);
+    const Result<EnginePtr> engine =
+        Engine::create(std::move(model.program), std::move(store), {Math::f32, Isa::scalar});
+    return engine.ok() ? "" : engine.status().message();
+  };
+  EXPECT_EQ(refused([](Program&, WeightStore&) {}), "");
+  expect_words(refused([](Program&, WeightStore& w) { w.matrices.pop_back(); }), {"weights"});
+  expect_words(refused([](Program&, WeightStore& w) { w.matrices[0].n -= 1; }), {"weight", "token_embd"});
+  expect_words(refused([](Program&, WeightStore& w) { w.matrices[0].data = nullptr; }), {"weight", "token_embd"});
+  expect_words(refused([](Program& p, WeightStore&) { p.hidden = kNone; }), {"program"});
+  expect_words(refused([](Program& p, WeightStore&) { p.rotaries[0].base = 0.0; }), {"base"});
+}
+
+}  // namespace
+}  // namespace kvass

@@ -1,0 +1,117 @@
+// Streams that outrun their caches against float32 PyTorch (streaming.json): losses in buckets of 2048 predictions
+// along the King James Bible. `slm:W` is StreamingLLM at in-cache positions, `win:W` a window without sinks, `dense`
+// all keys.
+//
+// Tolerance a bucket: 0.003 nats for f16 caches (the goldens' README), and 0.001 more for 16-bit activations.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <map>
+
+#include "golden_model.h"
+
+namespace kvass {
+namespace {
+
+using namespace testing;  // NOLINT: helpers of the tests
+
+constexpr size_t kBucket = 2048;  // predictions
+constexpr double kTolerance = 0.003 + 0.001;
+
+struct Policy {
+  std::string name;
+  std::optional<AttentionSink> sinks;
+};
+// A window of W keys counts the query itself, and the sinks come on top.
+const std::vector<Policy> kPolicies = {{"dense", {}},
+                                       {"slm:512", AttentionSink{4, 512}},
+                                       {"slm:2048", AttentionSink{4, 2048}},
+                                       {"win:512", AttentionSink{0, 512}},
+                                       {"win:2048", AttentionSink{0, 2048}}};
+
+std::vector<double> bucket_losses(const Policy& policy, Math math, DType kv, size_t buckets) {
+  const OpenModel& model = golden_model(math);
+  // Enough text for the ids; the rest of the book would only be tokenised.
+  std::vector<int32_t> ids = kjv_ids(*model.tokenizer, buckets * kBucket * 8);
+  const auto first = (*load_golden("streaming.json"))["kjv"]["first_ids"].get<std::vector<int32_t>>();
+  EXPECT_TRUE(std::equal(first.begin(), first.end(), ids.begin()));
+  EXPECT_GT(ids.size(), buckets * kBucket + 64);
+  ids.resize(buckets * kBucket + 1);
+  StreamOptions options;
+  options.math = math;
+  options.kv = kv;
+  options.attention_sink = policy.sinks;
+  if (!policy.sinks) options.context = static_cast<int64_t>(ids.size());
+  const std::vector<double> nll = score_ids(model, options, ids);
+  std::vector<double> losses;
+  for (size_t at = 0; at + kBucket <= nll.size(); at += kBucket)
+    losses.push_back(mean(std::span(nll).subspan(at, kBucket)));
+  return losses;
+}
+
+std::vector<double> golden_losses(const Policy& policy) {
+  return (*load_golden("streaming.json"))["kjv"]["policies"][policy.name]["nll_buckets"].get<std::vector<double>>();
+}
+
+void check_policy(const Policy& policy, Math math, DType kv, size_t buckets, double tolerance) {
+  const std::vector<double> losses = bucket_losses(policy, math, kv, buckets);
+  const std::vector<double> expected = golden_losses(policy);
+  ASSERT_EQ(losses.size(), buckets);
+  double most = 0.0;
+  for (size_t i = 0; i < buckets; ++i) {
+    EXPECT_NEAR(losses[i], expected[i], tolerance) << policy.name << ", bucket " << i;
+    most = std::max(most, std::abs(losses[i] - expected[i]));
+  }
+  std::printf("measured: %-8s %s/%s %zu buckets, max difference %.5f nats, first %+.5f\n", policy.name.c_str(),
+              std::string(math_name(math)).c_str(), std::string(dtype_name(kv)).c_str(), buckets, most,
+              losses[0] - expected[0]);
+}
+
+TEST(StreamingGoldens, FirstBucketsAreWithinTolerance) {
+  KVASS_NEEDS_MODEL();
+  KVASS_NEEDS_KJV();
+  // 2048 predictions outrun a window of 512 three times; those of 2048 and `dense` are the same keys until then.
+  for (const Policy& policy : kPolicies) {
+    if (policy.name != "slm:512" && policy.name != "win:512" && policy.name != "slm:2048") continue;
+    check_policy(policy, Math::a16, DType::f16, 1, kTolerance);
+  }
+}
+
+TEST(StreamingGoldens, AllBucketsAreWithinToleranceAndPoliciesInOrder) {
+  KVASS_NEEDS_MODEL();
+  KVASS_NEEDS_KJV();
+  if (!long_tests()) GTEST_SKIP() << "set KVASS_LONG=1 to run this test";
+  const auto golden = (*load_golden("streaming.json"))["kjv"];
+  std::map<std::string, double> after_4096;
+  for (const Policy& policy : kPolicies) {
+    const std::vector<double> losses = bucket_losses(policy, Math::a16, DType::f16, 12);
+    const std::vector<double> expected = golden_losses(policy);
+    ASSERT_EQ(losses.size(), expected.size());
+    double most = 0.0;
+    for (size_t i = 0; i < losses.size(); ++i) {
+      EXPECT_NEAR(losses[i], expected[i], kTolerance) << policy.name << ", bucket " << i;
+      most = std::max(most, std::abs(losses[i] - expected[i]));
+    }
+    after_4096[policy.name] = mean(std::span(losses).subspan(2));
+    std::printf("measured: %-8s a16/f16 12 buckets, max difference %.5f nats, after 4096: %.5f, torch %.5f\n",
+                policy.name.c_str(), most, after_4096[policy.name],
+                golden["policies"][policy.name]["mean_nll_after_4096"].get<double>());
+  }
+  for (const char* window : {"512", "2048"}) {
+    const double slm = after_4096[std::string("slm:") + window], win = after_4096[std::string("win:") + window];
+    EXPECT_LT(after_4096["dense"], slm) << window;
+    EXPECT_LT(slm, win) << window;
+  }
+}
+
+TEST(StreamingGoldens, Float32ArithmeticIsWithinItsTolerance) {
+  KVASS_NEEDS_MODEL();
+  KVASS_NEEDS_KJV();
+  if (!long_tests()) GTEST_SKIP() << "set KVASS_LONG=1 to run this test";
+  check_policy(kPolicies[1], Math::f32, DType::f32, 12, 0.002);
+  check_policy(kPolicies[1], Math::f32, DType::f16, 2, 0.003);
+  check_policy(kPolicies[1], Math::a8, DType::f16, 12, 0.03);
+}
+
+}  // namespace
+}  // namespace kvass
