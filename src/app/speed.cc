@@ -10,7 +10,6 @@
 
 #include "app/machine.h"
 #include "base/block.h"
-#include "kernels/linear/panel_format.h"
 
 namespace kvass {
 namespace {

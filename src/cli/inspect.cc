@@ -3,9 +3,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "app/inspect.h"
 #include "cli/command.h"
-#include "file/gguf.h"
-#include "model/model.h"
 
 namespace kvass {
 namespace {
@@ -16,41 +15,14 @@ struct InspectFlags {
   bool json = false;
 };
 
-nlohmann::json file_json(const Gguf& file) {
-  nlohmann::json metadata = nlohmann::json::object();
-  for (const GgufEntry& entry : file.entries()) metadata[std::string(entry.key)] = file.printable(entry);
-  nlohmann::json tensors = nlohmann::json::array();
-  for (const GgufTensor& tensor : file.tensors()) {
-    tensors.push_back({{"name", tensor.name}, {"type", ggml_type_name(tensor.type)}, {"shape", tensor.shape}, {"bytes", tensor.bytes}});
-  }
-  return {{"kind", "gguf"}, {"version", file.version()}, {"metadata", std::move(metadata)}, {"tensors", std::move(tensors)}};
-}
-
-void print_file(const Gguf& file) {
-  fmt::print("GGUF version {}, {} metadata entries, {} tensors\n", file.version(), file.entries().size(), file.tensors().size());
-  for (const GgufEntry& entry : file.entries()) {
-    const std::string type = entry.type == GgufValueType::array ? fmt::format("{}[{}]", gguf_value_type_name(entry.element), entry.count)
-                                                                : std::string(gguf_value_type_name(entry.type));
-    fmt::print("  {:<44} {:<14} {}\n", entry.key, type, file.printable(entry));
-  }
-  for (const GgufTensor& tensor : file.tensors()) {
-    std::string shape;
-    for (int64_t size : tensor.shape) shape += (shape.empty() ? "" : " x ") + std::to_string(size);
-    fmt::print("  {:<44} {:<14} {:<20} {:>12} bytes\n", tensor.name, ggml_type_name(tensor.type), shape, tensor.bytes);
-  }
-}
-
 Status run(const InspectFlags& flags) {
-  KVASS_ASSIGN_OR_RETURN(const Gguf file, Gguf::open(flags.file));
-  if (flags.program) {
-    KVASS_ASSIGN_OR_RETURN(const ModelProgram model, build_program(file));
-    const std::string text = print_program(model.program);
-    if (flags.json) return print_json({{"kind", "program"}, {"family", model.family}, {"text", text}});
-    fmt::print("{}", text);
-    return flush_stdout();
+  if (flags.json && !flags.program) {
+    KVASS_ASSIGN_OR_RETURN(const nlohmann::json json, inspect_file_json(flags.file));
+    return print_json(json);
   }
-  if (flags.json) return print_json(file_json(file));
-  print_file(file);
+  KVASS_ASSIGN_OR_RETURN(const std::string text, flags.program ? inspect_program(flags.file) : inspect_file(flags.file));
+  if (flags.json) return print_json({{"kind", "program"}, {"text", text}});
+  fmt::print("{}", text);
   return flush_stdout();
 }
 

@@ -11,7 +11,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     if (file.status().message().find('\n') != std::string::npos) std::abort();
     return 0;
   }
-  static volatile size_t sink;
+  [[maybe_unused]] static volatile size_t sink;  // keeps the reads
   size_t sum = 0;
   for (const auto& [name, tensor] : file->tensors()) {
     if (file->find(name) != &tensor || tensor.elements() < 0) std::abort();

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 #include <filesystem>
 
@@ -11,11 +12,11 @@ namespace kvass {
 namespace {
 
 std::vector<uint8_t> file_of(const std::string& header, size_t data) {
-  std::vector<uint8_t> bytes(8);
   const uint64_t length = header.size();
-  std::memcpy(bytes.data(), &length, 8);
-  bytes.insert(bytes.end(), header.begin(), header.end());
-  for (size_t i = 0; i < data; ++i) bytes.push_back(static_cast<uint8_t>(i));
+  std::vector<uint8_t> bytes(sizeof length + header.size() + data);
+  std::memcpy(bytes.data(), &length, sizeof length);
+  std::copy(header.begin(), header.end(), bytes.begin() + sizeof length);
+  for (size_t i = 0; i < data; ++i) bytes[sizeof length + header.size() + i] = static_cast<uint8_t>(i);
   return bytes;
 }
 

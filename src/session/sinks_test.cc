@@ -173,7 +173,7 @@ TEST(Sinks, PlannedBytesAreTheBytesThatAreMapped) {
   options.head_rows = 4;
   options.threads = 3;
   const std::unique_ptr<Session> session = Session::create(engine, options).value();
-  EXPECT_EQ(session->arena_bytes(), plan_session_bytes(*engine, options).value());
+  EXPECT_EQ(session->arena_bytes(), plan_session_bytes(engine->program(), engine->math(), options).value());
 }
 
 }  // namespace

@@ -1,0 +1,59 @@
+#include "cli/stream_flags.h"
+
+namespace kvass {
+
+void StreamFlags::add(CLI::App& command) {
+  const std::string group = "Stream";
+  context_given_ = command
+                       .add_option("--context,--max-context-len", context_,
+                                   "Tokens that full-attention layers can look back on\n"
+                                   "(default: 4096, or what the model was trained for if that is less; with sinks S + W)")
+                       ->type_name("TOKENS")
+                       ->group(group);
+  sink_given_ = command
+                    .add_option("--attention-sink", attention_sink_,
+                                "A stream without end: keep the first S tokens for ever beside a window\n"
+                                "of the latest W tokens, as in 4,508. S = 0 is a plain ring")
+                    ->type_name("S,W")
+                    ->group(group);
+  command
+      .add_flag("--endless", endless_,
+                "A stream without end: sinks 4,context-4 unless --attention-sink gives them;\n"
+                "`run` goes on after an end-of-generation token")
+      ->group(group);
+  command
+      .add_option("--chunk,--input-len", chunk_,
+                  "Tokens that one step brings at most; more is faster and takes more memory")
+      ->type_name("TOKENS")
+      ->group(group)
+      ->capture_default_str();
+  command.add_option("--kv", kv_, "Storage of keys and values: f32, f16 or bf16")
+      ->type_name("TYPE")
+      ->group(group)
+      ->capture_default_str();
+  command
+      .add_option("--math", math_,
+                  "Activations in products with weights: a16 (16-bit integers), a8 (8-bit integers)\nor f32 (float32)")
+      ->type_name("MATH")
+      ->group(group)
+      ->capture_default_str();
+  command.add_option("-t,--threads", threads_, "Threads (default: as many as the process may use CPUs)")
+      ->type_name("N")
+      ->group(group);
+}
+
+Result<StreamOptions> StreamFlags::resolve() const {
+  StreamOptions options;
+  if (context_given_->count() > 0) options.context = context_;
+  if (sink_given_->count() > 0) {
+    KVASS_ASSIGN_OR_RETURN(options.attention_sink, parse_attention_sink(attention_sink_));
+  }
+  options.endless = endless_;
+  options.chunk = chunk_;
+  KVASS_ASSIGN_OR_RETURN(options.kv, parse_dtype(kv_));
+  KVASS_ASSIGN_OR_RETURN(options.math, parse_math(math_));
+  KVASS_ASSIGN_OR_RETURN(options.threads, resolve_threads(threads_));
+  return options;
+}
+
+}  // namespace kvass
