@@ -125,8 +125,9 @@ inline std::vector<int32_t> kjv_ids(const Tokenizer& tokenizer, size_t bytes) {
   return ids;
 }
 
-#define KVASS_NEEDS_KJV()                                                                                        \
-  if (::kvass::testing::kjv_text().empty()) GTEST_SKIP() << "the program `bible` (Debian package bible-kjv) is " \
-                                                            "missing"
+#define KVASS_NEEDS_KJV()                                              \
+  if (::kvass::testing::kjv_text().empty())                            \
+  GTEST_SKIP() << "the program `bible` (Debian package bible-kjv) is " \
+                  "missing"
 
 }  // namespace kvass::testing

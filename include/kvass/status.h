@@ -1,6 +1,7 @@
 // Status and Result: how every kvass function reports bad input.
-// Not for broken invariants (those assert) and never an exception: a function that can fail returns one of these, and on
-// failure the state it was called on is as before. A message is one line: what, what was expected, what was got, where.
+// Not for broken invariants (those assert) and never an exception: a function that can fail returns one of these, and
+// on failure the state it was called on is as before. A message is one line: what, what was expected, what was got,
+// where.
 #pragma once
 
 #include <cassert>
@@ -65,8 +66,8 @@ class [[nodiscard]] Result {
 }  // namespace kvass
 
 // Return the error of `expression` (a Status) from the enclosing function.
-#define KVASS_RETURN_IF_ERROR(expression)                            \
-  do {                                                               \
+#define KVASS_RETURN_IF_ERROR(expression)                                                        \
+  do {                                                                                           \
     if (::kvass::Status kvass_status_ = (expression); !kvass_status_.ok()) return kvass_status_; \
   } while (0)
 

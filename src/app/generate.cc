@@ -48,7 +48,8 @@ Result<bool> prefill(Stream& stream, std::span<const int32_t> prompt, const std:
   const size_t chunk = static_cast<size_t>(stream.sequence->plan().chunk);
   for (size_t at = 0; at < prompt.size(); at += chunk) {
     if (cancel.load(std::memory_order_relaxed)) return false;
-    const Run run{stream.sequence.get(), stream.sequence->length(), prompt.subspan(at, std::min(chunk, prompt.size() - at))};
+    const Run run{stream.sequence.get(), stream.sequence->length(),
+                  prompt.subspan(at, std::min(chunk, prompt.size() - at))};
     KVASS_RETURN_IF_ERROR(stream.session->step(std::span(&run, 1)));
   }
   return true;
@@ -58,11 +59,16 @@ Result<bool> prefill(Stream& stream, std::span<const int32_t> prompt, const std:
 
 std::string_view stop_reason_name(StopReason reason) {
   switch (reason) {
-    case StopReason::max_tokens: return "max_tokens";
-    case StopReason::end_of_generation: return "end_of_generation";
-    case StopReason::stop_text: return "stop_text";
-    case StopReason::cancelled: return "cancelled";
-    case StopReason::cache_full: return "cache_full";
+    case StopReason::max_tokens:
+      return "max_tokens";
+    case StopReason::end_of_generation:
+      return "end_of_generation";
+    case StopReason::stop_text:
+      return "stop_text";
+    case StopReason::cancelled:
+      return "cancelled";
+    case StopReason::cache_full:
+      return "cache_full";
   }
   return "?";
 }
@@ -80,7 +86,8 @@ Result<GenerateResult> generate(const OpenModel& model, Stream& stream, const Ge
                            "; raise --context, or stream without end with --attention-sink S,W (or --endless)");
     }
   }
-  KVASS_ASSIGN_OR_RETURN(Sampler sampler, Sampler::create(options.sampling, model.engine->program().vocabulary(), model.engine->isa()));
+  KVASS_ASSIGN_OR_RETURN(Sampler sampler,
+                         Sampler::create(options.sampling, model.engine->program().vocabulary(), model.engine->isa()));
   sampler.accept(options.prompt);
 
   GenerateResult result;

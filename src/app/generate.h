@@ -21,30 +21,32 @@ struct GenerateOptions {
   bool ignore_eos = false;                                   // go on after an end-of-generation token
   std::vector<std::string> stops;                            // texts that end the stream; not shown
   SampleOptions sampling;
-  bool collect = true;                                       // keep ids and text in the result; a long stream should not
+  bool collect = true;  // keep ids and text in the result; a long stream should not
 };
 
 enum class StopReason { max_tokens, end_of_generation, stop_text, cancelled, cache_full };
 std::string_view stop_reason_name(StopReason reason);
 
 struct GenerateResult {
-  int64_t tokens = 0;         // generated, the last one included even where it ended the stream
-  std::vector<int32_t> ids;   // the same, where they are collected
-  std::string text;           // what was shown, where it is collected
+  int64_t tokens = 0;        // generated, the last one included even where it ended the stream
+  std::vector<int32_t> ids;  // the same, where they are collected
+  std::string text;          // what was shown, where it is collected
   StopReason reason{};
-  std::string error;          // the message of cache_full
+  std::string error;  // the message of cache_full
   double prefill_seconds = 0.0;
   double decode_seconds = 0.0;
   int64_t prompt_tokens = 0;
 
-  double prefill_tps() const { return prefill_seconds > 0.0 ? static_cast<double>(prompt_tokens) / prefill_seconds : 0.0; }
+  double prefill_tps() const {
+    return prefill_seconds > 0.0 ? static_cast<double>(prompt_tokens) / prefill_seconds : 0.0;
+  }
   double decode_tps() const {  // the first token comes from the prefill
     return decode_seconds > 0.0 && tokens > 1 ? static_cast<double>(tokens - 1) / decode_seconds : 0.0;
   }
 };
 
-// `on_text` gets each piece of text once it is complete; false from it cancels. `cancel` may be set by a signal handler.
-// A full cache in the middle of a stream is a reason to stop with its message, since what came before is good.
+// `on_text` gets each piece of text once it is complete; false from it cancels. `cancel` may be set by a signal
+// handler. A full cache in the middle of a stream is a reason to stop with its message, since what came before is good.
 Result<GenerateResult> generate(const OpenModel& model, Stream& stream, const GenerateOptions& options,
                                 const std::function<bool(std::string_view)>& on_text, const std::atomic<bool>& cancel);
 

@@ -1,53 +1,51 @@
 #include "app/inspect.h"
 
-#include <fmt/format.h>
-
-#include <iterator>
-#include <nlohmann/json.hpp>
-
 #include "file/gguf.h"
 #include "model/model.h"
 
 namespace kvass {
+namespace {
 
-Result<nlohmann::json> inspect_file_json(const std::string& path) {
-  KVASS_ASSIGN_OR_RETURN(const Gguf file, Gguf::open(path));
-  nlohmann::json metadata = nlohmann::json::object();
-  for (const GgufEntry& entry : file.entries()) metadata[std::string(entry.key)] = file.printable(entry);
-  nlohmann::json tensors = nlohmann::json::array();
-  for (const GgufTensor& tensor : file.tensors()) {
-    tensors.push_back({{"name", tensor.name},
-                       {"type", ggml_type_name(tensor.type)},
-                       {"shape", tensor.shape},
-                       {"bytes", tensor.bytes}});
+FileEntry entry_of(const Gguf& file, const GgufEntry& from) {
+  FileEntry entry{std::string(from.key), std::string(gguf_value_type_name(from.type)), file.printable(from), {}};
+  entry.value = entry.shown;
+  switch (from.type) {
+    case GgufValueType::array:
+      entry.type = std::string(gguf_value_type_name(from.element)) + "[" + std::to_string(from.count) + "]";
+      break;
+    case GgufValueType::string:
+      if (const Result<std::string_view> text = file.get_string(from.key); text.ok())
+        entry.value = std::string(text.value());
+      break;
+    case GgufValueType::boolean:
+      if (const Result<bool> value = file.get_bool(from.key); value.ok()) entry.value = value.value();
+      break;
+    case GgufValueType::f32:
+    case GgufValueType::f64:
+      if (const Result<double> value = file.get_float(from.key); value.ok()) entry.value = value.value();
+      break;
+    default:  // an integer; a u64 that no int64 holds stays a text
+      if (const Result<int64_t> value = file.get_int(from.key); value.ok()) entry.value = value.value();
   }
-  return nlohmann::json{{"kind", "gguf"}, {"version", file.version()}, {"metadata", metadata}, {"tensors", tensors}};
+  return entry;
 }
 
-Result<std::string> inspect_file(const std::string& path) {
+}  // namespace
+
+Result<FileSummary> inspect_file(const std::string& path) {
   KVASS_ASSIGN_OR_RETURN(const Gguf file, Gguf::open(path));
-  std::string text = fmt::format("GGUF version {}, {} metadata entries, {} tensors\n", file.version(),
-                                 file.entries().size(), file.tensors().size());
-  auto out = std::back_inserter(text);
-  for (const GgufEntry& entry : file.entries()) {
-    const std::string type = entry.type == GgufValueType::array
-                                 ? fmt::format("{}[{}]", gguf_value_type_name(entry.element), entry.count)
-                                 : std::string(gguf_value_type_name(entry.type));
-    fmt::format_to(out, "  {:<44} {:<14} {}\n", entry.key, type, file.printable(entry));
-  }
+  FileSummary summary{"gguf", file.version(), {}, {}};
+  for (const GgufEntry& entry : file.entries()) summary.metadata.push_back(entry_of(file, entry));
   for (const GgufTensor& tensor : file.tensors()) {
-    std::string shape;
-    for (int64_t size : tensor.shape) shape += (shape.empty() ? "" : " x ") + std::to_string(size);
-    fmt::format_to(out, "  {:<44} {:<14} {:<20} {:>12} bytes\n", tensor.name, ggml_type_name(tensor.type), shape,
-                   tensor.bytes);
+    summary.tensors.push_back({tensor.name, std::string(ggml_type_name(tensor.type)), tensor.shape, tensor.bytes});
   }
-  return text;
+  return summary;
 }
 
-Result<std::string> inspect_program(const std::string& path) {
+Result<ProgramSummary> inspect_program(const std::string& path) {
   KVASS_ASSIGN_OR_RETURN(const Gguf file, Gguf::open(path));
   KVASS_ASSIGN_OR_RETURN(const ModelProgram model, build_program(file));
-  return print_program(model.program);
+  return ProgramSummary{model.family, print_program(model.program)};
 }
 
 }  // namespace kvass

@@ -1,15 +1,42 @@
-// The job of `kvass inspect`: what a model file holds, as text or JSON.
+// The job of `kvass inspect`: what a model file holds, and the program that kvass makes of it. Reads metadata and the
+// tensor table; no weights.
 #pragma once
 
-#include <nlohmann/json_fwd.hpp>
+#include <cstdint>
 #include <string>
+#include <variant>
+#include <vector>
 
 #include "kvass/status.h"
 
 namespace kvass {
 
-Result<std::string> inspect_file(const std::string& path);          // metadata and tensors, a line each
-Result<nlohmann::json> inspect_file_json(const std::string& path);  // {"kind", "version", "metadata", "tensors"}
-Result<std::string> inspect_program(const std::string& path);       // the program that the model's family makes of it
+struct FileEntry {
+  std::string key;
+  std::string type;                                        // "u32", "string", "f32[262144]"
+  std::string shown;                                       // for people: long arrays and texts are cut
+  std::variant<std::string, int64_t, double, bool> value;  // a scalar as it is; of an array, `shown`
+};
+
+struct FileTensor {
+  std::string name;
+  std::string type;            // "Q8_0"
+  std::vector<int64_t> shape;  // the contiguous dimension first
+  size_t bytes = 0;
+};
+
+struct FileSummary {
+  std::string kind;  // "gguf"
+  uint32_t version = 0;
+  std::vector<FileEntry> metadata;  // in the file's order, as are the tensors
+  std::vector<FileTensor> tensors;
+};
+Result<FileSummary> inspect_file(const std::string& path);
+
+struct ProgramSummary {
+  std::string family;  // "gemma3"
+  std::string text;    // one line an operator
+};
+Result<ProgramSummary> inspect_program(const std::string& path);
 
 }  // namespace kvass

@@ -1,17 +1,24 @@
 #include "app/machine.h"
 
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <utility>
+
+#include "base/cpu.h"
+
 namespace kvass {
 namespace {
 
-// 256-bit vectors by the compiler's own extension: the baseline has them.
-using Floats = float __attribute__((vector_size(32)));
-using Words = uint64_t __attribute__((vector_size(32)));
+using Clock = std::chrono::steady_clock;
 
-constexpr int kChains = 10;  // enough to hide the latency of two units
+double seconds_since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
 
-}  // namespace
-
-void read_bytes(const uint8_t* data, size_t bytes) {
+// Reads every byte once, and nothing else. 64-byte aligned; `bytes` a multiple of 64.
+void read_all(const uint8_t* data, size_t bytes) {
+  using Words = uint64_t __attribute__((vector_size(32)));  // by the compiler's own extension: the baseline has them
   const Words* words = reinterpret_cast<const Words*>(data);
   Words a{}, b{};
   for (size_t i = 0; i < bytes / sizeof(Words); i += 2) {
@@ -22,31 +29,54 @@ void read_bytes(const uint8_t* data, size_t bytes) {
   asm volatile("" : : "m"(a));
 }
 
+constexpr int kChains = 10;  // enough to hide the latency of two units
+
+}  // namespace
+
 #if defined(__x86_64__)
-int64_t multiply_add_loop(int64_t rounds, bool integers) {
-  if (!integers) {
-    Floats chains[kChains] = {};
-    Floats x = {1, 1, 1, 1, 1, 1, 1, 1};
-    asm volatile("" : "+x"(x));
-    for (int64_t i = 0; i < rounds; ++i) {
-      for (Floats& chain : chains) asm volatile("vfmadd231ps %1, %1, %0" : "+x"(chain) : "x"(x));
-    }
-    return rounds * kChains * 8;
+// A loop of ten chains in assembler, so that no compiler can leave work out and no flag for the instruction set is
+// needed. `body` gets the number of a chain's register; register 15 is the operand, 14 and 13 are scratch.
+#define KVASS_TEN(body) \
+  body("0") body("1") body("2") body("3") body("4") body("5") body("6") body("7") body("8") body("9")
+#define KVASS_ZERO(i) "vpxor %%xmm" i ",%%xmm" i ",%%xmm" i "\n"
+#define KVASS_CHAIN_LOOP(body)                                                                                  \
+  asm volatile(KVASS_TEN(KVASS_ZERO) KVASS_ZERO("15") "1:\n" KVASS_TEN(body) "decq %0\n jnz 1b\n vzeroupper"    \
+               : "+r"(rounds)                                                                                   \
+               :                                                                                                \
+               : "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm13", \
+                 "xmm14", "xmm15")
+
+#define KVASS_FMA_256(i) "vfmadd231ps %%ymm15,%%ymm15,%%ymm" i "\n"
+#define KVASS_FMA_512(i) "vfmadd231ps %%zmm15,%%zmm15,%%zmm" i "\n"
+#define KVASS_WORDS_256(i) "vpmaddwd %%ymm15,%%ymm15,%%ymm14\n vpaddd %%ymm14,%%ymm" i ",%%ymm" i "\n"
+#define KVASS_WORDS_512(i) "vpdpwssd %%zmm15,%%zmm15,%%zmm" i "\n"
+#define KVASS_BYTES_256(i) "vpmaddubsw %%ymm15,%%ymm15,%%ymm14\n vpaddw %%ymm14,%%ymm" i ",%%ymm" i "\n"
+#define KVASS_BYTES_512(i) "vpdpbusd %%zmm15,%%zmm15,%%zmm" i "\n"
+
+int64_t multiply_add_loop(int64_t rounds, Math math) {
+  static const bool wide = isa_available(Isa::avx512vnni, detect_cpu_features());
+  const int64_t lanes = (math == Math::f32 ? 8 : math == Math::a16 ? 16 : 32) * (wide ? 2 : 1);
+  const int64_t done = rounds * kChains * lanes;
+  if (math == Math::f32) {
+    if (wide)
+      KVASS_CHAIN_LOOP(KVASS_FMA_512);
+    else
+      KVASS_CHAIN_LOOP(KVASS_FMA_256);
+  } else if (math == Math::a16) {
+    if (wide)
+      KVASS_CHAIN_LOOP(KVASS_WORDS_512);
+    else
+      KVASS_CHAIN_LOOP(KVASS_WORDS_256);
+  } else {
+    if (wide)
+      KVASS_CHAIN_LOOP(KVASS_BYTES_512);
+    else
+      KVASS_CHAIN_LOOP(KVASS_BYTES_256);
   }
-  Words chains[kChains] = {};
-  Words x = {1, 1, 1, 1};
-  asm volatile("" : "+x"(x));
-  for (int64_t i = 0; i < rounds; ++i) {
-    for (Words& chain : chains) {
-      Words product;
-      asm volatile("vpmaddwd %1, %1, %0" : "=x"(product) : "x"(x));
-      asm volatile("vpaddd %1, %0, %0" : "+x"(chain) : "x"(product));
-    }
-  }
-  return rounds * kChains * 16;
+  return done;
 }
 #else
-int64_t multiply_add_loop(int64_t rounds, bool) {
+int64_t multiply_add_loop(int64_t rounds, Math) {
   float chains[kChains * 8] = {};
   float x = 1.0f;
   asm volatile("" : "+w"(x));
@@ -57,5 +87,37 @@ int64_t multiply_add_loop(int64_t rounds, bool) {
   return rounds * kChains * 8;
 }
 #endif
+
+Result<MachineProbe> MachineProbe::create(int threads, Math math) {
+  MachineProbe probe;
+  probe.math_ = math;
+  probe.pool_ = std::make_unique<ThreadPool>(threads);
+  const long cache = ::sysconf(_SC_LEVEL3_CACHE_SIZE);  // 0 or -1 where it is not told
+  const size_t bytes = std::max<size_t>(size_t{128} << 20, 4 * static_cast<size_t>(std::max(cache, 0L)));
+  KVASS_ASSIGN_OR_RETURN(probe.buffer_, Block::map(bytes));
+  std::fill_n(probe.buffer_.data(), bytes, uint8_t{1});  // pages of its own, not the shared zero page
+  return probe;
+}
+
+MachineLimits MachineProbe::measure() {
+  MachineLimits limits;
+  const int64_t pieces = int64_t{8} * pool_->threads();
+  const size_t piece = buffer_.bytes() / static_cast<size_t>(pieces) / 64 * 64;
+  for (int round = 0; round < 3; ++round) {
+    const Clock::time_point begin = Clock::now();
+    pool_->run(pieces, [&](int64_t i, int) { read_all(buffer_.data() + static_cast<size_t>(i) * piece, piece); });
+    const double bytes = static_cast<double>(piece) * static_cast<double>(pieces);
+    limits.read_bytes = std::max(limits.read_bytes, bytes / seconds_since(begin));
+  }
+  constexpr int64_t kRounds = int64_t{1} << 20;
+  std::atomic<int64_t> done{0};
+  for (int round = 0; round < 5; ++round) {
+    done = 0;
+    const Clock::time_point begin = Clock::now();
+    pool_->run(pool_->threads(), [&](int64_t, int) { done += multiply_add_loop(kRounds, math_); });
+    limits.multiply_adds = std::max(limits.multiply_adds, static_cast<double>(done.load()) / seconds_since(begin));
+  }
+  return limits;
+}
 
 }  // namespace kvass

@@ -1,15 +1,37 @@
-// Two loops whose speed is a limit of the machine: a plain read and a multiply-add. For benchmarks.
+// What a machine can do at this moment: a plain read and a loop of multiply-adds, on as many threads as the work beside
+// which they are measured. For benchmarks: a speed is told as a share of one of them.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
+
+#include "base/block.h"
+#include "base/thread_pool.h"
+#include "kvass/status.h"
+#include "ops/linear/linear.h"
 
 namespace kvass {
 
-// Reads every byte once, and nothing else. 64-byte aligned; `bytes` a multiple of 64.
-void read_bytes(const uint8_t* data, size_t bytes);
+struct MachineLimits {
+  double read_bytes = 0.0;     // bytes/s of a plain read of a buffer four times the last-level cache
+  double multiply_adds = 0.0;  // a second, in registers, of the kind that the arithmetic uses (see multiply_add_loop)
+};
 
-// `rounds` of independent multiply-adds in registers: float32 fma, or pairs of 16-bit integers. Returns how many were done.
-int64_t multiply_add_loop(int64_t rounds, bool integers);
+class MachineProbe {
+ public:
+  static Result<MachineProbe> create(int threads, Math math);
+  MachineLimits measure();  // about a tenth of a second
+
+ private:
+  MachineProbe() = default;
+  std::unique_ptr<ThreadPool> pool_;
+  Block buffer_;
+  Math math_ = Math::a16;
+};
+
+// `rounds` of independent multiply-adds with the machine's widest instructions: float32 fma for f32, pairs of 16-bit
+// integers for a16, 8-bit ones for a8. Returns how many multiply-adds were done.
+int64_t multiply_add_loop(int64_t rounds, Math math);
 
 }  // namespace kvass

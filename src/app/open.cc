@@ -25,7 +25,8 @@ Result<OpenModel> open_model(const std::string& path, Math math, int threads) {
   ThreadPool pool(threads);
   KVASS_ASSIGN_OR_RETURN(WeightStore weights, load_weights(file, model_program, pool));
   OpenModel model;
-  KVASS_ASSIGN_OR_RETURN(model.engine, Engine::create(std::move(model_program.program), std::move(weights), {math, isa}));
+  KVASS_ASSIGN_OR_RETURN(model.engine,
+                         Engine::create(std::move(model_program.program), std::move(weights), {math, isa}));
   model.path = path;
   model.family = model_program.family;
   model.tokenizer = std::make_shared<const Tokenizer>(std::move(tokenizer));

@@ -14,10 +14,10 @@ namespace kvass {
 
 struct OpenModel {
   std::string path;
-  std::string family;                    // "gemma3"
+  std::string family;  // "gemma3"
   std::shared_ptr<const Engine> engine;
   std::shared_ptr<const Tokenizer> tokenizer;
-  int64_t trained_context = 0;           // tokens
+  int64_t trained_context = 0;  // tokens
   double load_seconds = 0.0;
 };
 

@@ -21,11 +21,13 @@ MemoryPlan plan_layers(const std::vector<CacheShape>& shapes, const CacheOptions
     LayerPlan layer;
     layer.kind = cache.layout.kind();
     layer.sink = cache.layout.sink();
-    layer.cache_len = layer.kind == LayoutKind::full ? cache.layout.ring_slots() : cache.layout.sink() + cache.layout.window();
+    layer.cache_len =
+        layer.kind == LayoutKind::full ? cache.layout.ring_slots() : cache.layout.sink() + cache.layout.window();
     layer.slots = cache.slots();
     layer.k_bytes = static_cast<size_t>(layer.cache_len) * token / 2;
     layer.full_bytes = static_cast<size_t>(options.context) * token;
-    layer.sliding_bytes = static_cast<size_t>(sliding > 0 ? std::min(sliding, options.context) : options.context) * token;
+    layer.sliding_bytes =
+        static_cast<size_t>(sliding > 0 ? std::min(sliding, options.context) : options.context) * token;
     layer.allocated_bytes = cache.bytes();
     plan.cache_bytes += 2 * layer.k_bytes;
     plan.all_full_bytes += layer.full_bytes;
@@ -72,9 +74,11 @@ std::string plan_line(const MemoryPlan& plan) {
     }
   }
   std::string layers;
-  for (const auto& [name, count] : kinds) layers += fmt::format("{}{} layers {}", layers.empty() ? "" : ", ", count, name);
+  for (const auto& [name, count] : kinds)
+    layers += fmt::format("{}{} layers {}", layers.empty() ? "" : ", ", count, name);
   return fmt::format("kvass: weights {}, caches {} ({}), arena {}, {} in all\n", human_bytes(plan.weight_bytes),
-                     human_bytes(plan.allocated_bytes), layers, human_bytes(plan.arena_bytes), human_bytes(plan.total_bytes()));
+                     human_bytes(plan.allocated_bytes), layers, human_bytes(plan.arena_bytes),
+                     human_bytes(plan.total_bytes()));
 }
 
 }  // namespace kvass

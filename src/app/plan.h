@@ -1,4 +1,5 @@
-// The memory plan of a stream, to the byte, before anything is loaded: the job of `kvass plan`, and what `run` prints first.
+// The memory plan of a stream, to the byte, before anything is loaded: the job of `kvass plan`, and what `run` prints
+// first.
 #pragma once
 
 #include <cstddef>
@@ -15,20 +16,20 @@ namespace kvass {
 
 struct LayerPlan {
   LayoutKind kind{};
-  int64_t sink = 0;             // tokens
-  int64_t cache_len = 0;        // tokens that the layer keeps in sight: the context, the window, or sink + window
-  int64_t slots = 0;            // tokens that it has room for, in whole tiles
-  size_t k_bytes = 0;           // of cache_len keys; values take the same
-  size_t full_bytes = 0;        // keys and values if the layer kept the whole context
-  size_t sliding_bytes = 0;     // … if it kept the model's sliding window only
-  size_t allocated_bytes = 0;   // what is mapped
+  int64_t sink = 0;            // tokens
+  int64_t cache_len = 0;       // tokens that the layer keeps in sight: the context, the window, or sink + window
+  int64_t slots = 0;           // tokens that it has room for, in whole tiles
+  size_t k_bytes = 0;          // of cache_len keys; values take the same
+  size_t full_bytes = 0;       // keys and values if the layer kept the whole context
+  size_t sliding_bytes = 0;    // … if it kept the model's sliding window only
+  size_t allocated_bytes = 0;  // what is mapped
 };
 
 struct MemoryPlan {
   std::vector<LayerPlan> layers;
   size_t weight_bytes = 0;
-  size_t arena_bytes = 0;      // values, workspace and tables of a session
-  size_t cache_bytes = 0;      // keys and values of cache_len tokens a layer
+  size_t arena_bytes = 0;  // values, workspace and tables of a session
+  size_t cache_bytes = 0;  // keys and values of cache_len tokens a layer
   size_t all_full_bytes = 0;
   size_t all_sliding_bytes = 0;
   size_t allocated_bytes = 0;  // the caches' block

@@ -52,14 +52,16 @@ Result<ScoreResult> score(Stream& stream, std::span<const int32_t> ids, int64_t 
   if (!sequence.endless() && static_cast<int64_t>(ids.size()) > sequence.options().context - sequence.length()) {
     return Status::error("text to score: expected at most " +
                          std::to_string(sequence.options().context - sequence.length()) + " tokens (--context), got " +
-                         std::to_string(ids.size()) + "; raise --context, or stream without end with --attention-sink S,W");
+                         std::to_string(ids.size()) +
+                         "; raise --context, or stream without end with --attention-sink S,W");
   }
   ScoreResult result;
   result.nll.reserve(ids.size() - 1);
   const auto begin = std::chrono::steady_clock::now();
   const size_t chunk = static_cast<size_t>(sequence.plan().chunk);
   for (size_t at = 0; at < ids.size(); at += chunk) {
-    if (cancel.load(std::memory_order_relaxed)) return Status::error("score: interrupted after " + std::to_string(at) + " tokens");
+    if (cancel.load(std::memory_order_relaxed))
+      return Status::error("score: interrupted after " + std::to_string(at) + " tokens");
     const size_t count = std::min(chunk, ids.size() - at);
     const Run run{&sequence, sequence.length(), ids.subspan(at, count)};
     KVASS_RETURN_IF_ERROR(session.step(std::span(&run, 1)));
@@ -72,7 +74,8 @@ Result<ScoreResult> score(Stream& stream, std::span<const int32_t> ids, int64_t 
     KVASS_ASSIGN_OR_RETURN(const std::span<const float> logits, session.logits(std::span(&last, 1)));
     std::vector<RankedToken> ranked(static_cast<size_t>(std::min<int64_t>(top, static_cast<int64_t>(logits.size()))));
     const int64_t found = top_k(logits, ranked);
-    for (int64_t i = 0; i < found; ++i) result.top.emplace_back(ranked[static_cast<size_t>(i)].id, ranked[static_cast<size_t>(i)].logit);
+    for (int64_t i = 0; i < found; ++i)
+      result.top.emplace_back(ranked[static_cast<size_t>(i)].id, ranked[static_cast<size_t>(i)].logit);
   }
   result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   return result;

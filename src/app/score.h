@@ -1,5 +1,5 @@
-// The job of `kvass score`: negative log-likelihood of a text along a stream. The vocabulary head runs in blocks of rows; a
-// chunk's full logits never exist.
+// The job of `kvass score`: negative log-likelihood of a text along a stream. The vocabulary head runs in blocks of
+// rows; a chunk's full logits never exist.
 #pragma once
 
 #include <atomic>

@@ -1,15 +1,11 @@
 #include "app/speed.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <optional>
 #include <random>
 
-#include "app/machine.h"
-#include "base/block.h"
+#include "ops/linear/weight.h"
 
 namespace kvass {
 namespace {
@@ -17,12 +13,6 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
-
-// Sequences of one length, and the session that steps them together.
-struct Batch {
-  std::unique_ptr<Session> session;
-  std::vector<std::unique_ptr<Sequence>> sequences;
-};
 
 std::vector<int32_t> random_tokens(int64_t count, int64_t vocabulary) {
   std::mt19937 random(1);
@@ -41,61 +31,100 @@ Status feed(Session& session, Sequence& sequence, std::span<const int32_t> token
   return {};
 }
 
-Result<Batch> open_batch(const OpenModel& model, const StreamOptions& options, int64_t context, int64_t sequences) {
-  StreamOptions sized = options;
-  if (!options.attention_sink) sized.context = std::max<int64_t>(context, 1);
-  KVASS_ASSIGN_OR_RETURN(const CacheOptions caches, resolve_caches(sized, model.trained_context));
+// One depth: a sequence that is filled to it once and copied to where the clock runs, since filling costs far more.
+struct Depth {
+  int64_t depth = 0;                 // tokens
+  CacheOptions caches;               // with room for the longest row
+  std::vector<int32_t> tokens;       // [depth + longest row]
+  std::unique_ptr<Sequence> filled;  // with the first `depth` tokens
+};
+
+// Sequences that run together, and the session that steps them.
+struct Batch {
+  std::unique_ptr<Session> session;
+  std::vector<std::unique_ptr<Sequence>> sequences;
+};
+
+Result<std::unique_ptr<Session>> open_session(const OpenModel& model, const StreamOptions& options,
+                                              const CacheOptions& caches, int64_t sequences) {
   KVASS_ASSIGN_OR_RETURN(SessionOptions session, session_options(options, caches, /*head_rows=*/sequences));
   session.rows = std::max(session.rows, sequences);
   session.sequences = sequences;
+  return Session::create(model.engine, session);
+}
+
+Result<Batch> open_batch(const OpenModel& model, const StreamOptions& options, const Depth& depth, int64_t sequences) {
   Batch batch;
-  KVASS_ASSIGN_OR_RETURN(batch.session, Session::create(model.engine, session));
+  KVASS_ASSIGN_OR_RETURN(batch.session, open_session(model, options, depth.caches, sequences));
   for (int64_t i = 0; i < sequences; ++i) {
-    KVASS_ASSIGN_OR_RETURN(std::unique_ptr<Sequence> sequence, Sequence::create(model.engine, caches));
+    KVASS_ASSIGN_OR_RETURN(std::unique_ptr<Sequence> sequence, Sequence::create(model.engine, depth.caches));
     batch.sequences.push_back(std::move(sequence));
   }
   return batch;
 }
 
-// Seconds of one prefill of `tokens` at `depth`, the last row's logits included.
-Result<double> time_prefill(Batch& batch, std::span<const int32_t> tokens, int64_t depth, const std::atomic<bool>& cancel) {
+Result<Depth> open_depth(const OpenModel& model, const StreamOptions& options, int64_t tokens, int64_t longest,
+                         const std::atomic<bool>& cancel) {
+  Depth depth;
+  depth.depth = tokens;
+  depth.tokens = random_tokens(tokens + longest, model.engine->program().vocabulary());
+  StreamOptions sized = options;
+  if (!options.attention_sink && !options.endless) {
+    sized.context = std::max({tokens + longest, options.context.value_or(0), int64_t{1}});
+  }
+  KVASS_ASSIGN_OR_RETURN(depth.caches, resolve_caches(sized, model.trained_context));
+  KVASS_ASSIGN_OR_RETURN(depth.filled, Sequence::create(model.engine, depth.caches));
+  KVASS_ASSIGN_OR_RETURN(const std::unique_ptr<Session> session, open_session(model, options, depth.caches, 1));
+  KVASS_RETURN_IF_ERROR(
+      feed(*session, *depth.filled, std::span(depth.tokens).first(static_cast<size_t>(tokens)), cancel));
+  return depth;
+}
+
+// Seconds of one prefill of `count` tokens, the last row's logits included.
+Result<double> time_prefill(const Depth& depth, Batch& batch, int64_t count, const std::atomic<bool>& cancel) {
   Sequence& sequence = *batch.sequences[0];
-  sequence.clear();
-  KVASS_RETURN_IF_ERROR(feed(*batch.session, sequence, tokens.first(static_cast<size_t>(depth)), cancel));
+  KVASS_RETURN_IF_ERROR(sequence.copy_from(*depth.filled));
+  const std::span<const int32_t> prompt =
+      std::span(depth.tokens).subspan(static_cast<size_t>(depth.depth), static_cast<size_t>(count));
+  const int32_t last = static_cast<int32_t>((count - 1) % sequence.plan().chunk);
   const Clock::time_point begin = Clock::now();
-  const std::span<const int32_t> prompt = tokens.subspan(static_cast<size_t>(depth));
   KVASS_RETURN_IF_ERROR(feed(*batch.session, sequence, prompt, cancel));
-  const int32_t last = static_cast<int32_t>((static_cast<int64_t>(prompt.size()) - 1) % sequence.plan().chunk);
-  KVASS_ASSIGN_OR_RETURN(const std::span<const float> logits, batch.session->logits(std::span(&last, 1)));
-  (void)logits;
-  return seconds_since(begin);
+  const Result<std::span<const float>> logits = batch.session->logits(std::span(&last, 1));
+  const double seconds = seconds_since(begin);
+  return logits.ok() ? Result<double>(seconds) : logits.status();
 }
 
-// Seconds of `steps` decode steps of all sequences, logits included, at `depth`.
-Result<double> time_decode(Batch& batch, std::span<const int32_t> tokens, int64_t depth, const std::atomic<bool>& cancel) {
+// Seconds of `count` steps of all sequences, each one's logits included.
+Result<double> time_decode(const Depth& depth, Batch& batch, int64_t count, const std::atomic<bool>& cancel) {
+  std::vector<int32_t> rows;
   for (const std::unique_ptr<Sequence>& sequence : batch.sequences) {
-    sequence->clear();
-    KVASS_RETURN_IF_ERROR(feed(*batch.session, *sequence, tokens.first(static_cast<size_t>(depth)), cancel));
+    rows.push_back(static_cast<int32_t>(rows.size()));
+    KVASS_RETURN_IF_ERROR(sequence->copy_from(*depth.filled));
   }
-  std::vector<Run> runs(batch.sequences.size());
-  std::vector<int32_t> rows(batch.sequences.size());
-  for (size_t i = 0; i < rows.size(); ++i) rows[i] = static_cast<int32_t>(i);
+  std::vector<Run> runs(rows.size());
   const Clock::time_point begin = Clock::now();
-  for (size_t at = static_cast<size_t>(depth); at < tokens.size(); ++at) {
+  for (int64_t step = 0; step < count; ++step) {
     if (cancel.load(std::memory_order_relaxed)) return Status::error("bench: interrupted");
-    for (size_t i = 0; i < runs.size(); ++i) runs[i] = {batch.sequences[i].get(), batch.sequences[i]->length(), tokens.subspan(at, 1)};
+    const std::span<const int32_t> token = std::span(depth.tokens).subspan(static_cast<size_t>(depth.depth + step), 1);
+    for (size_t i = 0; i < runs.size(); ++i) runs[i] = {batch.sequences[i].get(), depth.depth + step, token};
     KVASS_RETURN_IF_ERROR(batch.session->step(runs));
-    KVASS_ASSIGN_OR_RETURN(const std::span<const float> logits, batch.session->logits(rows));
-    (void)logits;
+    if (const auto logits = batch.session->logits(rows); !logits.ok()) return logits.status();
   }
   return seconds_since(begin);
 }
 
-// Multiply-adds of `tokens` prompt tokens at `depth`: every weight of the body a token, the head once, the visible keys.
-double prefill_multiply_adds(const Program& program, int64_t tokens, int64_t depth) {
+// Keys that layer `state` sees from position `query`.
+double visible_keys(const Depth& depth, size_t state, int64_t query) {
+  const RowVisibility row = depth.filled->plan().layers[state].layout.row_visibility(query);
+  return static_cast<double>(row.sink_end + row.end - row.begin);
+}
+
+// Multiply-adds of a prefill: the body's weights once a token, the head's once, and the visible keys, for the scores
+// and for the sum of values.
+double prefill_multiply_adds(const Program& program, const Depth& depth, int64_t count) {
   double sum = 0.0;
   for (const Method& method : program.methods) {
-    const double rows = method.name == "head" ? 1.0 : static_cast<double>(tokens);
+    const double rows = method.name == "head" ? 1.0 : static_cast<double>(count);
     for (int32_t i = method.begin; i < method.end; ++i) {
       const Op& op = program.ops[static_cast<size_t>(i)];
       if (op.kind == OpKind::linear) {
@@ -104,21 +133,19 @@ double prefill_multiply_adds(const Program& program, int64_t tokens, int64_t dep
           sum += rows * static_cast<double>(weight.outputs) * static_cast<double>(weight.inputs);
         }
       } else if (op.kind == OpKind::attention) {
-        const CacheState& state = program.states[static_cast<size_t>(op.state)];
-        for (int64_t t = depth; t < depth + tokens; ++t) {
-          const int64_t keys = state.window == 0 ? t + 1 : std::min(t + 1, state.window);
-          sum += 2.0 * static_cast<double>(keys * op.heads * state.head_dim);
-        }
+        const auto state = static_cast<size_t>(op.state);
+        const double per_key = 2.0 * static_cast<double>(op.heads * program.states[state].head_dim);
+        for (int64_t t = 0; t < count; ++t) sum += per_key * visible_keys(depth, state, depth.depth + t);
       }
     }
   }
   return sum;
 }
 
-// Bytes that one decode step reads: the weights once (of an embedding that is not the head too, only rows), and each sequence's
-// visible keys and values.
-double decode_bytes(const OpenModel& model, const Sequence& sequence, int64_t depth, int64_t sequences) {
-  const Program& program = model.engine->program();
+// Bytes that a step of `sequences` reads in the middle of a row: the weights once (only rows of an embedding that is
+// not the head too), and every sequence's visible keys and values.
+double decode_bytes(const Engine& engine, const Depth& depth, int64_t count, int64_t sequences) {
+  const Program& program = engine.program();
   std::vector<bool> read(program.weights.size(), false);
   for (const Op& op : program.ops) {
     if (op.kind == OpKind::embed) continue;
@@ -126,115 +153,92 @@ double decode_bytes(const OpenModel& model, const Sequence& sequence, int64_t de
   }
   double bytes = 0.0;
   for (size_t i = 0; i < read.size(); ++i) {
-    const PackedWeight& weight = model.engine->weights().matrices[i];
     if (!read[i]) continue;
-    bytes += weight.data ? static_cast<double>(panel_count(weight.n) * panel_bytes(weight.type, weight.k))
-                         : static_cast<double>(program.weights[i].inputs) * 4.0;
+    const PackedWeight& weight = engine.weights().matrices[i];
+    const Result<size_t> packed = packed_bytes(weight.type, weight.n, weight.k);  // an error for a vector: it has no n
+    bytes += packed.ok() ? static_cast<double>(packed.value()) : 4.0 * static_cast<double>(program.weights[i].inputs);
   }
   for (size_t i = 0; i < program.states.size(); ++i) {
     const CacheState& state = program.states[i];
-    const RowVisibility row = sequence.plan().layers[i].layout.row_visibility(depth);
-    const double keys = static_cast<double>(row.sink_end + row.end - row.begin);
-    bytes += static_cast<double>(sequences) * keys * 2.0 * static_cast<double>(state.kv_heads * state.head_dim) *
-             static_cast<double>(dtype_bytes(sequence.options().dtype));
+    const double key =
+        static_cast<double>(state.kv_heads * state.head_dim) * static_cast<double>(dtype_bytes(depth.caches.dtype));
+    bytes += static_cast<double>(sequences) * 2.0 * key * visible_keys(depth, i, depth.depth + count / 2);
   }
   return bytes;
 }
 
-struct Measured {
-  double median = 0.0;
-  double deviation = 0.0;
-};
-
-Measured summarise(std::vector<double> values) {
+void summarise(std::vector<double> values, BenchRow& row) {
   std::sort(values.begin(), values.end());
   const size_t n = values.size();
-  Measured measured;
-  measured.median = n % 2 == 1 ? values[n / 2] : 0.5 * (values[n / 2 - 1] + values[n / 2]);
-  double mean = 0.0;
+  row.tps = n % 2 == 1 ? values[n / 2] : 0.5 * (values[n / 2 - 1] + values[n / 2]);
+  double mean = 0.0, squares = 0.0;
   for (double value : values) mean += value / static_cast<double>(n);
-  for (double value : values) measured.deviation += (value - mean) * (value - mean) / static_cast<double>(n);
-  measured.deviation = std::sqrt(measured.deviation);
-  return measured;
+  for (double value : values) squares += (value - mean) * (value - mean);
+  row.deviation = n > 1 ? std::sqrt(squares / static_cast<double>(n - 1)) : 0.0;
+}
+
+MachineLimits higher(const MachineLimits& a, const MachineLimits& b) {
+  return {std::max(a.read_bytes, b.read_bytes), std::max(a.multiply_adds, b.multiply_adds)};
 }
 
 }  // namespace
 
-MachineLimits measure_limits(ThreadPool& pool, Math math) {
-  MachineLimits limits;
-  const long cache = ::sysconf(_SC_LEVEL3_CACHE_SIZE);
-  const size_t bytes = std::max<size_t>(size_t{128} << 20, 4 * static_cast<size_t>(std::max(cache, 0L)));
-  Result<Block> buffer = Block::map(bytes);
-  if (buffer.ok()) {
-    const int64_t pieces = 8 * pool.threads();
-    const size_t piece = bytes / static_cast<size_t>(pieces) / 64 * 64;
-    std::fill_n(buffer->data(), bytes, uint8_t{1});
-    for (int round = 0; round < 3; ++round) {
-      const Clock::time_point begin = Clock::now();
-      pool.run(pieces, [&](int64_t i, int) { read_bytes(buffer->data() + static_cast<size_t>(i) * piece, piece); });
-      limits.read_bytes = std::max(limits.read_bytes, static_cast<double>(piece) * static_cast<double>(pieces) / seconds_since(begin));
+Status validate(const BenchOptions& options) {
+  constexpr int64_t kMost = int64_t{1} << 30;
+  const auto tokens = [](const char* flag, const std::vector<int64_t>& list) -> Status {
+    for (int64_t value : list) {
+      if (value < 0 || value > kMost) return bad_input(flag, "0 to 2^30 tokens", std::to_string(value));
     }
+    return {};
+  };
+  KVASS_RETURN_IF_ERROR(tokens("-p", options.prefill));
+  KVASS_RETURN_IF_ERROR(tokens("-n", options.decode));
+  KVASS_RETURN_IF_ERROR(tokens("-d", options.depths));
+  for (int64_t batch : options.batches) {
+    if (batch < 1 || batch > 4096) return bad_input("-b", "1 to 4096 sequences", std::to_string(batch));
   }
-  constexpr int64_t kRounds = int64_t{1} << 20;
-  std::atomic<int64_t> done{0};
-  for (int round = 0; round < 2; ++round) {
-    done = 0;
-    const Clock::time_point begin = Clock::now();
-    pool.run(pool.threads(), [&](int64_t, int) { done += multiply_add_loop(kRounds, math != Math::f32); });
-    limits.multiply_adds = std::max(limits.multiply_adds, static_cast<double>(done.load()) / seconds_since(begin));
-  }
-  return limits;
+  if (options.repetitions < 1) return bad_input("-r", "at least 1", std::to_string(options.repetitions));
+  return {};
 }
 
 Status bench(const OpenModel& model, const StreamOptions& options, const BenchOptions& bench,
-             const std::function<void(const BenchRow&, const MachineLimits&)>& on_row, const std::atomic<bool>& cancel) {
-  if (bench.repetitions < 1) return bad_input("-r", "at least 1", std::to_string(bench.repetitions));
-  for (const std::vector<int64_t>* list : {&bench.prefill, &bench.decode, &bench.depths}) {
-    for (int64_t value : *list) {
-      if (value < 0 || value > (int64_t{1} << 30)) return bad_input("-p, -n and -d", "0 to 2^30 tokens", std::to_string(value));
-    }
-  }
-  for (int64_t batch : bench.batches) {
-    if (batch < 1 || batch > 4096) return bad_input("-b", "1 to 4096 sequences", std::to_string(batch));
-  }
-  const int64_t vocabulary = model.engine->program().vocabulary();
+             const std::function<void(const BenchRow&, const MachineLimits&)>& on_row,
+             const std::atomic<bool>& cancel) {
+  KVASS_RETURN_IF_ERROR(validate(bench));
+  int64_t longest = 0;
+  for (int64_t count : bench.prefill) longest = std::max(longest, count);
+  for (int64_t count : bench.decode) longest = std::max(longest, count);
+  KVASS_ASSIGN_OR_RETURN(const int threads, resolve_threads(options.threads));
+  KVASS_ASSIGN_OR_RETURN(MachineProbe probe, MachineProbe::create(threads, model.engine->math()));
 
-  const auto row = [&](bool prefill, int64_t count, int64_t depth, int64_t sequences) -> Status {
-    const std::vector<int32_t> tokens = random_tokens(depth + count, vocabulary);
-    KVASS_ASSIGN_OR_RETURN(Batch batch, open_batch(model, options, depth + count, sequences));
-    const MachineLimits before = measure_limits(batch.session->pool(), model.engine->math());
+  const auto row = [&](const Depth& depth, bool prefill, int64_t count, int64_t sequences) -> Status {
+    KVASS_ASSIGN_OR_RETURN(Batch batch, open_batch(model, options, depth, sequences));
+    const MachineLimits before = probe.measure();
     std::vector<double> tps;
     for (int i = -1; i < bench.repetitions; ++i) {  // the first one warms up
-      KVASS_ASSIGN_OR_RETURN(const double seconds, prefill ? time_prefill(batch, tokens, depth, cancel) : time_decode(batch, tokens, depth, cancel));
+      KVASS_ASSIGN_OR_RETURN(const double seconds, prefill ? time_prefill(depth, batch, count, cancel)
+                                                           : time_decode(depth, batch, count, cancel));
       if (i >= 0) tps.push_back(static_cast<double>(count * sequences) / seconds);
     }
-    const MachineLimits after = measure_limits(batch.session->pool(), model.engine->math());
-    const MachineLimits limits{std::max(before.read_bytes, after.read_bytes), std::max(before.multiply_adds, after.multiply_adds)};
-    const Measured measured = summarise(tps);
-    BenchRow result;
-    result.test = (prefill ? "pp" : "tg") + std::to_string(count);
-    result.depth = depth;
-    result.batch = sequences;
-    result.tps = measured.median;
-    result.deviation = measured.deviation;
-    if (prefill) {
-      result.limit_share = prefill_multiply_adds(model.engine->program(), count, depth) / static_cast<double>(count) *
-                           measured.median / limits.multiply_adds;
-    } else {
-      const double steps = measured.median / static_cast<double>(sequences);
-      result.limit_share = decode_bytes(model, *batch.sequences[0], depth + count / 2, sequences) * steps / limits.read_bytes;
-    }
+    const MachineLimits limits = higher(before, probe.measure());
+    BenchRow result{(prefill ? "pp" : "tg") + std::to_string(count), prefill, depth.depth, sequences};
+    summarise(tps, result);
+    const double per_second = result.tps / static_cast<double>(prefill ? count : sequences);  // prompts, or steps
+    result.limit_share =
+        prefill ? prefill_multiply_adds(model.engine->program(), depth, count) * per_second / limits.multiply_adds
+                : decode_bytes(*model.engine, depth, count, sequences) * per_second / limits.read_bytes;
     on_row(result, limits);
     return {};
   };
 
-  for (int64_t depth : bench.depths) {
+  for (int64_t tokens : bench.depths) {
+    KVASS_ASSIGN_OR_RETURN(const Depth depth, open_depth(model, options, tokens, longest, cancel));
     for (int64_t count : bench.prefill) {
-      if (count > 0) KVASS_RETURN_IF_ERROR(row(true, count, depth, 1));
+      if (count > 0) KVASS_RETURN_IF_ERROR(row(depth, true, count, 1));
     }
     for (int64_t count : bench.decode) {
       if (count == 0) continue;
-      for (int64_t sequences : bench.batches) KVASS_RETURN_IF_ERROR(row(false, count, depth, sequences));
+      for (int64_t sequences : bench.batches) KVASS_RETURN_IF_ERROR(row(depth, false, count, sequences));
     }
   }
   return {};

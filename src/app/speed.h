@@ -1,4 +1,5 @@
-// The job of `kvass bench`: speed of prefill and decode in llama-bench's terms, beside what the machine can do at that moment.
+// The job of `kvass bench`: speed of prefill and decode in llama-bench's terms, beside what the machine can do at that
+// moment.
 #pragma once
 
 #include <atomic>
@@ -7,36 +8,35 @@
 #include <string>
 #include <vector>
 
+#include "app/machine.h"
 #include "app/open.h"
 #include "kvass/status.h"
 
 namespace kvass {
 
 struct BenchOptions {
-  std::vector<int64_t> prefill;      // tokens of a prompt: a row each; 0: none
-  std::vector<int64_t> decode;       // tokens to generate: a row each; 0: none
-  std::vector<int64_t> depths{0};    // tokens in the cache before the clock starts
-  std::vector<int64_t> batches{1};   // sequences of a decode step
+  std::vector<int64_t> prefill;     // tokens of a prompt: a row each; 0: none
+  std::vector<int64_t> decode;      // tokens to generate: a row each; 0: none
+  std::vector<int64_t> depths{0};   // tokens in the cache before the clock starts
+  std::vector<int64_t> batches{1};  // sequences of a decode step
   int repetitions = 3;
 };
 
+// Counts in their ranges; an error names the flag.
+Status validate(const BenchOptions& options);
+
 struct BenchRow {
-  std::string test;           // "pp512", "tg64"
-  int64_t depth = 0;          // tokens
-  int64_t batch = 1;          // sequences
-  double tps = 0.0;           // tokens/s, median
-  double deviation = 0.0;     // standard deviation over the repetitions
-  double limit_share = 0.0;   // pp: multiply-adds over the multiply-add limit; tg: bytes over the read limit
+  std::string test;        // "pp512", "tg64"
+  bool prefill = false;    // pp
+  int64_t depth = 0;       // tokens
+  int64_t batch = 1;       // sequences
+  double tps = 0.0;        // tokens/s, median
+  double deviation = 0.0;  // tokens/s, standard deviation over the repetitions
+  double limit_share =
+      0.0;  // pp: multiply-adds over the machine's; tg: bytes of weights and visible keys over its read
 };
 
-// What the machine does with these threads: sampled before and after each row; a row uses the higher of the two.
-struct MachineLimits {
-  double read_bytes = 0.0;     // bytes/s of a plain read of a buffer four times the last-level cache
-  double multiply_adds = 0.0;  // a second: float32 fma, or pairs of 16-bit integers for quantised activations
-};
-MachineLimits measure_limits(ThreadPool& pool, Math math);
-
-// Calls `on_row` as rows are done.
+// Calls `on_row` as rows are done, with the machine's limits: the higher ones of a sample before and one after the row.
 Status bench(const OpenModel& model, const StreamOptions& options, const BenchOptions& bench,
              const std::function<void(const BenchRow&, const MachineLimits&)>& on_row, const std::atomic<bool>& cancel);
 

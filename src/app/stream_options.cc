@@ -32,7 +32,8 @@ Result<AttentionSink> parse_attention_sink(std::string_view text) {
   if (comma == std::string_view::npos) return sink_error(text);
   const std::optional<int64_t> sink = parse_integer(text.substr(0, comma));
   const std::optional<int64_t> window = parse_integer(text.substr(comma + 1));  // a third field is not a number
-  if (!sink || !window || *sink < 0 || *window < 1 || std::max(*sink, *window) > kMaxSinkTokens) return sink_error(text);
+  if (!sink || !window || *sink < 0 || *window < 1 || std::max(*sink, *window) > kMaxSinkTokens)
+    return sink_error(text);
   return AttentionSink{*sink, *window};
 }
 
@@ -52,9 +53,12 @@ Result<Math> parse_math(std::string_view text) {
 
 std::string_view math_name(Math math) {
   switch (math) {
-    case Math::f32: return "f32";
-    case Math::a16: return "a16";
-    case Math::a8: return "a8";
+    case Math::f32:
+      return "f32";
+    case Math::a16:
+      return "a16";
+    case Math::a8:
+      return "a8";
   }
   return "?";
 }
@@ -81,7 +85,8 @@ Result<CacheOptions> resolve_caches(const StreamOptions& options, int64_t traine
   if (!options.context) caches.context = sink->sink_tokens + sink->window;
   if (caches.context < sink->sink_tokens + sink->window) {
     return bad_input("--context",
-                     "at least " + std::to_string(sink->sink_tokens + sink->window) + " tokens, the S + W of --attention-sink S,W (as in 4,508)",
+                     "at least " + std::to_string(sink->sink_tokens + sink->window) +
+                         " tokens, the S + W of --attention-sink S,W (as in 4,508)",
                      std::to_string(caches.context));
   }
   return caches;

@@ -1,5 +1,5 @@
-// What a person says about a stream (context, sinks, chunk, storage, arithmetic, threads), checked and turned into the plan's
-// options. The flags of `run`, `score` and `bench` are these fields under the same names.
+// What a person says about a stream (context, sinks, chunk, storage, arithmetic, threads), checked and turned into the
+// plan's options. The flags of `run`, `score` and `bench` are these fields under the same names.
 #pragma once
 
 #include <cstdint>
@@ -20,13 +20,13 @@ struct AttentionSink {
 };
 
 struct StreamOptions {
-  std::optional<int64_t> context;              // tokens; default: 4096 or the trained context, whichever is less; with sinks S + W
+  std::optional<int64_t> context;  // tokens; default: 4096 or the trained context, whichever is less; with sinks S + W
   std::optional<AttentionSink> attention_sink;
-  bool endless = false;                        // sinks 4,context − 4 unless given
-  int64_t chunk = 256;                         // tokens a step may bring
-  DType kv = DType::f16;                       // storage of keys and values
+  bool endless = false;   // sinks 4,context − 4 unless given
+  int64_t chunk = 256;    // tokens a step may bring
+  DType kv = DType::f16;  // storage of keys and values
   Math math = Math::a16;
-  int threads = 0;                             // 0: the CPUs that the process may use
+  int threads = 0;  // 0: the CPUs that the process may use
 };
 
 // Exactly two fields "S,W" with S >= 0 and W >= 1; the error shows the form.

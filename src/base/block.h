@@ -1,5 +1,5 @@
-// A block of zeroed, page-aligned anonymous memory, mapped once and never grown: weights, caches and the arena live in these.
-// Blocks of 2 MiB and more ask for transparent huge pages. Owns the mapping.
+// A block of zeroed, page-aligned anonymous memory, mapped once and never grown: weights, caches and the arena live in
+// these. Blocks of 2 MiB and more ask for transparent huge pages. Owns the mapping.
 #pragma once
 
 #include <cstddef>

@@ -19,10 +19,14 @@ constexpr Isa kBestFirst[] = {Isa::avx512vnni, Isa::avx2, Isa::neon, Isa::scalar
 
 std::string_view isa_name(Isa isa) {
   switch (isa) {
-    case Isa::scalar: return "scalar";
-    case Isa::avx2: return "avx2";
-    case Isa::avx512vnni: return "avx512";
-    case Isa::neon: return "neon";
+    case Isa::scalar:
+      return "scalar";
+    case Isa::avx2:
+      return "avx2";
+    case Isa::avx512vnni:
+      return "avx512";
+    case Isa::neon:
+      return "neon";
   }
   return "?";
 }
@@ -48,10 +52,14 @@ CpuFeatures detect_cpu_features() {
 
 bool isa_available(Isa isa, const CpuFeatures& features) {
   switch (isa) {
-    case Isa::scalar: return true;
-    case Isa::avx2: return features.avx2;
-    case Isa::avx512vnni: return features.avx512vnni;
-    case Isa::neon: return false;  // no NEON kernels are built; the scalar reference runs there
+    case Isa::scalar:
+      return true;
+    case Isa::avx2:
+      return features.avx2;
+    case Isa::avx512vnni:
+      return features.avx512vnni;
+    case Isa::neon:
+      return false;  // no NEON kernels are built; the scalar reference runs there
   }
   return false;
 }

@@ -11,9 +11,9 @@
 namespace kvass {
 
 Result<FileMap> FileMap::open(const std::string& path) {
-  const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a FIFO must not block
   if (file < 0) return bad_input(path, "a readable file", std::strerror(errno));
-  struct stat info{};
+  struct stat info {};
   FileMap map;
   Status status;
   if (::fstat(file, &info) != 0) {

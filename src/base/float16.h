@@ -1,5 +1,5 @@
-// float32 <-> f16 / bf16, round to nearest even with subnormals kept. f16 saturates at +-65,504 when a cache row is stored
-// (to_f16_saturating); NaN stays NaN (quiet, sign kept).
+// float32 <-> f16 / bf16, round to nearest even with subnormals kept. f16 saturates at +-65,504 when a cache row is
+// stored (to_f16_saturating); NaN stays NaN (quiet, sign kept).
 #pragma once
 
 #include <bit>
@@ -33,7 +33,8 @@ inline uint16_t float_to_f16(float value) {
   const uint32_t magnitude = bits & 0x7fffffffu;
   if (magnitude > 0x7f800000u) return static_cast<uint16_t>(sign | 0x7e00u | ((magnitude >> 13) & 0x3ffu));
   if (magnitude >= 0x477ff000u) return static_cast<uint16_t>(sign | 0x7c00u);  // rounds to 2^16 or more
-  if (magnitude < 0x38800000u) {  // below 2^-14: a multiple of 2^-24; adding 0.5 leaves the rounded count in the low bits
+  if (magnitude <
+      0x38800000u) {  // below 2^-14: a multiple of 2^-24; adding 0.5 leaves the rounded count in the low bits
     const float shifted = std::bit_cast<float>(magnitude) + 0.5f;
     return static_cast<uint16_t>(sign | (std::bit_cast<uint32_t>(shifted) - 0x3f000000u));
   }

@@ -22,7 +22,8 @@ inline void relax() {
 
 }  // namespace
 
-// A job is published by raising `generation`; workers take task indices from `next` and count themselves off in `finished`.
+// A job is published by raising `generation`; workers take task indices from `next` and count themselves off in
+// `finished`.
 struct ThreadPool::Shared {
   std::atomic<uint64_t> generation{0};
   std::atomic<bool> stop{false};

@@ -1,6 +1,6 @@
 // A fork-join pool: `run` hands out task indices to its threads and returns when all are done. The caller is one of the
-// threads. Tasks divide work over outputs, never inside a chain, so results do not depend on which thread takes which task.
-// One caller at a time; workers spin shortly and then sleep, and hold the float environment of kvass.
+// threads. Tasks divide work over outputs, never inside a chain, so results do not depend on which thread takes which
+// task. One caller at a time; workers spin shortly and then sleep, and hold the float environment of kvass.
 #pragma once
 
 #include <cstdint>
@@ -22,8 +22,9 @@ class ThreadPool {
   template <class Body>
   void run(int64_t tasks, Body&& body) {
     using Function = std::remove_reference_t<Body>;
-    run_erased(tasks, [](void* context, int64_t task, int thread) { (*static_cast<Function*>(context))(task, thread); },
-               const_cast<void*>(static_cast<const void*>(&body)));
+    run_erased(
+        tasks, [](void* context, int64_t task, int thread) { (*static_cast<Function*>(context))(task, thread); },
+        const_cast<void*>(static_cast<const void*>(&body)));
   }
 
  private:

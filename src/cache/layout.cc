@@ -20,9 +20,12 @@ Status check_size(std::string_view what, int64_t value, int64_t least) {
 
 std::string_view layout_kind_name(LayoutKind kind) {
   switch (kind) {
-    case LayoutKind::full: return "full";
-    case LayoutKind::ring: return "ring";
-    case LayoutKind::sink_ring: return "sink_ring";
+    case LayoutKind::full:
+      return "full";
+    case LayoutKind::ring:
+      return "ring";
+    case LayoutKind::sink_ring:
+      return "sink_ring";
   }
   return "?";
 }
@@ -84,7 +87,8 @@ int64_t Layout::max_chunk() const { return endless() ? ring_ - window_ + 1 : rin
 
 Status Layout::check_extend(int64_t length, int64_t start, int64_t count) const {
   if (start != length) {
-    return bad_input("position of the next token", std::to_string(length) + " (no gap, no step back)", std::to_string(start));
+    return bad_input("position of the next token", std::to_string(length) + " (no gap, no step back)",
+                     std::to_string(start));
   }
   if (count < 0) return bad_input("tokens of a step", "0 or more", std::to_string(count));
   if (endless()) {

@@ -1,5 +1,5 @@
-// Where a position is stored and which keys a query sees: pure integers, no tensors. A Layout is a value; the length of the
-// stream (how many positions have been written, 0 … length − 1) belongs to the sequence and is passed in.
+// Where a position is stored and which keys a query sees: pure integers, no tensors. A Layout is a value; the length of
+// the stream (how many positions have been written, 0 … length − 1) belongs to the sequence and is passed in.
 //
 //     full(capacity)               slot = position; the stream ends at `capacity`
 //     ring(window, ring)           slot = position mod ring
@@ -32,8 +32,8 @@ class Layout {
   static Result<Layout> sink_ring(int64_t sink, int64_t window, int64_t ring);  // sink 0 is a plain ring
 
   LayoutKind kind() const { return kind_; }
-  int64_t sink() const { return sink_; }      // positions kept for ever
-  int64_t window() const { return window_; }  // 0: unlimited
+  int64_t sink() const { return sink_; }        // positions kept for ever
+  int64_t window() const { return window_; }    // 0: unlimited
   int64_t ring_slots() const { return ring_; }  // slots beyond the sink part (the capacity of a full layout)
   int64_t slots() const { return sink_ + ring_; }
   bool endless() const { return kind_ != LayoutKind::full; }
@@ -45,8 +45,9 @@ class Layout {
 
   // The longest chunk that loses no key that one of its rows may see, at any position.
   int64_t max_chunk() const;
-  // Whether positions [start, start + count) can be written next when the stream has `length` positions: no gap, no step
-  // back, and no row of the step loses a key that it may see (before a ring has wrapped, that may be more than max_chunk).
+  // Whether positions [start, start + count) can be written next when the stream has `length` positions: no gap, no
+  // step back, and no row of the step loses a key that it may see (before a ring has wrapped, that may be more than
+  // max_chunk).
   Status check_extend(int64_t length, int64_t start, int64_t count) const;
 
   friend bool operator==(const Layout&, const Layout&) = default;
@@ -58,8 +59,8 @@ class Layout {
   int64_t ring_ = 0;
 };
 
-// The ring that the planner picks: the fewest whole tiles in which a window and a chunk fit such that the newest and the
-// oldest tile in use never share slots, wherever the window begins inside a tile. In slots.
+// The ring that the planner picks: the fewest whole tiles in which a window and a chunk fit such that the newest and
+// the oldest tile in use never share slots, wherever the window begins inside a tile. In slots.
 int64_t ring_slots_for(int64_t window, int64_t chunk);
 
 }  // namespace kvass

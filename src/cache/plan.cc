@@ -20,7 +20,8 @@ Result<Layout> layout_for(const CacheShape& layer, const CacheOptions& options) 
 
 // Bounds sums and products of a few sizes; the layouts check the sizes themselves.
 constexpr int64_t kMaxTokens = int64_t{1} << 40;
-constexpr size_t kMaxLayerBytes = size_t{1} << 46;  // beyond any machine: a plan of this size is a mistake in the options
+constexpr size_t kMaxLayerBytes = size_t{1}
+                                  << 46;  // beyond any machine: a plan of this size is a mistake in the options
 
 }  // namespace
 
@@ -46,8 +47,9 @@ Result<CachePlan> plan_caches(const std::vector<CacheShape>& layers, const Cache
     cache.ring_tiles = (cache.layout.ring_slots() + kTileKeys - 1) / kTileKeys;
     const size_t most_tiles = kMaxLayerBytes / (cache.shape.segment_bytes(1) + 1);
     if (static_cast<size_t>(cache.sink_tiles + cache.ring_tiles) > most_tiles) {
-      return bad_input("--context", "a cache below 64 TiB a layer", std::to_string(cache.slots()) + " slots of " +
-                       std::to_string(layer.kv_heads) + " x " + std::to_string(layer.head_dim));
+      return bad_input("--context", "a cache below 64 TiB a layer",
+                       std::to_string(cache.slots()) + " slots of " + std::to_string(layer.kv_heads) + " x " +
+                           std::to_string(layer.head_dim));
     }
     cache.sink_offset = plan.bytes;
     cache.ring_offset = plan.bytes + cache.shape.segment_bytes(cache.sink_tiles);

@@ -20,12 +20,14 @@ struct CacheShape {
 
 // What a stream asks for. Lengths in tokens.
 struct CacheOptions {
-  int64_t context = 4096;       // capacity of full layers; with sinks only a lower bound that is checked
-  int64_t chunk = 256;          // the longest step
-  bool sinks = false;           // full layers become [sink | ring] and the stream does not end
-  int64_t sink_tokens = 4;      // with sinks: positions kept for ever; 0 is a plain ring
-  int64_t sink_window = 0;      // with sinks: window of the full layers
-  DType dtype = DType::f16;     // storage of keys and values
+  int64_t context = 4096;    // capacity of full layers; with sinks only a lower bound that is checked
+  int64_t chunk = 256;       // the longest step
+  bool sinks = false;        // full layers become [sink | ring] and the stream does not end
+  int64_t sink_tokens = 4;   // with sinks: positions kept for ever; 0 is a plain ring
+  int64_t sink_window = 0;   // with sinks: window of the full layers
+  DType dtype = DType::f16;  // storage of keys and values
+
+  friend bool operator==(const CacheOptions&, const CacheOptions&) = default;
 };
 
 // One layer's cache inside the block: [sink tiles | ring tiles], each [kv_heads][tiles] tiles (tiles.h).

@@ -1,8 +1,8 @@
-// How cached keys and values lie in memory, and which of them a row sees. Tensor-free: sizes, offsets and integers only.
-// The bytes belong to the cache store; positions belong to the sequence.
+// How cached keys and values lie in memory, and which of them a row sees. Tensor-free: sizes, offsets and integers
+// only. The bytes belong to the cache store; positions belong to the sequence.
 //
-// A segment (the sink part or the ring part of one layer's cache) is whole tiles of 64 keys for each KV head. Tile t of head
-// h of a segment with T tiles begins at data + (h * T + t) * tile_bytes:
+// A segment (the sink part or the ring part of one layer's cache) is whole tiles of 64 keys for each KV head. Tile t of
+// head h of a segment with T tiles begins at data + (h * T + t) * tile_bytes:
 //     K [head_dim][64]   transposed: lanes are keys
 //     V [64][head_dim]   lanes are channels
 // both in the cache's storage type. The key at position p >= origin is in tile ((p - origin) / 64) mod T, lane
@@ -16,8 +16,8 @@
 
 namespace kvass {
 
-inline constexpr int64_t kTileKeys = 64;    // keys in a tile
-inline constexpr int64_t kSpanKeys = 512;   // keys in a span: the unit that threads share in one row
+inline constexpr int64_t kTileKeys = 64;   // keys in a tile
+inline constexpr int64_t kSpanKeys = 512;  // keys in a span: the unit that threads share in one row
 
 struct TileShape {
   DType dtype = DType::f16;
@@ -33,7 +33,7 @@ struct TileShape {
 struct KeySegment {
   uint8_t* data = nullptr;  // [kv_heads][tiles] tiles
   int64_t tiles = 0;
-  int64_t origin = 0;       // position of lane 0 of the first tile: 0 for the sink part, `sinks` for the rest
+  int64_t origin = 0;  // position of lane 0 of the first tile: 0 for the sink part, `sinks` for the rest
 
   int64_t tile_of(int64_t position) const { return (position - origin) / kTileKeys % tiles; }
   static constexpr int64_t lane_of(int64_t offset) { return offset % kTileKeys; }  // offset = position - origin

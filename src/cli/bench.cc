@@ -1,10 +1,9 @@
 // kvass bench: tokens a second, with llama-bench's letters.
-#include <fmt/format.h>
-
 #include <nlohmann/json.hpp>
 
 #include "app/speed.h"
 #include "cli/command.h"
+#include "cli/stream_flags.h"
 
 namespace kvass {
 namespace {
@@ -16,26 +15,43 @@ struct BenchFlags {
   StreamFlags stream;
 };
 
+nlohmann::json row_json(const BenchRow& row, const MachineLimits& limits) {
+  return {{"test", row.test},
+          {"depth", row.depth},
+          {"batch", row.batch},
+          {"tps", row.tps},
+          {"deviation", row.deviation},
+          {"limit_share", row.limit_share},
+          {"read_bytes_per_s", limits.read_bytes},
+          {"multiply_adds_per_s", limits.multiply_adds}};
+}
+
+void print_row(const BenchRow& row, const MachineLimits& limits) {
+  const std::string limit = row.prefill ? fmt::format("{:.1f} G multiply-adds/s", limits.multiply_adds / 1e9)
+                                        : fmt::format("{:.1f} GB/s read", limits.read_bytes / 1e9);
+  print("{:>8} {:>8} {:>6} {:>22} {:>6.0f}%  {}\n", row.test, row.depth, row.batch,
+        fmt::format("{:.2f} ± {:.2f}", row.tps, row.deviation), 100.0 * row.limit_share, limit);
+}
+
 Status run(const BenchFlags& flags) {
   const std::atomic<bool>& cancel = cancelled();
   KVASS_ASSIGN_OR_RETURN(const StreamOptions options, flags.stream.resolve());
+  KVASS_RETURN_IF_ERROR(validate(flags.bench));
   KVASS_ASSIGN_OR_RETURN(const OpenModel model, open_model(flags.model, options.math, options.threads));
   nlohmann::json rows = nlohmann::json::array();
   if (!flags.json) {
-    fmt::print("{} threads, {}, math {}\n", options.threads, isa_name(model.engine->isa()), math_name(options.math));
-    fmt::print("{:>8} {:>8} {:>6} {:>22} {:>8}  {}\n", "test", "depth", "batch", "tokens/s", "limit", "of");
+    print("{}, {}, {} threads, math {}, cache {}\n", model.family, isa_name(model.engine->isa()), options.threads,
+          math_name(options.math), dtype_name(options.kv));
+    print("{:>8} {:>8} {:>6} {:>22} {:>7}  {}\n", "test", "depth", "batch", "tokens/s", "limit", "of");
+    show_stdout("");
   }
   const auto on_row = [&](const BenchRow& row, const MachineLimits& limits) {
     if (flags.json) {
-      rows.push_back({{"test", row.test}, {"depth", row.depth}, {"batch", row.batch}, {"tps", row.tps}, {"deviation", row.deviation},
-                      {"limit_share", row.limit_share}, {"read_bytes_per_s", limits.read_bytes}, {"multiply_adds_per_s", limits.multiply_adds}});
-      return;
+      rows.push_back(row_json(row, limits));
+    } else {
+      print_row(row, limits);
+      show_stdout("");
     }
-    const std::string limit = row.test[0] == 'p' ? fmt::format("{:.1f} G multiply-adds/s", limits.multiply_adds / 1e9)
-                                                 : fmt::format("{:.1f} GB/s read", limits.read_bytes / 1e9);
-    fmt::print("{:>8} {:>8} {:>6} {:>22} {:>7.0f}%  {}\n", row.test, row.depth, row.batch,
-               fmt::format("{:.2f} ± {:.2f}", row.tps, row.deviation), 100.0 * row.limit_share, limit);
-    std::fflush(stdout);
   };
   KVASS_RETURN_IF_ERROR(bench(model, options, flags.bench, on_row, cancel));
   return flags.json ? print_json(rows) : flush_stdout();
@@ -46,14 +62,31 @@ Status run(const BenchFlags& flags) {
 CommandAction add_bench(CLI::App& command) {
   auto flags = std::make_shared<BenchFlags>();
   command.description("Measure prefill and decode speed beside the machine's limits");
-  command.footer("Lists are separated by commas. Example:\n  kvass bench model.gguf -p 512,2048 -n 64 -d 0,4096 -b 1,8 -t 2");
-  command.add_option("MODEL", flags->model, "A GGUF file")->required();
-  command.add_option("-p,--n-prompt", flags->bench.prefill, "Prompt lengths in tokens")->delimiter(',')->capture_default_str();
-  command.add_option("-n,--n-gen", flags->bench.decode, "Tokens to generate")->delimiter(',')->capture_default_str();
-  command.add_option("-d,--n-depth", flags->bench.depths, "Tokens in the cache before the clock starts")->delimiter(',')->capture_default_str();
-  command.add_option("-b,--batch", flags->bench.batches, "Sequences that decode together")->delimiter(',')->capture_default_str();
-  command.add_option("-r,--repetitions", flags->bench.repetitions, "Repetitions; the median is shown")->capture_default_str();
-  command.add_flag("--json", flags->json, "A JSON list instead of the table");
+  command.footer(
+      "pp is prefill of a prompt, tg generation of tokens one by one (a batch: one of each sequence). The limit of pp\n"
+      "is a loop of multiply-adds, that of tg a plain read of the weights and the keys and values that are in sight;\n"
+      "both are measured in the same process. Lists are separated by commas. Example:\n"
+      "  kvass bench model.gguf -p 512,2048 -n 64 -d 0,4096 -b 1,8 -t 2");
+  command.add_option("MODEL", flags->model, "A GGUF file")->required()->type_name("");
+  const auto list = [&](const char* name, std::vector<int64_t>& values, const char* type, const char* what) {
+    command.add_option(name, values, what)
+        ->type_name(type)
+        ->delimiter(',')
+        ->allow_extra_args(false)
+        ->group("Measurements")
+        ->capture_default_str();
+  };
+  list("-p,--n-prompt", flags->bench.prefill, "TOKENS,…", "Prompt lengths; 0: no prefill");
+  list("-n,--n-gen", flags->bench.decode, "TOKENS,…", "Tokens to generate; 0: no generation");
+  list("-d,--n-depth", flags->bench.depths, "TOKENS,…", "Tokens in the cache before the clock starts");
+  list("-b,--batch", flags->bench.batches, "N,…", "Sequences that generate together");
+  command
+      .add_option("-r,--repetitions", flags->bench.repetitions,
+                  "Repetitions; the median is shown, ± standard deviation")
+      ->type_name("N")
+      ->group("Measurements")
+      ->capture_default_str();
+  command.add_flag("--json", flags->json, "A JSON list instead of the table")->group("Measurements");
   flags->stream.add(command);
   return [flags] { return run(*flags); };
 }

@@ -1,9 +1,8 @@
 // kvass inspect: what a file holds.
-#include <fmt/format.h>
+#include "app/inspect.h"
 
 #include <nlohmann/json.hpp>
 
-#include "app/inspect.h"
 #include "cli/command.h"
 
 namespace kvass {
@@ -15,14 +14,42 @@ struct InspectFlags {
   bool json = false;
 };
 
-Status run(const InspectFlags& flags) {
-  if (flags.json && !flags.program) {
-    KVASS_ASSIGN_OR_RETURN(const nlohmann::json json, inspect_file_json(flags.file));
-    return print_json(json);
+nlohmann::json file_json(const FileSummary& file) {
+  nlohmann::json metadata = nlohmann::json::object();
+  for (const FileEntry& entry : file.metadata) {
+    std::visit([&](const auto& value) { metadata[entry.key] = value; }, entry.value);
   }
-  KVASS_ASSIGN_OR_RETURN(const std::string text, flags.program ? inspect_program(flags.file) : inspect_file(flags.file));
-  if (flags.json) return print_json({{"kind", "program"}, {"text", text}});
-  fmt::print("{}", text);
+  nlohmann::json tensors = nlohmann::json::array();
+  for (const FileTensor& tensor : file.tensors) {
+    tensors.push_back({{"name", tensor.name}, {"type", tensor.type}, {"shape", tensor.shape}, {"bytes", tensor.bytes}});
+  }
+  return {{"kind", file.kind},
+          {"version", file.version},
+          {"metadata", std::move(metadata)},
+          {"tensors", std::move(tensors)}};
+}
+
+void print_file(const FileSummary& file) {
+  print("{} version {}, {} metadata entries, {} tensors\n", file.kind, file.version, file.metadata.size(),
+        file.tensors.size());
+  for (const FileEntry& entry : file.metadata) print("  {:<44} {:<15} {}\n", entry.key, entry.type, entry.shown);
+  for (const FileTensor& tensor : file.tensors) {
+    std::string shape;
+    for (int64_t size : tensor.shape) shape += (shape.empty() ? "" : " x ") + std::to_string(size);
+    print("  {:<44} {:<15} {:<20} {:>12} bytes\n", tensor.name, tensor.type, shape, tensor.bytes);
+  }
+}
+
+Status run(const InspectFlags& flags) {
+  if (flags.program) {
+    KVASS_ASSIGN_OR_RETURN(const ProgramSummary program, inspect_program(flags.file));
+    if (flags.json) return print_json({{"kind", "program"}, {"family", program.family}, {"text", program.text}});
+    write_stdout(program.text);
+    return flush_stdout();
+  }
+  KVASS_ASSIGN_OR_RETURN(const FileSummary file, inspect_file(flags.file));
+  if (flags.json) return print_json(file_json(file));
+  print_file(file);
   return flush_stdout();
 }
 
@@ -30,9 +57,9 @@ Status run(const InspectFlags& flags) {
 
 CommandAction add_inspect(CLI::App& command) {
   auto flags = std::make_shared<InspectFlags>();
-  command.description("Print what a model file holds");
+  command.description("Print what a model file holds: metadata, tensors, or its program");
   command.footer("Example:\n  kvass inspect model.gguf --program");
-  command.add_option("FILE", flags->file, "A GGUF file")->required();
+  command.add_option("FILE", flags->file, "A GGUF file")->required()->type_name("");
   command.add_flag("--program", flags->program, "The program that kvass makes of it: one line an operator");
   command.add_flag("--json", flags->json, "One JSON object instead of text");
   return [flags] { return run(*flags); };

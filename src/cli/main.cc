@@ -1,6 +1,10 @@
 // The `kvass` command: parses, runs one command, turns its status into an exit code.
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
 #include <csignal>
-#include <cstdio>
+#include <new>
 
 #include "base/cpu.h"
 #include "cli/command.h"
@@ -21,7 +25,7 @@ constexpr Command kCommands[] = {
 };
 
 constexpr char kAbout[] =
-    "kvass runs transformer models in memory that is planned before the first token and never grows,\n"
+    "kvass runs language models in memory that is planned before the first token and never grows,\n"
     "and gives the same bits however the work is cut up.";
 
 constexpr char kExamples[] =
@@ -30,7 +34,31 @@ constexpr char kExamples[] =
     "  kvass run model.gguf -p \"Once upon a time\" --endless  a stream without end, until Ctrl-C\n"
     "  kvass plan model.gguf --attention-sink 4,2044         what that would allocate, to the byte\n"
     "\n"
-    "`kvass COMMAND --help` explains a command. KVASS_ISA=scalar|avx2|avx512 forces an instruction set.";
+    "`kvass COMMAND --help` explains a command. KVASS_ISA=scalar|avx2|avx512|neon forces an instruction set.";
+
+// Help that says what a flag takes and its default, without the parser's own notes.
+class HelpFormatter : public CLI::Formatter {
+ public:
+  HelpFormatter() { column_width(34); }
+  std::string make_option_opts(const CLI::Option* option) const override {
+    const std::string type = option->get_type_name();
+    return option->get_items_expected() == 0 || type.empty() ? "" : " " + type;
+  }
+  std::string make_option_desc(const CLI::Option* option) const override {
+    const std::string value = option->get_default_str();
+    return option->get_description() + (value.empty() ? "" : " (default: " + plain(value) + ")");
+  }
+  std::string make_positionals(const CLI::App* app) const override {  // their usage line is enough of a heading
+    return make_group("Arguments", true,
+                      app->get_options([](const CLI::Option* option) { return option->get_positional(); }));
+  }
+
+ private:
+  static std::string plain(std::string value) {  // a list without its brackets
+    if (value.size() > 1 && value.front() == '[') value = value.substr(1, value.size() - 2);
+    return value;
+  }
+};
 
 std::string version_text() {
   const CpuFeatures features = detect_cpu_features();
@@ -39,14 +67,45 @@ std::string version_text() {
     if (isa_available(isa, features)) available += " " + std::string(isa_name(isa));
   }
   const Result<Isa> isa = default_isa();
-  return std::string("kvass ") + KVASS_VERSION + "\nnumerics version " + std::to_string(kNumericsVersion) +
-         "\ninstruction set " + (isa.ok() ? std::string(isa_name(isa.value())) : isa.status().message()) + " (available:" + available + ")";
+  return fmt::format("kvass {}\nnumerics version {}\ninstruction set {} (available:{})", KVASS_VERSION,
+                     kNumericsVersion, isa.ok() ? isa_name(isa.value()) : isa.status().message(), available);
+}
+
+// An error is one line, whatever a file or an argument has put into it.
+int fail(std::string message, int code) {
+  std::replace_if(
+      message.begin(), message.end(), [](unsigned char c) { return c < 0x20 || c == 0x7f; }, '?');
+  say("kvass: {}\n", message);
+  return code;
+}
+
+std::string command_names() {
+  std::string names;
+  for (size_t i = 0; i < std::size(kCommands); ++i) {
+    names += (i == 0 ? "" : i + 1 == std::size(kCommands) ? " or " : ", ") + std::string(kCommands[i].name);
+  }
+  return names;
+}
+
+int bad_usage(const CLI::App& app, const CLI::ParseError& error) {
+  const std::vector<CLI::App*> parsed = app.get_subcommands();
+  const std::string name = "kvass" + (parsed.empty() ? "" : " " + parsed[0]->get_name());
+  const std::vector<std::string> extras = app.remaining(/*recurse=*/true);
+  std::string what = std::string("usage: ") + error.what();
+  if (!extras.empty()) {
+    const bool command = parsed.empty() && !extras[0].starts_with('-');
+    what = command ? bad_input("command", command_names(), "'" + extras[0] + "'").message()
+                   : bad_input("usage", "the arguments of `" + name + "`", "'" + extras[0] + "'").message();
+  }
+  return fail(what + "; see `" + name + " --help`", kBadUsage);
 }
 
 int run(int argc, char** argv) {
   CLI::App app(kAbout, "kvass");
+  app.formatter(std::make_shared<HelpFormatter>());
   app.footer(kExamples);
-  app.set_version_flag("--version", version_text);
+  app.set_version_flag("--version", version_text, "The version, that of the numerics, and the instruction sets");
+  app.set_help_flag("-h,--help", "This help");
   app.require_subcommand(0, 1);
   std::vector<std::pair<CLI::App*, CommandAction>> commands;
   for (const Command& command : kCommands) {
@@ -58,25 +117,34 @@ int run(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
-    std::fprintf(stderr, "kvass: usage: %s; see `kvass %s--help`\n", error.what(),
-                 app.get_subcommands().empty() ? "" : (app.get_subcommands()[0]->get_name() + " ").c_str());
-    return kBadUsage;
+    return bad_usage(app, error);
   }
   for (const auto& [sub, action] : commands) {
     if (!sub->parsed()) continue;
     const Status status = action();
-    if (status.ok()) return kDone;
-    std::fprintf(stderr, "kvass: %s\n", status.message().c_str());
-    return kBadInput;
+    return status.ok() ? kDone : fail(status.message(), kBadInput);
   }
-  std::printf("%s", app.help().c_str());
-  return kDone;
+  write_stdout(app.help());
+  const Status status = flush_stdout();
+  return status.ok() ? kDone : fail(status.message(), kBadInput);
+}
+
+// A stream that the caller closed stays closed to us: the next file opened must not become it.
+void hold_standard_streams() {
+  for (int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    if (::fcntl(stream, F_GETFD) == -1) (void)::open("/dev/null", stream == STDIN_FILENO ? O_WRONLY : O_RDONLY);
+  }
 }
 
 }  // namespace
 }  // namespace kvass
 
 int main(int argc, char** argv) {
-  std::signal(SIGPIPE, SIG_IGN);  // a closed stdout is a write that fails, and is said
-  return kvass::run(argc, argv);
+  kvass::hold_standard_streams();
+  std::signal(SIGPIPE, SIG_IGN);  // a closed stdout is a write that fails, and ends the command in order
+  try {
+    return kvass::run(argc, argv);
+  } catch (const std::bad_alloc&) {
+    return kvass::fail("memory: expected enough for this command, got none", kvass::kBadInput);
+  }
 }

@@ -1,17 +1,16 @@
 // kvass plan: every byte of a stream before anything is loaded.
-#include <fmt/format.h>
+#include "app/plan.h"
 
 #include <nlohmann/json.hpp>
 
-#include "app/plan.h"
 #include "cli/command.h"
+#include "cli/stream_flags.h"
 
 namespace kvass {
 namespace {
 
 struct PlanFlags {
   std::string model;
-  bool endless = false;
   bool json = false;
   StreamFlags stream;
 };
@@ -39,26 +38,31 @@ nlohmann::json plan_json(const MemoryPlan& plan) {
 }
 
 void print_table(const MemoryPlan& plan) {
-  fmt::print("{:>5}  {:<10} {:>10} {:>8} {:>12} {:>12} {:>12}\n", "layer", "kind", "tokens", "slots", "K bytes", "V bytes", "allocated");
+  print("{:>5}  {:<10} {:>10} {:>8} {:>12} {:>12} {:>12}\n", "layer", "kind", "tokens", "slots", "K bytes", "V bytes",
+        "allocated");
   for (size_t i = 0; i < plan.layers.size(); ++i) {
     const LayerPlan& layer = plan.layers[i];
-    const std::string tokens = layer.kind == LayoutKind::sink_ring ? fmt::format("{}+{}", layer.sink, layer.cache_len - layer.sink)
-                                                                   : fmt::format("{}", layer.cache_len);
-    fmt::print("{:>5}  {:<10} {:>10} {:>8} {:>12} {:>12} {:>12}\n", i, layout_kind_name(layer.kind), tokens, layer.slots,
-               layer.k_bytes, layer.k_bytes, layer.allocated_bytes);
+    const std::string tokens = layer.kind == LayoutKind::sink_ring
+                                   ? fmt::format("{}+{}", layer.sink, layer.cache_len - layer.sink)
+                                   : fmt::format("{}", layer.cache_len);
+    print("{:>5}  {:<10} {:>10} {:>8} {:>12} {:>12} {:>12}\n", i, layout_kind_name(layer.kind), tokens, layer.slots,
+          layer.k_bytes, layer.k_bytes, layer.allocated_bytes);
   }
-  const auto line = [](const char* name, size_t bytes) { fmt::print("{:<34} {:>12}  {:>10}\n", name, bytes, human_bytes(bytes)); };
-  line("caches, what layers keep in sight", plan.cache_bytes);
-  line("  if every layer kept the context", plan.all_full_bytes);
-  line("  if every layer slid", plan.all_sliding_bytes);
-  line("caches as allocated, whole tiles", plan.allocated_bytes);
+  const auto line = [](const char* name, size_t bytes) {
+    print("{:<46} {:>14}  {:>10}\n", name, bytes, human_bytes(bytes));
+  };
+  print("\n");
+  line("caches, the tokens that layers keep in sight", plan.cache_bytes);
+  line("  … if every layer kept the whole context", plan.all_full_bytes);
+  line("  … if every layer kept the model's window only", plan.all_sliding_bytes);
+  print("\n");
+  line("caches as mapped (room for a chunk, whole tiles)", plan.allocated_bytes);
   line("arena", plan.arena_bytes);
   line("weights", plan.weight_bytes);
   line("in all", plan.total_bytes());
 }
 
-Status run(PlanFlags& flags) {
-  if (flags.endless) flags.stream.set_endless();
+Status run(const PlanFlags& flags) {
   KVASS_ASSIGN_OR_RETURN(const StreamOptions options, flags.stream.resolve());
   KVASS_ASSIGN_OR_RETURN(const MemoryPlan plan, plan_memory(flags.model, options, /*head_rows=*/1));
   if (flags.json) return print_json(plan_json(plan));
@@ -71,9 +75,11 @@ Status run(PlanFlags& flags) {
 CommandAction add_plan(CLI::App& command) {
   auto flags = std::make_shared<PlanFlags>();
   command.description("Print what a run would allocate, to the byte; loads no weights");
-  command.footer("Example:\n  kvass plan model.gguf --attention-sink 4,2044 --chunk 128");
-  command.add_option("MODEL", flags->model, "A GGUF file")->required();
-  command.add_flag("--endless", flags->endless, "As in `kvass run`");
+  command.footer(
+      "Examples:\n"
+      "  kvass plan model.gguf --context 32768 --kv bf16\n"
+      "  kvass plan model.gguf --attention-sink 4,2044 --chunk 128");
+  command.add_option("MODEL", flags->model, "A GGUF file")->required()->type_name("");
   command.add_flag("--json", flags->json, "One JSON object instead of the table");
   flags->stream.add(command);
   return [flags] { return run(*flags); };

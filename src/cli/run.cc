@@ -1,13 +1,11 @@
 // kvass run: text from a prompt, as it comes.
-#include <fmt/format.h>
-
-#include <cstdio>
 #include <limits>
 #include <nlohmann/json.hpp>
 
 #include "app/generate.h"
 #include "app/plan.h"
 #include "cli/command.h"
+#include "cli/stream_flags.h"
 
 namespace kvass {
 namespace {
@@ -18,13 +16,14 @@ struct RunFlags {
   std::string prompt_file;
   std::string dash;
   int64_t tokens = std::numeric_limits<int64_t>::max();
-  bool endless = false;
   bool ignore_eos = false;
   std::vector<std::string> stops;
   SampleOptions sampling;
   bool json = false;
   bool quiet = false;
   StreamFlags stream;
+
+  bool talks() const { return !quiet && !json; }
 };
 
 Result<std::string> prompt_text(const RunFlags& flags) {
@@ -49,22 +48,22 @@ nlohmann::json result_json(const GenerateOptions& options, const GenerateResult&
             {"decode_tps", result.decode_tps()},
             {"allocated_bytes", plan.total_bytes()},
             {"arena_bytes", plan.arena_bytes},
+            {"weight_bytes", plan.weight_bytes},
             {"cache_bytes", plan.cache_bytes},
             {"peak_rss_bytes", peak_rss_bytes()},
             {"stop_reason", stop_reason_name(result.reason)}}}};
 }
 
-void print_summary(const GenerateResult& result, const MemoryPlan& plan) {
-  fmt::print(stderr,
-             "kvass: {} tokens ({} prompt + {} generated), prefill {:.1f} tokens/s, decode {:.1f} tokens/s, cache {}, "
-             "peak memory {}{}\n",
-             result.prompt_tokens + result.tokens, result.prompt_tokens, result.tokens, result.prefill_tps(),
-             result.decode_tps(), human_bytes(plan.cache_bytes), human_bytes(peak_rss_bytes()),
-             result.reason == StopReason::cancelled ? ", interrupted" : "");
+void say_summary(const GenerateResult& result, const MemoryPlan& plan, bool output_closed) {
+  const char* end = output_closed ? ", output closed" : result.reason == StopReason::cancelled ? ", interrupted" : "";
+  say("kvass: {} tokens ({} prompt + {} generated), prefill {:.1f} tokens/s, decode {:.1f} tokens/s, cache {}, "
+      "peak memory {}{}\n",
+      result.prompt_tokens + result.tokens, result.prompt_tokens, result.tokens, result.prefill_tps(),
+      result.decode_tps(), human_bytes(plan.allocated_bytes), human_bytes(peak_rss_bytes()), end);
 }
 
-Status run(RunFlags& flags) {
-  if (flags.endless) flags.stream.set_endless();
+Status run(const RunFlags& flags) {
+  if (flags.tokens < 0) return bad_input("-n", "0 or more tokens", std::to_string(flags.tokens));
   const std::atomic<bool>& cancel = cancelled();
   KVASS_ASSIGN_OR_RETURN(const StreamOptions stream_options, flags.stream.resolve());
   KVASS_RETURN_IF_ERROR(validate(flags.sampling));
@@ -72,27 +71,29 @@ Status run(RunFlags& flags) {
   GenerateOptions options;
   KVASS_ASSIGN_OR_RETURN(options.prompt, prompt_ids(flags, *model.tokenizer));
   options.max_tokens = flags.tokens;
-  options.ignore_eos = flags.ignore_eos || flags.endless;
+  options.ignore_eos = flags.ignore_eos || stream_options.endless;
   options.stops = flags.stops;
   options.sampling = flags.sampling;
   options.collect = flags.json;
   KVASS_ASSIGN_OR_RETURN(Stream stream, open_stream(model, stream_options, /*head_rows=*/1));
   const MemoryPlan plan = plan_of(model, stream);
-  if (!flags.quiet && !flags.json) fmt::print(stderr, "{}", plan_line(plan));
+  if (flags.talks()) write_stderr(plan_line(plan));
 
   bool writable = true;
+  char last = '\n';
   const auto show = [&](std::string_view text) {
     if (flags.json) return true;
-    writable = std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0;
-    return writable;
+    last = text.back();
+    return writable = show_stdout(text);
   };
   KVASS_ASSIGN_OR_RETURN(const GenerateResult result, generate(model, stream, options, show, cancel));
   if (flags.json) {
     KVASS_RETURN_IF_ERROR(print_json(result_json(options, result, plan)));
-  } else if (writable) {
-    show("\n");
+  } else if (writable && last != '\n') {
+    writable = show_stdout("\n");  // the shell's prompt begins on a line of its own
   }
-  if (!flags.quiet && !flags.json) print_summary(result, plan);
+  if (flags.talks()) say_summary(result, plan, !writable);
+  KVASS_RETURN_IF_ERROR(flush_stdout());
   return result.reason == StopReason::cache_full ? Status::error(result.error) : Status();
 }
 
@@ -100,33 +101,57 @@ Status run(RunFlags& flags) {
 
 CommandAction add_run(CLI::App& command) {
   auto flags = std::make_shared<RunFlags>();
-  command.description("Generate text from a prompt");
+  command.description("Generate text from a prompt, as long as it may be");
   command.footer(
-      "Text goes to stdout as it comes, the memory plan and a summary to stderr.\n"
+      "Text goes to stdout as it comes; the memory plan and a summary go to stderr. Without a prompt the model\n"
+      "begins a text of its own. Ctrl-C ends the stream with its summary.\n"
       "Examples:\n"
       "  kvass run model.gguf -p \"The sea\" -n 200 --temp 0.8 --top-p 0.95 --seed 7\n"
-      "  kvass run model.gguf -f prompt.txt --attention-sink 4,508 --context 512 -n 20000 --ignore-eos");
-  command.add_option("MODEL", flags->model, "A GGUF file")->required();
-  command.add_option("DASH", flags->dash, "- reads the prompt from stdin")->check(CLI::IsMember({"-"}))->type_name("-");
-  command.add_option("-p,--prompt", flags->prompt, "The prompt; <special> tokens in it are parsed")->type_name("TEXT");
-  command.add_option("-f,--file", flags->prompt_file, "A file with the prompt")->type_name("FILE")->excludes("-p");
-  command.add_option("-n,--tokens", flags->tokens, "Tokens to generate (default: until the model ends its text)")
-      ->type_name("N")
-      ->check(CLI::NonNegativeNumber);
-  command.add_flag("--endless", flags->endless, "Never stop: --ignore-eos, and sinks 4,context-4 unless they are given");
-  command.add_flag("--ignore-eos", flags->ignore_eos, "Go on after an end-of-generation token");
-  command.add_option("--stop", flags->stops, "End before this text; may be given again")->type_name("TEXT")->allow_extra_args(false);
-  command.add_option("--temp", flags->sampling.temperature, "Temperature; 0 takes the likeliest token")->capture_default_str();
-  command.add_option("--top-k", flags->sampling.top_k, "Sample from the K likeliest tokens; 0: all")->capture_default_str();
-  command.add_option("--top-p", flags->sampling.top_p, "… from the fewest that reach this probability; 1: all")->capture_default_str();
-  command.add_option("--min-p", flags->sampling.min_p, "… from those at least this likely relative to the likeliest; 0: all")
-      ->capture_default_str();
-  command.add_option("--repeat-penalty", flags->sampling.repeat_penalty, "Penalty of recent tokens; 1: none")->capture_default_str();
-  command.add_option("--repeat-last-n", flags->sampling.repeat_last_n, "How many tokens are recent")->capture_default_str();
-  command.add_option("--seed", flags->sampling.seed, "Seed of the sampler; same seed, same text")->capture_default_str();
-  command.add_flag("--json", flags->json, "One JSON object instead of text");
-  command.add_flag("-q,--quiet", flags->quiet, "No plan and no summary");
+      "  kvass run model.gguf -f prompt.txt --attention-sink 4,508 -n 20000 --ignore-eos");
+  command.add_option("MODEL", flags->model, "A GGUF file")->required()->type_name("");
+  CLI::Option* dash = command.add_option("STDIN", flags->dash, "- reads the prompt from stdin")->type_name("");
+  dash->check([](const std::string& text) { return text == "-" ? "" : "expected -, got '" + text + "'"; });
+
+  std::string group = "Prompt";
+  CLI::Option* prompt = command.add_option("-p,--prompt", flags->prompt, "The prompt; control tokens in it are parsed")
+                            ->type_name("TEXT")
+                            ->group(group)
+                            ->excludes(dash);
+  command.add_option("-f,--file", flags->prompt_file, "A file with the prompt; - is stdin")
+      ->type_name("FILE")
+      ->group(group)
+      ->excludes(prompt)
+      ->excludes(dash);
+
+  group = "End of the text";
+  command.add_option("-n,--tokens", flags->tokens, "Tokens to generate; 0 runs the prompt only (default: no limit)")
+      ->type_name("TOKENS")
+      ->group(group);
+  command.add_flag("--ignore-eos", flags->ignore_eos, "Go on after an end-of-generation token")->group(group);
+  command.add_option("--stop", flags->stops, "End before this text; may be given again")
+      ->type_name("TEXT")
+      ->allow_extra_args(false)
+      ->group(group);
+
   flags->stream.add(command);
+
+  group = "Sampling";
+  const auto sampling = [&](const char* name, auto& value, const char* type, const char* what) {
+    command.add_option(name, value, what)->type_name(type)->group(group)->capture_default_str();
+  };
+  sampling("--temp", flags->sampling.temperature, "T", "Logits are divided by this; 0 takes the likeliest token");
+  sampling("--top-k", flags->sampling.top_k, "K", "Draw from the K likeliest tokens; 0: from all");
+  sampling("--top-p", flags->sampling.top_p, "P",
+           "Draw from the fewest tokens that are P likely together; 1: from all");
+  sampling("--min-p", flags->sampling.min_p, "P",
+           "Draw from tokens at least P times as likely as the likeliest; 0: all");
+  sampling("--repeat-penalty", flags->sampling.repeat_penalty, "R", "Makes recent tokens less likely; 1: does not");
+  sampling("--repeat-last-n", flags->sampling.repeat_last_n, "TOKENS", "How many tokens are recent");
+  sampling("--seed", flags->sampling.seed, "N", "The same seed draws the same text");
+
+  group = "Output";
+  command.add_flag("--json", flags->json, "One JSON object at the end instead of text")->group(group);
+  command.add_flag("-q,--quiet", flags->quiet, "No memory plan and no summary")->group(group);
   return [flags] { return run(*flags); };
 }
 

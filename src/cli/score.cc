@@ -1,15 +1,15 @@
 // kvass score: negative log-likelihood and perplexity of a text along a stream.
-#include <fmt/format.h>
+#include "app/score.h"
+
 #include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <nlohmann/json.hpp>
 
 #include "app/plan.h"
-#include "app/score.h"
 #include "cli/command.h"
+#include "cli/stream_flags.h"
 
 namespace kvass {
 namespace {
@@ -40,7 +40,8 @@ Result<std::vector<int32_t>> text_ids(const ScoreFlags& flags, const Tokenizer& 
   } else {
     ids = tokenizer.encode(input, {.bos = tokenizer.add_bos() && !flags.no_bos, .parse_special = false});
   }
-  if (flags.max_tokens > 0 && static_cast<size_t>(flags.max_tokens) < ids.size()) ids.resize(static_cast<size_t>(flags.max_tokens));
+  if (flags.max_tokens > 0 && static_cast<size_t>(flags.max_tokens) < ids.size())
+    ids.resize(static_cast<size_t>(flags.max_tokens));
   return ids;
 }
 
@@ -52,8 +53,8 @@ class Progress {
     if (!shown_) return;
     constexpr int64_t kWidth = 40;
     const int64_t filled = done * kWidth / total_;
-    fmt::print(stderr, "\r[{:<{}}] {} of {} tokens", std::string(static_cast<size_t>(filled), '='), kWidth, done, total_);
-    if (done == total_) fmt::print(stderr, "\n");
+    say("\r[{:<{}}] {} of {} tokens", std::string(static_cast<size_t>(filled), '='), kWidth, done, total_);
+    if (done == total_) say("\n");
   }
 
  private:
@@ -61,7 +62,8 @@ class Progress {
   bool shown_;
 };
 
-nlohmann::json score_json(const ScoreResult& result, const std::vector<Bucket>& buckets, double nll, const MemoryPlan& plan) {
+nlohmann::json score_json(const ScoreResult& result, const std::vector<Bucket>& buckets, double nll,
+                          const MemoryPlan& plan) {
   nlohmann::json list = nlohmann::json::array();
   for (const Bucket& bucket : buckets) {
     list.push_back({{"start", bucket.begin}, {"end", bucket.end}, {"nll", bucket.nll}, {"ppl", std::exp(bucket.nll)}});
@@ -83,6 +85,8 @@ nlohmann::json score_json(const ScoreResult& result, const std::vector<Bucket>& 
 
 Status run(const ScoreFlags& flags) {
   if (flags.bucket < 1) return bad_input("--bucket", "at least 1 token", std::to_string(flags.bucket));
+  if (flags.max_tokens < 0) return bad_input("--max-tokens", "0 or more tokens", std::to_string(flags.max_tokens));
+  if (flags.top < 0) return bad_input("--top", "0 or more tokens", std::to_string(flags.top));
   const std::atomic<bool>& cancel = cancelled();
   KVASS_ASSIGN_OR_RETURN(const StreamOptions options, flags.stream.resolve());
   KVASS_ASSIGN_OR_RETURN(const OpenModel model, open_model(flags.model, options.math, options.threads));
@@ -100,13 +104,15 @@ Status run(const ScoreFlags& flags) {
   const double nll = result.mean_nll(0, result.nll.size());
   if (flags.json) return print_json(score_json(result, buckets, nll, plan));
   if (buckets.size() > 1) {
-    fmt::print("{:>10} {:>10} {:>10} {:>12}\n", "start", "end", "nll", "perplexity");
-    for (const Bucket& b : buckets) fmt::print("{:>10} {:>10} {:>10.4f} {:>12.4f}\n", b.begin, b.end, b.nll, std::exp(b.nll));
+    print("{:>10} {:>10} {:>10} {:>12}\n", "start", "end", "nll", "perplexity");
+    for (const Bucket& b : buckets)
+      print("{:>10} {:>10} {:>10.4f} {:>12.4f}\n", b.begin, b.end, b.nll, std::exp(b.nll));
   }
-  for (const auto& [id, logit] : result.top) fmt::print("{:>8} {:>12.5f}\n", id, logit);
-  fmt::print("tokens {}, nll {:.6f}, perplexity {:.4f}\n", ids.size(), nll, std::exp(nll));
-  fmt::print(stderr, "kvass: {} tokens, {:.1f} tokens/s, cache {}, peak memory {}\n", ids.size(),
-             static_cast<double>(ids.size()) / result.seconds, human_bytes(plan.cache_bytes), human_bytes(peak_rss_bytes()));
+  for (const auto& [id, logit] : result.top) print("{:>8} {:>12.5f}\n", id, logit);
+  print("tokens {}, nll {:.6f}, perplexity {:.4f}\n", ids.size(), nll, std::exp(nll));
+  say("kvass: {} tokens, {:.1f} tokens/s, cache {}, peak memory {}\n", ids.size(),
+      static_cast<double>(ids.size()) / result.seconds, human_bytes(plan.allocated_bytes),
+      human_bytes(peak_rss_bytes()));
   return flush_stdout();
 }
 
@@ -114,15 +120,25 @@ Status run(const ScoreFlags& flags) {
 
 CommandAction add_score(CLI::App& command) {
   auto flags = std::make_shared<ScoreFlags>();
-  command.description("Perplexity of a text along a stream");
-  command.footer("Example:\n  kvass score model.gguf -f book.txt --attention-sink 4,508 --bucket 2048");
-  command.add_option("MODEL", flags->model, "A GGUF file")->required();
+  command.description("Measure the perplexity of a text along a stream");
+  command.footer(
+      "nll is the mean of -ln p over every token after the first.\n"
+      "Examples:\n"
+      "  kvass score model.gguf -f book.txt --attention-sink 4,508 --bucket 2048\n"
+      "  echo \"[2, 818, 7217]\" | kvass score model.gguf -f - --ids --top 5");
+  command.add_option("MODEL", flags->model, "A GGUF file")->required()->type_name("");
   command.add_option("-f,--file", flags->file, "The text; - is stdin")->type_name("FILE")->required();
   command.add_flag("--ids", flags->ids, "The file is a JSON array of token ids, taken as they are");
-  command.add_flag("--no-bos", flags->no_bos, "Do not begin with the token that begins a text");
-  command.add_option("--max-tokens", flags->max_tokens, "Score at most this many tokens; 0: all")->type_name("N")->check(CLI::NonNegativeNumber);
-  command.add_option("--bucket", flags->bucket, "Predictions in a row of the table")->type_name("N")->capture_default_str();
-  command.add_option("--top", flags->top, "Largest logits after the last token to print")->type_name("K")->check(CLI::NonNegativeNumber);
+  command.add_flag("--no-bos", flags->no_bos, "Do not begin the text with the token that begins one");
+  command.add_option("--max-tokens", flags->max_tokens, "Score this many tokens at most; 0: all")
+      ->type_name("TOKENS")
+      ->capture_default_str();
+  command.add_option("--bucket", flags->bucket, "Predictions that one row of the table sums up")
+      ->type_name("TOKENS")
+      ->capture_default_str();
+  command.add_option("--top", flags->top, "Print this many of the largest logits after the last token")
+      ->type_name("K")
+      ->capture_default_str();
   command.add_flag("--json", flags->json, "One JSON object instead of text");
   flags->stream.add(command);
   return [flags] { return run(*flags); };

@@ -4,12 +4,13 @@ namespace kvass {
 
 void StreamFlags::add(CLI::App& command) {
   const std::string group = "Stream";
-  context_given_ = command
-                       .add_option("--context,--max-context-len", context_,
-                                   "Tokens that full-attention layers can look back on\n"
-                                   "(default: 4096, or what the model was trained for if that is less; with sinks S + W)")
-                       ->type_name("TOKENS")
-                       ->group(group);
+  context_given_ =
+      command
+          .add_option("--context,--max-context-len", context_,
+                      "Tokens that full-attention layers can look back on\n"
+                      "(default: 4096, or what the model was trained for if that is less; with sinks S + W)")
+          ->type_name("TOKENS")
+          ->group(group);
   sink_given_ = command
                     .add_option("--attention-sink", attention_sink_,
                                 "A stream without end: keep the first S tokens for ever beside a window\n"

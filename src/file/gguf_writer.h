@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 #include <span>
 #include <string>
 #include <string_view>
@@ -52,8 +53,9 @@ class GgufWriter {
  private:
   template <class T>
   static void put(std::vector<uint8_t>& out, const T& value) {
-    const uint8_t* bytes = reinterpret_cast<const uint8_t*>(&value);
-    out.insert(out.end(), bytes, bytes + sizeof(T));
+    const size_t at = out.size();
+    out.resize(at + sizeof(T));
+    std::memcpy(&out[at], &value, sizeof(T));
   }
   static void put_text(std::vector<uint8_t>& out, std::string_view text);
   void key(std::string_view key, GgufValueType type);

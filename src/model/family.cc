@@ -15,7 +15,8 @@ std::string shape_text(std::span<const int64_t> shape) {
 
 Status check_shape(const Gguf& file, const GgufTensor& tensor, std::vector<int64_t> expected) {
   if (std::equal(tensor.shape.begin(), tensor.shape.end(), expected.begin(), expected.end())) return {};
-  return bad_input(file.name() + ": tensor '" + tensor.name + "'", "shape " + shape_text(expected), shape_text(tensor.shape));
+  return bad_input(file.name() + ": tensor '" + tensor.name + "'", "shape " + shape_text(expected),
+                   shape_text(tensor.shape));
 }
 
 }  // namespace
@@ -24,7 +25,8 @@ Result<int64_t> FamilyReader::integer(std::string_view key, int64_t least, int64
   const std::string name = prefix_ + "." + std::string(key);
   KVASS_ASSIGN_OR_RETURN(const int64_t value, file_.get_int(name));
   if (value >= least && value <= most) return value;
-  return bad_input(file_.name() + ": " + name, std::to_string(least) + " to " + std::to_string(most), std::to_string(value));
+  return bad_input(file_.name() + ": " + name, std::to_string(least) + " to " + std::to_string(most),
+                   std::to_string(value));
 }
 
 Result<int64_t> FamilyReader::integer_or(std::string_view key, int64_t fallback, int64_t least, int64_t most) const {

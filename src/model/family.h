@@ -1,5 +1,5 @@
-// What a family's source file uses: metadata under the architecture's prefix, weights checked against the file as they are
-// bound, and the builder. Private to model/.
+// What a family's source file uses: metadata under the architecture's prefix, weights checked against the file as they
+// are bound, and the builder. Private to model/.
 #pragma once
 
 #include <string>
@@ -23,7 +23,9 @@ class FamilyReader {
   Result<double> real(std::string_view key) const;  // finite
   Result<double> real_or(std::string_view key, double fallback) const;
   bool has(std::string_view key) const { return file_.has(prefix_ + "." + std::string(key)); }
-  Result<std::string_view> text(std::string_view key) const { return file_.get_string(prefix_ + "." + std::string(key)); }
+  Result<std::string_view> text(std::string_view key) const {
+    return file_.get_string(prefix_ + "." + std::string(key));
+  }
 
   // Bind a tensor of the file to a new weight of the program. [outputs][inputs], or a vector of `width` float32.
   Result<WeightId> matrix(const std::string& tensor, int64_t outputs, int64_t inputs);

@@ -10,14 +10,14 @@ namespace {
 
 struct Config {
   int64_t layers = 0;
-  int64_t width = 0;        // residual stream
-  int64_t hidden = 0;       // feed-forward
+  int64_t width = 0;   // residual stream
+  int64_t hidden = 0;  // feed-forward
   int64_t heads = 0;
   int64_t kv_heads = 0;
   int64_t head_dim = 0;
-  int64_t window = 0;       // tokens, sliding layers
-  int64_t pattern = 0;      // layer i is full exactly when (i + 1) mod pattern = 0
-  int64_t context = 0;      // tokens, trained
+  int64_t window = 0;   // tokens, sliding layers
+  int64_t pattern = 0;  // layer i is full exactly when (i + 1) mod pattern = 0
+  int64_t context = 0;  // tokens, trained
   int64_t vocabulary = 0;
   float epsilon = 0.0f;
   float attention_scale = 0.0f;
@@ -35,7 +35,8 @@ Result<Config> read_config(const FamilyReader& reader) {
   KVASS_ASSIGN_OR_RETURN(config.heads, reader.integer("attention.head_count", 1, 1024));
   KVASS_ASSIGN_OR_RETURN(config.kv_heads, reader.integer("attention.head_count_kv", 1, config.heads));
   KVASS_ASSIGN_OR_RETURN(config.head_dim, reader.integer_or("attention.key_length", 256, 16, 512));
-  KVASS_ASSIGN_OR_RETURN(const int64_t value_dim, reader.integer_or("attention.value_length", config.head_dim, 16, 512));
+  KVASS_ASSIGN_OR_RETURN(const int64_t value_dim,
+                         reader.integer_or("attention.value_length", config.head_dim, 16, 512));
   KVASS_ASSIGN_OR_RETURN(config.window, reader.integer("attention.sliding_window", 1, int64_t{1} << 32));
   KVASS_ASSIGN_OR_RETURN(config.pattern, reader.integer_or("attention.sliding_window_pattern", 6, 2, 1024));
   KVASS_ASSIGN_OR_RETURN(config.context, reader.integer("context_length", 1, int64_t{1} << 32));
@@ -48,18 +49,21 @@ Result<Config> read_config(const FamilyReader& reader) {
 
   const auto field = [&](const char* key) { return reader.file().name() + ": gemma3." + key; };
   if (config.heads % config.kv_heads != 0) {
-    return bad_input(field("attention.head_count_kv"), "a divisor of " + std::to_string(config.heads) + " heads", std::to_string(config.kv_heads));
+    return bad_input(field("attention.head_count_kv"), "a divisor of " + std::to_string(config.heads) + " heads",
+                     std::to_string(config.kv_heads));
   }
   if (config.head_dim % 16 != 0) {
     return bad_input(field("attention.key_length"), "a multiple of 16", std::to_string(config.head_dim));
   }
   if (value_dim != config.head_dim) {
-    return bad_input(field("attention.value_length"), std::to_string(config.head_dim) + " (the key length)", std::to_string(value_dim));
+    return bad_input(field("attention.value_length"), std::to_string(config.head_dim) + " (the key length)",
+                     std::to_string(value_dim));
   }
   if (!(epsilon > 0.0 && epsilon < 1.0)) {
     return bad_input(field("attention.layer_norm_rms_epsilon"), "between 0 and 1", std::to_string(epsilon));
   }
-  // The scale is 1 / sqrt(head size) but in the 27B model, which has 62 layers and divides the width by its heads instead.
+  // The scale is 1 / sqrt(head size) but in the 27B model, which has 62 layers and divides the width by its heads
+  // instead.
   const double divisor = config.layers == 62 ? static_cast<double>(config.width) / static_cast<double>(config.heads)
                                              : static_cast<double>(config.head_dim);
   config.attention_scale = static_cast<float>(1.0 / std::sqrt(divisor));

@@ -9,7 +9,7 @@
 namespace kvass {
 namespace {
 
-constexpr size_t kAlignment = 64;        // bytes: a panel vector
+constexpr size_t kAlignment = 64;               // bytes: a panel vector
 constexpr size_t kWaveBytes = size_t{8} << 20;  // source bytes packed before their pages are given back
 
 struct Family {
@@ -25,17 +25,28 @@ constexpr Family kFamilies[] = {
 
 Result<WeightType> weight_type(GgmlType type) {
   switch (type) {
-    case GgmlType::F32: return WeightType::F32;
-    case GgmlType::F16: return WeightType::F16;
-    case GgmlType::BF16: return WeightType::BF16;
-    case GgmlType::Q8_0: return WeightType::Q8_0;
-    case GgmlType::Q4_0: return WeightType::Q4_0;
-    case GgmlType::Q4_1: return WeightType::Q4_1;
-    case GgmlType::Q5_0: return WeightType::Q5_0;
-    case GgmlType::Q5_1: return WeightType::Q5_1;
-    case GgmlType::Q4_K: return WeightType::Q4_K;
-    case GgmlType::Q5_K: return WeightType::Q5_K;
-    case GgmlType::Q6_K: return WeightType::Q6_K;
+    case GgmlType::F32:
+      return WeightType::F32;
+    case GgmlType::F16:
+      return WeightType::F16;
+    case GgmlType::BF16:
+      return WeightType::BF16;
+    case GgmlType::Q8_0:
+      return WeightType::Q8_0;
+    case GgmlType::Q4_0:
+      return WeightType::Q4_0;
+    case GgmlType::Q4_1:
+      return WeightType::Q4_1;
+    case GgmlType::Q5_0:
+      return WeightType::Q5_0;
+    case GgmlType::Q5_1:
+      return WeightType::Q5_1;
+    case GgmlType::Q4_K:
+      return WeightType::Q4_K;
+    case GgmlType::Q5_K:
+      return WeightType::Q5_K;
+    case GgmlType::Q6_K:
+      return WeightType::Q6_K;
   }
   return bad_input("tensor type", "a type that the reader reads", std::to_string(static_cast<uint32_t>(type)));
 }
@@ -69,9 +80,10 @@ Result<WeightPlan> plan(const Gguf& file, const ModelProgram& model) {
   return plan;
 }
 
-// Packs one matrix in waves over its panels, on all threads, and gives back the source pages of each wave: the file's pages
-// and the packed bytes of a weight never stand in memory together.
-void pack_weight(const Gguf& file, const WeightPlan::Entry& entry, const Weight& weight, uint8_t* out, ThreadPool& pool) {
+// Packs one matrix in waves over its panels, on all threads, and gives back the source pages of each wave: the file's
+// pages and the packed bytes of a weight never stand in memory together.
+void pack_weight(const Gguf& file, const WeightPlan::Entry& entry, const Weight& weight, uint8_t* out,
+                 ThreadPool& pool) {
   const size_t panel_source = kPanelOutputs * source_row_bytes(entry.type, weight.inputs);
   const int64_t panels = panel_count(weight.outputs);
   const int64_t wave = std::max<int64_t>(1, static_cast<int64_t>(kWaveBytes / panel_source));
@@ -83,7 +95,8 @@ void pack_weight(const Gguf& file, const WeightPlan::Entry& entry, const Weight&
                   first + std::min(count, (i + 1) * task), out);
     });
     const size_t begin = static_cast<size_t>(first) * panel_source;
-    file.release(*entry.source, begin, std::min(static_cast<size_t>(count) * panel_source, entry.source->bytes - begin));
+    file.release(*entry.source, begin,
+                 std::min(static_cast<size_t>(count) * panel_source, entry.source->bytes - begin));
   }
 }
 

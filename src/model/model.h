@@ -1,5 +1,5 @@
-// From a model file to a program and its weights. A family reads its metadata and emits the program: the one place where an
-// architecture is written down (family_*.cc, listed in families.inc). Nothing here runs anything.
+// From a model file to a program and its weights. A family reads its metadata and emits the program: the one place
+// where an architecture is written down (family_*.cc, listed in families.inc). Nothing here runs anything.
 #pragma once
 
 #include <string>
@@ -14,7 +14,7 @@
 namespace kvass {
 
 struct ModelProgram {
-  std::string family;                // "gemma3"
+  std::string family;  // "gemma3"
   Program program;
   std::vector<std::string> tensors;  // [weights of the program] name of the file's tensor
   int64_t trained_context = 0;       // tokens
@@ -23,7 +23,8 @@ struct ModelProgram {
 // The program of a file, by its general.architecture. Every tensor that it names has been found, with the right shape.
 Result<ModelProgram> build_program(const Gguf& file);
 
-// Packs the weights, tensor by tensor, on the pool's threads, and gives back each tensor's source pages once it is packed.
+// Packs the weights, tensor by tensor, on the pool's threads, and gives back each tensor's source pages once it is
+// packed.
 Result<WeightStore> load_weights(const Gguf& file, const ModelProgram& model, ThreadPool& pool);
 
 // Bytes of the block that load_weights maps.

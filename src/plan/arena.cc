@@ -57,7 +57,8 @@ std::vector<Buffer> lifetimes(const Program& program, int64_t rows, int64_t head
       const Value& value = program.values[v];
       const int64_t extent = value.extent == Extent::chunk ? rows : head_rows;
       buffer_of[v] = buffers.size();
-      buffers.push_back({aligned(static_cast<size_t>(extent * value.width) * sizeof(float)), static_cast<int32_t>(i), last, 0});
+      buffers.push_back(
+          {aligned(static_cast<size_t>(extent * value.width) * sizeof(float)), static_cast<int32_t>(i), last, 0});
     }
   }
   return buffers;
@@ -90,11 +91,13 @@ size_t place(std::vector<Buffer>& buffers) {
 
 Result<ArenaPlan> plan_arena(const Program& program, int64_t rows, int64_t head_rows,
                              std::span<const size_t> workspace_bytes) {
-  if (rows < 1 || head_rows < 1) return bad_input("planned rows", "at least 1", std::to_string(std::min(rows, head_rows)));
+  if (rows < 1 || head_rows < 1)
+    return bad_input("planned rows", "at least 1", std::to_string(std::min(rows, head_rows)));
   for (const Value& value : program.values) {
     const int64_t most = std::max(rows, head_rows);
     if (value.width < 1 || most > static_cast<int64_t>(kMaxArena) / 4 / value.width) {
-      return bad_input("planned rows", "values below 64 TiB", std::to_string(most) + " rows of " + std::to_string(value.width));
+      return bad_input("planned rows", "values below 64 TiB",
+                       std::to_string(most) + " rows of " + std::to_string(value.width));
     }
   }
   std::vector<size_t> buffer_of;

@@ -1,7 +1,8 @@
 // Places the values of a program in one arena by their lifetimes. Pure integers: nothing is allocated, nothing is run.
 //
-// A value lives from the op that writes it to the last op that reads it, and to the end where another method or the caller
-// reads it; an op's workspace lives for that op alone. Values whose lifetimes meet never share bytes, except that an op which may work in place writes over an input that ends with it.
+// A value lives from the op that writes it to the last op that reads it, and to the end where another method or the
+// caller reads it; an op's workspace lives for that op alone. Values whose lifetimes meet never share bytes, except
+// that an op which may work in place writes over an input that ends with it.
 #pragma once
 
 #include <cstddef>

@@ -1,5 +1,5 @@
-// How a family writes its program down: one call an op, shapes checked as it goes. Errors of the file's metadata are the
-// family's to report; a wrong call here is a broken invariant and asserts.
+// How a family writes its program down: one call an op, shapes checked as it goes. Errors of the file's metadata are
+// the family's to report; a wrong call here is a broken invariant and asserts.
 #pragma once
 
 #include <span>
@@ -19,7 +19,7 @@ class ProgramBuilder {
   void begin_method(std::string name);
   void set_scope(std::string scope) { scope_ = std::move(scope); }  // prefix of the names that follow: "layer 3"
 
-  ValueId embed(WeightId table, float scale);                        // [rows, inputs of the table]
+  ValueId embed(WeightId table, float scale);  // [rows, inputs of the table]
   ValueId rms_norm(std::string name, ValueId x, WeightId weight, float epsilon, int64_t heads = 1);
   std::vector<ValueId> linear(std::string name, ValueId x, std::span<const WeightId> weights,
                               std::span<const std::string> outputs);

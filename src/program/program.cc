@@ -23,7 +23,9 @@ constexpr OpInfo kOps[] = {
 constexpr int64_t kMaxWidth = int64_t{1} << 32;
 constexpr int64_t kMaxHeads = int64_t{1} << 20;
 
-std::string_view extent_name(Extent extent) { return extent == Extent::chunk ? "rows of the chunk" : "rows of the head"; }
+std::string_view extent_name(Extent extent) {
+  return extent == Extent::chunk ? "rows of the chunk" : "rows of the head";
+}
 
 // Verification of one op against the rules of its kind. `written` says which values exist so far.
 class OpVerifier {
@@ -85,14 +87,17 @@ class OpVerifier {
 
   Status indices() const {
     for (ValueId id : op_.inputs) {
-      if (id < 0 || static_cast<size_t>(id) >= program_.values.size()) return fail("inputs", "a value of the program", fmt::format("{}", id));
+      if (id < 0 || static_cast<size_t>(id) >= program_.values.size())
+        return fail("inputs", "a value of the program", fmt::format("{}", id));
       if (!written_[static_cast<size_t>(id)]) return fail("inputs", "a value that was written before", value(id).name);
     }
     for (ValueId id : op_.outputs) {
-      if (id < 0 || static_cast<size_t>(id) >= program_.values.size()) return fail("outputs", "a value of the program", fmt::format("{}", id));
+      if (id < 0 || static_cast<size_t>(id) >= program_.values.size())
+        return fail("outputs", "a value of the program", fmt::format("{}", id));
     }
     for (WeightId id : op_.weights) {
-      if (id < 0 || static_cast<size_t>(id) >= program_.weights.size()) return fail("weights", "a weight of the program", fmt::format("{}", id));
+      if (id < 0 || static_cast<size_t>(id) >= program_.weights.size())
+        return fail("weights", "a weight of the program", fmt::format("{}", id));
     }
     const bool stateful = op_.kind == OpKind::cache_write || op_.kind == OpKind::attention;
     if (stateful && (op_.state < 0 || static_cast<size_t>(op_.state) >= program_.states.size())) {
@@ -174,36 +179,45 @@ Status verify_program(const Program& program) {
   int32_t next = 0;
   for (const Method& method : program.methods) {
     if (method.begin != next || method.end < method.begin) {
-      return bad_input("program method '" + method.name + "'", "ops that follow the method before it", fmt::format("[{}, {})", method.begin, method.end));
+      return bad_input("program method '" + method.name + "'", "ops that follow the method before it",
+                       fmt::format("[{}, {})", method.begin, method.end));
     }
     next = method.end;
   }
   if (static_cast<size_t>(next) != program.ops.size()) {
-    return bad_input("program methods", "every op in one method", fmt::format("{} of {} ops", next, program.ops.size()));
+    return bad_input("program methods", "every op in one method",
+                     fmt::format("{} of {} ops", next, program.ops.size()));
   }
   for (std::string_view name : {"body", "head"}) {
-    if (program.find_method(name) == nullptr) return bad_input("program methods", "`body` and `head`", "no `" + std::string(name) + "`");
+    if (program.find_method(name) == nullptr)
+      return bad_input("program methods", "`body` and `head`", "no `" + std::string(name) + "`");
   }
   for (const Weight& weight : program.weights) {
     if (weight.outputs < 0 || weight.outputs > kMaxWidth || weight.inputs < 1 || weight.inputs > kMaxWidth) {
-      return bad_input("program weight '" + weight.name + "'", "sizes up to 2^32", fmt::format("{} x {}", weight.outputs, weight.inputs));
+      return bad_input("program weight '" + weight.name + "'", "sizes up to 2^32",
+                       fmt::format("{} x {}", weight.outputs, weight.inputs));
     }
   }
   for (const CacheState& state : program.states) {
-    if (state.kv_heads < 1 || state.kv_heads > kMaxHeads || state.head_dim < 16 || state.head_dim > kMaxWidth || state.head_dim % 16 != 0 || state.window < 0 ||
-        state.rotary < 0 || static_cast<size_t>(state.rotary) >= program.rotaries.size()) {
-      return bad_input("program state '" + state.name + "'", "KV heads, a head size that is a multiple of 16, a window and a rotary table",
-                       fmt::format("{} x {}, window {}, rotary {}", state.kv_heads, state.head_dim, state.window, state.rotary));
+    if (state.kv_heads < 1 || state.kv_heads > kMaxHeads || state.head_dim < 16 || state.head_dim > kMaxWidth ||
+        state.head_dim % 16 != 0 || state.window < 0 || state.rotary < 0 ||
+        static_cast<size_t>(state.rotary) >= program.rotaries.size()) {
+      return bad_input(
+          "program state '" + state.name + "'",
+          "KV heads, a head size that is a multiple of 16, a window and a rotary table",
+          fmt::format("{} x {}, window {}, rotary {}", state.kv_heads, state.head_dim, state.window, state.rotary));
     }
   }
   std::vector<bool> written(program.values.size(), false);
   for (const Op& op : program.ops) KVASS_RETURN_IF_ERROR(OpVerifier(program, op, written).run());
-  for (const auto& [result, extent] : {std::pair(program.hidden, Extent::chunk), std::pair(program.logits, Extent::head)}) {
+  for (const auto& [result, extent] :
+       {std::pair(program.hidden, Extent::chunk), std::pair(program.logits, Extent::head)}) {
     if (result < 0 || static_cast<size_t>(result) >= written.size() || !written[static_cast<size_t>(result)]) {
       return bad_input("program result", "a value that an op writes", fmt::format("{}", result));
     }
     if (program.values[static_cast<size_t>(result)].extent != extent) {
-      return bad_input("program result", extent_name(extent), extent_name(program.values[static_cast<size_t>(result)].extent));
+      return bad_input("program result", extent_name(extent),
+                       extent_name(program.values[static_cast<size_t>(result)].extent));
     }
   }
   return {};

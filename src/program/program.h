@@ -1,8 +1,8 @@
-// A model as data: operators over values, weights and cache states. A family emits one through ProgramBuilder; the planner
-// places its values, the executor runs it. It holds no pointers and no bytes: everything is an index.
+// A model as data: operators over values, weights and cache states. A family emits one through ProgramBuilder; the
+// planner places its values, the executor runs it. It holds no pointers and no bytes: everything is an index.
 //
-// Every value is float32 [rows, width]; *rows* is the only dynamic dimension. A value of the `chunk` extent has a row for
-// each token of a step, one of the `head` extent a row for each row whose logits are asked for.
+// Every value is float32 [rows, width]; *rows* is the only dynamic dimension. A value of the `chunk` extent has a row
+// for each token of a step, one of the `head` extent a row for each row whose logits are asked for.
 #pragma once
 
 #include <cstddef>
@@ -63,15 +63,15 @@ struct RotaryParams {
 
 struct Op {
   OpKind kind{};
-  std::string name;                // "layer 3 attention"
+  std::string name;  // "layer 3 attention"
   std::vector<ValueId> inputs;
   std::vector<ValueId> outputs;
   std::vector<WeightId> weights;
   StateId state = kNone;
-  int64_t heads = 0;               // rms_norm: rows are `heads` groups that share the weight; attention: query heads
-  float epsilon = 0.0f;            // rms_norm
-  float scale = 0.0f;              // embed: factor; attention: score scale
-  float cap = 0.0f;                // softcap, attention: soft-capping; 0: none
+  int64_t heads = 0;     // rms_norm: rows are `heads` groups that share the weight; attention: query heads
+  float epsilon = 0.0f;  // rms_norm
+  float scale = 0.0f;    // embed: factor; attention: score scale
+  float cap = 0.0f;      // softcap, attention: soft-capping; 0: none
 };
 
 // An entry: ops [begin, end) of the program.

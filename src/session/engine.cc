@@ -20,13 +20,14 @@ Result<std::shared_ptr<const Engine>> Engine::create(Program program, WeightStor
   }
   for (size_t i = 0; i < program.weights.size(); ++i) {
     const Weight& weight = program.weights[i];
-    const bool present = weight.outputs == 0 ? weights.vectors[i] != nullptr
-                                             : weights.matrices[i].data != nullptr &&
-                                                   weights.matrices[i].n == weight.outputs &&
-                                                   weights.matrices[i].k == weight.inputs;
+    const bool present = weight.outputs == 0
+                             ? weights.vectors[i] != nullptr
+                             : weights.matrices[i].data != nullptr && weights.matrices[i].n == weight.outputs &&
+                                   weights.matrices[i].k == weight.inputs;
     if (!present) {
       return bad_input("weight '" + weight.name + "'",
-                       std::to_string(weight.outputs) + " x " + std::to_string(weight.inputs), "another shape, or none");
+                       std::to_string(weight.outputs) + " x " + std::to_string(weight.inputs),
+                       "another shape, or none");
     }
   }
   std::shared_ptr<Engine> engine(new Engine());

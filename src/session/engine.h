@@ -1,5 +1,5 @@
-// Engine: a program, its packed weights and the choices that hold for everybody who runs it. Immutable after creation and
-// shared by sessions; it owns the weights. It knows no caches, no positions, no text.
+// Engine: a program, its packed weights and the choices that hold for everybody who runs it. Immutable after creation
+// and shared by sessions; it owns the weights. It knows no caches, no positions, no text.
 #pragma once
 
 #include <memory>

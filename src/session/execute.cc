@@ -13,21 +13,34 @@ namespace {
 // Rows that one task of a row-wise op takes.
 constexpr int64_t kTaskRows = 8;
 
+// The vocabulary head keeps 16-bit activations under `--math a8`: it is bound by reading its weights, so they cost next
+// to nothing there, and its error goes straight into the logits.
+Math math_of(Math math, const Value& x) { return x.extent == Extent::head && math == Math::a8 ? Math::a16 : math; }
+
 class OpRunner {
  public:
   OpRunner(const OpContext& context, const Op& op, size_t index) : context_(context), op_(op), index_(index) {}
 
   void run() {
     switch (op_.kind) {
-      case OpKind::embed: return embed();
-      case OpKind::rms_norm: return norm();
-      case OpKind::linear: return project();
-      case OpKind::cache_write: return write();
-      case OpKind::attention: return attend();
-      case OpKind::gelu_gate: return gate();
-      case OpKind::add: return sum();
-      case OpKind::select_rows: return select();
-      case OpKind::softcap: return cap();
+      case OpKind::embed:
+        return embed();
+      case OpKind::rms_norm:
+        return norm();
+      case OpKind::linear:
+        return project();
+      case OpKind::cache_write:
+        return write();
+      case OpKind::attention:
+        return attend();
+      case OpKind::gelu_gate:
+        return gate();
+      case OpKind::add:
+        return sum();
+      case OpKind::select_rows:
+        return select();
+      case OpKind::softcap:
+        return cap();
     }
   }
 
@@ -87,7 +100,7 @@ class OpRunner {
     }
     const int64_t width = info(op_.inputs[0]).width;
     linear(data(op_.inputs[0]), width, rows(op_.inputs[0]), width, std::span(targets, op_.weights.size()),
-           context_.engine.math(), workspace(), context_.pool, isa());
+           math_of(context_.engine.math(), info(op_.inputs[0])), workspace(), context_.pool, isa());
   }
 
   void write() const {
@@ -129,7 +142,9 @@ class OpRunner {
     const float* up = data(op_.inputs[1]);
     float* out = data(op_.outputs[0]);
     const auto kernel = gelu_gate_for(isa());
-    for_rows([&](int64_t first, int64_t count) { kernel(gate + first * width, up + first * width, out + first * width, count * width); });
+    for_rows([&](int64_t first, int64_t count) {
+      kernel(gate + first * width, up + first * width, out + first * width, count * width);
+    });
   }
 
   void sum() const {
@@ -138,7 +153,9 @@ class OpRunner {
     const float* b = data(op_.inputs[1]);
     float* out = data(op_.outputs[0]);
     const auto kernel = add_for(isa());
-    for_rows([&](int64_t first, int64_t count) { kernel(a + first * width, b + first * width, out + first * width, count * width); });
+    for_rows([&](int64_t first, int64_t count) {
+      kernel(a + first * width, b + first * width, out + first * width, count * width);
+    });
   }
 
   void select() const {
@@ -146,7 +163,8 @@ class OpRunner {
     const float* x = data(op_.inputs[0]);
     float* out = data(op_.outputs[0]);
     for (size_t row = 0; row < static_cast<size_t>(context_.tables.head_rows()); ++row) {
-      std::memcpy(out + row * width, x + static_cast<size_t>(context_.tables.selected()[row]) * width, width * sizeof(float));
+      std::memcpy(out + row * width, x + static_cast<size_t>(context_.tables.selected()[row]) * width,
+                  width * sizeof(float));
     }
   }
 
@@ -155,7 +173,8 @@ class OpRunner {
     const float* x = data(op_.inputs[0]);
     float* out = data(op_.outputs[0]);
     const auto kernel = softcap_for(isa());
-    for_rows([&](int64_t first, int64_t count) { kernel(x + first * width, op_.cap, out + first * width, count * width); });
+    for_rows(
+        [&](int64_t first, int64_t count) { kernel(x + first * width, op_.cap, out + first * width, count * width); });
   }
 
   const OpContext& context_;
@@ -168,7 +187,7 @@ class OpRunner {
 size_t workspace_bytes(const Program& program, Math math, const Op& op, const SessionOptions& options) {
   if (op.kind == OpKind::linear) {
     const Value& x = program.values[static_cast<size_t>(op.inputs[0])];
-    return activation_bytes(math, x.extent == Extent::chunk ? options.rows : options.head_rows, x.width);
+    return activation_bytes(math_of(math, x), x.extent == Extent::chunk ? options.rows : options.head_rows, x.width);
   }
   if (op.kind == OpKind::attention) {
     const CacheState& state = program.states[static_cast<size_t>(op.state)];

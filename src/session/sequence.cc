@@ -1,6 +1,7 @@
 #include "session/sequence.h"
 
 #include <algorithm>
+#include <cstring>
 #include <string>
 #include <utility>
 
@@ -21,6 +22,16 @@ Status Sequence::check_extend(int64_t start, int64_t count) const {
                      std::to_string(count));
   }
   for (const LayerCache& layer : plan_.layers) KVASS_RETURN_IF_ERROR(layer.layout.check_extend(length_, start, count));
+  return {};
+}
+
+Status Sequence::copy_from(const Sequence& other) {
+  if (other.engine_ != engine_ || other.options_ != options_) {
+    return bad_input("sequence to copy", "one of the same engine and cache options", "another");
+  }
+  if (&other == this) return {};
+  std::memcpy(block_.data(), other.block_.data(), plan_.bytes);
+  length_ = other.length_;
   return {};
 }
 

@@ -1,5 +1,5 @@
-// Sequence: one stream. It owns its caches (one block, planned before the first token) and its length; a session advances
-// it. One caller at a time.
+// Sequence: one stream. It owns its caches (one block, planned before the first token) and its length; a session
+// advances it. One caller at a time.
 #pragma once
 
 #include <memory>
@@ -31,6 +31,8 @@ class Sequence {
   uint8_t* block() { return block_.data(); }
   void commit(int64_t count) { length_ += count; }  // the session's, after a step has run
   void clear() { length_ = 0; }                     // an empty stream again; nothing is freed
+  // The stream of `other` from here on, which is of the same engine and plan: copies its block, allocates nothing.
+  Status copy_from(const Sequence& other);
 
  private:
   Sequence() = default;

@@ -59,8 +59,8 @@ Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<const Engine> e
   std::unique_ptr<Session> session(new Session(std::move(engine), options));
   session->plan_ = std::move(planned.arena);
   KVASS_ASSIGN_OR_RETURN(session->arena_, Block::map(session->plan_.bytes + planned.tables));
-  session->tables_ = std::make_unique<StepTables>(session->engine_->program(), options,
-                                                  session->arena_.data() + session->plan_.bytes);
+  session->tables_ =
+      std::make_unique<StepTables>(session->engine_->program(), options, session->arena_.data() + session->plan_.bytes);
   return session;
 }
 
@@ -76,12 +76,14 @@ Status Session::check(std::span<const Run> runs) const {
     }
     for (size_t j = 0; j < i; ++j) {
       if (runs[j].sequence == run.sequence) {
-        return bad_input("runs of a step", "each sequence once", "runs " + std::to_string(j) + " and " + std::to_string(i) + " of one sequence");
+        return bad_input("runs of a step", "each sequence once",
+                         "runs " + std::to_string(j) + " and " + std::to_string(i) + " of one sequence");
       }
     }
     if (run.sequence->options().dtype != runs[0].sequence->options().dtype) {
-      return bad_input("sequences of a step", "one storage type of caches", std::string(dtype_name(runs[0].sequence->options().dtype)) +
-                       " and " + std::string(dtype_name(run.sequence->options().dtype)));
+      return bad_input("sequences of a step", "one storage type of caches",
+                       std::string(dtype_name(runs[0].sequence->options().dtype)) + " and " +
+                           std::string(dtype_name(run.sequence->options().dtype)));
     }
     KVASS_RETURN_IF_ERROR(run.sequence->check_extend(run.start, static_cast<int64_t>(run.tokens.size())));
     const int64_t vocabulary = engine_->program().vocabulary();
@@ -93,7 +95,8 @@ Status Session::check(std::span<const Run> runs) const {
     rows += static_cast<int64_t>(run.tokens.size());
   }
   if (rows > options_.rows) {
-    return bad_input("tokens of a step", "at most " + std::to_string(options_.rows) + " over all its runs", std::to_string(rows));
+    return bad_input("tokens of a step", "at most " + std::to_string(options_.rows) + " over all its runs",
+                     std::to_string(rows));
   }
   return {};
 }
@@ -118,7 +121,8 @@ Result<std::span<const float>> Session::logits(std::span<const int32_t> rows) {
   }
   for (int32_t row : rows) {
     if (row < 0 || row >= tables_->rows()) {
-      return bad_input("row of logits", "a row of the last step (0 to " + std::to_string(tables_->rows() - 1) + ")", std::to_string(row));
+      return bad_input("row of logits", "a row of the last step (0 to " + std::to_string(tables_->rows() - 1) + ")",
+                       std::to_string(row));
     }
   }
   FloatEnvironment environment;
@@ -136,7 +140,8 @@ void Session::execute(const Method& method) {
     if (!probe_) continue;
     for (ValueId id : op.outputs) {
       const Value& output = engine_->program().values[static_cast<size_t>(id)];
-      probe_({op, id, value(id), output.extent == Extent::chunk ? tables_->rows() : tables_->head_rows(), output.width});
+      probe_(
+          {op, id, value(id), output.extent == Extent::chunk ? tables_->rows() : tables_->head_rows(), output.width});
     }
   }
 }

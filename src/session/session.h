@@ -1,5 +1,5 @@
-// Session: the arena and the threads that run an engine's program. It steps any number of sequences of that engine; all of
-// its memory is mapped when it is created. One caller at a time: a second one gets an error, not a race.
+// Session: the arena and the threads that run an engine's program. It steps any number of sequences of that engine; all
+// of its memory is mapped when it is created. One caller at a time: a second one gets an error, not a race.
 #pragma once
 
 #include <atomic>
@@ -17,9 +17,9 @@
 namespace kvass {
 
 struct SessionOptions {
-  int64_t rows = 256;        // most tokens of one step, over all its runs
-  int64_t head_rows = 1;     // most rows of one `logits` call
-  int64_t sequences = 1;     // most runs of one step
+  int64_t rows = 256;     // most tokens of one step, over all its runs
+  int64_t head_rows = 1;  // most rows of one `logits` call
+  int64_t sequences = 1;  // most runs of one step
   int threads = 1;
 };
 
@@ -46,8 +46,8 @@ class Session {
   static Result<std::unique_ptr<Session>> create(std::shared_ptr<const Engine> engine, const SessionOptions& options);
   ~Session();
 
-  // Runs the program's body over the runs' tokens, row after row in the order of the runs, and advances the sequences. On an
-  // error nothing has changed.
+  // Runs the program's body over the runs' tokens, row after row in the order of the runs, and advances the sequences.
+  // On an error nothing has changed.
   Status step(std::span<const Run> runs);
 
   // Logits of rows of the last step: [rows.size()][vocabulary], valid until the next call.
@@ -71,7 +71,7 @@ class Session {
   SessionOptions options_;
   ThreadPool pool_;
   ArenaPlan plan_;
-  Block arena_;                  // [values and workspace | tables of the step]
+  Block arena_;  // [values and workspace | tables of the step]
   std::unique_ptr<StepTables> tables_;
   std::function<void(const ProbeView&)> probe_;
   std::atomic<bool> busy_{false};

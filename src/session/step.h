@@ -1,5 +1,6 @@
-// One step's shared tables and the execution of its operators. The tables are computed once a step and read by every layer:
-// rotary angles per distinct rotary embedding, visible keys per distinct window. They lie in the session's arena.
+// One step's shared tables and the execution of its operators. The tables are computed once a step and read by every
+// layer: rotary angles per distinct rotary embedding, visible keys per distinct window. They lie in the session's
+// arena.
 #pragma once
 
 #include <span>
@@ -40,7 +41,9 @@ class StepTables {
   const float* sink_sin(RotaryId id) const { return angles_[static_cast<size_t>(id)].sink_sin; }
   bool has_sinks() const { return has_sinks_; }  // whether a run of this step has sink keys
 
-  TileShape shape(StateId state) const { return runs_.front().sequence->plan().layers[static_cast<size_t>(state)].shape; }
+  TileShape shape(StateId state) const {
+    return runs_.front().sequence->plan().layers[static_cast<size_t>(state)].shape;
+  }
   std::span<const CacheWriteRun> write_runs(StateId state);
   std::span<const AttentionRun> attention_runs(const Program& program, StateId state);
 
@@ -60,14 +63,14 @@ class StepTables {
   };
   const RowVisibility* visible(int64_t window) const;  // [rows]
 
-  std::vector<Angles> angles_;            // [rotaries]
-  std::vector<Window> windows_;           // distinct windows of the states
-  std::vector<RowVisibility*> visible_;   // [distinct windows] -> [rows]
-  int64_t* positions_ = nullptr;          // [rows]
-  int64_t* sink_positions_ = nullptr;     // [rows]
-  int32_t* tokens_ = nullptr;             // [rows]
-  int32_t* selected_ = nullptr;           // [head_rows]
-  std::vector<RunRows> runs_;             // capacity: the planned sequences
+  std::vector<Angles> angles_;           // [rotaries]
+  std::vector<Window> windows_;          // distinct windows of the states
+  std::vector<RowVisibility*> visible_;  // [distinct windows] -> [rows]
+  int64_t* positions_ = nullptr;         // [rows]
+  int64_t* sink_positions_ = nullptr;    // [rows]
+  int32_t* tokens_ = nullptr;            // [rows]
+  int32_t* selected_ = nullptr;          // [head_rows]
+  std::vector<RunRows> runs_;            // capacity: the planned sequences
   std::vector<CacheWriteRun> write_runs_;
   std::vector<AttentionRun> attention_runs_;
   int64_t rows_ = 0;

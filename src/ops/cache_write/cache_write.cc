@@ -45,9 +45,12 @@ using StoreRow = void (*)(const TileShape&, const KeySegment&, int64_t, const fl
 
 StoreRow store_row_for(DType dtype) {
   switch (dtype) {
-    case DType::f32: return store_row<F32>;
-    case DType::f16: return store_row<F16>;
-    case DType::bf16: return store_row<Bf16>;
+    case DType::f32:
+      return store_row<F32>;
+    case DType::f16:
+      return store_row<F16>;
+    case DType::bf16:
+      return store_row<Bf16>;
   }
   return nullptr;
 }
