@@ -3,6 +3,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -73,7 +74,11 @@ ThreadPool::ThreadPool(int threads) : threads_(threads < 1 ? 1 : threads) {
   shared_ = std::make_unique<Shared>();
   shared_->spins = threads_ <= usable_cpus() ? 20000 : 0;
   for (int thread = 1; thread < threads_; ++thread) {
-    shared_->workers.emplace_back([this, thread] { shared_->worker(thread); });
+    try {
+      shared_->workers.emplace_back([this, thread] { shared_->worker(thread); });
+    } catch (const std::system_error&) {  // the system gives no more: fewer threads do the same work, to the same bits
+      threads_ = thread;
+    }
   }
 }
 

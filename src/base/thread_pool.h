@@ -11,7 +11,7 @@ namespace kvass {
 
 class ThreadPool {
  public:
-  explicit ThreadPool(int threads);  // at least 1; 1 starts none
+  explicit ThreadPool(int threads);  // at least 1; 1 starts none; fewer where the system gives no more
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;

@@ -76,10 +76,10 @@ CommandAction add_bench(CLI::App& command) {
         ->group("Measurements")
         ->capture_default_str();
   };
-  list("-p,--n-prompt", flags->bench.prefill, "TOKENS,…", "Prompt lengths; 0: no prefill");
-  list("-n,--n-gen", flags->bench.decode, "TOKENS,…", "Tokens to generate; 0: no generation");
-  list("-d,--n-depth", flags->bench.depths, "TOKENS,…", "Tokens in the cache before the clock starts");
-  list("-b,--batch", flags->bench.batches, "N,…", "Sequences that generate together");
+  list("-p,--n-prompt", flags->bench.prefill, "TOKENS,...", "Prompt lengths; 0: no prefill");
+  list("-n,--n-gen", flags->bench.decode, "TOKENS,...", "Tokens to generate; 0: no generation");
+  list("-d,--n-depth", flags->bench.depths, "TOKENS,...", "Tokens in the cache before the clock starts");
+  list("-b,--batch", flags->bench.batches, "N,...", "Sequences that generate together");
   command
       .add_option("-r,--repetitions", flags->bench.repetitions,
                   "Repetitions; the median is shown, ± standard deviation")

@@ -48,9 +48,14 @@ class HelpFormatter : public CLI::Formatter {
     const std::string value = option->get_default_str();
     return option->get_description() + (value.empty() ? "" : " (default: " + plain(value) + ")");
   }
-  std::string make_positionals(const CLI::App* app) const override {  // their usage line is enough of a heading
+  std::string make_positionals(const CLI::App* app) const override {
     return make_group("Arguments", true,
                       app->get_options([](const CLI::Option* option) { return option->get_positional(); }));
+  }
+  // One empty line between groups: the parser puts one behind each, and one in front.
+  std::string make_group(std::string group, bool positional, std::vector<const CLI::Option*> options) const override {
+    const std::string text = CLI::Formatter::make_group(group, positional, std::move(options));
+    return positional || group == "Options" ? text : text.substr(1);
   }
 
  private:

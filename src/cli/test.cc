@@ -1,0 +1,395 @@
+// The command line as a person and a script meet it: the built program is run on a tiny model.
+#include <nlohmann/json.hpp>
+
+#include "cli/test_process.h"
+#include "tiny_model.h"
+
+namespace kvass {
+namespace {
+
+using namespace testing;  // NOLINT: helpers of the tests
+using nlohmann::json;
+
+std::string path_of(const char* name) {
+  static const Scratch scratch;
+  return scratch.file(name);
+}
+
+// The tiny model as a file, written once.
+const std::string& tiny() {
+  static const std::string path = [] {
+    const std::string file = path_of("tiny.gguf");
+    EXPECT_TRUE(TinyModel().writer().write(file).ok());
+    return file;
+  }();
+  return path;
+}
+
+json parsed(const Finished& done) {
+  EXPECT_EQ(done.code, 0) << done.err;
+  EXPECT_EQ(done.out.find('\n'), done.out.size() - 1) << "one line";
+  const json value = json::parse(done.out, nullptr, false);
+  EXPECT_FALSE(value.is_discarded()) << done.out;
+  return value;
+}
+
+bool has(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+
+// One line "kvass: …" on stderr and nothing on stdout.
+void expect_refused(const Finished& done, int code, const std::vector<std::string>& words = {}) {
+  EXPECT_EQ(done.code, code) << done.err;
+  EXPECT_EQ(done.out, "");
+  EXPECT_TRUE(done.err.starts_with("kvass: ")) << done.err;
+  EXPECT_EQ(done.err.find('\n'), done.err.size() - 1) << done.err;
+  for (const std::string& word : words) EXPECT_TRUE(has(done.err, word)) << done.err << " lacks '" << word << "'";
+}
+
+Arguments with(Arguments arguments, const Arguments& more) {
+  arguments.insert(arguments.end(), more.begin(), more.end());
+  return arguments;
+}
+
+TEST(CommandLine, AloneItTeaches) {
+  const Finished alone = kvass({});
+  EXPECT_EQ(alone.code, 0);
+  EXPECT_EQ(alone.err, "");
+  for (const char* part : {"Examples:", "kvass run", "--endless", "plan", "score", "bench", "tokenize", "inspect"}) {
+    EXPECT_TRUE(has(alone.out, part)) << part;
+  }
+  EXPECT_EQ(kvass({"--help"}).out, alone.out);
+  for (const char* command : {"run", "plan", "score", "bench", "tokenize", "inspect"}) {
+    const Finished help = kvass({command, "--help"});
+    EXPECT_EQ(help.code, 0);
+    EXPECT_TRUE(has(help.out, std::string("kvass ") + command + " model.gguf") || has(help.out, "| kvass tokenize"))
+        << "an example of " << command;
+  }
+}
+
+TEST(CommandLine, VersionNamesNumericsAndInstructionSets) {
+  const Finished version = kvass({"--version"});
+  EXPECT_EQ(version.code, 0);
+  EXPECT_TRUE(has(version.out, "kvass 0.")) << version.out;
+  EXPECT_TRUE(has(version.out, "numerics version 1\n")) << version.out;
+  EXPECT_TRUE(has(version.out, "instruction set ") && has(version.out, "scalar")) << version.out;
+}
+
+TEST(CommandLine, BadUsageIsTwoAndPointsToTheHelp) {
+  const std::vector<Arguments> cases = {{"run"},
+                                        {"--nonsense"},
+                                        {"run", "--nonsense"},
+                                        {"run", tiny(), "--nonsense"},
+                                        {"run", tiny(), "-n"},
+                                        {"run", tiny(), "-n", "many"},
+                                        {"run", tiny(), "stray"},
+                                        {"run", tiny(), "--threads", "two"},
+                                        {"run", tiny(), "-p", "a", "-f", "b"},
+                                        {"run", tiny(), "-", "-p", "a"},
+                                        {"score", tiny()},
+                                        {"bench", tiny(), "-p", "1,x"},
+                                        {"plan"},
+                                        {"tokenize", tiny(), "--context", "5"},
+                                        {"inspect"}};
+  for (const Arguments& arguments : cases) expect_refused(kvass(arguments), 2, {"--help`"});
+  expect_refused(kvass({"trot"}), 2, {"command: expected run, plan, ", "got 'trot'", "`kvass --help`"});
+  expect_refused(kvass({"run", tiny(), "--nonsense"}), 2, {"expected ", "got '--nonsense'", "`kvass run --help`"});
+}
+
+TEST(CommandLine, AttentionSinkShowsItsForm) {
+  for (const char* value : {"4", "1,2,3", "4,0", "-1,8", "4,-8", "", ",", "4,", ",8", "a,b", "4;8", "4 8", "4.0,8"}) {
+    expect_refused(kvass({"run", tiny(), "--attention-sink", value}), 1,
+                   {"--attention-sink: expected S,W", std::string("got '") + value + "'"});
+  }
+  expect_refused(kvass({"run", tiny(), "--attention-sink", "4,508", "--context", "511"}), 1,
+                 {"--context: expected at least 512", "S,W", "got 511"});
+  EXPECT_EQ(kvass({"run", tiny(), "-n", "1", "--attention-sink", "0,8"}).code, 0) << "S = 0 is a plain ring";
+}
+
+TEST(CommandLine, BadValuesAreOneWithWhatExpectedAndGot) {
+  const std::vector<std::pair<Arguments, const char*>> cases = {
+      {{"run", tiny(), "--kv", "f64"}, "--kv: expected f32, f16 or bf16, got 'f64'"},
+      {{"run", tiny(), "--math", "a4"}, "--math: expected "},
+      {{"run", tiny(), "--threads", "-1"}, "--threads: expected "},
+      {{"run", tiny(), "--context", "0"}, "--context: expected "},
+      {{"run", tiny(), "--chunk", "0"}, "--chunk: expected "},
+      {{"run", tiny(), "--chunk", "1000000000000000000"}, ": expected "},
+      {{"run", tiny(), "--context", "1000000000000000000"}, ": expected "},
+      {{"run", tiny(), "--endless", "--context", "4"}, "--context: expected "},
+      {{"run", tiny(), "-n", "-1"}, "-n: expected 0 or more tokens, got -1"},
+      {{"run", tiny(), "--temp", "-1"}, "--temp: expected "},
+      {{"run", tiny(), "--top-p", "2"}, "--top-p: expected "},
+      {{"run", tiny(), "-f", path_of("none")}, "none: expected a readable file, got "},
+      {{"score", tiny(), "-f", "-"}, "text to score: expected at least 2 tokens, got 1"},
+      {{"score", tiny(), "-f", "-", "--bucket", "0"}, "--bucket: expected "},
+      {{"score", tiny(), "-f", "-", "--top", "-1"}, "--top: expected "},
+      {{"score", tiny(), "-f", "-", "--ids"}, "-: expected a JSON array"},
+      {{"bench", tiny(), "-d", "-1"}, "-d: expected "},
+      {{"bench", tiny(), "-b", "0"}, "-b: expected "},
+      {{"bench", tiny(), "-r", "0"}, "-r: expected "}};
+  for (const auto& [arguments, message] : cases) expect_refused(kvass(arguments), 1, {message});
+}
+
+TEST(CommandLine, FilesThatAreNoModelAreOneLineThatNamesThem) {
+  const std::string whole = read_file(tiny());
+  write_file(path_of("text.gguf"), "not a model\n");
+  write_file(path_of("empty.gguf"), "");
+  write_file(path_of("header.gguf"), whole.substr(0, 20));
+  write_file(path_of("half.gguf"), whole.substr(0, whole.size() / 2));
+  write_file(path_of("almost.gguf"), whole.substr(0, whole.size() - 64));
+  std::filesystem::create_directory(path_of("folder"));
+  for (const char* name :
+       {"none.gguf", "folder", "text.gguf", "empty.gguf", "header.gguf", "half.gguf", "almost.gguf"}) {
+    for (const char* command : {"run", "plan", "inspect", "tokenize", "bench"}) {
+      expect_refused(kvass({command, path_of(name)}), 1, {name});
+    }
+  }
+  expect_refused(kvass({"plan", "two\nlines"}), 1, {"two?lines"});
+}
+
+TEST(CommandLine, BothNamesOfAFlagAreOneFlag) {
+  const json plan = parsed(kvass({"plan", tiny(), "--json", "--context", "200", "--chunk", "7"}));
+  EXPECT_EQ(parsed(kvass({"plan", tiny(), "--json", "--max-context-len", "200", "--input-len", "7"})), plan);
+  EXPECT_NE(parsed(kvass({"plan", tiny(), "--json"})), plan);
+}
+
+Arguments run_json(const Arguments& more) { return with({"run", tiny(), "--json", "--ignore-eos"}, more); }
+
+TEST(Run, JsonHasItsKeysAndPromptsBeginAsTheFileSays) {
+  const json done = parsed(kvass(run_json({"-p", "the and", "-n", "20"})));
+  EXPECT_EQ(done.at("prompt_ids").at(0), 2) << "<bos>";
+  EXPECT_GT(done["prompt_ids"].size(), 1u);
+  EXPECT_EQ(done.at("ids").size(), 20u);
+  EXPECT_TRUE(done.at("text").is_string());
+  for (const char* key : {"prefill_tps", "decode_tps", "allocated_bytes", "arena_bytes", "peak_rss_bytes"}) {
+    EXPECT_GT(done.at("stats").at(key).get<double>(), 0.0) << key;
+  }
+  EXPECT_EQ(parsed(kvass(run_json({"-n", "0"})))["prompt_ids"], json({2})) << "no prompt: <bos> alone";
+  EXPECT_EQ(parsed(kvass(run_json({"-n", "0", "-p", "<eos>"})))["prompt_ids"], json({2, 1})) << "control tokens count";
+}
+
+TEST(Run, GreedyTextIsTheSameHoweverItIsCutUp) {
+  const json ids = parsed(kvass(run_json({"-p", "the and", "-n", "60"})))["ids"];
+  for (const Arguments& how : std::vector<Arguments>{{"-t", "1"}, {"-t", "2", "--chunk", "1"}, {"--input-len", "5"}}) {
+    EXPECT_EQ(parsed(kvass(with(run_json({"-p", "the and", "-n", "60"}), how)))["ids"], ids);
+  }
+  const Arguments drawn = run_json({"-p", "the", "-n", "50", "--temp", "1"});
+  EXPECT_EQ(parsed(kvass(drawn))["ids"], parsed(kvass(drawn))["ids"]);
+  EXPECT_NE(parsed(kvass(drawn))["ids"], parsed(kvass(with(drawn, {"--seed", "8"})))["ids"]);
+}
+
+TEST(Run, TextGoesToStdoutAndPlanAndSummaryToStderr) {
+  const json done = parsed(kvass(run_json({"-p", "the", "-n", "30"})));
+  const Arguments plain = {"run", tiny(), "-p", "the", "-n", "30", "--ignore-eos"};
+  const Finished told = kvass(plain);
+  EXPECT_EQ(told.code, 0);
+  json whole = done["prompt_ids"];
+  for (const json& id : done["ids"]) whole.push_back(id);
+  const Finished decoded = kvass({"tokenize", tiny(), "--decode"}, whole.dump());
+  EXPECT_TRUE(has(decoded.out + "\n", told.out)) << "the bytes of the ids";
+  EXPECT_TRUE(has(told.err, "kvass: weights ") && has(told.err, "ring 16")) << told.err;
+  const std::string prompt = std::to_string(done["prompt_ids"].size());
+  EXPECT_TRUE(has(told.err, "(" + prompt + " prompt + 30 generated), prefill ")) << told.err;
+  for (const char* part : {" tokens/s, decode ", " tokens/s, cache ", ", peak memory "})
+    EXPECT_TRUE(has(told.err, part)) << told.err;
+  const Finished quiet = kvass(with(plain, {"--quiet"}));
+  EXPECT_EQ(quiet.err, "");
+  EXPECT_EQ(quiet.out, told.out);
+}
+
+TEST(Run, NothingToGenerateRunsThePromptOnly) {
+  const Finished done = kvass({"run", tiny(), "-p", "the and the", "-n", "0"});
+  EXPECT_EQ(done.code, 0);
+  EXPECT_EQ(done.out, "");
+  EXPECT_TRUE(has(done.err, " + 0 generated)")) << done.err;
+}
+
+TEST(Run, PromptsComeFromTheCommandLineAFileOrStdin) {
+  const std::string prompt = "the and\nan é";
+  write_file(path_of("prompt.txt"), prompt);
+  const json ids = parsed(kvass(run_json({"-p", prompt, "-n", "5"})))["ids"];
+  EXPECT_EQ(parsed(kvass(run_json({"-f", path_of("prompt.txt"), "-n", "5"})))["ids"], ids);
+  EXPECT_EQ(parsed(kvass(run_json({"-", "-n", "5"}), prompt))["ids"], ids);
+  EXPECT_EQ(parsed(kvass(run_json({"-f", "-", "-n", "5"}), prompt))["ids"], ids);
+}
+
+TEST(Run, AStopTextEndsTheTextBeforeIt) {
+  const std::string text = parsed(kvass(run_json({"-p", "the", "-n", "60"})))["text"];
+  const size_t at = text.find_first_of("abcdefghijklmnopqrstuvwxyz0123456789");
+  ASSERT_NE(at, std::string::npos);
+  const std::string stop = text.substr(at, 1);
+  const json done = parsed(kvass(run_json({"-p", "the", "-n", "60", "--stop", "never this", "--stop", stop})));
+  EXPECT_EQ(done["text"], text.substr(0, text.find(stop)));
+  EXPECT_EQ(done["stats"]["stop_reason"], "stop_text");
+}
+
+TEST(Run, AFullCacheIsAnErrorThatNamesTheWayOut) {
+  const Finished done = kvass({"run", tiny(), "-p", "the", "-n", "50", "--ignore-eos", "--context", "20"});
+  EXPECT_EQ(done.code, 1);
+  EXPECT_GT(done.out.size(), 0u) << "what came before is good";
+  EXPECT_TRUE(has(done.err, "peak memory")) << done.err;
+  EXPECT_TRUE(has(done.err, "\nkvass: cache full: expected at most 20 tokens, got 21")) << done.err;
+  EXPECT_TRUE(has(done.err, "--attention-sink")) << done.err;
+  const Finished machine = kvass(run_json({"-p", "the", "-n", "50", "--context", "20"}));
+  EXPECT_EQ(machine.code, 1);
+  EXPECT_EQ(json::parse(machine.out)["stats"]["stop_reason"], "cache_full");
+  expect_refused(kvass(run_json({"-p", "and and and and and", "--context", "4"})), 1, {"prompt", "--attention-sink"});
+}
+
+TEST(Run, EndlessGoesPastItsContextUntilASignal) {
+  for (const int number : {SIGINT, SIGTERM}) {
+    Running stream({"run", tiny(), "-p", "the", "--endless", "--context", "64"});
+    ASSERT_TRUE(stream.read(2000));
+    stream.signal(number);
+    EXPECT_EQ(stream.end(), 0);
+    const std::string err = stream.err();
+    EXPECT_TRUE(has(err, "sink_ring 4+60")) << err;
+    EXPECT_TRUE(has(err, " generated), prefill ") && has(err, ", interrupted\n")) << err;
+  }
+}
+
+TEST(Run, AReaderThatHasHadEnoughEndsItInOrder) {
+  Running stream({"run", tiny(), "-p", "the", "--endless", "--context", "64"});
+  ASSERT_TRUE(stream.read(10));
+  stream.close_output();
+  EXPECT_EQ(stream.end(), 0);
+  EXPECT_TRUE(has(stream.err(), ", output closed\n")) << stream.err();
+
+  Running listing({"inspect", tiny(), "--program"});
+  listing.close_output();
+  EXPECT_EQ(listing.end(), 0);
+  EXPECT_EQ(listing.err(), "");
+}
+
+TEST(Run, AClosedOrFullOutputIsSaidAndAClosedStderrIsNoMatter) {
+  const int null = ::open("/dev/null", O_RDWR | O_CLOEXEC), full = ::open("/dev/full", O_WRONLY | O_CLOEXEC);
+  const Arguments arguments = {"run", tiny(), "-p", "the", "-n", "5", "--ignore-eos"};
+  EXPECT_EQ(wait_for(start_kvass(arguments, {null, null, -1})), 0);
+  EXPECT_EQ(wait_for(start_kvass(arguments, {null, -1, null})), 1);
+  EXPECT_EQ(wait_for(start_kvass(arguments, {-1, null, null})), 0);
+  if (full >= 0) {
+    EXPECT_EQ(wait_for(start_kvass(arguments, {null, full, null})), 1);
+    EXPECT_EQ(wait_for(start_kvass({"plan", tiny()}, {null, full, full})), 1);
+  }
+  ::close(null);
+  ::close(full);
+}
+
+TEST(Plan, IsWhatARunMaps) {
+  const std::vector<Arguments> streams = {
+      {}, {"--attention-sink", "4,60"}, {"--context", "1000", "--chunk", "33", "--kv", "f32"}, {"--math", "f32"}};
+  for (const Arguments& stream : streams) {
+    const json plan = parsed(kvass(with({"plan", tiny(), "--json"}, stream)));
+    ASSERT_EQ(plan.at("layers").size(), 7u);
+    size_t cache = 0, mapped = 0;
+    for (const json& layer : plan["layers"]) {
+      cache += layer.at("k_bytes").get<size_t>() + layer.at("v_bytes").get<size_t>();
+      mapped += layer.at("allocated_bytes").get<size_t>();
+      EXPECT_GE(layer.at("slots"), layer.at("cache_len"));
+    }
+    EXPECT_EQ(plan.at("cache_bytes"), cache);
+    EXPECT_EQ(plan.at("allocated_bytes"), mapped);
+    EXPECT_GE(plan.at("all_full_bytes"), plan["cache_bytes"]);
+    EXPECT_LE(plan.at("all_sliding_bytes"), plan["cache_bytes"]);
+    const json stats = parsed(kvass(with(run_json({"-n", "1"}), stream)))["stats"];
+    EXPECT_EQ(stats["arena_bytes"], plan.at("arena_bytes"));
+    EXPECT_EQ(stats["allocated_bytes"], plan.at("total_bytes"));
+  }
+  const json sinks = parsed(kvass({"plan", tiny(), "--json", "--attention-sink", "4,60"}));
+  EXPECT_EQ(sinks["layers"][0]["kind"], "ring");
+  EXPECT_EQ(sinks["layers"][0]["cache_len"], 16);
+  EXPECT_EQ(sinks["layers"][2]["kind"], "sink_ring");
+  EXPECT_EQ(sinks["layers"][2]["cache_len"], 64);
+  EXPECT_EQ(parsed(kvass({"plan", tiny(), "--json"}))["layers"][2]["kind"], "full");
+  EXPECT_TRUE(has(kvass({"plan", tiny(), "--attention-sink", "4,60"}).out, "4+60"));
+}
+
+TEST(Score, JsonHasItsKeysAndBucketsPartitionTheText) {
+  const json ids = TinyModel().tokens(100);
+  const Arguments score = {"score", tiny(), "-f", "-", "--ids", "--json"};
+  const json done = parsed(kvass(with(score, {"--bucket", "40", "--top", "3"}), ids.dump()));
+  EXPECT_EQ(done.at("tokens"), 100);
+  ASSERT_EQ(done.at("buckets").size(), 3u);
+  double sum = 0.0;
+  int64_t at = 0;
+  for (const json& bucket : done["buckets"]) {
+    EXPECT_EQ(bucket.at("start"), at);
+    at = bucket.at("end");
+    sum += bucket.at("nll").get<double>() * static_cast<double>(at - bucket["start"].get<int64_t>());
+    EXPECT_NEAR(bucket.at("ppl").get<double>(), std::exp(bucket["nll"].get<double>()), 1e-6 * 1e4);
+  }
+  EXPECT_EQ(at, 99);
+  EXPECT_NEAR(sum / 99.0, done.at("nll").get<double>(), 1e-9);
+  ASSERT_EQ(done.at("top").size(), 3u);
+  EXPECT_GE(done["top"][0].at("logit"), done["top"][1].at("logit"));
+  EXPECT_TRUE(done["top"][0].at("id").is_number_integer());
+  EXPECT_GT(done.at("stats").at("tps").get<double>(), 0.0);
+  EXPECT_EQ(parsed(kvass(with(score, {"--chunk", "7", "-t", "1"}), ids.dump()))["nll"], done["nll"]) << "bit for bit";
+  EXPECT_EQ(parsed(kvass(with(score, {"--max-tokens", "50"}), ids.dump()))["tokens"], 50);
+  EXPECT_TRUE(has(kvass({"score", tiny(), "-f", "-", "--ids"}, ids.dump()).out, "tokens 100, nll ")) << "as text";
+}
+
+TEST(Score, TextBeginsAsTheFileSaysUnlessToldNotTo) {
+  const Arguments score = {"score", tiny(), "-f", "-", "--json"};
+  const size_t ids = parsed(kvass({"tokenize", tiny(), "--json"}, "the and an")).size();
+  EXPECT_EQ(parsed(kvass(score, "the and an"))["tokens"], ids + 1);
+  EXPECT_EQ(parsed(kvass(with(score, {"--no-bos"}), "the and an"))["tokens"], ids);
+  expect_refused(kvass(with(score, {"--context", "4"}), "and and and and"), 1, {"--context", "--attention-sink"});
+  EXPECT_EQ(kvass(with(score, {"--attention-sink", "1,3"}), "and and and and").code, 0);
+}
+
+TEST(Tokenize, TextToIdsToTextIsTheIdentity) {
+  for (const std::string text :
+       {"the and", "", "é ▂ 語\n\t x", "\xff\x80 broken \xe2\x96", " the", "<bos> the <eos>"}) {
+    const Finished ids = kvass({"tokenize", tiny(), "--json"}, text);
+    EXPECT_TRUE(parsed(ids).is_array());
+    EXPECT_EQ(kvass({"tokenize", tiny(), "--decode"}, ids.out).out, text);
+  }
+  EXPECT_EQ(parsed(kvass({"tokenize", tiny(), "--json", "--bos", "--special"}, "<eos>"))[0], 2);
+  EXPECT_EQ(parsed(kvass({"tokenize", tiny(), "--json", "--decode"}, kvass({"tokenize", tiny(), "--json"}, "the").out)),
+            "the");
+  EXPECT_TRUE(has(kvass({"tokenize", tiny(), "--bos"}, "the").out, "      2 \"<bos>\"\n"));
+  for (const char* ids : {"", "{}", "[1", "[-1]", "[1.5]", "[\"a\"]", "[300]", "[4294967296]"}) {
+    expect_refused(kvass({"tokenize", tiny(), "--decode"}, ids), 1, {"expected "});
+  }
+}
+
+TEST(Bench, ReportsARowForEachTestDepthAndBatch) {
+  const Arguments bench = {"bench", tiny(), "-p", "8,20", "-n", "5", "-d", "0,30", "-b", "1,3", "-r", "2", "-t", "1"};
+  const json rows = parsed(kvass(with(bench, {"--json"})));
+  ASSERT_EQ(rows.size(), 8u);
+  EXPECT_EQ(rows[0].at("test"), "pp8");
+  EXPECT_EQ(rows[7].at("test"), "tg5");
+  EXPECT_EQ(rows[7].at("depth"), 30);
+  EXPECT_EQ(rows[7].at("batch"), 3);
+  for (const json& row : rows) {
+    EXPECT_GT(row.at("tps").get<double>(), 0.0);
+    EXPECT_GT(row.at("limit_share").get<double>(), 0.0);
+  }
+  EXPECT_EQ(parsed(kvass({"bench", tiny(), "-p", "0", "-n", "2", "-r", "1", "-d", "100", "--attention-sink", "2,30",
+                          "--json"}))
+                .size(),
+            1u);
+  EXPECT_TRUE(has(kvass({"bench", "-p", "4", "-n", "0", "-r", "1", tiny()}).out, "pp4"));
+}
+
+TEST(Inspect, ShowsMetadataTensorsAndTheProgram) {
+  const json file = parsed(kvass({"inspect", tiny(), "--json"}));
+  EXPECT_EQ(file.at("kind"), "gguf");
+  EXPECT_EQ(file.at("metadata").at("general.architecture"), "gemma3");
+  EXPECT_EQ(file["metadata"].at("gemma3.block_count"), 7);
+  EXPECT_TRUE(file["metadata"].at("tokenizer.ggml.tokens").is_string()) << "long arrays are cut";
+  EXPECT_LT(file["metadata"]["tokenizer.ggml.tokens"].get<std::string>().size(), 500u);
+  bool found = false;
+  for (const json& tensor : file.at("tensors")) {
+    if (tensor.at("name") != "token_embd.weight") continue;
+    found = true;
+    EXPECT_EQ(tensor.at("type"), "Q8_0");
+    EXPECT_EQ(tensor.at("shape"), json({64, 300}));
+    EXPECT_EQ(tensor.at("bytes"), 300 * 2 * 34);
+  }
+  EXPECT_TRUE(found);
+  EXPECT_TRUE(has(kvass({"inspect", tiny()}).out, "token_embd.weight"));
+  EXPECT_TRUE(has(kvass({"inspect", tiny(), "--program"}).out, "attention"));
+}
+
+}  // namespace
+}  // namespace kvass
