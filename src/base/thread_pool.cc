@@ -23,13 +23,15 @@ inline void relax() {
 
 }  // namespace
 
-// A job is published by raising `generation`; workers take task indices from `next` and count themselves off in
-// `finished`.
+// A job is published by setting `unclaimed` and raising `generation`. Threads claim tasks one by one; the job is done
+// when every task is. A worker that wakes late finds nothing and is not waited for: on a busy machine that may take a
+// time slice of the system's, a thousand times a small job. What describes the job may be read once a task of it has
+// been claimed, since it stands until that task is done.
 struct ThreadPool::Shared {
   std::atomic<uint64_t> generation{0};
   std::atomic<bool> stop{false};
-  alignas(64) std::atomic<int64_t> next{0};
-  alignas(64) std::atomic<int> finished{0};
+  alignas(64) std::atomic<int64_t> unclaimed{0};
+  alignas(64) std::atomic<int64_t> done{0};
   int64_t tasks = 0;
   Erased body = nullptr;
   void* context = nullptr;
@@ -39,10 +41,15 @@ struct ThreadPool::Shared {
   std::vector<std::thread> workers;
 
   void work(int thread) {
-    for (int64_t task = next.fetch_add(1, std::memory_order_relaxed); task < tasks;
-         task = next.fetch_add(1, std::memory_order_relaxed)) {
-      body(context, task, thread);
+    int64_t mine = 0;
+    for (int64_t left = unclaimed.load(std::memory_order_relaxed); left > 0;) {
+      if (!unclaimed.compare_exchange_weak(left, left - 1, std::memory_order_acquire, std::memory_order_relaxed))
+        continue;
+      body(context, tasks - left, thread);
+      ++mine;
+      left = unclaimed.load(std::memory_order_relaxed);
     }
+    if (mine > 0) done.fetch_add(mine, std::memory_order_release);
   }
 
   void worker(int thread) {
@@ -53,10 +60,9 @@ struct ThreadPool::Shared {
         std::unique_lock lock(mutex);
         wake.wait(lock, [&] { return generation.load(std::memory_order_acquire) != seen; });
       }
-      ++seen;
+      seen = generation.load(std::memory_order_acquire);
       if (stop.load(std::memory_order_relaxed)) return;
       work(thread);
-      finished.fetch_add(1, std::memory_order_release);
     }
   }
 
@@ -98,11 +104,11 @@ void ThreadPool::run_erased(int64_t tasks, Erased body, void* context) {
   shared.tasks = tasks;
   shared.body = body;
   shared.context = context;
-  shared.next.store(0, std::memory_order_relaxed);
-  shared.finished.store(0, std::memory_order_relaxed);
+  shared.done.store(0, std::memory_order_relaxed);
+  shared.unclaimed.store(tasks, std::memory_order_release);
   shared.publish();
   shared.work(0);
-  for (int polls = 0; shared.finished.load(std::memory_order_acquire) != threads_ - 1; ++polls) {
+  for (int polls = 0; shared.done.load(std::memory_order_acquire) != tasks; ++polls) {
     if (polls < shared.spins) {
       relax();
     } else {
