@@ -49,7 +49,7 @@ void print_table(const MemoryPlan& plan) {
           layer.k_bytes, layer.k_bytes, layer.allocated_bytes);
   }
   const auto line = [](const char* name, size_t bytes) {
-    print("{:<46} {:>14}  {:>10}\n", name, bytes, human_bytes(bytes));
+    print("{:<50} {:>14}  {:>10}\n", name, bytes, human_bytes(bytes));
   };
   print("\n");
   line("caches, the tokens that layers keep in sight", plan.cache_bytes);
