@@ -9,6 +9,7 @@
 #include <numbers>
 #include <vector>
 
+#include "kvass/sink_positions.h"
 #include "tiny_model.h"
 
 namespace kvass::testing {
@@ -18,6 +19,8 @@ struct ReferenceSinks {
   bool on = false;
   int64_t sink_tokens = 0;
   int64_t sink_window = 0;
+  SinkPositions positions = SinkPositions::in_cache;
+  int64_t offset = 0;  // of what stands behind the sinks; not with in_cache
 };
 
 class ReferenceModel {
@@ -86,8 +89,8 @@ class ReferenceModel {
     return out;
   }
 
-  // The keys that query `q` sees and the places at which they stand when it looks (the query's own place is last): the
-  // cache of StreamingLLM holds the sinks and the window side by side, and positions are counted in the cache.
+  // The keys that query `q` sees and the places at which they stand when it looks (the query's own place is last). In
+  // the cache of StreamingLLM the sinks and the window stand side by side, and places are counted in the cache.
   struct Seen {
     std::vector<int64_t> keys;
     std::vector<int64_t> places;  // [keys]
@@ -100,7 +103,16 @@ class ReferenceModel {
       const int64_t window = streaming ? sinks.sink_window : (full ? q + 1 : config_.window);
       if (!sink && q - k >= window) continue;
       result.keys.push_back(k);
-      result.places.push_back(streaming ? static_cast<int64_t>(result.places.size()) : k);
+      int64_t place = k;
+      if (streaming && sinks.positions == SinkPositions::in_cache) {
+        place = static_cast<int64_t>(result.places.size());
+      } else if (streaming && !sink) {
+        place += sinks.offset;
+        if (sinks.positions == SinkPositions::wrapped) {
+          while (place >= sinks.sink_tokens + 2 * sinks.sink_window) place -= 2 * sinks.sink_window;
+        }
+      }
+      result.places.push_back(place);
     }
     return result;
   }

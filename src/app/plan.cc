@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "app/text.h"
 #include "file/gguf.h"
@@ -11,61 +12,134 @@
 namespace kvass {
 namespace {
 
-MemoryPlan plan_layers(const std::vector<CacheShape>& shapes, const CacheOptions& options, const CachePlan& caches) {
-  MemoryPlan plan;
-  int64_t sliding = 0;  // the widest window that a layer of the model has
-  for (const CacheShape& shape : shapes) sliding = std::max(sliding, shape.window);
-  for (size_t i = 0; i < shapes.size(); ++i) {
-    const LayerCache& cache = caches.layers[i];
-    const size_t token = 2 * static_cast<size_t>(shapes[i].kv_heads * shapes[i].head_dim) * dtype_bytes(options.dtype);
-    LayerPlan layer;
-    layer.kind = cache.layout.kind();
-    layer.sink = cache.layout.sink();
-    layer.cache_len =
-        layer.kind == LayoutKind::full ? cache.layout.ring_slots() : cache.layout.sink() + cache.layout.window();
-    layer.slots = cache.slots();
-    layer.k_bytes = static_cast<size_t>(layer.cache_len) * token / 2;
-    layer.full_bytes = static_cast<size_t>(options.context) * token;
-    layer.sliding_bytes =
-        static_cast<size_t>(sliding > 0 ? std::min(sliding, options.context) : options.context) * token;
-    layer.allocated_bytes = cache.bytes();
-    plan.cache_bytes += 2 * layer.k_bytes;
-    plan.all_full_bytes += layer.full_bytes;
-    plan.all_sliding_bytes += layer.sliding_bytes;
-    plan.layers.push_back(layer);
+// The largest `value` in [1, most] for which `fits` holds; 0: none. `fits` turns false once and stays so.
+template <class Fits>
+int64_t largest_that_fits(int64_t most, Fits&& fits) {
+  int64_t fitting = 0;
+  while (fitting < most) {
+    const int64_t middle = fitting + (most - fitting + 1) / 2;
+    if (fits(middle)) {
+      fitting = middle;
+    } else {
+      most = middle - 1;
+    }
   }
-  plan.allocated_bytes = caches.bytes;
-  return plan;
+  return fitting;
+}
+
+// `options` with another context, or with sinks with another window, and how a person asks for it.
+StreamOptions resized(StreamOptions options, const CacheOptions& caches, int64_t tokens) {
+  if (caches.sinks) {
+    options.attention_sink = AttentionSink{caches.sink_tokens, tokens};
+    options.context.reset();
+  } else {
+    options.context = tokens;
+  }
+  return options;
+}
+
+std::string resized_text(const CacheOptions& caches, int64_t tokens) {
+  return caches.sinks ? fmt::format("window that fits is --attention-sink {},{}", caches.sink_tokens, tokens)
+                      : fmt::format("context that fits is --context {}", tokens);
 }
 
 }  // namespace
 
-Result<MemoryPlan> plan_memory(const std::string& path, const StreamOptions& options, int64_t head_rows) {
+Result<PlannedModel> PlannedModel::open(const std::string& path) {
   KVASS_ASSIGN_OR_RETURN(const Gguf file, Gguf::open(path));
-  KVASS_ASSIGN_OR_RETURN(const ModelProgram model, build_program(file));
-  KVASS_ASSIGN_OR_RETURN(const CacheOptions caches, resolve_caches(options, model.trained_context));
-  const std::vector<CacheShape> shapes = cache_shapes(model.program);
-  KVASS_ASSIGN_OR_RETURN(const CachePlan cache_plan, plan_caches(shapes, caches));
-  MemoryPlan plan = plan_layers(shapes, caches, cache_plan);
-  KVASS_ASSIGN_OR_RETURN(plan.weight_bytes, plan_weights(file, model));
+  KVASS_ASSIGN_OR_RETURN(ModelProgram model, build_program(file));
+  PlannedModel planned;
+  KVASS_ASSIGN_OR_RETURN(planned.weight_bytes_, plan_weights(file, model));
+  planned.shapes_ = cache_shapes(model.program);
+  planned.trained_context_ = model.trained_context;
+  planned.program_ = std::move(model.program);
+  return planned;
+}
+
+Result<PlannedModel> PlannedModel::of(const LayerPattern& pattern) {
+  PlannedModel planned;
+  KVASS_ASSIGN_OR_RETURN(planned.shapes_, layered_shapes(pattern));
+  planned.trained_context_ = StreamOptions::kDefaultContext;
+  return planned;
+}
+
+Result<MemoryPlan> PlannedModel::plan(const StreamOptions& options, int64_t head_rows) const {
+  KVASS_ASSIGN_OR_RETURN(const CacheOptions caches, resolve_caches(options, trained_context_));
+  MemoryPlan plan;
+  KVASS_ASSIGN_OR_RETURN(plan.caches, plan_caches(shapes_, caches));
+  if (!program_) return plan;
+  plan.weight_bytes = weight_bytes_;
   KVASS_ASSIGN_OR_RETURN(const SessionOptions session, session_options(options, caches, head_rows));
-  KVASS_ASSIGN_OR_RETURN(plan.arena_bytes, plan_session_bytes(model.program, options.math, session));
+  KVASS_ASSIGN_OR_RETURN(plan.arena_bytes, plan_session_bytes(*program_, options.math, session));
   return plan;
 }
 
+Result<CacheTotals> PlannedModel::totals(const StreamOptions& options) const {
+  KVASS_ASSIGN_OR_RETURN(const CacheOptions caches, resolve_caches(options, trained_context_));
+  CacheTotals totals;
+  KVASS_ASSIGN_OR_RETURN(totals.cache_lens, cache_lens(shapes_, caches));
+  int64_t window = 0;  // the widest that a layer has
+  for (const CacheShape& shape : shapes_) window = std::max(window, shape.window);
+  const int64_t context = caches.sinks ? caches.sink_tokens + caches.sink_window : caches.context - caches.chunk;
+  size_t all_sliding = 0;
+  for (size_t i = 0; i < shapes_.size(); ++i) {
+    const size_t token = static_cast<size_t>(shapes_[i].kv_heads * shapes_[i].head_dim) * dtype_bytes(caches.dtype);
+    totals.k_bytes.push_back(static_cast<size_t>(totals.cache_lens[i]) * token);
+    totals.cache_bytes += 2 * totals.k_bytes.back();
+    totals.all_full_bytes += 2 * static_cast<size_t>(context) * token;
+    all_sliding += 2 * static_cast<size_t>(std::min(window, context)) * token;
+  }
+  if (window > 0) totals.all_sliding_bytes = all_sliding;
+  return totals;
+}
+
+Status PlannedModel::check_limit(const StreamOptions& options, int64_t head_rows) const {
+  if (!options.memory_limit) return {};
+  const size_t limit = *options.memory_limit;
+  KVASS_ASSIGN_OR_RETURN(const MemoryPlan plan, this->plan(options, head_rows));
+  if (plan.total_bytes() <= limit) return {};
+  KVASS_ASSIGN_OR_RETURN(const CacheOptions caches, resolve_caches(options, trained_context_));
+  const auto fits = [&](int64_t tokens) {
+    const Result<MemoryPlan> smaller = this->plan(resized(options, caches, tokens), head_rows);
+    return smaller.ok() && smaller->total_bytes() <= limit;
+  };
+  const int64_t most = largest_that_fits(caches.sinks ? caches.sink_window : caches.context, fits);
+  const std::string what =
+      fmt::format("a plan of {} bytes (weights {}, caches {}, arena {})", plan.total_bytes(),
+                  human_bytes(plan.weight_bytes), human_bytes(plan.caches.bytes), human_bytes(plan.arena_bytes));
+  const std::string proposal = most > 0 ? "the largest " + resized_text(caches, most)
+                                        : "no context fits; weights and arena alone take " +
+                                              fmt::format("{} bytes", plan.weight_bytes + plan.arena_bytes);
+  return bad_input("--memory-limit", fmt::format("at most {} bytes", limit), what + "; " + proposal);
+}
+
+Status check_memory_limit(const std::string& path, const StreamOptions& options, int64_t head_rows) {
+  if (!options.memory_limit) return {};
+  KVASS_ASSIGN_OR_RETURN(const PlannedModel model, PlannedModel::open(path));
+  return model.check_limit(options, head_rows);
+}
+
 MemoryPlan plan_of(const OpenModel& model, const Stream& stream) {
-  MemoryPlan plan = plan_layers(model.engine->cache_shapes(), stream.sequence->options(), stream.sequence->plan());
-  plan.weight_bytes = model.engine->weights().bytes();
-  plan.arena_bytes = stream.arena_bytes();
-  return plan;
+  return {stream.sequence->plan(), model.engine->weights().bytes(), stream.arena_bytes()};
+}
+
+std::string layout_text(const Layout& layout) {
+  const std::string_view kind = layout_kind_name(layout.kind());
+  switch (layout.kind()) {
+    case LayoutKind::full:
+      return fmt::format("{} {}", kind, layout.slots());
+    case LayoutKind::ring:
+      return fmt::format("{} {}", kind, layout.window());
+    case LayoutKind::sink_ring:
+      return fmt::format("{} {}+{}", kind, layout.sink(), layout.window());
+  }
+  return "?";
 }
 
 std::string plan_line(const MemoryPlan& plan) {
   std::vector<std::pair<std::string, int>> kinds;  // in the order in which they appear
-  for (const LayerPlan& layer : plan.layers) {
-    const std::string name = layer.kind == LayoutKind::sink_ring
-                                 ? fmt::format("sink_ring {}+{}", layer.sink, layer.cache_len - layer.sink)
-                                 : fmt::format("{} {}", layout_kind_name(layer.kind), layer.cache_len);
+  for (const LayerCache& layer : plan.caches.layers) {
+    const std::string name = layout_text(layer.layout);
     const auto known = std::find_if(kinds.begin(), kinds.end(), [&](const auto& kind) { return kind.first == name; });
     if (known == kinds.end()) {
       kinds.emplace_back(name, 1);
@@ -77,7 +151,7 @@ std::string plan_line(const MemoryPlan& plan) {
   for (const auto& [name, count] : kinds)
     layers += fmt::format("{}{} layers {}", layers.empty() ? "" : ", ", count, name);
   return fmt::format("kvass: weights {}, caches {} ({}), arena {}, {} in all\n", human_bytes(plan.weight_bytes),
-                     human_bytes(plan.allocated_bytes), layers, human_bytes(plan.arena_bytes),
+                     human_bytes(plan.caches.bytes), layers, human_bytes(plan.arena_bytes),
                      human_bytes(plan.total_bytes()));
 }
 

@@ -1,48 +1,69 @@
-// The memory plan of a stream, to the byte, before anything is loaded: the job of `kvass plan`, and what `run` prints
-// first.
+// The memory plan of a stream, to the byte, before anything is loaded: the job of `kvass plan`, what `run` prints
+// first, and what --memory-limit is held against.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "app/open.h"
 #include "app/stream_options.h"
-#include "cache/plan.h"
+#include "kvass/cache_plan.h"
 #include "kvass/status.h"
 
 namespace kvass {
 
-struct LayerPlan {
-  LayoutKind kind{};
-  int64_t sink = 0;            // tokens
-  int64_t cache_len = 0;       // tokens that the layer keeps in sight: the context, the window, or sink + window
-  int64_t slots = 0;           // tokens that it has room for, in whole tiles
-  size_t k_bytes = 0;          // of cache_len keys; values take the same
-  size_t full_bytes = 0;       // keys and values if the layer kept the whole context
-  size_t sliding_bytes = 0;    // … if it kept the model's sliding window only
-  size_t allocated_bytes = 0;  // what is mapped
-};
-
+// What is mapped.
 struct MemoryPlan {
-  std::vector<LayerPlan> layers;
+  CachePlan caches;
   size_t weight_bytes = 0;
   size_t arena_bytes = 0;  // values, workspace and tables of a session
-  size_t cache_bytes = 0;  // keys and values of cache_len tokens a layer
-  size_t all_full_bytes = 0;
-  size_t all_sliding_bytes = 0;
-  size_t allocated_bytes = 0;  // the caches' block
 
-  size_t total_bytes() const { return weight_bytes + arena_bytes + allocated_bytes; }
+  size_t total_bytes() const { return weight_bytes + arena_bytes + caches.bytes; }
 };
 
-// Of a file and flags: reads metadata only.
-Result<MemoryPlan> plan_memory(const std::string& path, const StreamOptions& options, int64_t head_rows);
+// Keys and values by the export rule (cache_plan.h): what plans of other programs are compared with.
+struct CacheTotals {
+  std::vector<int64_t> cache_lens;          // [layers] tokens
+  std::vector<size_t> k_bytes;              // [layers] of that many keys; values take the same
+  size_t cache_bytes = 0;                   // keys and values of all layers
+  size_t all_full_bytes = 0;                // … if every layer kept the whole context
+  std::optional<size_t> all_sliding_bytes;  // … if every layer kept the widest window; none: no layer slides
+};
+
+// What a plan is made for: a model file, of which metadata is read and no weights, or bare layers.
+class PlannedModel {
+ public:
+  static Result<PlannedModel> open(const std::string& path);
+  static Result<PlannedModel> of(const LayerPattern& pattern);  // caches only: no weights, no arena
+
+  bool has_program() const { return program_.has_value(); }
+  Result<MemoryPlan> plan(const StreamOptions& options, int64_t head_rows) const;
+  Result<CacheTotals> totals(const StreamOptions& options) const;
+  // An error where the plan takes more than options.memory_limit, with the largest context, or with sinks the largest
+  // window, that fits.
+  Status check_limit(const StreamOptions& options, int64_t head_rows) const;
+
+ private:
+  PlannedModel() = default;
+  std::optional<Program> program_;
+  std::vector<CacheShape> shapes_;
+  size_t weight_bytes_ = 0;
+  int64_t trained_context_ = 0;  // tokens
+};
+
+// The same check for what is about to be opened; reads the file only where there is a limit.
+Status check_memory_limit(const std::string& path, const StreamOptions& options, int64_t head_rows);
+
 // Of what is open.
 MemoryPlan plan_of(const OpenModel& model, const Stream& stream);
 
-// "kvass: weights 241.0 MiB, caches 12.2 MiB (3 sink_ring 4+508, 15 ring 512), arena 9.1 MiB, 262.3 MiB in all\n"
+// "kvass: weights 241.0 MiB, caches 12.2 MiB (3 layers sink_ring 4+508, 15 layers ring 512), arena 9.1 MiB, …\n"
 std::string plan_line(const MemoryPlan& plan);
+
+// "full 4096", "ring 512", "sink_ring 4+508": a layout and the tokens that it keeps in sight.
+std::string layout_text(const Layout& layout);
 
 }  // namespace kvass

@@ -2,13 +2,14 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 
 #include "base/cpu.h"
 
 namespace kvass {
 namespace {
 
-constexpr int64_t kDefaultContext = 4096;
+constexpr int64_t kDefaultChunk = 256;
 constexpr int64_t kDefaultSinkTokens = 4;
 constexpr int64_t kMaxSinkTokens = int64_t{1} << 40;  // as the layouts have it
 constexpr int kMaxThreads = 1024;
@@ -35,6 +36,30 @@ Result<AttentionSink> parse_attention_sink(std::string_view text) {
   if (!sink || !window || *sink < 0 || *window < 1 || std::max(*sink, *window) > kMaxSinkTokens)
     return sink_error(text);
   return AttentionSink{*sink, *window};
+}
+
+Result<SinkPositions> parse_sink_positions(std::string_view text) {
+  for (SinkPositions mode : {SinkPositions::in_cache, SinkPositions::original, SinkPositions::wrapped}) {
+    if (text == sink_positions_name(mode)) return mode;
+  }
+  return bad_input("--sink-positions", "in-cache, original or wrapped", "'" + std::string(text) + "'");
+}
+
+Result<size_t> parse_memory_limit(std::string_view text) {
+  const Status wrong = bad_input("--memory-limit", "a number of bytes above 0, as in 268435456, 256M or 1.5GiB",
+                                 "'" + std::string(text) + "'");
+  double value = 0.0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value, std::chars_format::fixed);
+  if (error != std::errc()) return wrong;
+  std::string_view unit(end, static_cast<size_t>(text.data() + text.size() - end));
+  if (unit.size() == 3 && unit.substr(1) == "iB") unit = unit.substr(0, 1);
+  if (!unit.empty()) {
+    const size_t power = std::string_view("KMGT").find(unit);
+    if (unit.size() != 1 || power == std::string_view::npos) return wrong;
+    value = std::ldexp(value, static_cast<int>(10 * (power + 1)));
+  }
+  if (!(value >= 1.0 && value <= 0x1p60)) return wrong;
+  return static_cast<size_t>(value);
 }
 
 Result<DType> parse_dtype(std::string_view text) {
@@ -66,10 +91,10 @@ std::string_view math_name(Math math) {
 Result<CacheOptions> resolve_caches(const StreamOptions& options, int64_t trained_context) {
   CacheOptions caches;
   caches.dtype = options.kv;
-  caches.chunk = options.chunk;
-  caches.context = options.context.value_or(std::min(kDefaultContext, trained_context));
+  caches.sink_positions = options.sink_positions;
+  caches.rotary_offset = options.rotary_offset;
+  caches.context = options.context.value_or(std::min(StreamOptions::kDefaultContext, trained_context));
   if (caches.context < 1) return bad_input("--context", "at least 1 token", std::to_string(caches.context));
-  if (caches.chunk < 1) return bad_input("--chunk", "at least 1 token", std::to_string(caches.chunk));
   std::optional<AttentionSink> sink = options.attention_sink;
   if (!sink && options.endless) {
     if (caches.context <= kDefaultSinkTokens) {
@@ -78,6 +103,9 @@ Result<CacheOptions> resolve_caches(const StreamOptions& options, int64_t traine
     }
     sink = AttentionSink{kDefaultSinkTokens, caches.context - kDefaultSinkTokens};
   }
+  const int64_t half_context = sink ? kDefaultChunk : std::max<int64_t>(1, caches.context / 2);
+  caches.chunk = options.chunk.value_or(std::min(kDefaultChunk, half_context));
+  if (caches.chunk < 1) return bad_input("--chunk", "at least 1 token", std::to_string(caches.chunk));
   if (!sink) return caches;
   caches.sinks = true;
   caches.sink_tokens = sink->sink_tokens;

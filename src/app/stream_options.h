@@ -7,7 +7,7 @@
 #include <string>
 #include <string_view>
 
-#include "cache/plan.h"
+#include "kvass/cache_plan.h"
 #include "kvass/status.h"
 #include "ops/linear/linear.h"
 
@@ -20,17 +20,25 @@ struct AttentionSink {
 };
 
 struct StreamOptions {
+  static constexpr int64_t kDefaultContext = 4096;  // tokens, or what the model was trained for if that is less
+
   std::optional<int64_t> context;  // tokens; default: 4096 or the trained context, whichever is less; with sinks S + W
   std::optional<AttentionSink> attention_sink;
-  bool endless = false;   // sinks 4,context − 4 unless given
-  int64_t chunk = 256;    // tokens a step may bring
-  DType kv = DType::f16;  // storage of keys and values
+  bool endless = false;  // sinks 4,context − 4 unless given
+  SinkPositions sink_positions = SinkPositions::in_cache;
+  int64_t rotary_offset = 0;     // tokens; see CacheOptions
+  std::optional<int64_t> chunk;  // tokens a step may bring; default: 256, or half the context if that is less
+  DType kv = DType::f16;         // storage of keys and values
   Math math = Math::a16;
-  int threads = 0;  // 0: the CPUs that the process may use
+  int threads = 0;                     // 0: the CPUs that the process may use
+  std::optional<size_t> memory_limit;  // bytes that weights, caches and arena may take together
 };
 
 // Exactly two fields "S,W" with S >= 0 and W >= 1; the error shows the form.
 Result<AttentionSink> parse_attention_sink(std::string_view text);
+Result<SinkPositions> parse_sink_positions(std::string_view text);  // in-cache, original, wrapped
+// A number of bytes: 268435456, 256M, 256MiB, 1.5G. K, M, G and T are powers of 1024.
+Result<size_t> parse_memory_limit(std::string_view text);
 Result<DType> parse_dtype(std::string_view text);  // f32, f16, bf16
 Result<Math> parse_math(std::string_view text);    // f32, a16, a8
 std::string_view math_name(Math math);

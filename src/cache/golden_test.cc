@@ -5,8 +5,9 @@
 #include <string>
 #include <vector>
 
-#include "cache/layout.h"
 #include "goldens.h"
+#include "kvass/layout.h"
+#include "kvass/sink_positions.h"
 
 namespace kvass {
 namespace {
@@ -47,13 +48,17 @@ void play_scenario(const Json& scenario) {
     const int64_t start = step["start_pos"].get<int64_t>();
     const int64_t count = step["len"].get<int64_t>();
     SCOPED_TRACE(::testing::Message() << "step at " << start << ", " << count << " tokens");
-    std::vector<int64_t> slots, in_cache;
+    const RotaryPositions in_cache{SinkPositions::in_cache, layout.sink(), layout.window()};
+    const RotaryPositions wrapped{SinkPositions::wrapped, layout.sink(), layout.window()};
+    std::vector<int64_t> slots, in_cache_positions, wrapped_positions;
     for (int64_t p = start; p < start + count; ++p) {
       slots.push_back(layout.slot(p));
-      in_cache.push_back(std::min(p, layout.sink() + layout.window() - 1));
+      in_cache_positions.push_back(in_cache.sink_query(p));
+      wrapped_positions.push_back(wrapped.key(p));
     }
     EXPECT_EQ(slots, step["slots"].get<std::vector<int64_t>>());
-    EXPECT_EQ(in_cache, step["position_in_cache"].get<std::vector<int64_t>>());
+    EXPECT_EQ(in_cache_positions, step["position_in_cache"].get<std::vector<int64_t>>());
+    EXPECT_EQ(wrapped_positions, step["position_wrapped_2w"].get<std::vector<int64_t>>());
     const Status status = layout.check_extend(length, start, count);
     const bool follows = start == length;
     const bool complete = step["rows_missing"].empty();
@@ -63,9 +68,7 @@ void play_scenario(const Json& scenario) {
       break;
     }
     length += count;
-    std::vector<int64_t> held;
-    for (int64_t slot = 0; slot < layout.slots(); ++slot) held.push_back(layout.position_at(slot, length));
-    EXPECT_EQ(held, step["cache_positions"].get<std::vector<int64_t>>());
+    EXPECT_EQ(layout.filled_positions(length), step["cache_positions"].get<std::vector<int64_t>>());
     const Runs expected = step["visible"].get<Runs>();
     ASSERT_EQ(expected.size(), static_cast<size_t>(count));
     for (int64_t row = 0; row < count; ++row) {
@@ -119,14 +122,10 @@ TEST(RingGoldens, ARingFilledExactlyBehindItsSinksIsAcceptedAndOneMoreIsNot) {
   EXPECT_FALSE(layout.check_extend(0, 0, 13).ok());
 }
 
-Runs slot_runs(const Layout& layout, int64_t begin, int64_t end) {
-  Runs runs;
-  for (int64_t p = begin; p < end; ++p) {
-    const int64_t slot = layout.slot(p);
-    if (runs.empty() || runs.back()[0] + runs.back()[1] != slot) runs.push_back({slot, 0});
-    ++runs.back()[1];
-  }
-  return runs;
+Runs slot_runs(const std::vector<SlotRun>& runs) {
+  Runs pairs;
+  for (const SlotRun& run : runs) pairs.push_back({run.slot, run.count});
+  return pairs;
 }
 
 // One sequence of upstream's planner with our layouts: `max_write` is the planned chunk there.
@@ -183,10 +182,10 @@ class PlanPlayer {
       EXPECT_EQ(status.ok() && count <= chunks_[static_cast<size_t>(layer)], !result.is_null()) << status.message();
     }
     if (result.is_null()) return;
-    const int64_t base = layout.row_visibility(position).begin;
-    EXPECT_EQ(slot_runs(layout, position, position + count), result["write"].get<Runs>());
-    EXPECT_EQ(slot_runs(layout, base, position + count), result["read"].get<Runs>());
-    EXPECT_EQ(base, result["read_base_pos"].get<int64_t>());
+    const std::vector<SlotRun> read = layout.read_runs(position, count);
+    EXPECT_EQ(slot_runs(layout.write_runs(position, count)), result["write"].get<Runs>());
+    EXPECT_EQ(slot_runs(read), result["read"].get<Runs>());
+    EXPECT_EQ(read.at(0).position, result["read_base_pos"].get<int64_t>());
     if (position == length_) pending_ = count;
   }
 

@@ -1,4 +1,4 @@
-#include "cache/layout.h"
+#include "kvass/layout.h"
 
 #include <algorithm>
 #include <cassert>
@@ -14,6 +14,24 @@ constexpr int64_t kMaxSize = int64_t{1} << 40;
 Status check_size(std::string_view what, int64_t value, int64_t least) {
   if (value >= least && value <= kMaxSize) return {};
   return bad_input(what, "between " + std::to_string(least) + " and 2^40 tokens", std::to_string(value));
+}
+
+// Appends positions [begin, end) of `layout` as runs.
+void append_runs(const Layout& layout, int64_t begin, int64_t end, std::vector<SlotRun>& runs) {
+  while (begin < end) {
+    const int64_t slot = layout.slot(begin);
+    // As far as the sink part or the ring goes before the slots begin anew.
+    const int64_t room = begin < layout.sink() ? layout.sink() - begin : layout.slots() - slot;
+    const int64_t count = std::min(end - begin, room);
+    const bool continues = !runs.empty() && runs.back().slot + runs.back().count == slot &&
+                           runs.back().position + runs.back().count == begin;
+    if (continues) {
+      runs.back().count += count;
+    } else {
+      runs.push_back({slot, count, begin});
+    }
+    begin += count;
+  }
 }
 
 }  // namespace
@@ -81,6 +99,29 @@ RowVisibility Layout::row_visibility(int64_t query) const {
   row.begin = window_ == 0 ? sink_ : std::max(sink_, query - window_ + 1);
   row.end = std::max(row.begin, query + 1);
   return row;
+}
+
+std::vector<int64_t> Layout::filled_positions(int64_t length) const {
+  std::vector<int64_t> positions;
+  positions.reserve(static_cast<size_t>(slots()));
+  for (int64_t slot = 0; slot < slots(); ++slot) positions.push_back(position_at(slot, length));
+  return positions;
+}
+
+std::vector<SlotRun> Layout::write_runs(int64_t start, int64_t count) const {
+  std::vector<SlotRun> runs;
+  append_runs(*this, start, start + count, runs);
+  return runs;
+}
+
+std::vector<SlotRun> Layout::read_runs(int64_t start, int64_t count) const {
+  std::vector<SlotRun> runs;
+  if (count == 0) return runs;
+  const RowVisibility first = row_visibility(start);
+  const RowVisibility last = row_visibility(start + count - 1);
+  append_runs(*this, 0, last.sink_end, runs);
+  append_runs(*this, first.begin, last.end, runs);
+  return runs;
 }
 
 int64_t Layout::max_chunk() const { return endless() ? ring_ - window_ + 1 : ring_; }

@@ -1,33 +1,46 @@
-#include "cache/plan.h"
-
 #include <algorithm>
 #include <string>
+
+#include "kvass/cache_plan.h"
 
 namespace kvass {
 namespace {
 
-Result<Layout> layout_for(const CacheShape& layer, const CacheOptions& options) {
-  if (layer.window == 0) {
-    if (!options.sinks) return Layout::full(options.context);
+Result<Layout> layout_for(const CacheShape& layer, bool takes_sinks, const CacheOptions& options) {
+  if (options.sinks && takes_sinks) {
     return Layout::sink_ring(options.sink_tokens, options.sink_window,
                              ring_slots_for(options.sink_window, options.chunk));
   }
+  if (layer.window == 0) return Layout::full(options.context);
   const int64_t ring = ring_slots_for(layer.window, options.chunk);
   // A stream that ends before the ring would wrap needs no ring.
   if (!options.sinks && options.context <= ring) return Layout::full(options.context, layer.window);
   return Layout::ring(layer.window, ring);
 }
 
+RotaryPositions rotary_for(bool takes_sinks, const CacheOptions& options) {
+  if (!takes_sinks) return {};
+  if (!options.sinks) return {SinkPositions::original, 0, 0, options.rotary_offset};
+  return {options.sink_positions, options.sink_tokens, options.sink_window, options.rotary_offset};
+}
+
 // Bounds sums and products of a few sizes; the layouts check the sizes themselves.
 constexpr int64_t kMaxTokens = int64_t{1} << 40;
-constexpr size_t kMaxLayerBytes = size_t{1}
-                                  << 46;  // beyond any machine: a plan of this size is a mistake in the options
+constexpr int64_t kMaxHeadDim = int64_t{1} << 20;
+// Beyond any machine: a plan of this size is a mistake in the options.
+constexpr size_t kMaxLayerBytes = size_t{1} << 46;
 
-}  // namespace
+Status check_count(std::string_view what, int64_t value, int64_t least, int64_t most) {
+  if (value >= least && value <= most) return {};
+  return bad_input(what, "between " + std::to_string(least) + " and " + std::to_string(most), std::to_string(value));
+}
 
-Result<CachePlan> plan_caches(const std::vector<CacheShape>& layers, const CacheOptions& options) {
+Status check_options(const std::vector<CacheShape>& layers, const CacheOptions& options) {
   if (options.context < 1) return bad_input("--context", "at least 1 token", std::to_string(options.context));
   if (options.chunk < 1) return bad_input("--chunk", "at least 1 token", std::to_string(options.chunk));
+  if (options.rotary_offset < 0 || options.rotary_offset > kMaxTokens) {
+    return bad_input("--rotary-offset", "0 to 2^40 tokens", std::to_string(options.rotary_offset));
+  }
   for (const int64_t tokens : {options.context, options.chunk, options.sink_tokens, options.sink_window}) {
     if (tokens > kMaxTokens) return bad_input("cache options", "at most 2^40 tokens", std::to_string(tokens));
   }
@@ -37,11 +50,81 @@ Result<CachePlan> plan_caches(const std::vector<CacheShape>& layers, const Cache
                          " tokens (the S + W of --attention-sink S,W)",
                      std::to_string(options.context));
   }
+  const std::vector<bool> takes_sinks = sink_layers(layers);
+  for (size_t i = 0; i < layers.size(); ++i) {
+    const int64_t trained = layers[i].window;
+    if (options.sinks && takes_sinks[i] && trained > 0 && options.sink_window > trained) {
+      return bad_input("--attention-sink S,W",
+                       "a window of at most " + std::to_string(trained) +
+                           " tokens (all layers of this model are sliding layers with that window)",
+                       std::to_string(options.sink_window));
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<std::vector<CacheShape>> layered_shapes(const LayerPattern& pattern) {
+  const std::optional<int64_t> window = pattern.sliding_window;
+  const std::optional<int64_t> every = pattern.sliding_window_pattern;
+  KVASS_RETURN_IF_ERROR(check_count("--layers", pattern.layers, 1, 1 << 16));
+  KVASS_RETURN_IF_ERROR(check_count("--kv-heads", pattern.kv_heads, 1, 1 << 16));
+  KVASS_RETURN_IF_ERROR(check_count("--head-dim", pattern.head_dim, 1, kMaxHeadDim));
+  if (window) KVASS_RETURN_IF_ERROR(check_count("--sliding-window", *window, 1, kMaxTokens));
+  if (every && !window) {
+    return bad_input("--sliding-window-pattern", "--sliding-window beside it", "none");
+  }
+  if (every && *every < 2) {
+    return bad_input("--sliding-window-pattern", "at least 2 (every how many layers one is full)",
+                     std::to_string(*every));
+  }
+  std::vector<CacheShape> shapes;
+  for (int64_t i = 0; i < pattern.layers; ++i) {
+    const bool full = !window || (every && (i + 1) % *every == 0);
+    shapes.push_back({pattern.kv_heads, pattern.head_dim, full ? 0 : *window});
+  }
+  return shapes;
+}
+
+std::vector<bool> sink_layers(const std::vector<CacheShape>& layers) {
+  const auto full = [](const CacheShape& layer) { return layer.window == 0; };
+  const bool any = std::any_of(layers.begin(), layers.end(), full);
+  std::vector<bool> takes;
+  for (const CacheShape& layer : layers) takes.push_back(!any || full(layer));
+  return takes;
+}
+
+Result<std::vector<int64_t>> cache_lens(const std::vector<CacheShape>& layers, const CacheOptions& options) {
+  const int64_t context = options.context - options.chunk;
+  if (!options.sinks && context < 1) {
+    return bad_input(
+        "cache length", "at least 1 token (--max-context-len minus --input-len)",
+        std::to_string(options.context) + " - " + std::to_string(options.chunk) + " = " + std::to_string(context));
+  }
+  const std::vector<bool> takes_sinks = sink_layers(layers);
+  std::vector<int64_t> lens;
+  for (size_t i = 0; i < layers.size(); ++i) {
+    const int64_t window = layers[i].window;
+    if (options.sinks) {
+      lens.push_back(takes_sinks[i] ? options.sink_tokens + options.sink_window : window);
+    } else {
+      lens.push_back(window == 0 ? context : std::min(window, context));
+    }
+  }
+  return lens;
+}
+
+Result<CachePlan> plan_caches(const std::vector<CacheShape>& layers, const CacheOptions& options) {
+  KVASS_RETURN_IF_ERROR(check_options(layers, options));
+  const std::vector<bool> takes_sinks = sink_layers(layers);
   CachePlan plan;
   plan.chunk = options.chunk;
-  for (const CacheShape& layer : layers) {
+  for (size_t i = 0; i < layers.size(); ++i) {
+    const CacheShape& layer = layers[i];
     LayerCache cache;
-    KVASS_ASSIGN_OR_RETURN(cache.layout, layout_for(layer, options));
+    KVASS_ASSIGN_OR_RETURN(cache.layout, layout_for(layer, takes_sinks[i], options));
+    cache.rotary = rotary_for(takes_sinks[i], options);
     cache.shape = {options.dtype, layer.kv_heads, layer.head_dim};
     cache.sink_tiles = (cache.layout.sink() + kTileKeys - 1) / kTileKeys;
     cache.ring_tiles = (cache.layout.ring_slots() + kTileKeys - 1) / kTileKeys;

@@ -1,10 +1,9 @@
 // plan_caches: which layout each layer gets, where its bytes lie, and what is refused.
-#include "cache/plan.h"
-
 #include <gtest/gtest.h>
 
 #include <limits>
 
+#include "kvass/cache_plan.h"
 #include "seed.h"
 
 namespace kvass {
@@ -122,6 +121,10 @@ TEST(CachePlan, EveryLayoutTakesThePlannedChunkForEver) {
       layers.push_back(
           {random.integer(1, 4), 16 * random.integer(1, 8), random.integer(0, 1) * random.integer(1, 600)});
     }
+    const std::vector<bool> takes_sinks = sink_layers(layers);
+    for (size_t i = 0; i < layers.size(); ++i) {  // without a full layer, the window of the sinks fits in the model's
+      if (takes_sinks[i] && layers[i].window > 0) options.sink_window = std::min(options.sink_window, layers[i].window);
+    }
     const Result<CachePlan> plan = plan_caches(layers, options);
     ASSERT_TRUE(plan.ok()) << plan.status().message();
     expect_in_order(plan.value());
@@ -135,6 +138,45 @@ TEST(CachePlan, EveryLayoutTakesThePlannedChunkForEver) {
       }
     }
   }
+}
+
+TEST(CachePlan, SinksAreTheFullLayersOrAllWhereNoneIsFull) {
+  CacheOptions options;
+  options.sinks = true;
+  options.sink_tokens = 4;
+  options.sink_window = 100;
+  const CachePlan hybrid = plan_caches(gemma_layers(), options).value();
+  EXPECT_EQ(hybrid.layers[0].layout.kind(), LayoutKind::ring);
+  EXPECT_EQ(hybrid.layers[0].rotary, RotaryPositions());
+  EXPECT_EQ(hybrid.layers[5].layout.kind(), LayoutKind::sink_ring);
+  EXPECT_EQ(hybrid.layers[5].rotary, (RotaryPositions{SinkPositions::in_cache, 4, 100, 0}));
+  EXPECT_TRUE(hybrid.endless());
+
+  const std::vector<CacheShape> sliding(3, CacheShape{1, 32, 100});
+  const CachePlan plan = plan_caches(sliding, options).value();
+  for (const LayerCache& layer : plan.layers) EXPECT_EQ(layer.layout.kind(), LayoutKind::sink_ring);
+  options.sink_window = 101;
+  EXPECT_NE(refusal(sliding, options).find("at most 100"), std::string::npos);
+  EXPECT_FALSE(plan_caches(gemma_layers(), CacheOptions()).value().endless());
+}
+
+TEST(CachePlan, AnOffsetMovesWhatStandsBehindTheSinks) {
+  CacheOptions options;
+  options.rotary_offset = 1000;
+  EXPECT_EQ(plan_caches(gemma_layers(), options)->layers[5].rotary.key(7), 1007);
+  EXPECT_EQ(plan_caches(gemma_layers(), options)->layers[0].rotary.key(7), 7);
+  options.sinks = true;
+  options.sink_window = 100;
+  for (const SinkPositions mode : {SinkPositions::in_cache, SinkPositions::original, SinkPositions::wrapped}) {
+    options.sink_positions = mode;
+    const RotaryPositions rotary = plan_caches(gemma_layers(), options)->layers[5].rotary;
+    EXPECT_EQ(rotary.key(3), 3);
+    EXPECT_EQ(rotary.sink_query(3), 3);
+    EXPECT_EQ(rotary.key(7), mode == SinkPositions::wrapped ? 4 + 1003 % 200 : 1007);
+    EXPECT_EQ(rotary.sink_query(7), mode == SinkPositions::in_cache ? 103 : rotary.key(7));
+  }
+  options.rotary_offset = -1;
+  EXPECT_NE(refusal(gemma_layers(), options).find("--rotary-offset"), std::string::npos);
 }
 
 TEST(CachePlan, ErrorsNameTheFlags) {

@@ -6,7 +6,7 @@
 #include <set>
 #include <vector>
 
-#include "cache/layout.h"
+#include "kvass/layout.h"
 
 namespace kvass {
 namespace {
@@ -44,6 +44,31 @@ std::set<int64_t> keys_of(const RowVisibility& row) {
   return keys;
 }
 
+// The runs of a step name every position once, in order, in the slots that hold it, and no two runs could be one.
+void expect_runs(const Layout& layout, int64_t start, int64_t count, const SlotArray& array) {
+  const auto walk = [&](const std::vector<SlotRun>& runs) {
+    std::vector<int64_t> positions;
+    for (size_t i = 0; i < runs.size(); ++i) {
+      for (int64_t at = 0; at < runs[i].count; ++at) {
+        EXPECT_EQ(array.held().at(static_cast<size_t>(runs[i].slot + at)), runs[i].position + at);
+        positions.push_back(runs[i].position + at);
+      }
+      if (i > 0 && runs[i - 1].slot + runs[i - 1].count == runs[i].slot) {
+        EXPECT_NE(runs[i - 1].position + runs[i - 1].count, runs[i].position);
+      }
+    }
+    return positions;
+  };
+  std::vector<int64_t> written, seen;
+  for (int64_t p = start; p < start + count; ++p) written.push_back(p);
+  for (int64_t key = 0; key < start + count; ++key) {
+    const auto sees = [&](int64_t query) { return array.rule(key, query); };
+    if (std::any_of(written.begin(), written.end(), sees)) seen.push_back(key);
+  }
+  EXPECT_EQ(walk(layout.write_runs(start, count)), written);
+  EXPECT_EQ(walk(layout.read_runs(start, count)), seen);
+}
+
 // One stream of `positions` tokens cut at the set bits of `cuts`. Counts accepted steps.
 void play(const Layout& layout, int64_t window, int64_t positions, unsigned cuts, int64_t& accepted, int64_t& refused) {
   SlotArray array(layout.sink(), window, layout.ring_slots());
@@ -72,6 +97,7 @@ void play(const Layout& layout, int64_t window, int64_t positions, unsigned cuts
       ASSERT_EQ(keys_of(layout.row_visibility(query)), expected) << "query " << query;
       ASSERT_EQ(layout.slot(query), array.slot(query)) << "query " << query;
     }
+    expect_runs(layout, start, count, array);
     start = length;
   }
 }

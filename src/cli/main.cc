@@ -8,6 +8,7 @@
 
 #include "base/cpu.h"
 #include "cli/command.h"
+#include "cli/config.h"
 #include "kvass/version.h"
 
 namespace kvass {
@@ -112,22 +113,28 @@ int run(int argc, char** argv) {
   app.set_version_flag("--version", version_text, "The version, that of the numerics, and the instruction sets");
   app.set_help_flag("-h,--help", "This help");
   app.require_subcommand(0, 1);
-  std::vector<std::pair<CLI::App*, CommandAction>> commands;
+  struct Parsed {
+    CLI::App* app;
+    CommandAction action;
+    ConfigFile config;
+  };
+  std::vector<Parsed> commands;
   for (const Command& command : kCommands) {
     CLI::App* sub = app.add_subcommand(command.name);
     CommandAction action = command.add(*sub);
-    commands.emplace_back(sub, std::move(action));
+    commands.push_back({sub, std::move(action), ConfigFile(*sub)});
   }
   try {
     app.parse(argc, argv);
+    for (Parsed& command : commands) {
+      if (!command.app->parsed()) continue;
+      Status status = command.config.apply();
+      if (status.ok()) status = command.action();
+      return status.ok() ? kDone : fail(status.message(), kBadInput);
+    }
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
     return bad_usage(app, error);
-  }
-  for (const auto& [sub, action] : commands) {
-    if (!sub->parsed()) continue;
-    const Status status = action();
-    return status.ok() ? kDone : fail(status.message(), kBadInput);
   }
   write_stdout(app.help());
   const Status status = flush_stdout();

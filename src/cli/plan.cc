@@ -1,9 +1,10 @@
-// kvass plan: every byte of a stream before anything is loaded.
+// kvass plan: every byte of a stream before anything is loaded, for a model file or for bare layers.
 #include "app/plan.h"
 
 #include <nlohmann/json.hpp>
 
 #include "cli/command.h"
+#include "cli/config.h"
 #include "cli/stream_flags.h"
 
 namespace kvass {
@@ -11,52 +12,69 @@ namespace {
 
 struct PlanFlags {
   std::string model;
+  LayerPattern pattern;
+  int64_t sliding_window = 0;
+  int64_t sliding_window_pattern = 0;
   bool json = false;
   StreamFlags stream;
+  std::vector<const CLI::Option*> needed;  // where there is no MODEL
+  const CLI::Option* window_given = nullptr;
+  const CLI::Option* pattern_given = nullptr;
 };
 
-nlohmann::json plan_json(const MemoryPlan& plan) {
-  nlohmann::json layers = nlohmann::json::array();
-  for (size_t i = 0; i < plan.layers.size(); ++i) {
-    const LayerPlan& layer = plan.layers[i];
-    layers.push_back({{"layer", i},
-                      {"kind", layout_kind_name(layer.kind)},
-                      {"cache_len", layer.cache_len},
-                      {"slots", layer.slots},
-                      {"k_bytes", layer.k_bytes},
-                      {"v_bytes", layer.k_bytes},
-                      {"allocated_bytes", layer.allocated_bytes}});
+// A file, or layers by flags.
+Result<PlannedModel> planned_model(const PlanFlags& flags) {
+  if (!flags.model.empty()) return PlannedModel::open(flags.model);
+  for (const CLI::Option* needed : flags.needed) {
+    if (needed->count() == 0) throw CLI::RequiredError("MODEL, or --layers, --kv-heads and --head-dim,");
   }
-  return {{"layers", std::move(layers)},
-          {"cache_bytes", plan.cache_bytes},
-          {"all_full_bytes", plan.all_full_bytes},
-          {"all_sliding_bytes", plan.all_sliding_bytes},
-          {"allocated_bytes", plan.allocated_bytes},
-          {"arena_bytes", plan.arena_bytes},
-          {"weight_bytes", plan.weight_bytes},
-          {"total_bytes", plan.total_bytes()}};
+  LayerPattern pattern = flags.pattern;
+  if (flags.window_given->count() > 0) pattern.sliding_window = flags.sliding_window;
+  if (flags.pattern_given->count() > 0) pattern.sliding_window_pattern = flags.sliding_window_pattern;
+  return PlannedModel::of(pattern);
 }
 
-void print_table(const MemoryPlan& plan) {
-  print("{:>5}  {:<10} {:>10} {:>8} {:>12} {:>12} {:>12}\n", "layer", "kind", "tokens", "slots", "K bytes", "V bytes",
-        "allocated");
-  for (size_t i = 0; i < plan.layers.size(); ++i) {
-    const LayerPlan& layer = plan.layers[i];
-    const std::string tokens = layer.kind == LayoutKind::sink_ring
-                                   ? fmt::format("{}+{}", layer.sink, layer.cache_len - layer.sink)
-                                   : fmt::format("{}", layer.cache_len);
-    print("{:>5}  {:<10} {:>10} {:>8} {:>12} {:>12} {:>12}\n", i, layout_kind_name(layer.kind), tokens, layer.slots,
-          layer.k_bytes, layer.k_bytes, layer.allocated_bytes);
+nlohmann::json plan_json(const PlannedModel& model, const MemoryPlan& plan, const CacheTotals& totals) {
+  nlohmann::json layers = nlohmann::json::array();
+  for (size_t i = 0; i < plan.caches.layers.size(); ++i) {
+    const LayerCache& layer = plan.caches.layers[i];
+    layers.push_back({{"layer", i},
+                      {"kind", layout_kind_name(layer.layout.kind())},
+                      {"cache_len", totals.cache_lens[i]},
+                      {"slots", layer.slots()},
+                      {"k_bytes", totals.k_bytes[i]},
+                      {"v_bytes", totals.k_bytes[i]},
+                      {"allocated_bytes", layer.bytes()}});
+  }
+  nlohmann::json json = {
+      {"layers", std::move(layers)},  {"cache_bytes", totals.cache_bytes},    {"all_full_bytes", totals.all_full_bytes},
+      {"all_sliding_bytes", nullptr}, {"allocated_bytes", plan.caches.bytes}, {"arena_bytes", nullptr}};
+  if (totals.all_sliding_bytes) json["all_sliding_bytes"] = *totals.all_sliding_bytes;
+  if (!model.has_program()) return json;
+  json["arena_bytes"] = plan.arena_bytes;
+  json["weight_bytes"] = plan.weight_bytes;
+  json["total_bytes"] = plan.total_bytes();
+  return json;
+}
+
+void print_table(const PlannedModel& model, const MemoryPlan& plan, const CacheTotals& totals) {
+  print("{:>5}  {:<20} {:>9} {:>9} {:>12} {:>12} {:>12}\n", "layer", "layout", "cache_len", "slots", "K bytes",
+        "V bytes", "allocated");
+  for (size_t i = 0; i < plan.caches.layers.size(); ++i) {
+    const LayerCache& layer = plan.caches.layers[i];
+    print("{:>5}  {:<20} {:>9} {:>9} {:>12} {:>12} {:>12}\n", i, layout_text(layer.layout), totals.cache_lens[i],
+          layer.slots(), totals.k_bytes[i], totals.k_bytes[i], layer.bytes());
   }
   const auto line = [](const char* name, size_t bytes) {
-    print("{:<50} {:>14}  {:>10}\n", name, bytes, human_bytes(bytes));
+    print("{:<54} {:>14}  {:>10}\n", name, bytes, human_bytes(bytes));
   };
   print("\n");
-  line("caches, the tokens that layers keep in sight", plan.cache_bytes);
-  line("  … if every layer kept the whole context", plan.all_full_bytes);
-  line("  … if every layer kept the model's window only", plan.all_sliding_bytes);
+  line("keys and values of cache_len tokens a layer", totals.cache_bytes);
+  line("  … if every layer kept the whole context", totals.all_full_bytes);
+  if (totals.all_sliding_bytes) line("  … if every layer kept the sliding window only", *totals.all_sliding_bytes);
   print("\n");
-  line("caches as mapped (room for a chunk, whole tiles)", plan.allocated_bytes);
+  line("caches as mapped (room for a step, whole tiles)", plan.caches.bytes);
+  if (!model.has_program()) return;
   line("arena", plan.arena_bytes);
   line("weights", plan.weight_bytes);
   line("in all", plan.total_bytes());
@@ -64,9 +82,12 @@ void print_table(const MemoryPlan& plan) {
 
 Status run(const PlanFlags& flags) {
   KVASS_ASSIGN_OR_RETURN(const StreamOptions options, flags.stream.resolve());
-  KVASS_ASSIGN_OR_RETURN(const MemoryPlan plan, plan_memory(flags.model, options, /*head_rows=*/1));
-  if (flags.json) return print_json(plan_json(plan));
-  print_table(plan);
+  KVASS_ASSIGN_OR_RETURN(const PlannedModel model, planned_model(flags));
+  KVASS_ASSIGN_OR_RETURN(const MemoryPlan plan, model.plan(options, /*head_rows=*/1));
+  KVASS_ASSIGN_OR_RETURN(const CacheTotals totals, model.totals(options));
+  KVASS_RETURN_IF_ERROR(model.check_limit(options, /*head_rows=*/1));
+  if (flags.json) return print_json(plan_json(model, plan, totals));
+  print_table(model, plan, totals);
   return flush_stdout();
 }
 
@@ -76,12 +97,30 @@ CommandAction add_plan(CLI::App& command) {
   auto flags = std::make_shared<PlanFlags>();
   command.description("Print what a run would allocate, to the byte; loads no weights");
   command.footer(
+      "cache_len follows the export rule: --max-context-len minus --input-len in full layers, the sliding window or\n"
+      "that, whichever is less, in sliding ones; with sinks S + W. What is mapped has room for a step's own tokens.\n"
       "Examples:\n"
       "  kvass plan model.gguf --context 32768 --kv bf16\n"
-      "  kvass plan model.gguf --attention-sink 4,2044 --chunk 128");
-  command.add_option("MODEL", flags->model, "A GGUF file")->required()->type_name("");
+      "  kvass plan model.gguf --attention-sink 4,2044 --chunk 128 --memory-limit 300M\n"
+      "  kvass plan --layers 35 --kv-heads 1 --head-dim 256 --max-context-len 8192 --input-len 32 \\\n"
+      "      --sliding-window 4096 --sliding-window-pattern 5");
+  CLI::Option* model =
+      command.add_option("MODEL", flags->model, "A GGUF file; without one, layers by flags")->type_name("");
   command.add_flag("--json", flags->json, "One JSON object instead of the table");
+  const auto shape = [&](const char* name, int64_t& value, const char* type, const char* what) {
+    CLI::Option* option = command.add_option(name, value, what);
+    return option->type_name(type)->group("Layers, instead of MODEL")->excludes(model);
+  };
+  flags->needed = {shape("--layers", flags->pattern.layers, "N", "Layers"),
+                   shape("--kv-heads", flags->pattern.kv_heads, "N", "Heads of keys and values in a layer"),
+                   shape("--head-dim", flags->pattern.head_dim, "N", "Channels of a head")};
+  flags->window_given = shape("--sliding-window", flags->sliding_window, "TOKENS",
+                              "Tokens that a sliding layer looks back on (default: every layer is full)");
+  flags->pattern_given = shape("--sliding-window-pattern", flags->sliding_window_pattern, "P",
+                               "Every P-th layer is full, the others slide (default: every layer slides)");
   flags->stream.add(command);
+  flags->stream.add_memory_limit(command);
+  add_config(command);
   return [flags] { return run(*flags); };
 }
 

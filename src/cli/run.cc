@@ -5,6 +5,7 @@
 #include "app/generate.h"
 #include "app/plan.h"
 #include "cli/command.h"
+#include "cli/config.h"
 #include "cli/stream_flags.h"
 
 namespace kvass {
@@ -49,7 +50,7 @@ nlohmann::json result_json(const GenerateOptions& options, const GenerateResult&
             {"allocated_bytes", plan.total_bytes()},
             {"arena_bytes", plan.arena_bytes},
             {"weight_bytes", plan.weight_bytes},
-            {"cache_bytes", plan.cache_bytes},
+            {"cache_bytes", plan.caches.bytes},
             {"peak_rss_bytes", peak_rss_bytes()},
             {"stop_reason", stop_reason_name(result.reason)}}}};
 }
@@ -59,7 +60,7 @@ void say_summary(const GenerateResult& result, const MemoryPlan& plan, bool outp
   say("kvass: {} tokens ({} prompt + {} generated), prefill {:.1f} tokens/s, decode {:.1f} tokens/s, cache {}, "
       "peak memory {}{}\n",
       result.prompt_tokens + result.tokens, result.prompt_tokens, result.tokens, result.prefill_tps(),
-      result.decode_tps(), human_bytes(plan.allocated_bytes), human_bytes(peak_rss_bytes()), end);
+      result.decode_tps(), human_bytes(plan.caches.bytes), human_bytes(peak_rss_bytes()), end);
 }
 
 Status run(const RunFlags& flags) {
@@ -67,6 +68,7 @@ Status run(const RunFlags& flags) {
   const std::atomic<bool>& cancel = cancelled();
   KVASS_ASSIGN_OR_RETURN(const StreamOptions stream_options, flags.stream.resolve());
   KVASS_RETURN_IF_ERROR(validate(flags.sampling));
+  KVASS_RETURN_IF_ERROR(check_memory_limit(flags.model, stream_options, /*head_rows=*/1));
   KVASS_ASSIGN_OR_RETURN(const OpenModel model, open_model(flags.model, stream_options.math, stream_options.threads));
   GenerateOptions options;
   KVASS_ASSIGN_OR_RETURN(options.prompt, prompt_ids(flags, *model.tokenizer));
@@ -134,6 +136,8 @@ CommandAction add_run(CLI::App& command) {
       ->group(group);
 
   flags->stream.add(command);
+  flags->stream.add_memory_limit(command);
+  add_config(command);
 
   group = "Sampling";
   const auto sampling = [&](const char* name, auto& value, const char* type, const char* what) {

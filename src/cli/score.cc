@@ -9,6 +9,7 @@
 
 #include "app/plan.h"
 #include "cli/command.h"
+#include "cli/config.h"
 #include "cli/stream_flags.h"
 
 namespace kvass {
@@ -22,6 +23,7 @@ struct ScoreFlags {
   int64_t max_tokens = 0;
   int64_t bucket = 2048;
   int64_t top = 0;
+  int64_t rotary_offset = 0;
   bool json = false;
   StreamFlags stream;
 };
@@ -79,7 +81,7 @@ nlohmann::json score_json(const ScoreResult& result, const std::vector<Bucket>& 
            {{"tps", static_cast<double>(result.nll.size() + 1) / result.seconds},
             {"allocated_bytes", plan.total_bytes()},
             {"arena_bytes", plan.arena_bytes},
-            {"cache_bytes", plan.cache_bytes},
+            {"cache_bytes", plan.caches.bytes},
             {"peak_rss_bytes", peak_rss_bytes()}}}};
 }
 
@@ -88,7 +90,9 @@ Status run(const ScoreFlags& flags) {
   if (flags.max_tokens < 0) return bad_input("--max-tokens", "0 or more tokens", std::to_string(flags.max_tokens));
   if (flags.top < 0) return bad_input("--top", "0 or more tokens", std::to_string(flags.top));
   const std::atomic<bool>& cancel = cancelled();
-  KVASS_ASSIGN_OR_RETURN(const StreamOptions options, flags.stream.resolve());
+  KVASS_ASSIGN_OR_RETURN(StreamOptions options, flags.stream.resolve());
+  options.rotary_offset = flags.rotary_offset;
+  KVASS_RETURN_IF_ERROR(check_memory_limit(flags.model, options, kScoreHeadRows));
   KVASS_ASSIGN_OR_RETURN(const OpenModel model, open_model(flags.model, options.math, options.threads));
   KVASS_ASSIGN_OR_RETURN(const std::vector<int32_t> ids, text_ids(flags, *model.tokenizer));
   KVASS_ASSIGN_OR_RETURN(Stream stream, open_stream(model, options, kScoreHeadRows));
@@ -111,8 +115,7 @@ Status run(const ScoreFlags& flags) {
   for (const auto& [id, logit] : result.top) print("{:>8} {:>12.5f}\n", id, logit);
   print("tokens {}, nll {:.6f}, perplexity {:.4f}\n", ids.size(), nll, std::exp(nll));
   say("kvass: {} tokens, {:.1f} tokens/s, cache {}, peak memory {}\n", ids.size(),
-      static_cast<double>(ids.size()) / result.seconds, human_bytes(plan.allocated_bytes),
-      human_bytes(peak_rss_bytes()));
+      static_cast<double>(ids.size()) / result.seconds, human_bytes(plan.caches.bytes), human_bytes(peak_rss_bytes()));
   return flush_stdout();
 }
 
@@ -139,8 +142,16 @@ CommandAction add_score(CLI::App& command) {
   command.add_option("--top", flags->top, "Print this many of the largest logits after the last token")
       ->type_name("K")
       ->capture_default_str();
+  command
+      .add_option("--rotary-offset", flags->rotary_offset,
+                  "Full layers see every token behind the sinks this many positions further on: what a\n"
+                  "stream so much longer would be like")
+      ->type_name("TOKENS")
+      ->capture_default_str();
   command.add_flag("--json", flags->json, "One JSON object instead of text");
   flags->stream.add(command);
+  flags->stream.add_memory_limit(command);
+  add_config(command);
   return [flags] { return run(*flags); };
 }
 

@@ -23,11 +23,18 @@ void StreamFlags::add(CLI::App& command) {
                 "`run` goes on after an end-of-generation token")
       ->group(group);
   command
-      .add_option("--chunk,--input-len", chunk_,
-                  "Tokens that one step brings at most; more is faster and takes more memory")
-      ->type_name("TOKENS")
+      .add_option("--sink-positions", sink_positions_,
+                  "Where a stream with sinks stands: in-cache (distances to the sinks end with the cache),\n"
+                  "original (they grow with the stream) or wrapped (modulo 2 W)")
+      ->type_name("MODE")
       ->group(group)
       ->capture_default_str();
+  chunk_given_ = command
+                     .add_option("--chunk,--input-len", chunk_,
+                                 "Tokens that one step brings at most; more is faster and takes more memory\n"
+                                 "(default: 256, or half the context if that is less)")
+                     ->type_name("TOKENS")
+                     ->group(group);
   command.add_option("--kv", kv_, "Storage of keys and values: f32, f16 or bf16")
       ->type_name("TYPE")
       ->group(group)
@@ -43,6 +50,15 @@ void StreamFlags::add(CLI::App& command) {
       ->group(group);
 }
 
+void StreamFlags::add_memory_limit(CLI::App& command) {
+  memory_limit_given_ = command
+                            .add_option("--memory-limit", memory_limit_,
+                                        "Refuse, before anything is loaded, a plan of more than this: weights, caches\n"
+                                        "and arena. A number of bytes, as in 268435456, 256M or 1.5G")
+                            ->type_name("BYTES")
+                            ->group("Stream");
+}
+
 Result<StreamOptions> StreamFlags::resolve() const {
   StreamOptions options;
   if (context_given_->count() > 0) options.context = context_;
@@ -50,10 +66,14 @@ Result<StreamOptions> StreamFlags::resolve() const {
     KVASS_ASSIGN_OR_RETURN(options.attention_sink, parse_attention_sink(attention_sink_));
   }
   options.endless = endless_;
-  options.chunk = chunk_;
+  if (chunk_given_->count() > 0) options.chunk = chunk_;
+  KVASS_ASSIGN_OR_RETURN(options.sink_positions, parse_sink_positions(sink_positions_));
   KVASS_ASSIGN_OR_RETURN(options.kv, parse_dtype(kv_));
   KVASS_ASSIGN_OR_RETURN(options.math, parse_math(math_));
   KVASS_ASSIGN_OR_RETURN(options.threads, resolve_threads(threads_));
+  if (memory_limit_given_ && memory_limit_given_->count() > 0) {
+    KVASS_ASSIGN_OR_RETURN(options.memory_limit, parse_memory_limit(memory_limit_));
+  }
   return options;
 }
 

@@ -1,4 +1,4 @@
-// The flags of a stream, which run, plan, score and bench take under the same names. Texts until they are all there:
+// The flags of a stream, which every command that has one takes under the same names. Texts until they are all there:
 // what they mean, and what is wrong with one, is app/stream_options.
 #pragma once
 
@@ -14,6 +14,7 @@ namespace kvass {
 class StreamFlags {
  public:
   void add(CLI::App& command);
+  void add_memory_limit(CLI::App& command);  // for the commands that hold their plan against it
   Result<StreamOptions> resolve() const;
 
  private:
@@ -22,10 +23,14 @@ class StreamFlags {
   std::string attention_sink_;
   const CLI::Option* sink_given_ = nullptr;
   bool endless_ = false;
-  int64_t chunk_ = StreamOptions().chunk;
+  std::string sink_positions_ = std::string(sink_positions_name(StreamOptions().sink_positions));
+  int64_t chunk_ = 0;
+  const CLI::Option* chunk_given_ = nullptr;
   std::string kv_ = std::string(dtype_name(StreamOptions().kv));
   std::string math_ = std::string(math_name(StreamOptions().math));
   int threads_ = 0;
+  std::string memory_limit_;
+  const CLI::Option* memory_limit_given_ = nullptr;
 };
 
 }  // namespace kvass

@@ -1,53 +1,11 @@
 // The command line as a person and a script meet it: the built program is run on a tiny model.
-#include <nlohmann/json.hpp>
-
-#include "cli/test_process.h"
-#include "tiny_model.h"
+#include "cli/test_files.h"
 
 namespace kvass {
 namespace {
 
 using namespace testing;  // NOLINT: helpers of the tests
 using nlohmann::json;
-
-std::string path_of(const char* name) {
-  static const Scratch scratch;
-  return scratch.file(name);
-}
-
-// The tiny model as a file, written once.
-const std::string& tiny() {
-  static const std::string path = [] {
-    const std::string file = path_of("tiny.gguf");
-    EXPECT_TRUE(TinyModel().writer().write(file).ok());
-    return file;
-  }();
-  return path;
-}
-
-json parsed(const Finished& done) {
-  EXPECT_EQ(done.code, 0) << done.err;
-  EXPECT_EQ(done.out.find('\n'), done.out.size() - 1) << "one line";
-  const json value = json::parse(done.out, nullptr, false);
-  EXPECT_FALSE(value.is_discarded()) << done.out;
-  return value;
-}
-
-bool has(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
-
-// One line "kvass: …" on stderr and nothing on stdout.
-void expect_refused(const Finished& done, int code, const std::vector<std::string>& words = {}) {
-  EXPECT_EQ(done.code, code) << done.err;
-  EXPECT_EQ(done.out, "");
-  EXPECT_TRUE(done.err.starts_with("kvass: ")) << done.err;
-  EXPECT_EQ(done.err.find('\n'), done.err.size() - 1) << done.err;
-  for (const std::string& word : words) EXPECT_TRUE(has(done.err, word)) << done.err << " lacks '" << word << "'";
-}
-
-Arguments with(Arguments arguments, const Arguments& more) {
-  arguments.insert(arguments.end(), more.begin(), more.end());
-  return arguments;
-}
 
 TEST(CommandLine, AloneItTeaches) {
   const Finished alone = kvass({});
@@ -271,35 +229,6 @@ TEST(Run, AClosedOrFullOutputIsSaidAndAClosedStderrIsNoMatter) {
   }
   ::close(null);
   ::close(full);
-}
-
-TEST(Plan, IsWhatARunMaps) {
-  const std::vector<Arguments> streams = {
-      {}, {"--attention-sink", "4,60"}, {"--context", "1000", "--chunk", "33", "--kv", "f32"}, {"--math", "f32"}};
-  for (const Arguments& stream : streams) {
-    const json plan = parsed(kvass(with({"plan", tiny(), "--json"}, stream)));
-    ASSERT_EQ(plan.at("layers").size(), 7u);
-    size_t cache = 0, mapped = 0;
-    for (const json& layer : plan["layers"]) {
-      cache += layer.at("k_bytes").get<size_t>() + layer.at("v_bytes").get<size_t>();
-      mapped += layer.at("allocated_bytes").get<size_t>();
-      EXPECT_GE(layer.at("slots"), layer.at("cache_len"));
-    }
-    EXPECT_EQ(plan.at("cache_bytes"), cache);
-    EXPECT_EQ(plan.at("allocated_bytes"), mapped);
-    EXPECT_GE(plan.at("all_full_bytes"), plan["cache_bytes"]);
-    EXPECT_LE(plan.at("all_sliding_bytes"), plan["cache_bytes"]);
-    const json stats = parsed(kvass(with(run_json({"-n", "1"}), stream)))["stats"];
-    EXPECT_EQ(stats["arena_bytes"], plan.at("arena_bytes"));
-    EXPECT_EQ(stats["allocated_bytes"], plan.at("total_bytes"));
-  }
-  const json sinks = parsed(kvass({"plan", tiny(), "--json", "--attention-sink", "4,60"}));
-  EXPECT_EQ(sinks["layers"][0]["kind"], "ring");
-  EXPECT_EQ(sinks["layers"][0]["cache_len"], 16);
-  EXPECT_EQ(sinks["layers"][2]["kind"], "sink_ring");
-  EXPECT_EQ(sinks["layers"][2]["cache_len"], 64);
-  EXPECT_EQ(parsed(kvass({"plan", tiny(), "--json"}))["layers"][2]["kind"], "full");
-  EXPECT_TRUE(has(kvass({"plan", tiny(), "--attention-sink", "4,60"}).out, "4+60"));
 }
 
 TEST(Score, JsonHasItsKeysAndBucketsPartitionTheText) {

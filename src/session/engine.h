@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "base/cpu.h"
-#include "cache/plan.h"
+#include "kvass/cache_plan.h"
 #include "kernels/rotary/rotary.h"
 #include "kvass/status.h"
 #include "ops/linear/linear.h"

@@ -104,19 +104,19 @@ class OpRunner {
   }
 
   void write() const {
-    const CacheState& state = program().states[static_cast<size_t>(op_.state)];
+    const StepTables::Angles& angles = context_.tables.angles(op_.state);
     CacheWriteArgs args;
     args.k = data(op_.inputs[0]);
     args.v = data(op_.inputs[1]);
-    args.cos = context_.tables.cos(state.rotary);
-    args.sin = context_.tables.sin(state.rotary);
+    args.cos = angles.cos;
+    args.sin = angles.sin;
     args.shape = context_.tables.shape(op_.state);
     args.runs = context_.tables.write_runs(op_.state);
     cache_write(args, context_.pool, isa());
   }
 
   void attend() const {
-    const CacheState& state = program().states[static_cast<size_t>(op_.state)];
+    const StepTables::Angles& angles = context_.tables.angles(op_.state);
     AttentionArgs args;
     args.q = data(op_.inputs[0]);
     args.q_stride = info(op_.inputs[0]).width;
@@ -126,11 +126,11 @@ class OpRunner {
     args.shape = context_.tables.shape(op_.state);
     args.scale = op_.scale;
     args.softcap = op_.cap;
-    args.cos = context_.tables.cos(state.rotary);
-    args.sin = context_.tables.sin(state.rotary);
-    if (context_.tables.has_sinks()) {
-      args.sink_cos = context_.tables.sink_cos(state.rotary);
-      args.sink_sin = context_.tables.sink_sin(state.rotary);
+    args.cos = angles.cos;
+    args.sin = angles.sin;
+    if (angles.two_queries) {
+      args.sink_cos = angles.sink_cos;
+      args.sink_sin = angles.sink_sin;
     }
     args.runs = context_.tables.attention_runs(program(), op_.state);
     kvass::attention(args, workspace(), context_.pool, isa());

@@ -44,8 +44,10 @@ void compare(const TinyConfig& config, const ReferenceSinks& sinks, size_t count
   const std::vector<int32_t> tokens = model.tokens(count);
   const std::vector<ReferenceModel::Row> reference = ReferenceModel(model).run(tokens, sinks);
   for (const auto& [math, dtype, bound] : kTolerances) {
-    const CacheOptions caches = sinks.on ? sink_caches(sinks.sink_tokens, sinks.sink_window, 64, dtype)
-                                         : flat_caches(static_cast<int64_t>(count), 64, dtype);
+    CacheOptions caches = sinks.on ? sink_caches(sinks.sink_tokens, sinks.sink_window, 64, dtype)
+                                   : flat_caches(static_cast<int64_t>(count), 64, dtype);
+    caches.sink_positions = sinks.positions;
+    caches.rotary_offset = sinks.offset;
     const double error =
         peak_relative(run_stream(tiny_engine(model, math, best_isa()), caches, tokens, chunks), reference);
     const std::string name =
@@ -60,6 +62,16 @@ TEST(Float64Reference, DenseAttentionWithSlidingLayers) { compare({}, {}, 150, {
 TEST(Float64Reference, TokenByToken) { compare({}, {}, 90, {1}); }
 
 TEST(Float64Reference, EndlessStreamAtInCachePositions) { compare({}, {true, 4, 20}, 200, {40, 1, 1, 1, 33, 64}); }
+
+TEST(Float64Reference, EndlessStreamAtOriginalPositions) {
+  compare({}, {true, 4, 20, SinkPositions::original}, 200, {40, 1, 1, 1, 33, 64});
+  compare({}, {true, 4, 20, SinkPositions::original, 900}, 200, {40, 1, 1, 1, 33, 64});
+}
+
+TEST(Float64Reference, EndlessStreamAtWrappedPositions) {
+  compare({}, {true, 4, 20, SinkPositions::wrapped}, 200, {40, 1, 1, 1, 33, 64});
+  compare({}, {true, 4, 20, SinkPositions::wrapped, 33}, 120, {64});
+}
 
 TEST(Float64Reference, EndlessStreamWithoutSinks) { compare({}, {true, 0, 24}, 200, {64}); }
 
@@ -98,6 +110,8 @@ TEST(Float64Reference, ADifferentModelIsFarFromIt) {  // the bounds above mean s
   EXPECT_LE(peak_relative(logits, ReferenceModel(model).run(tokens, {true, 4, 20})), 1e-5);
   EXPECT_GT(peak_relative(logits, ReferenceModel(model).run(tokens, {true, 4, 19})), 1e-2);
   EXPECT_GT(peak_relative(logits, ReferenceModel(model).run(tokens, {true, 3, 20})), 1e-2);
+  EXPECT_GT(peak_relative(logits, ReferenceModel(model).run(tokens, {true, 4, 20, SinkPositions::original})), 1e-3);
+  EXPECT_GT(peak_relative(logits, ReferenceModel(model).run(tokens, {true, 4, 20, SinkPositions::wrapped})), 1e-3);
   EXPECT_GT(peak_relative(logits, ReferenceModel(model).run(tokens)), 1e-2);
 }
 

@@ -1,6 +1,5 @@
 #include "session/sequence.h"
 
-#include <algorithm>
 #include <cstring>
 #include <string>
 #include <utility>
@@ -33,10 +32,6 @@ Status Sequence::copy_from(const Sequence& other) {
   std::memcpy(block_.data(), other.block_.data(), plan_.bytes);
   length_ = other.length_;
   return {};
-}
-
-int64_t Sequence::sink_query_position(int64_t position) const {
-  return std::min(position, options_.sink_tokens + options_.sink_window - 1);
 }
 
 }  // namespace kvass

@@ -5,7 +5,7 @@
 #include <memory>
 
 #include "base/block.h"
-#include "cache/plan.h"
+#include "kvass/cache_plan.h"
 #include "kvass/status.h"
 #include "session/engine.h"
 
@@ -20,13 +20,10 @@ class Sequence {
   const CachePlan& plan() const { return plan_; }
   int64_t length() const { return length_; }  // tokens written: the next token's position
   size_t cache_bytes() const { return plan_.bytes; }
-  bool endless() const { return options_.sinks; }
+  bool endless() const { return plan_.endless(); }
 
   // Whether `count` tokens may follow at `start`: the planned chunk, and every layer's layout.
   Status check_extend(int64_t start, int64_t count) const;
-  // The position at which a row at `position` looks at sink keys: its place in the cache, not in the stream
-  // (StreamingLLM, arXiv 2309.17453, section 3.2).
-  int64_t sink_query_position(int64_t position) const;
 
   uint8_t* block() { return block_.data(); }
   void commit(int64_t count) { length_ += count; }  // the session's, after a step has run

@@ -18,6 +18,25 @@ std::vector<Window> distinct_windows(const Program& program) {
   return windows;
 }
 
+// The angle tables of a program, without their memory: layers with the same rotary embedding and window share one.
+std::vector<StepTables::Angles> distinct_angles(const Program& program, std::vector<size_t>* of_state) {
+  std::vector<StepTables::Angles> tables;
+  for (size_t i = 0; i < program.states.size(); ++i) {
+    const CacheState& state = program.states[i];
+    const auto found = std::find_if(tables.begin(), tables.end(), [&](const StepTables::Angles& table) {
+      return table.rotary == state.rotary && program.states[static_cast<size_t>(table.state)].window == state.window;
+    });
+    if (of_state) of_state->push_back(static_cast<size_t>(found - tables.begin()));
+    if (found != tables.end()) continue;
+    StepTables::Angles table;
+    table.rotary = state.rotary;
+    table.state = static_cast<StateId>(i);
+    table.half = state.head_dim / 2;
+    tables.push_back(table);
+  }
+  return tables;
+}
+
 // Hands out consecutive aligned pieces; with a null base it only counts.
 class Cursor {
  public:
@@ -40,35 +59,25 @@ class Cursor {
 StepTables::StepTables(const Program& program, const SessionOptions& options, uint8_t* memory)
     : windows_(distinct_windows(program)) {
   Cursor cursor(memory);
-  for (const RotaryParams& rotary : program.rotaries) {
-    Angles angles;
-    angles.half = rotary.head_dim / 2;
-    for (float** table : {&angles.cos, &angles.sin, &angles.sink_cos, &angles.sink_sin}) {
-      *table = cursor.take<float>(options.rows * angles.half);
-    }
-    angles_.push_back(angles);
+  angles_ = distinct_angles(program, &angles_of_);
+  const std::vector<bool> takes_sinks = sink_layers(cache_shapes(program));
+  for (Angles& angles : angles_) {
+    for (float** table : {&angles.cos, &angles.sin}) *table = cursor.take<float>(options.rows * angles.half);
+    if (!takes_sinks[static_cast<size_t>(angles.state)]) continue;
+    for (float** table : {&angles.sink_cos, &angles.sink_sin}) *table = cursor.take<float>(options.rows * angles.half);
   }
   for (size_t i = 0; i < windows_.size(); ++i) visible_.push_back(cursor.take<RowVisibility>(options.rows));
-  positions_ = cursor.take<int64_t>(options.rows);
-  sink_positions_ = cursor.take<int64_t>(options.rows);
+  run_of_ = cursor.take<int32_t>(options.rows);
   tokens_ = cursor.take<int32_t>(options.rows);
   selected_ = cursor.take<int32_t>(options.head_rows);
+  bytes_ = cursor.used();
   runs_.reserve(static_cast<size_t>(options.sequences));
   write_runs_.reserve(static_cast<size_t>(options.sequences));
   attention_runs_.reserve(static_cast<size_t>(options.sequences));
 }
 
 size_t StepTables::bytes(const Program& program, const SessionOptions& options) {
-  Cursor cursor(nullptr);
-  for (const RotaryParams& rotary : program.rotaries) {
-    for (int table = 0; table < 4; ++table) cursor.take<float>(options.rows * (rotary.head_dim / 2));
-  }
-  for (size_t i = 0; i < distinct_windows(program).size(); ++i) cursor.take<RowVisibility>(options.rows);
-  cursor.take<int64_t>(options.rows);
-  cursor.take<int64_t>(options.rows);
-  cursor.take<int32_t>(options.rows);
-  cursor.take<int32_t>(options.head_rows);
-  return cursor.used();
+  return StepTables(program, options, nullptr).bytes_;
 }
 
 const RowVisibility* StepTables::visible(int64_t window) const {
@@ -80,38 +89,42 @@ void StepTables::begin(const Engine& engine, std::span<const Run> runs, ThreadPo
   runs_.clear();
   rows_ = 0;
   head_rows_ = 0;
-  has_sinks_ = false;
+  for (Angles& angles : angles_) angles.two_queries = false;
   for (const Run& run : runs) {
     const int64_t count = static_cast<int64_t>(run.tokens.size());
-    runs_.push_back({run.sequence, rows_, count, run.start});
     std::copy(run.tokens.begin(), run.tokens.end(), tokens_ + rows_);
-    const bool sinks = run.sequence->endless() && run.sequence->options().sink_tokens > 0;
-    has_sinks_ = has_sinks_ || sinks;
-    for (int64_t i = 0; i < count; ++i) {
-      positions_[rows_ + i] = run.start + i;
-      sink_positions_[rows_ + i] = sinks ? run.sequence->sink_query_position(run.start + i) : run.start + i;
+    std::fill_n(run_of_ + rows_, count, static_cast<int32_t>(runs_.size()));
+    runs_.push_back({run.sequence, rows_, count, run.start});
+    const std::vector<LayerCache>& layers = run.sequence->plan().layers;
+    for (Angles& angles : angles_) {
+      if (layers[static_cast<size_t>(angles.state)].rotary.two_queries()) angles.two_queries = true;
     }
     for (size_t kind = 0; kind < windows_.size(); ++kind) {
-      const Layout& layout = run.sequence->plan().layers[static_cast<size_t>(windows_[kind].state)].layout;
+      const Layout& layout = layers[static_cast<size_t>(windows_[kind].state)].layout;
       for (int64_t i = 0; i < count; ++i) visible_[kind][rows_ + i] = layout.row_visibility(run.start + i);
     }
     rows_ += count;
   }
   pool.run(rows_, [&](int64_t row, int) {
-    for (size_t id = 0; id < angles_.size(); ++id) {
-      const Angles& angles = angles_[id];
-      const Rotary& rotary = engine.rotary(static_cast<RotaryId>(id));
-      const int64_t at = row * angles.half;
-      fill_rotary_row(rotary, positions_[row], angles.cos + at, angles.sin + at);
-      if (!has_sinks_) continue;
-      if (sink_positions_[row] == positions_[row]) {
-        std::memcpy(angles.sink_cos + at, angles.cos + at, static_cast<size_t>(angles.half) * sizeof(float));
-        std::memcpy(angles.sink_sin + at, angles.sin + at, static_cast<size_t>(angles.half) * sizeof(float));
-      } else {
-        fill_rotary_row(rotary, sink_positions_[row], angles.sink_cos + at, angles.sink_sin + at);
-      }
-    }
+    const RunRows& run = runs_[static_cast<size_t>(run_of_[row])];
+    const int64_t position = run.start + row - run.first_row;
+    for (const Angles& angles : angles_) fill_angles(engine, run, angles, position, row);
   });
+}
+
+void StepTables::fill_angles(const Engine& engine, const RunRows& run, const Angles& angles, int64_t position,
+                             int64_t row) const {
+  const RotaryPositions& rule = run.sequence->plan().layers[static_cast<size_t>(angles.state)].rotary;
+  const Rotary& rotary = engine.rotary(angles.rotary);
+  const int64_t at = row * angles.half;
+  fill_rotary_row(rotary, rule.key(position), angles.cos + at, angles.sin + at);
+  if (!angles.two_queries) return;
+  if (rule.sink_query(position) == rule.key(position)) {
+    std::memcpy(angles.sink_cos + at, angles.cos + at, static_cast<size_t>(angles.half) * sizeof(float));
+    std::memcpy(angles.sink_sin + at, angles.sin + at, static_cast<size_t>(angles.half) * sizeof(float));
+  } else {
+    fill_rotary_row(rotary, rule.sink_query(position), angles.sink_cos + at, angles.sink_sin + at);
+  }
 }
 
 void StepTables::select(std::span<const int32_t> rows) {

@@ -1,12 +1,12 @@
 // One step's shared tables and the execution of its operators. The tables are computed once a step and read by every
-// layer: rotary angles per distinct rotary embedding, visible keys per distinct window. They lie in the session's
-// arena.
+// layer: visible keys per distinct window, rotary angles per distinct rotary embedding and window. They lie in the
+// session's arena.
 #pragma once
 
 #include <span>
 #include <vector>
 
-#include "cache/tiles.h"
+#include "kvass/tiles.h"
 #include "ops/attention/attention.h"
 #include "ops/cache_write/cache_write.h"
 #include "plan/arena.h"
@@ -34,12 +34,18 @@ class StepTables {
   const int32_t* tokens() const { return tokens_; }      // [rows]
   const int32_t* selected() const { return selected_; }  // [head_rows]
 
-  // [rows][head_dim / 2]; `sink`: the positions at which rows look at sink keys.
-  const float* cos(RotaryId id) const { return angles_[static_cast<size_t>(id)].cos; }
-  const float* sin(RotaryId id) const { return angles_[static_cast<size_t>(id)].sin; }
-  const float* sink_cos(RotaryId id) const { return angles_[static_cast<size_t>(id)].sink_cos; }
-  const float* sink_sin(RotaryId id) const { return angles_[static_cast<size_t>(id)].sink_sin; }
-  bool has_sinks() const { return has_sinks_; }  // whether a run of this step has sink keys
+  // Rotary angles of a layer's rows, [rows][head_dim / 2].
+  struct Angles {
+    RotaryId rotary = kNone;
+    StateId state = kNone;     // the first that has them: the layers that share them stand at the same positions
+    int64_t half = 0;          // head_dim / 2
+    bool two_queries = false;  // in this step, a row looks at sink keys from a position of its own
+    float* cos = nullptr;      // of keys, and of queries against keys behind the sinks
+    float* sin = nullptr;
+    float* sink_cos = nullptr;  // of queries against sink keys; null in layers that take no sinks
+    float* sink_sin = nullptr;
+  };
+  const Angles& angles(StateId state) const { return angles_[angles_of_[static_cast<size_t>(state)]]; }
 
   TileShape shape(StateId state) const {
     return runs_.front().sequence->plan().layers[static_cast<size_t>(state)].shape;
@@ -48,13 +54,6 @@ class StepTables {
   std::span<const AttentionRun> attention_runs(const Program& program, StateId state);
 
  private:
-  struct Angles {
-    int64_t half = 0;  // head_dim / 2
-    float* cos = nullptr;
-    float* sin = nullptr;
-    float* sink_cos = nullptr;
-    float* sink_sin = nullptr;
-  };
   struct RunRows {
     Sequence* sequence = nullptr;
     int64_t first_row = 0;
@@ -62,12 +61,15 @@ class StepTables {
     int64_t start = 0;
   };
   const RowVisibility* visible(int64_t window) const;  // [rows]
+  void fill_angles(const Engine& engine, const RunRows& run, const Angles& angles, int64_t position, int64_t row) const;
 
-  std::vector<Angles> angles_;           // [rotaries]
+  size_t bytes_ = 0;  // of `memory`
+
+  std::vector<Angles> angles_;           // distinct (rotary, window) of the states
+  std::vector<size_t> angles_of_;        // [states] -> angles_
   std::vector<Window> windows_;          // distinct windows of the states
   std::vector<RowVisibility*> visible_;  // [distinct windows] -> [rows]
-  int64_t* positions_ = nullptr;         // [rows]
-  int64_t* sink_positions_ = nullptr;    // [rows]
+  int32_t* run_of_ = nullptr;            // [rows] -> runs_
   int32_t* tokens_ = nullptr;            // [rows]
   int32_t* selected_ = nullptr;          // [head_rows]
   std::vector<RunRows> runs_;            // capacity: the planned sequences
@@ -75,7 +77,6 @@ class StepTables {
   std::vector<AttentionRun> attention_runs_;
   int64_t rows_ = 0;
   int64_t head_rows_ = 0;
-  bool has_sinks_ = false;
 };
 
 struct OpContext {

@@ -14,7 +14,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "cache/tiles.h"
+#include "kvass/tiles.h"
 #include "kernels/dispatch.h"
 #include "kernels/rotary/rotate_row.h"
 

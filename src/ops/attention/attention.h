@@ -1,5 +1,5 @@
 // The one attention of the project: query rows over the keys and values in a sequence's cache, in prefill, decode and
-// any mix of them. Not a cache: it reads the segments of cache/tiles.h, whose keys (the rows' own included) are written
+// any mix of them. Not a cache: it reads the segments of kvass/tiles.h, whose keys (the rows' own included) are written
 // already. Owns nothing; scratch is the caller's, and nothing is allocated.
 //
 //     out[r, h] = Σ_k softmax_k(cap(q[r, h] · k[k, h / group] · scale)) v[k, h / group]     over the keys that row r
@@ -17,7 +17,7 @@
 
 #include "base/cpu.h"
 #include "base/thread_pool.h"
-#include "cache/tiles.h"
+#include "kvass/tiles.h"
 
 namespace kvass {
 

@@ -8,7 +8,7 @@
 
 #include "base/cpu.h"
 #include "base/thread_pool.h"
-#include "cache/tiles.h"
+#include "kvass/tiles.h"
 
 namespace kvass {
 

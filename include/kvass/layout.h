@@ -15,13 +15,23 @@
 #include <string_view>
 #include <vector>
 
-#include "cache/tiles.h"
 #include "kvass/status.h"
+#include "kvass/tensor.h"
+#include "kvass/tiles.h"
 
 namespace kvass {
 
 enum class LayoutKind : uint8_t { full, ring, sink_ring };
 std::string_view layout_kind_name(LayoutKind kind);  // "full", "ring", "sink_ring"
+
+// Consecutive positions in consecutive slots.
+struct SlotRun {
+  int64_t slot = 0;      // of the first
+  int64_t count = 0;     // tokens
+  int64_t position = 0;  // of the first
+
+  friend bool operator==(const SlotRun&, const SlotRun&) = default;
+};
 
 class Layout {
  public:
@@ -38,10 +48,21 @@ class Layout {
   int64_t slots() const { return sink_ + ring_; }
   bool endless() const { return kind_ != LayoutKind::full; }
 
-  int64_t slot(int64_t position) const;                     // position >= 0
-  int64_t position_at(int64_t slot, int64_t length) const;  // -1 while unfilled
-  bool visible(int64_t key, int64_t query) const;           // key and query are positions that have been written
-  RowVisibility row_visibility(int64_t query) const;        // the same, as ranges
+  int64_t slot(int64_t position) const;                         // position >= 0
+  int64_t position_at(int64_t slot, int64_t length) const;      // -1 while unfilled
+  bool visible(int64_t key, int64_t query) const;               // key and query are positions that have been written
+  RowVisibility row_visibility(int64_t query) const;            // the same, as ranges
+  std::vector<int64_t> filled_positions(int64_t length) const;  // [slots] the position in each; -1 while unfilled
+
+  // Where a step of `count` tokens at `start` writes, and what its rows may read together once it is written, both in
+  // position order. For a step that check_extend takes.
+  std::vector<SlotRun> write_runs(int64_t start, int64_t count) const;
+  std::vector<SlotRun> read_runs(int64_t start, int64_t count) const;
+
+  // Of keys and values in all slots. What is mapped is a little more: whole tiles (cache_plan.h).
+  size_t bytes(int64_t kv_heads, int64_t head_dim, DType dtype) const {
+    return static_cast<size_t>(2 * slots() * kv_heads * head_dim) * dtype_bytes(dtype);
+  }
 
   // The longest chunk that loses no key that one of its rows may see, at any position.
   int64_t max_chunk() const;
