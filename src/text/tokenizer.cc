@@ -10,6 +10,8 @@
 #include <optional>
 #include <utility>
 
+#include "text/byte_alphabet.h"
+
 namespace kvass {
 namespace {
 
@@ -43,7 +45,7 @@ Status check_sizes(const Vocabulary& vocabulary) {
     return bad_input(vocabulary_field(vocabulary.source, "tokenizer.ggml.tokens"), "between 1 and 2^31 - 1 tokens",
                      std::to_string(tokens));
   }
-  if (vocabulary.scores.size() != tokens) {
+  if (vocabulary.kind == VocabularyKind::spm && vocabulary.scores.size() != tokens) {
     return bad_input(vocabulary_field(vocabulary.source, "tokenizer.ggml.scores"),
                      fmt::format("one for each of {} tokens", tokens), std::to_string(vocabulary.scores.size()));
   }
@@ -62,8 +64,11 @@ Status check_sizes(const Vocabulary& vocabulary) {
 
 Status check_ids(const Vocabulary& vocabulary) {
   const auto tokens = static_cast<int32_t>(vocabulary.pieces.size());
-  const std::array<std::pair<std::string_view, int32_t>, 4> ids{
-      {{"bos", vocabulary.bos}, {"eos", vocabulary.eos}, {"eot", vocabulary.eot}, {"unknown", vocabulary.unknown}}};
+  const std::array<std::pair<std::string_view, int32_t>, 5> ids{{{"bos", vocabulary.bos},
+                                                                 {"eos", vocabulary.eos},
+                                                                 {"eot", vocabulary.eot},
+                                                                 {"eom", vocabulary.eom},
+                                                                 {"unknown", vocabulary.unknown}}};
   for (const auto& [name, id] : ids) {
     if (id >= -1 && id < tokens) continue;
     return bad_input(vocabulary_field(vocabulary.source, fmt::format("tokenizer.ggml.{}_token_id", name)),
@@ -73,11 +78,12 @@ Status check_ids(const Vocabulary& vocabulary) {
 }
 
 Status check_tokens(const Vocabulary& vocabulary) {
+  const bool spm = vocabulary.kind == VocabularyKind::spm;
   std::array<bool, 256> has_byte{};
   for (size_t id = 0; id < vocabulary.pieces.size(); ++id) {
     const std::string& piece = vocabulary.pieces[id];
     const TokenType type = vocabulary.types[id];
-    if (std::isnan(vocabulary.scores[id])) {
+    if (spm && std::isnan(vocabulary.scores[id])) {
       return bad_input(vocabulary_field(vocabulary.source, fmt::format("tokenizer.ggml.scores[{}]", id)), "a number",
                        "NaN");
     }
@@ -99,7 +105,7 @@ Status check_tokens(const Vocabulary& vocabulary) {
                        std::to_string(piece.size()));
     }
   }
-  for (int byte = 0; byte < 256 && vocabulary.unknown < 0; ++byte) {
+  for (int byte = 0; spm && byte < 256 && vocabulary.unknown < 0; ++byte) {
     if (has_byte[byte]) continue;
     return bad_input(vocabulary_field(vocabulary.source, "tokenizer.ggml.tokens"),
                      "a token for every byte, or an unknown token",
@@ -108,15 +114,20 @@ Status check_tokens(const Vocabulary& vocabulary) {
   return {};
 }
 
-// Files often leave the end of a turn unnamed: the control token that is known to mean it.
-int32_t find_end_of_turn(const Vocabulary& vocabulary) {
-  for (size_t id = 0; id < vocabulary.pieces.size(); ++id) {
-    if (vocabulary.types[id] != TokenType::control) continue;
-    for (const std::string_view name : {"<end_of_turn>", "<|eot_id|>", "<|im_end|>", "<|end|>", "<|endoftext|>"}) {
-      if (vocabulary.pieces[id] == name) return static_cast<int32_t>(id);
-    }
-  }
-  return -1;
+// Control tokens that are known to end what a model says. Files name one or two of them; a model may use any. Those
+// that end a turn come first, the commonest first.
+constexpr std::string_view kEnds[] = {"<end_of_turn>", "<|eot_id|>",      "<|im_end|>", "<|end|>",
+                                      "<|endoftext|>", "<|end_of_text|>", "<|eom_id|>", "<end_of_utterance>"};
+
+// The bytes that a token stands for in text.
+std::string text_of(const Vocabulary& vocabulary, size_t id) {
+  const std::string& piece = vocabulary.pieces[id];
+  const TokenType type = vocabulary.types[id];
+  const bool spm = vocabulary.kind == VocabularyKind::spm;
+  if (type == TokenType::byte) return {*parse_byte_piece(piece)};
+  if (spm && (type == TokenType::normal || type == TokenType::unused)) return with_spaces(piece);
+  if (!spm && type == TokenType::normal) return bytes_of_piece(piece).value_or(piece);
+  return piece;
 }
 
 }  // namespace
@@ -130,32 +141,43 @@ Result<Tokenizer> Tokenizer::create(const Vocabulary& vocabulary) {
   size_t bytes = 0;
   for (const std::string& piece : vocabulary.pieces) bytes += piece.size();
   tokenizer.pieces_.reserve(vocabulary.pieces.size(), bytes);
-  for (size_t id = 0; id < vocabulary.pieces.size(); ++id) {
-    const std::string& piece = vocabulary.pieces[id];
-    switch (vocabulary.types[id]) {
-      case TokenType::normal:
-      case TokenType::unused:
-        tokenizer.pieces_.append(with_spaces(piece));
-        break;
-      case TokenType::byte: {
-        const char byte = *parse_byte_piece(piece);
-        tokenizer.pieces_.append({&byte, 1});
-        break;
-      }
-      default:
-        tokenizer.pieces_.append(piece);
-    }
-  }
+  for (size_t id = 0; id < vocabulary.pieces.size(); ++id) tokenizer.pieces_.append(text_of(vocabulary, id));
   tokenizer.types_ = vocabulary.types;
   tokenizer.special_ = SpecialMatcher(tokenizer.pieces_, tokenizer.types_);
-  tokenizer.merger_ = SpmMerger(vocabulary, tokenizer.pieces_);
+  if (vocabulary.kind == VocabularyKind::spm) {
+    tokenizer.merger_ = SpmMerger(vocabulary, tokenizer.pieces_);
+  } else {
+    KVASS_ASSIGN_OR_RETURN(tokenizer.merger_, BpeMerger::create(vocabulary, tokenizer.pieces_));
+  }
   tokenizer.bos_ = vocabulary.bos;
   tokenizer.eos_ = vocabulary.eos;
-  tokenizer.eot_ = vocabulary.eot >= 0 ? vocabulary.eot : find_end_of_turn(vocabulary);
+  tokenizer.find_ends(vocabulary);
   tokenizer.add_bos_ = vocabulary.add_bos;
   tokenizer.add_eos_ = vocabulary.add_eos;
   tokenizer.add_space_prefix_ = vocabulary.add_space_prefix;
   return tokenizer;
+}
+
+void Tokenizer::find_ends(const Vocabulary& vocabulary) {
+  for (const int32_t id : {vocabulary.eos, vocabulary.eot, vocabulary.eom}) {
+    if (id >= 0) ends_.push_back(id);
+  }
+  eot_ = vocabulary.eot;
+  for (const std::string_view name : kEnds) {
+    for (int32_t id = 0; id < size(); ++id) {
+      if (!is_control(id) || pieces_[id] != name) continue;
+      if (eot_ < 0) eot_ = id;
+      ends_.push_back(id);
+    }
+  }
+}
+
+void Tokenizer::encode_plain(std::string_view text, bool space_prefix, std::vector<int32_t>& ids) const {
+  if (const auto* spm = std::get_if<SpmMerger>(&merger_)) {
+    spm->encode(pieces_, text, space_prefix, ids);
+  } else {
+    std::get<BpeMerger>(merger_).encode(pieces_, text, ids);
+  }
 }
 
 std::vector<int32_t> Tokenizer::encode(std::string_view text, EncodeOptions options) const {
@@ -166,7 +188,7 @@ std::vector<int32_t> Tokenizer::encode(std::string_view text, EncodeOptions opti
     const SpecialMatcher::Match match = special_.find(pieces_, text, at, options.parse_special);
     const bool literal = match.id >= 0 && types_[match.id] == TokenType::user_defined;
     if (match.begin > at || (literal && space_prefix)) {
-      merger_.encode(pieces_, text.substr(at, match.begin - at), space_prefix, ids);
+      encode_plain(text.substr(at, match.begin - at), space_prefix, ids);
       space_prefix = false;
     }
     at = match.begin;
