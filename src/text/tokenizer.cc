@@ -181,22 +181,44 @@ void Tokenizer::encode_plain(std::string_view text, bool space_prefix, std::vect
 }
 
 std::vector<int32_t> Tokenizer::encode(std::string_view text, EncodeOptions options) const {
+  const TextPart part{text, options.parse_special};
+  return encode_joined(text, {&part, 1}, options.bos, add_space_prefix_);
+}
+
+std::vector<int32_t> Tokenizer::encode_parts(std::span<const TextPart> parts, bool bos, bool continued) const {
+  std::string text;
+  for (const TextPart& part : parts) text += part.text;
+  return encode_joined(text, parts, bos, add_space_prefix_ && !continued);
+}
+
+// `text` is the parts put together.
+std::vector<int32_t> Tokenizer::encode_joined(std::string_view text, std::span<const TextPart> parts, bool bos,
+                                              bool space_prefix) const {
   std::vector<int32_t> ids;
-  if (options.bos && bos_ >= 0) ids.push_back(bos_);
-  bool space_prefix = add_space_prefix_;
-  for (size_t at = 0; at < text.size();) {
-    const SpecialMatcher::Match match = special_.find(pieces_, text, at, options.parse_special);
-    const bool literal = match.id >= 0 && types_[match.id] == TokenType::user_defined;
-    if (match.begin > at || (literal && space_prefix)) {
-      encode_plain(text.substr(at, match.begin - at), space_prefix, ids);
-      space_prefix = false;
+  if (bos && bos_ >= 0) ids.push_back(bos_);
+  size_t at = 0;  // what is before it has its ids
+  const auto add_plain = [&](size_t end) {
+    if (end == at && !space_prefix) return;
+    encode_plain(text.substr(at, end - at), space_prefix, ids);
+    space_prefix = false;
+    at = end;
+  };
+  size_t part_end = 0;
+  for (const TextPart& part : parts) {
+    size_t from = std::max(at, part_end);  // a literal token may have reached into this part
+    part_end += part.text.size();
+    while (from < part_end) {
+      const SpecialMatcher::Match match =
+          special_.find(pieces_, text, from, part_end, part.parse_special ? part_end : 0);
+      from = match.begin;
+      if (match.id < 0) break;
+      if (from > at || types_[match.id] == TokenType::user_defined) add_plain(from);
+      ids.push_back(match.id);
+      at = from = match.begin + pieces_[match.id].size();
+      if (types_[match.id] == TokenType::control) space_prefix = add_space_prefix_;
     }
-    at = match.begin;
-    if (match.id < 0) continue;
-    ids.push_back(match.id);
-    at += pieces_[match.id].size();
-    if (types_[match.id] == TokenType::control) space_prefix = add_space_prefix_;
   }
+  if (at < text.size()) add_plain(text.size());
   return ids;
 }
 

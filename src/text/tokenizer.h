@@ -34,11 +34,20 @@ struct EncodeOptions {
   bool parse_special = false;  // the texts of control tokens, as in "<eos>", become those tokens
 };
 
+// A stretch of a text that is made of several, each parsed for control tokens or not.
+struct TextPart {
+  std::string_view text;
+  bool parse_special = false;
+};
+
 class Tokenizer {
  public:
   static Result<Tokenizer> create(const Vocabulary& vocabulary);
 
   std::vector<int32_t> encode(std::string_view text, EncodeOptions options = {}) const;
+  // The ids of the parts put together: they merge across parts, only the parsing of control tokens differs.
+  // `continued`: the text goes on from one that is there already, so that no space prefix stands before it.
+  std::vector<int32_t> encode_parts(std::span<const TextPart> parts, bool bos, bool continued) const;
   std::string decode(std::span<const int32_t> ids) const;
 
   // The bytes that a token stands for: one byte for a byte token, nothing for a control token unless `show_control`,
@@ -65,6 +74,8 @@ class Tokenizer {
  private:
   Tokenizer() = default;
   void find_ends(const Vocabulary& vocabulary);
+  std::vector<int32_t> encode_joined(std::string_view text, std::span<const TextPart> parts, bool bos,
+                                     bool space_prefix) const;
   void encode_plain(std::string_view text, bool space_prefix, std::vector<int32_t>& ids) const;
 
   PieceTable pieces_;
