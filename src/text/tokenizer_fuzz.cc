@@ -101,5 +101,13 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const bool bos_speaks = tokenizer->bos() >= 0 && !tokenizer->is_control(tokenizer->bos());
     if (all_bytes && !parse_special && !has_space_mark && !bos_speaks) require(text == input);
   }
+  // A text cut into parts of one kind has the ids of the whole; the kinds may differ.
+  const std::string_view head = input.substr(0, flags % (input.size() + 1)), tail = input.substr(head.size());
+  for (const bool parse_special : {false, true}) {
+    const kvass::TextPart parts[] = {{head, parse_special}, {tail, false}};
+    const std::vector<int32_t> ids = tokenizer->encode_parts(parts, /*bos=*/false, /*continued=*/false);
+    for (const int32_t id : ids) require(tokenizer->is_token(id));
+    if (!parse_special) require(ids == tokenizer->encode(input));
+  }
   return 0;
 }
