@@ -10,9 +10,9 @@
 
 namespace kvass {
 
-// SIGINT and SIGTERM, from `watch` on. They reach the process as it waits for a line or polls `stop`, not in between.
-// The first SIGINT during an answer ends the answer. Any other one, and every SIGTERM, asks the program to end; after
-// that a further signal ends it at once.
+// SIGINT and SIGTERM, from `watch` on: they set what `stop` and `quit` say, and end the wait for a line. The first
+// SIGINT during an answer ends the answer. Any other one, and every SIGTERM, asks the program to end; after that a
+// further signal ends it at once.
 class Interrupts {
  public:
   static void watch();

@@ -3,7 +3,8 @@
 
     pip install jinja2 && python3 tests/data/make_chat_goldens.py
 
-Each entry: the template's name in kvass, its jinja text as a model file has it, and conversations: system text, turns of
+Each entry: the template's name in kvass, its jinja text (without its branches for tools and
+images), and conversations: system text, turns of
 [user, what the model says], and the text with the prompt of the last answer at its end. The text begins behind the token
 that begins a text; <BOS> and <EOS> stand for the model's own.
 """
