@@ -43,11 +43,12 @@ class TextOutput {
   const std::function<bool(std::string_view)>& on_text_;
 };
 
-// Runs the prompt in planned chunks; the last row's logits are then ready. False when cancelled.
-Result<bool> prefill(Stream& stream, std::span<const int32_t> prompt, const std::atomic<bool>& cancel) {
+// Runs the prompt in planned chunks; the last row's logits are then ready. False when cancelled in between, which
+// `whole` rules out.
+Result<bool> prefill(Stream& stream, std::span<const int32_t> prompt, bool whole, const std::atomic<bool>& cancel) {
   const size_t chunk = static_cast<size_t>(stream.sequence->plan().chunk);
   for (size_t at = 0; at < prompt.size(); at += chunk) {
-    if (cancel.load(std::memory_order_relaxed)) return false;
+    if (!whole && cancel.load(std::memory_order_relaxed)) return false;
     const Run run{stream.sequence.get(), stream.sequence->length(),
                   prompt.subspan(at, std::min(chunk, prompt.size() - at))};
     KVASS_RETURN_IF_ERROR(stream.session->step(std::span(&run, 1)));
@@ -73,8 +74,13 @@ std::string_view stop_reason_name(StopReason reason) {
   return "?";
 }
 
-Result<GenerateResult> generate(const OpenModel& model, Stream& stream, const GenerateOptions& options,
-                                const std::function<bool(std::string_view)>& on_text, const std::atomic<bool>& cancel) {
+Result<Sampler> create_sampler(const OpenModel& model, const SampleOptions& options) {
+  return Sampler::create(options, model.engine->program().vocabulary(), model.engine->isa());
+}
+
+Result<GenerateResult> generate(const OpenModel& model, Stream& stream, Sampler& sampler,
+                                const GenerateOptions& options, const std::function<bool(std::string_view)>& on_text,
+                                const std::atomic<bool>& cancel) {
   if (options.prompt.empty()) return bad_input("prompt", "at least one token", "none");
   Session& session = *stream.session;
   Sequence& sequence = *stream.sequence;
@@ -86,15 +92,13 @@ Result<GenerateResult> generate(const OpenModel& model, Stream& stream, const Ge
                            "; raise --context, or stream without end with --attention-sink S,W (or --endless)");
     }
   }
-  KVASS_ASSIGN_OR_RETURN(Sampler sampler,
-                         Sampler::create(options.sampling, model.engine->program().vocabulary(), model.engine->isa()));
   sampler.accept(options.prompt);
 
   GenerateResult result;
   result.prompt_tokens = static_cast<int64_t>(options.prompt.size());
   TextOutput output(*model.tokenizer, options, result, on_text);
   const Clock::time_point begin = Clock::now();
-  KVASS_ASSIGN_OR_RETURN(const bool complete, prefill(stream, options.prompt, cancel));
+  KVASS_ASSIGN_OR_RETURN(const bool complete, prefill(stream, options.prompt, options.continues, cancel));
   result.prefill_seconds = seconds_since(begin);
   result.reason = complete ? StopReason::max_tokens : StopReason::cancelled;
 
@@ -120,7 +124,7 @@ Result<GenerateResult> generate(const OpenModel& model, Stream& stream, const Ge
       result.reason = wanted ? StopReason::stop_text : StopReason::cancelled;
       break;
     }
-    if (result.tokens == options.max_tokens) break;  // its successor is not asked for
+    if (result.tokens == options.max_tokens && !options.continues) break;  // its successor is not asked for
     if (Status full = sequence.check_extend(sequence.length(), 1); !full.ok()) {
       result.reason = StopReason::cache_full;
       result.error = full.message();
@@ -133,6 +137,12 @@ Result<GenerateResult> generate(const OpenModel& model, Stream& stream, const Ge
   output.finish();
   result.decode_seconds = seconds_since(decode_begin);
   return result;
+}
+
+Result<GenerateResult> generate(const OpenModel& model, Stream& stream, const GenerateOptions& options,
+                                const std::function<bool(std::string_view)>& on_text, const std::atomic<bool>& cancel) {
+  KVASS_ASSIGN_OR_RETURN(Sampler sampler, create_sampler(model, options.sampling));
+  return generate(model, stream, sampler, options, on_text, cancel);
 }
 
 }  // namespace kvass

@@ -1,4 +1,5 @@
-// The job of `kvass run`: a prompt goes in, text streams out. Drives one stream; owns the text state, not the stream.
+// The decode loop: a prompt goes in, text streams out. The job of `kvass run`, and turn by turn that of `kvass chat`.
+// Drives one stream; owns the text state and the sampler, not the stream.
 #pragma once
 
 #include <atomic>
@@ -19,7 +20,10 @@ struct GenerateOptions {
   std::vector<int32_t> prompt;                               // ids, at least one
   int64_t max_tokens = std::numeric_limits<int64_t>::max();  // tokens to generate
   bool ignore_eos = false;                                   // go on after an end-of-generation token
-  std::vector<std::string> stops;                            // texts that end the stream; not shown
+  // The stream goes on after this: the prompt is never left half written, and the last token is written too, unless it
+  // ended the generation.
+  bool continues = false;
+  std::vector<std::string> stops;  // texts that end the stream; not shown
   SampleOptions sampling;
   bool collect = true;  // keep ids and text in the result; a long stream should not
 };
@@ -45,8 +49,17 @@ struct GenerateResult {
   }
 };
 
+// A sampler for a stream of this model; it belongs to the stream and sees its tokens in order.
+Result<Sampler> create_sampler(const OpenModel& model, const SampleOptions& options);
+
 // `on_text` gets each piece of text once it is complete; false from it cancels. `cancel` may be set by a signal
 // handler. A full cache in the middle of a stream is a reason to stop with its message, since what came before is good.
+// The stream goes on from where it is, with `sampler` for its tokens (options.sampling is not read).
+Result<GenerateResult> generate(const OpenModel& model, Stream& stream, Sampler& sampler,
+                                const GenerateOptions& options, const std::function<bool(std::string_view)>& on_text,
+                                const std::atomic<bool>& cancel);
+
+// The same with a sampler of its own, for a stream that is done with it.
 Result<GenerateResult> generate(const OpenModel& model, Stream& stream, const GenerateOptions& options,
                                 const std::function<bool(std::string_view)>& on_text, const std::atomic<bool>& cancel);
 

@@ -22,6 +22,7 @@ Result<OpenModel> open_model(const std::string& path, Math math, int threads) {
     return bad_input(path + ": token_embd.weight", "a row for each of " + std::to_string(tokenizer.size()) + " tokens",
                      std::to_string(model_program.program.vocabulary()));
   }
+  KVASS_ASSIGN_OR_RETURN(const std::string_view chat_template, file.get_string_or("tokenizer.chat_template", ""));
   ThreadPool pool(threads);
   KVASS_ASSIGN_OR_RETURN(WeightStore weights, load_weights(file, model_program, pool));
   OpenModel model;
@@ -30,6 +31,7 @@ Result<OpenModel> open_model(const std::string& path, Math math, int threads) {
   model.path = path;
   model.family = model_program.family;
   model.tokenizer = std::make_shared<const Tokenizer>(std::move(tokenizer));
+  model.chat_template = chat_template;
   model.trained_context = model_program.trained_context;
   model.load_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   return model;

@@ -17,6 +17,7 @@ struct OpenModel {
   std::string family;  // "gemma3"
   std::shared_ptr<const Engine> engine;
   std::shared_ptr<const Tokenizer> tokenizer;
+  std::string chat_template;    // its jinja text as the file has it; empty: none
   int64_t trained_context = 0;  // tokens
   double load_seconds = 0.0;
 };

@@ -10,7 +10,7 @@ namespace kvass {
 namespace {
 
 constexpr int64_t kDefaultChunk = 256;
-constexpr int64_t kDefaultSinkTokens = 4;
+constexpr int64_t kLeastSinkTokens = 4;               // of an endless stream that does not say
 constexpr int64_t kMaxSinkTokens = int64_t{1} << 40;  // as the layouts have it
 constexpr int kMaxThreads = 1024;
 
@@ -97,11 +97,12 @@ Result<CacheOptions> resolve_caches(const StreamOptions& options, int64_t traine
   if (caches.context < 1) return bad_input("--context", "at least 1 token", std::to_string(caches.context));
   std::optional<AttentionSink> sink = options.attention_sink;
   if (!sink && options.endless) {
-    if (caches.context <= kDefaultSinkTokens) {
-      return bad_input("--context", "more than " + std::to_string(kDefaultSinkTokens) + " tokens with --endless",
+    if (caches.context <= kLeastSinkTokens) {
+      return bad_input("--context", "more than " + std::to_string(kLeastSinkTokens) + " tokens with --endless",
                        std::to_string(caches.context));
     }
-    sink = AttentionSink{kDefaultSinkTokens, caches.context - kDefaultSinkTokens};
+    const int64_t tokens = std::max(kLeastSinkTokens, std::min(options.endless_sink_tokens, caches.context / 2));
+    sink = AttentionSink{tokens, caches.context - tokens};
   }
   const int64_t half_context = sink ? kDefaultChunk : std::max<int64_t>(1, caches.context / 2);
   caches.chunk = options.chunk.value_or(std::min(kDefaultChunk, half_context));

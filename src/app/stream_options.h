@@ -24,7 +24,8 @@ struct StreamOptions {
 
   std::optional<int64_t> context;  // tokens; default: 4096 or the trained context, whichever is less; with sinks S + W
   std::optional<AttentionSink> attention_sink;
-  bool endless = false;  // sinks 4,context − 4 unless given
+  bool endless = false;             // sinks 4,context − 4 unless given
+  int64_t endless_sink_tokens = 4;  // the sinks of `endless`; half the context at most
   SinkPositions sink_positions = SinkPositions::in_cache;
   int64_t rotary_offset = 0;     // tokens; see CacheOptions
   std::optional<int64_t> chunk;  // tokens a step may bring; default: 256, or half the context if that is less

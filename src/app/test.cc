@@ -60,6 +60,11 @@ TEST(StreamOptions, DefaultsFollowTheModelAndTheSinks) {
   options.context = 512;
   caches = resolve_caches(options, 32768).value();
   EXPECT_EQ(caches.sink_window, 508);
+  options.endless_sink_tokens = 30;
+  EXPECT_EQ(resolve_caches(options, 32768)->sink_tokens, 30);
+  EXPECT_EQ(resolve_caches(options, 32768)->sink_window, 482);
+  options.endless_sink_tokens = 500;
+  EXPECT_EQ(resolve_caches(options, 32768)->sink_tokens, 256) << "half the context";
   options = {};
   options.attention_sink = AttentionSink{2, 30};
   caches = resolve_caches(options, 32768).value();

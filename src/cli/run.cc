@@ -6,6 +6,7 @@
 #include "app/plan.h"
 #include "cli/command.h"
 #include "cli/config.h"
+#include "cli/sampling_flags.h"
 #include "cli/stream_flags.h"
 
 namespace kvass {
@@ -139,19 +140,7 @@ CommandAction add_run(CLI::App& command) {
   flags->stream.add_memory_limit(command);
   add_config(command);
 
-  group = "Sampling";
-  const auto sampling = [&](const char* name, auto& value, const char* type, const char* what) {
-    command.add_option(name, value, what)->type_name(type)->group(group)->capture_default_str();
-  };
-  sampling("--temp", flags->sampling.temperature, "T", "Logits are divided by this; 0 takes the likeliest token");
-  sampling("--top-k", flags->sampling.top_k, "K", "Draw from the K likeliest tokens; 0: from all");
-  sampling("--top-p", flags->sampling.top_p, "P",
-           "Draw from the fewest tokens that are P likely together; 1: from all");
-  sampling("--min-p", flags->sampling.min_p, "P",
-           "Draw from tokens at least P times as likely as the likeliest; 0: all");
-  sampling("--repeat-penalty", flags->sampling.repeat_penalty, "R", "Makes recent tokens less likely; 1: does not");
-  sampling("--repeat-last-n", flags->sampling.repeat_last_n, "TOKENS", "How many tokens are recent");
-  sampling("--seed", flags->sampling.seed, "N", "The same seed draws the same text");
+  add_sampling_flags(command, flags->sampling);
 
   group = "Output";
   command.add_flag("--json", flags->json, "One JSON object at the end instead of text")->group(group);

@@ -11,11 +11,12 @@ TEST(CommandLine, AloneItTeaches) {
   const Finished alone = kvass({});
   EXPECT_EQ(alone.code, 0);
   EXPECT_EQ(alone.err, "");
-  for (const char* part : {"Examples:", "kvass run", "--endless", "plan", "score", "bench", "tokenize", "inspect"}) {
+  for (const char* part :
+       {"Examples:", "kvass run", "--endless", "chat", "plan", "score", "bench", "tokenize", "inspect"}) {
     EXPECT_TRUE(has(alone.out, part)) << part;
   }
   EXPECT_EQ(kvass({"--help"}).out, alone.out);
-  for (const char* command : {"run", "plan", "score", "bench", "tokenize", "inspect"}) {
+  for (const char* command : {"run", "chat", "plan", "score", "bench", "tokenize", "inspect"}) {
     const Finished help = kvass({command, "--help"});
     EXPECT_EQ(help.code, 0);
     EXPECT_TRUE(has(help.out, std::string("kvass ") + command + " model.gguf") || has(help.out, "| kvass tokenize"))
@@ -48,7 +49,7 @@ TEST(CommandLine, BadUsageIsTwoAndPointsToTheHelp) {
                                         {"tokenize", tiny(), "--context", "5"},
                                         {"inspect"}};
   for (const Arguments& arguments : cases) expect_refused(kvass(arguments), 2, {"--help`"});
-  expect_refused(kvass({"trot"}), 2, {"command: expected run, plan, ", "got 'trot'", "`kvass --help`"});
+  expect_refused(kvass({"trot"}), 2, {"command: expected run, chat, plan, ", "got 'trot'", "`kvass --help`"});
   expect_refused(kvass({"run", tiny(), "--nonsense"}), 2, {"expected ", "got '--nonsense'", "`kvass run --help`"});
 }
 

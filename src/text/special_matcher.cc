@@ -21,7 +21,7 @@ SpecialMatcher::SpecialMatcher(const PieceTable& pieces, const std::vector<Token
 
 // Narrows the sorted entries byte by byte to those that the text goes on to spell.
 int32_t SpecialMatcher::longest_at(const PieceTable& pieces, std::string_view text, size_t at,
-                                   bool with_control) const {
+                                   size_t control_end) const {
   const auto first = static_cast<uint8_t>(text[at]);
   auto begin = entries_.begin() + first_byte_[first];
   auto end = entries_.begin() + first_byte_[first + 1];
@@ -30,7 +30,7 @@ int32_t SpecialMatcher::longest_at(const PieceTable& pieces, std::string_view te
     // Pieces that end here sort before the longer ones.
     bool found = false;
     for (; begin != end && pieces[begin->id].size() == length; ++begin) {
-      if (found || (begin->control && !with_control)) continue;
+      if (found || (begin->control && at + length > control_end)) continue;
       best = begin->id;
       found = true;
     }
@@ -42,14 +42,14 @@ int32_t SpecialMatcher::longest_at(const PieceTable& pieces, std::string_view te
   }
 }
 
-SpecialMatcher::Match SpecialMatcher::find(const PieceTable& pieces, std::string_view text, size_t from,
-                                           bool with_control) const {
-  for (size_t at = from; at < text.size(); ++at) {
+SpecialMatcher::Match SpecialMatcher::find(const PieceTable& pieces, std::string_view text, size_t from, size_t until,
+                                           size_t control_end) const {
+  for (size_t at = from; at < until; ++at) {
     const auto first = static_cast<uint8_t>(text[at]);
     if (first_byte_[first] == first_byte_[first + 1]) continue;
-    if (const int32_t id = longest_at(pieces, text, at, with_control); id >= 0) return {at, id};
+    if (const int32_t id = longest_at(pieces, text, at, control_end); id >= 0) return {at, id};
   }
-  return {text.size(), -1};
+  return {until, -1};
 }
 
 }  // namespace kvass

@@ -23,17 +23,18 @@ class SpecialMatcher {
   SpecialMatcher(const PieceTable& pieces, const std::vector<TokenType>& types);
 
   struct Match {
-    size_t begin;  // in bytes of the text; text.size() where there is no match
+    size_t begin;  // in bytes of the text; `until` where there is no match
     int32_t id;    // -1 where there is no match
   };
-  Match find(const PieceTable& pieces, std::string_view text, size_t from, bool with_control) const;
+  // The first match that begins in [from, until); one of a control token ends at `control_end` or before.
+  Match find(const PieceTable& pieces, std::string_view text, size_t from, size_t until, size_t control_end) const;
 
  private:
   struct Entry {
     int32_t id;
     bool control;
   };
-  int32_t longest_at(const PieceTable& pieces, std::string_view text, size_t at, bool with_control) const;
+  int32_t longest_at(const PieceTable& pieces, std::string_view text, size_t at, size_t control_end) const;
 
   std::vector<Entry> entries_;  // sorted by piece, then id
   std::array<uint32_t, 257>

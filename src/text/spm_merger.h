@@ -12,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "text/piece_index.h"
 #include "text/piece_table.h"
 #include "text/vocabulary.h"
 
@@ -28,21 +29,14 @@ class SpmMerger {
 
  private:
   struct Segment;
-  struct Slot {
-    uint32_t tag = 0;  // upper half of the piece's hash
-    int32_t id = -1;   // -1: empty
-  };
 
-  int32_t find(const PieceTable& pieces, std::string_view piece) const;  // -1: not a NORMAL piece
-  bool may_join(uint32_t left, uint32_t right) const;                    // characters
-  void add_pair(const PieceTable& pieces, Segment& segment, uint32_t left) const;
+  bool may_join(uint32_t left, uint32_t right) const;  // characters
   void merge(const PieceTable& pieces, Segment& segment) const;
   void emit(const PieceTable& pieces, const Segment& segment, std::vector<int32_t>& ids) const;
 
-  std::vector<Slot> slots_;       // open addressing, a power of two, at most half full
-  std::vector<uint32_t> ranks_;   // [tokens]; 0 for the highest score, equal for equal scores
-  std::vector<uint64_t> joints_;  // a bit per hashed pair of characters that stands within some piece
-  size_t max_piece_bytes_ = 0;
+  PieceIndex index_;                     // the NORMAL pieces
+  std::vector<uint32_t> ranks_;          // [tokens]; 0 for the highest score, equal for equal scores
+  std::vector<uint64_t> joints_;         // a bit per hashed pair of characters that stands within some piece
   std::array<int32_t, 256> byte_ids_{};  // -1: none
   int32_t unknown_ = -1;
 };

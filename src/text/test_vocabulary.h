@@ -7,6 +7,7 @@
 #include <string>
 #include <utility>
 
+#include "text/byte_alphabet.h"
 #include "text/tokenizer.h"
 
 namespace kvass {
@@ -31,6 +32,27 @@ struct VocabularyBuilder {
     return static_cast<int32_t>(vocabulary.pieces.size() - 1);
   }
   int32_t byte(uint8_t value) const { return value; }
+  Tokenizer build() const { return Tokenizer::create(vocabulary).value(); }
+
+  Vocabulary vocabulary;
+};
+
+inline std::string utf8(uint32_t code);
+
+// A byte-level vocabulary: ids 0 to 255 are the bytes, then what is added, in the alphabet of bytes.
+struct ByteVocabularyBuilder {
+  ByteVocabularyBuilder() {
+    vocabulary.kind = VocabularyKind::bpe;
+    vocabulary.add_space_prefix = false;
+    vocabulary.add_bos = false;
+    vocabulary.pre = "gpt-2";
+    for (const uint16_t code : byte_alphabet()) add(utf8(code));
+  }
+  int32_t add(std::string piece, TokenType type = TokenType::normal) {
+    vocabulary.pieces.push_back(std::move(piece));
+    vocabulary.types.push_back(type);
+    return static_cast<int32_t>(vocabulary.pieces.size() - 1);
+  }
   Tokenizer build() const { return Tokenizer::create(vocabulary).value(); }
 
   Vocabulary vocabulary;

@@ -10,6 +10,8 @@
 #include <optional>
 #include <utility>
 
+#include "text/byte_alphabet.h"
+
 namespace kvass {
 namespace {
 
@@ -43,7 +45,7 @@ Status check_sizes(const Vocabulary& vocabulary) {
     return bad_input(vocabulary_field(vocabulary.source, "tokenizer.ggml.tokens"), "between 1 and 2^31 - 1 tokens",
                      std::to_string(tokens));
   }
-  if (vocabulary.scores.size() != tokens) {
+  if (vocabulary.kind == VocabularyKind::spm && vocabulary.scores.size() != tokens) {
     return bad_input(vocabulary_field(vocabulary.source, "tokenizer.ggml.scores"),
                      fmt::format("one for each of {} tokens", tokens), std::to_string(vocabulary.scores.size()));
   }
@@ -62,8 +64,11 @@ Status check_sizes(const Vocabulary& vocabulary) {
 
 Status check_ids(const Vocabulary& vocabulary) {
   const auto tokens = static_cast<int32_t>(vocabulary.pieces.size());
-  const std::array<std::pair<std::string_view, int32_t>, 4> ids{
-      {{"bos", vocabulary.bos}, {"eos", vocabulary.eos}, {"eot", vocabulary.eot}, {"unknown", vocabulary.unknown}}};
+  const std::array<std::pair<std::string_view, int32_t>, 5> ids{{{"bos", vocabulary.bos},
+                                                                 {"eos", vocabulary.eos},
+                                                                 {"eot", vocabulary.eot},
+                                                                 {"eom", vocabulary.eom},
+                                                                 {"unknown", vocabulary.unknown}}};
   for (const auto& [name, id] : ids) {
     if (id >= -1 && id < tokens) continue;
     return bad_input(vocabulary_field(vocabulary.source, fmt::format("tokenizer.ggml.{}_token_id", name)),
@@ -73,11 +78,12 @@ Status check_ids(const Vocabulary& vocabulary) {
 }
 
 Status check_tokens(const Vocabulary& vocabulary) {
+  const bool spm = vocabulary.kind == VocabularyKind::spm;
   std::array<bool, 256> has_byte{};
   for (size_t id = 0; id < vocabulary.pieces.size(); ++id) {
     const std::string& piece = vocabulary.pieces[id];
     const TokenType type = vocabulary.types[id];
-    if (std::isnan(vocabulary.scores[id])) {
+    if (spm && std::isnan(vocabulary.scores[id])) {
       return bad_input(vocabulary_field(vocabulary.source, fmt::format("tokenizer.ggml.scores[{}]", id)), "a number",
                        "NaN");
     }
@@ -99,7 +105,7 @@ Status check_tokens(const Vocabulary& vocabulary) {
                        std::to_string(piece.size()));
     }
   }
-  for (int byte = 0; byte < 256 && vocabulary.unknown < 0; ++byte) {
+  for (int byte = 0; spm && byte < 256 && vocabulary.unknown < 0; ++byte) {
     if (has_byte[byte]) continue;
     return bad_input(vocabulary_field(vocabulary.source, "tokenizer.ggml.tokens"),
                      "a token for every byte, or an unknown token",
@@ -108,15 +114,20 @@ Status check_tokens(const Vocabulary& vocabulary) {
   return {};
 }
 
-// Files often leave the end of a turn unnamed: the control token that is known to mean it.
-int32_t find_end_of_turn(const Vocabulary& vocabulary) {
-  for (size_t id = 0; id < vocabulary.pieces.size(); ++id) {
-    if (vocabulary.types[id] != TokenType::control) continue;
-    for (const std::string_view name : {"<end_of_turn>", "<|eot_id|>", "<|im_end|>", "<|end|>", "<|endoftext|>"}) {
-      if (vocabulary.pieces[id] == name) return static_cast<int32_t>(id);
-    }
-  }
-  return -1;
+// Control tokens that are known to end what a model says. Files name one or two of them; a model may use any. Those
+// that end a turn come first, the commonest first.
+constexpr std::string_view kEnds[] = {"<end_of_turn>", "<|eot_id|>",      "<|im_end|>", "<|end|>",
+                                      "<|endoftext|>", "<|end_of_text|>", "<|eom_id|>", "<end_of_utterance>"};
+
+// The bytes that a token stands for in text.
+std::string text_of(const Vocabulary& vocabulary, size_t id) {
+  const std::string& piece = vocabulary.pieces[id];
+  const TokenType type = vocabulary.types[id];
+  const bool spm = vocabulary.kind == VocabularyKind::spm;
+  if (type == TokenType::byte) return {*parse_byte_piece(piece)};
+  if (spm && (type == TokenType::normal || type == TokenType::unused)) return with_spaces(piece);
+  if (!spm && type == TokenType::normal) return bytes_of_piece(piece).value_or(piece);
+  return piece;
 }
 
 }  // namespace
@@ -130,51 +141,84 @@ Result<Tokenizer> Tokenizer::create(const Vocabulary& vocabulary) {
   size_t bytes = 0;
   for (const std::string& piece : vocabulary.pieces) bytes += piece.size();
   tokenizer.pieces_.reserve(vocabulary.pieces.size(), bytes);
-  for (size_t id = 0; id < vocabulary.pieces.size(); ++id) {
-    const std::string& piece = vocabulary.pieces[id];
-    switch (vocabulary.types[id]) {
-      case TokenType::normal:
-      case TokenType::unused:
-        tokenizer.pieces_.append(with_spaces(piece));
-        break;
-      case TokenType::byte: {
-        const char byte = *parse_byte_piece(piece);
-        tokenizer.pieces_.append({&byte, 1});
-        break;
-      }
-      default:
-        tokenizer.pieces_.append(piece);
-    }
-  }
+  for (size_t id = 0; id < vocabulary.pieces.size(); ++id) tokenizer.pieces_.append(text_of(vocabulary, id));
   tokenizer.types_ = vocabulary.types;
   tokenizer.special_ = SpecialMatcher(tokenizer.pieces_, tokenizer.types_);
-  tokenizer.merger_ = SpmMerger(vocabulary, tokenizer.pieces_);
+  if (vocabulary.kind == VocabularyKind::spm) {
+    tokenizer.merger_ = SpmMerger(vocabulary, tokenizer.pieces_);
+  } else {
+    KVASS_ASSIGN_OR_RETURN(tokenizer.merger_, BpeMerger::create(vocabulary, tokenizer.pieces_));
+  }
   tokenizer.bos_ = vocabulary.bos;
   tokenizer.eos_ = vocabulary.eos;
-  tokenizer.eot_ = vocabulary.eot >= 0 ? vocabulary.eot : find_end_of_turn(vocabulary);
+  tokenizer.find_ends(vocabulary);
   tokenizer.add_bos_ = vocabulary.add_bos;
   tokenizer.add_eos_ = vocabulary.add_eos;
   tokenizer.add_space_prefix_ = vocabulary.add_space_prefix;
   return tokenizer;
 }
 
-std::vector<int32_t> Tokenizer::encode(std::string_view text, EncodeOptions options) const {
-  std::vector<int32_t> ids;
-  if (options.bos && bos_ >= 0) ids.push_back(bos_);
-  bool space_prefix = add_space_prefix_;
-  for (size_t at = 0; at < text.size();) {
-    const SpecialMatcher::Match match = special_.find(pieces_, text, at, options.parse_special);
-    const bool literal = match.id >= 0 && types_[match.id] == TokenType::user_defined;
-    if (match.begin > at || (literal && space_prefix)) {
-      merger_.encode(pieces_, text.substr(at, match.begin - at), space_prefix, ids);
-      space_prefix = false;
-    }
-    at = match.begin;
-    if (match.id < 0) continue;
-    ids.push_back(match.id);
-    at += pieces_[match.id].size();
-    if (types_[match.id] == TokenType::control) space_prefix = add_space_prefix_;
+void Tokenizer::find_ends(const Vocabulary& vocabulary) {
+  for (const int32_t id : {vocabulary.eos, vocabulary.eot, vocabulary.eom}) {
+    if (id >= 0) ends_.push_back(id);
   }
+  eot_ = vocabulary.eot;
+  for (const std::string_view name : kEnds) {
+    for (int32_t id = 0; id < size(); ++id) {
+      if (!is_control(id) || pieces_[id] != name) continue;
+      if (eot_ < 0) eot_ = id;
+      ends_.push_back(id);
+    }
+  }
+}
+
+void Tokenizer::encode_plain(std::string_view text, bool space_prefix, std::vector<int32_t>& ids) const {
+  if (const auto* spm = std::get_if<SpmMerger>(&merger_)) {
+    spm->encode(pieces_, text, space_prefix, ids);
+  } else {
+    std::get<BpeMerger>(merger_).encode(pieces_, text, ids);
+  }
+}
+
+std::vector<int32_t> Tokenizer::encode(std::string_view text, EncodeOptions options) const {
+  const TextPart part{text, options.parse_special};
+  return encode_joined(text, {&part, 1}, options.bos, add_space_prefix_);
+}
+
+std::vector<int32_t> Tokenizer::encode_parts(std::span<const TextPart> parts, bool bos, bool continued) const {
+  std::string text;
+  for (const TextPart& part : parts) text += part.text;
+  return encode_joined(text, parts, bos, add_space_prefix_ && !continued);
+}
+
+// `text` is the parts put together.
+std::vector<int32_t> Tokenizer::encode_joined(std::string_view text, std::span<const TextPart> parts, bool bos,
+                                              bool space_prefix) const {
+  std::vector<int32_t> ids;
+  if (bos && bos_ >= 0) ids.push_back(bos_);
+  size_t at = 0;  // what is before it has its ids
+  const auto add_plain = [&](size_t end) {
+    if (end == at && !space_prefix) return;
+    encode_plain(text.substr(at, end - at), space_prefix, ids);
+    space_prefix = false;
+    at = end;
+  };
+  size_t part_end = 0;
+  for (const TextPart& part : parts) {
+    size_t from = std::max(at, part_end);  // a literal token may have reached into this part
+    part_end += part.text.size();
+    while (from < part_end) {
+      const SpecialMatcher::Match match =
+          special_.find(pieces_, text, from, part_end, part.parse_special ? part_end : 0);
+      from = match.begin;
+      if (match.id < 0) break;
+      if (from > at || types_[match.id] == TokenType::user_defined) add_plain(from);
+      ids.push_back(match.id);
+      at = from = match.begin + pieces_[match.id].size();
+      if (types_[match.id] == TokenType::control) space_prefix = add_space_prefix_;
+    }
+  }
+  if (at < text.size()) add_plain(text.size());
   return ids;
 }
 

@@ -1,22 +1,27 @@
-// Tokenizer: text to token ids and back, for a vocabulary of SentencePiece's byte-pair kind (GGUF: tokenizer.ggml.model
-// = "llama"). Not a chat template and not a stream: StreamDecoder holds the state that streamed output needs. Immutable
-// and self-contained once created: any number of threads may use one.
+// Tokenizer: text to token ids and back, for both kinds of vocabulary that GGUF files have: SentencePiece's byte-pair
+// kind (tokenizer.ggml.model = "llama") and byte-level merges ("gpt2"). Not a chat template and not a stream:
+// StreamDecoder holds the state that streamed output needs. Immutable and self-contained once created: any number of
+// threads may use one.
 //
-//   encode   literal tokens (SpecialMatcher) are found first; what lies between them is merged (SpmMerger)
+//   encode   literal tokens (SpecialMatcher) are found first; what lies between them is merged (SpmMerger, BpeMerger)
 //   decode   the pieces of the ids, one after the other; control tokens say nothing
-//   decode(encode(x)) == x for every byte string x, NUL and invalid UTF-8 included, if the vocabulary has all byte
-//   tokens. The one exception is U+2581, which such a vocabulary uses for the space and which comes back as one.
+//   decode(encode(x)) == x for every byte string x, NUL and invalid UTF-8 included, if the vocabulary has all bytes.
+//   The one exception is U+2581, which SentencePiece uses for the space and which comes back as one. For that to hold,
+//   text is never normalized; where a model was trained on normalized text (Unicode's form C), that is the caller's.
 //
 // With add_space_prefix encode puts a space before the text and after each control token, and decode takes it away.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <string>
 #include <string_view>
+#include <variant>
 #include <vector>
 
 #include "kvass/status.h"
+#include "text/bpe_merger.h"
 #include "text/piece_table.h"
 #include "text/special_matcher.h"
 #include "text/spm_merger.h"
@@ -29,11 +34,20 @@ struct EncodeOptions {
   bool parse_special = false;  // the texts of control tokens, as in "<eos>", become those tokens
 };
 
+// A stretch of a text that is made of several, each parsed for control tokens or not.
+struct TextPart {
+  std::string_view text;
+  bool parse_special = false;
+};
+
 class Tokenizer {
  public:
   static Result<Tokenizer> create(const Vocabulary& vocabulary);
 
   std::vector<int32_t> encode(std::string_view text, EncodeOptions options = {}) const;
+  // The ids of the parts put together: they merge across parts, only the parsing of control tokens differs.
+  // `continued`: the text goes on from one that is there already, so that no space prefix stands before it.
+  std::vector<int32_t> encode_parts(std::span<const TextPart> parts, bool bos, bool continued) const;
   std::string decode(std::span<const int32_t> ids) const;
 
   // The bytes that a token stands for: one byte for a byte token, nothing for a control token unless `show_control`,
@@ -46,7 +60,8 @@ class Tokenizer {
   int32_t size() const { return pieces_.size(); }  // tokens
   bool is_token(int32_t id) const { return id >= 0 && id < size(); }
   bool is_control(int32_t id) const { return is_token(id) && types_[id] == TokenType::control; }
-  bool is_end_of_generation(int32_t id) const { return id >= 0 && (id == eos_ || id == eot_); }
+  // The end of a text, of a turn or of a message.
+  bool is_end_of_generation(int32_t id) const { return std::find(ends_.begin(), ends_.end(), id) != ends_.end(); }
 
   // -1 where the model has none.
   int32_t bos() const { return bos_; }
@@ -58,11 +73,16 @@ class Tokenizer {
 
  private:
   Tokenizer() = default;
+  void find_ends(const Vocabulary& vocabulary);
+  std::vector<int32_t> encode_joined(std::string_view text, std::span<const TextPart> parts, bool bos,
+                                     bool space_prefix) const;
+  void encode_plain(std::string_view text, bool space_prefix, std::vector<int32_t>& ids) const;
 
   PieceTable pieces_;
   std::vector<TokenType> types_;  // [tokens]
   SpecialMatcher special_;
-  SpmMerger merger_;
+  std::variant<SpmMerger, BpeMerger> merger_;
+  std::vector<int32_t> ends_;  // tokens at which generation ends
   int32_t bos_ = -1, eos_ = -1, eot_ = -1;
   bool add_bos_ = false, add_eos_ = false, add_space_prefix_ = false;
 };

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "file/gguf.h"
+#include "text/pre_tokenizer.h"
 
 namespace kvass {
 namespace {
@@ -22,6 +23,21 @@ Result<std::vector<TokenType>> read_types(const Gguf& file) {
     types.push_back(static_cast<TokenType>(values[i]));
   }
   return types;
+}
+
+// What byte-level merging needs beside the tokens.
+Status read_merges(const Gguf& file, Vocabulary& vocabulary) {
+  constexpr std::string_view key = "tokenizer.ggml.pre";
+  KVASS_ASSIGN_OR_RETURN(const std::vector<std::string_view> merges, file.get_strings("tokenizer.ggml.merges"));
+  vocabulary.merges.assign(merges.begin(), merges.end());
+  if (file.has(key)) {
+    KVASS_ASSIGN_OR_RETURN(vocabulary.pre, file.get_string(key));
+  }
+  KVASS_ASSIGN_OR_RETURN(const PreTokenizerKind* const kind,
+                         find_pre_tokenizer(vocabulary_field(file.name(), key), vocabulary.pre));
+  vocabulary.add_bos = kind->add_bos;
+  vocabulary.add_space_prefix = false;
+  return {};
 }
 
 // An id by its key. Where the key is missing: `fallback`, if that token exists and is of the type that fits.
@@ -43,33 +59,43 @@ Result<int32_t> read_id(const Gguf& file, std::string_view key, const Vocabulary
 
 Result<Vocabulary> read_vocabulary(const Gguf& file) {
   KVASS_ASSIGN_OR_RETURN(const std::string_view kind, file.get_string("tokenizer.ggml.model"));
-  if (kind != "llama") {
+  if (kind != "llama" && kind != "gpt2") {
     std::string shown(kind.substr(0, 64));
     std::replace_if(
         shown.begin(), shown.end(), [](char c) { return c < ' ' || c > '~'; }, '?');
-    return bad_input(vocabulary_field(file.name(), "tokenizer.ggml.model"),
-                     "\"llama\" (SentencePiece), the kind of tokenizer that is supported",
-                     fmt::format("\"{}\"", shown));
+    return bad_input(
+        vocabulary_field(file.name(), "tokenizer.ggml.model"),
+        "\"llama\" (SentencePiece) or \"gpt2\" (byte-level merges), the kinds of tokenizer that are supported",
+        fmt::format("\"{}\"", shown));
   }
   Vocabulary vocabulary;
   vocabulary.source = file.name();
+  vocabulary.kind = kind == "llama" ? VocabularyKind::spm : VocabularyKind::bpe;
+  const bool spm = vocabulary.kind == VocabularyKind::spm;
   KVASS_ASSIGN_OR_RETURN(const std::vector<std::string_view> pieces, file.get_strings("tokenizer.ggml.tokens"));
   vocabulary.pieces.assign(pieces.begin(), pieces.end());
-  KVASS_ASSIGN_OR_RETURN(vocabulary.scores, file.get_floats("tokenizer.ggml.scores"));
   KVASS_ASSIGN_OR_RETURN(vocabulary.types, read_types(file));
+  if (spm) {
+    KVASS_ASSIGN_OR_RETURN(vocabulary.scores, file.get_floats("tokenizer.ggml.scores"));
+  } else {
+    KVASS_RETURN_IF_ERROR(read_merges(file, vocabulary));
+  }
 
   constexpr size_t kNoFallback = SIZE_MAX;
   const auto read = [&](std::string_view key, size_t fallback, TokenType type) {
-    return read_id(file, key, vocabulary, fallback, type);
+    return read_id(file, key, vocabulary, spm ? fallback : kNoFallback, type);
   };
   KVASS_ASSIGN_OR_RETURN(vocabulary.unknown, read("tokenizer.ggml.unknown_token_id", 0, TokenType::unknown));
   KVASS_ASSIGN_OR_RETURN(vocabulary.bos, read("tokenizer.ggml.bos_token_id", 1, TokenType::control));
   KVASS_ASSIGN_OR_RETURN(vocabulary.eos, read("tokenizer.ggml.eos_token_id", 2, TokenType::control));
   KVASS_ASSIGN_OR_RETURN(vocabulary.eot, read("tokenizer.ggml.eot_token_id", kNoFallback, TokenType::control));
+  KVASS_ASSIGN_OR_RETURN(vocabulary.eom, read("tokenizer.ggml.eom_token_id", kNoFallback, TokenType::control));
   KVASS_ASSIGN_OR_RETURN(vocabulary.add_bos, file.get_bool_or("tokenizer.ggml.add_bos_token", vocabulary.add_bos));
   KVASS_ASSIGN_OR_RETURN(vocabulary.add_eos, file.get_bool_or("tokenizer.ggml.add_eos_token", vocabulary.add_eos));
-  KVASS_ASSIGN_OR_RETURN(vocabulary.add_space_prefix,
-                         file.get_bool_or("tokenizer.ggml.add_space_prefix", vocabulary.add_space_prefix));
+  if (spm) {
+    KVASS_ASSIGN_OR_RETURN(vocabulary.add_space_prefix,
+                           file.get_bool_or("tokenizer.ggml.add_space_prefix", vocabulary.add_space_prefix));
+  }
   return vocabulary;
 }
 

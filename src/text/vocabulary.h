@@ -16,7 +16,7 @@ class Gguf;
 
 // The numbers are those of tokenizer.ggml.token_type.
 enum class TokenType : uint8_t {
-  normal = 1,        // made from text by merging; U+2581 in its piece stands for a space
+  normal = 1,        // made from text by merging; U+2581 in an SPM piece stands for a space
   unknown = 2,       // stands for text that the vocabulary cannot say
   control = 3,       // a mark such as <bos>: never made from text unless the caller asks for it
   user_defined = 4,  // taken literally, and found in the text before anything else
@@ -24,20 +24,29 @@ enum class TokenType : uint8_t {
   byte = 6,          // <0xXX>: one byte
 };
 
+enum class VocabularyKind : uint8_t {
+  spm,  // SentencePiece's byte-pair kind ("llama"): pieces are UTF-8, scores order the merges
+  bpe,  // byte-level byte-pair merging ("gpt2"): pieces are in the alphabet of bytes, merges are listed
+};
+
 struct Vocabulary {
   std::string source;  // the file, for messages; empty: none
 
+  VocabularyKind kind = VocabularyKind::spm;
   std::vector<std::string> pieces;  // [tokens]
-  std::vector<float> scores;        // [tokens]; the pair whose merged piece scores highest is merged first
   std::vector<TokenType> types;     // [tokens]
+  std::vector<float> scores;        // [tokens], spm: the pair whose merged piece scores highest is merged first
+  std::vector<std::string> merges;  // bpe: "left right"; the pair that stands first is merged first
+  std::string pre;                  // bpe: the name of the pre-tokenizer; empty: "default"
   // Token ids; -1 where the model has none.
   int32_t bos = -1;      // begins a text
   int32_t eos = -1;      // ends a text
   int32_t eot = -1;      // ends a turn of a conversation
+  int32_t eom = -1;      // ends a message within a turn
   int32_t unknown = -1;  // stands for what cannot be said
   bool add_bos = true;
   bool add_eos = false;
-  bool add_space_prefix = true;  // text is tokenized as if a space stood before it
+  bool add_space_prefix = true;  // spm: text is tokenized as if a space stood before it
 };
 
 // "<source>: <key>", what an error is about.
@@ -47,8 +56,8 @@ inline std::string vocabulary_field(std::string_view source, std::string_view ke
   return field.append(key);
 }
 
-// Reads the tokenizer.ggml.* keys of a file whose tokenizer.ggml.model is "llama" (SentencePiece); other kinds are an
-// error that says so. Optional keys that are missing take the format's defaults.
+// Reads the tokenizer.ggml.* keys of a file whose tokenizer.ggml.model is "llama" (SentencePiece) or "gpt2" (byte-level
+// merges); other kinds are an error that says so. Optional keys that are missing take the format's defaults.
 Result<Vocabulary> read_vocabulary(const Gguf& file);
 
 }  // namespace kvass

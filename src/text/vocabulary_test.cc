@@ -125,11 +125,55 @@ TEST(ReadVocabulary, TakesWhatTheFileSays) {
 }
 
 TEST(ReadVocabulary, RefusesOtherKindsOfTokenizers) {
-  const auto vocabulary = small_file("gpt2").read();
+  const auto vocabulary = small_file("bert").read();
   ASSERT_FALSE(vocabulary.ok());
   EXPECT_NE(vocabulary.status().message().find("small.gguf: tokenizer.ggml.model: expected \"llama\""),
             std::string::npos);
-  EXPECT_NE(vocabulary.status().message().find("got \"gpt2\""), std::string::npos);
+  EXPECT_NE(vocabulary.status().message().find("got \"bert\""), std::string::npos);
+}
+
+MetadataFile byte_level_file(const char* pre) {
+  MetadataFile file;
+  file.add_string("tokenizer.ggml.model", "gpt2");
+  if (pre != nullptr) file.add_string("tokenizer.ggml.pre", pre);
+  file.add_array<std::string>("tokenizer.ggml.tokens", kString, {"a", "b", "ab", "<|eot_id|>"});
+  file.add_array<int32_t>("tokenizer.ggml.token_type", kInt32, {1, 1, 1, 3});
+  return file;
+}
+
+TEST(ReadVocabulary, TakesByteLevelMergesAndWhatTheirKindExpects) {
+  MetadataFile file = byte_level_file("llama-bpe");
+  file.add_array<std::string>("tokenizer.ggml.merges", kString, {"a b"});
+  file.add("tokenizer.ggml.eom_token_id", kUint32, uint32_t{3});
+  const auto vocabulary = file.read();
+  ASSERT_TRUE(vocabulary.ok()) << vocabulary.status().message();
+  EXPECT_EQ(vocabulary->kind, VocabularyKind::bpe);
+  EXPECT_EQ(vocabulary->merges, std::vector<std::string>{"a b"});
+  EXPECT_EQ(vocabulary->pre, "llama-bpe");
+  EXPECT_EQ(vocabulary->bos, -1) << "a byte-level file names its tokens";
+  EXPECT_EQ(vocabulary->eom, 3);
+  EXPECT_TRUE(vocabulary->add_bos) << "as the kind has it";
+  EXPECT_FALSE(vocabulary->add_space_prefix);
+  EXPECT_EQ(Tokenizer::create(vocabulary.value())->encode("abab"), (std::vector<int32_t>{2, 2}));
+
+  MetadataFile plain = byte_level_file(nullptr);
+  plain.add_array<std::string>("tokenizer.ggml.merges", kString, {});
+  const auto without = plain.read();
+  ASSERT_TRUE(without.ok()) << without.status().message();
+  EXPECT_EQ(without->pre, "");
+  EXPECT_FALSE(without->add_bos);
+}
+
+TEST(ReadVocabulary, RefusesByteLevelFilesWithoutMergesOrOfAnUnknownKind) {
+  const auto without = byte_level_file("gpt-2").read();
+  ASSERT_FALSE(without.ok());
+  EXPECT_NE(without.status().message().find("tokenizer.ggml.merges"), std::string::npos);
+  MetadataFile unknown = byte_level_file("volapuk");
+  unknown.add_array<std::string>("tokenizer.ggml.merges", kString, {"a b"});
+  const auto refused = unknown.read();
+  ASSERT_FALSE(refused.ok());
+  EXPECT_NE(refused.status().message().find("small.gguf: tokenizer.ggml.pre: expected one of default, "),
+            std::string::npos);
 }
 
 TEST(ReadVocabulary, RefusesMissingTypesUnknownTypesAndIdsOutOfRange) {

@@ -1,0 +1,61 @@
+#include "app/chat.h"
+
+#include <utility>
+#include <vector>
+
+namespace kvass {
+
+Result<ChatTemplate> chat_template(const OpenModel& model, std::string_view name) {
+  return name.empty() ? ChatTemplate::recognize(model.path, model.chat_template) : ChatTemplate::named(name);
+}
+
+namespace {
+
+std::vector<int32_t> encode(const Tokenizer& tokenizer, std::span<const ChatPart> parts, bool first) {
+  std::vector<TextPart> views;
+  for (const ChatPart& part : parts) views.push_back({part.text, part.control});
+  return tokenizer.encode_parts(views, /*bos=*/first && tokenizer.add_bos(), /*continued=*/!first);
+}
+
+}  // namespace
+
+Result<int64_t> opening_tokens(const OpenModel& model, const ChatOptions& options) {
+  KVASS_ASSIGN_OR_RETURN(const ChatTemplate style, chat_template(model, options.template_name));
+  const std::vector<ChatPart> parts = style.first_turn(*model.tokenizer, options.system, "");
+  const std::span<const ChatPart> opening(parts.data(), parts.size() - 2);  // behind it: the user's text, and its end
+  return static_cast<int64_t>(encode(*model.tokenizer, opening, /*first=*/true).size());
+}
+
+Result<Chat> Chat::create(const OpenModel& model, Stream& stream, const ChatOptions& options) {
+  if (options.max_tokens < 1) return bad_input("-n", "1 or more tokens", std::to_string(options.max_tokens));
+  KVASS_ASSIGN_OR_RETURN(const ChatTemplate style, chat_template(model, options.template_name));
+  KVASS_ASSIGN_OR_RETURN(Sampler sampler, create_sampler(model, options.sampling));
+  return Chat(model, stream, options, style, std::move(sampler));
+}
+
+std::vector<int32_t> Chat::prompt(std::string_view user) const {
+  const Tokenizer& tokenizer = *model_->tokenizer;
+  const bool first = turns_ == 0;
+  return encode(tokenizer,
+                first ? style_.first_turn(tokenizer, options_.system, user) : style_.next_turn(tokenizer, user), first);
+}
+
+Result<GenerateResult> Chat::answer(std::vector<int32_t> prompt, const std::function<bool(std::string_view)>& on_text,
+                                    const std::atomic<bool>& cancel) {
+  GenerateOptions options;
+  options.prompt = std::move(prompt);
+  options.max_tokens = options_.max_tokens;
+  options.continues = true;
+  options.collect = options_.collect;
+  KVASS_ASSIGN_OR_RETURN(GenerateResult result, generate(*model_, *stream_, sampler_, options, on_text, cancel));
+  ++turns_;
+  return result;
+}
+
+void Chat::clear() {
+  stream_->sequence->clear();
+  sampler_.reset();
+  turns_ = 0;
+}
+
+}  // namespace kvass

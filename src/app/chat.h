@@ -1,0 +1,62 @@
+// The job of `kvass chat`: a conversation whose history is the caches. A turn brings only what it adds: what closes the
+// model's last answer, the user's text, and where the model begins to speak. Owns the conversation's state (template,
+// sampler, turns), not the stream. One caller at a time.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <limits>
+#include <string>
+#include <string_view>
+
+#include "app/generate.h"
+#include "text/chat_template.h"
+
+namespace kvass {
+
+struct ChatOptions {
+  std::string system;                                        // empty: none
+  std::string template_name;                                 // empty: the model's own
+  int64_t max_tokens = std::numeric_limits<int64_t>::max();  // of one answer
+  SampleOptions sampling;
+  bool collect = true;  // keep ids and text of an answer in its result
+};
+
+// The template that `name` chooses, or the model's own where it is empty.
+Result<ChatTemplate> chat_template(const OpenModel& model, std::string_view name);
+
+// Tokens that stand before the first user's text: what begins a text and the system's turn. Sinks of this many keep the
+// system text in sight for ever.
+Result<int64_t> opening_tokens(const OpenModel& model, const ChatOptions& options);
+
+class Chat {
+ public:
+  // `model` and `stream` outlive the chat; the stream is empty.
+  static Result<Chat> create(const OpenModel& model, Stream& stream, const ChatOptions& options);
+
+  // The ids that a user's text adds to the caches in its turn: the next one, as `answer` will bring it.
+  std::vector<int32_t> prompt(std::string_view user) const;
+  // Brings a turn and streams the answer to `on_text`, as generate does. However it ends, the next turn closes it as
+  // the template has it. The token with which a model ends its answer is in the result, but only the template's is
+  // written.
+  Result<GenerateResult> answer(std::vector<int32_t> prompt, const std::function<bool(std::string_view)>& on_text,
+                                const std::atomic<bool>& cancel);
+  void clear();  // a conversation from its beginning; nothing is freed
+
+  int64_t turns() const { return turns_; }  // since the beginning
+  const ChatTemplate& style() const { return style_; }
+
+ private:
+  Chat(const OpenModel& model, Stream& stream, const ChatOptions& options, ChatTemplate style, Sampler sampler)
+      : model_(&model), stream_(&stream), options_(options), style_(style), sampler_(std::move(sampler)) {}
+
+  const OpenModel* model_;
+  Stream* stream_;
+  ChatOptions options_;
+  ChatTemplate style_;
+  Sampler sampler_;
+  int64_t turns_ = 0;
+};
+
+}  // namespace kvass

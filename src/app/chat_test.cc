@@ -1,0 +1,161 @@
+// Conversations on a tiny model: what the caches hold after some turns is the whole conversation.
+#include "app/chat.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+
+#include "tiny_model.h"
+
+namespace kvass {
+namespace {
+
+using namespace testing;  // NOLINT: helpers of the tests
+
+class Conversations : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    path_ =
+        (std::filesystem::temp_directory_path() / ("kvass_chat_test_" + std::to_string(::getpid()) + ".gguf")).string();
+    ASSERT_TRUE(TinyModel().writer().write(path_).ok());
+    model_ = std::make_unique<OpenModel>(open_model(path_, Math::f32, 2).value());
+  }
+  static void TearDownTestSuite() {
+    model_.reset();
+    std::filesystem::remove(path_);
+  }
+  static Stream stream(int64_t chunk = 7) {
+    StreamOptions options;
+    options.attention_sink = AttentionSink{4, 60};
+    options.chunk = chunk;
+    return open_stream(*model_, options, 1).value();
+  }
+  static ChatOptions options(int64_t tokens) {
+    ChatOptions options;
+    options.template_name = "chatml";
+    options.system = "the end";
+    options.max_tokens = tokens;
+    options.sampling.temperature = 1.5f;
+    options.sampling.repeat_penalty = 1.3f;
+    options.sampling.seed = 5;
+    return options;
+  }
+  static GenerateResult answer(Chat& chat, std::string_view user) {
+    return chat
+        .answer(
+            chat.prompt(user), [](std::string_view) { return true; }, never_)
+        .value();
+  }
+  static void drop_end(std::vector<int32_t>& ids) {
+    if (!ids.empty() && model_->tokenizer->is_end_of_generation(ids.back())) ids.pop_back();
+  }
+
+  static inline std::string path_;
+  static inline std::unique_ptr<OpenModel> model_;
+  static inline const std::atomic<bool> never_{false};
+};
+
+const char* const kUsers[] = {"and then?", " the\nthe", "<end_of_turn> an end", "and and and", "e"};
+
+TEST_F(Conversations, TheHistoryIsTheWholeConversationFedAtOnce) {
+  Stream stream = Conversations::stream();
+  Chat chat = Chat::create(*model_, stream, options(25)).value();
+  std::vector<int32_t> history;
+  for (const char* user : kUsers) {
+    const std::vector<int32_t> prompt = chat.prompt(user);
+    EXPECT_EQ(stream.sequence->length(), static_cast<int64_t>(history.size()));
+    history.insert(history.end(), prompt.begin(), prompt.end());
+    GenerateResult told = answer(chat, user);
+
+    GenerateOptions whole;
+    whole.prompt = history;
+    whole.max_tokens = 25;
+    whole.sampling = options(25).sampling;
+    Stream fresh = Conversations::stream(256);
+    const GenerateResult expected = generate(
+                                        *model_, fresh, whole, [](std::string_view) { return true; }, never_)
+                                        .value();
+    EXPECT_EQ(told.ids, expected.ids) << user;
+    EXPECT_EQ(told.text, expected.text);
+    drop_end(told.ids);
+    history.insert(history.end(), told.ids.begin(), told.ids.end());
+  }
+  EXPECT_EQ(chat.turns(), 5);
+  EXPECT_GT(history.size(), 128u) << "past the context";
+}
+
+TEST_F(Conversations, TurnsAreTheTemplatesTextAndOnlyTheFirstBegins) {
+  Stream stream = Conversations::stream();
+  Chat chat = Chat::create(*model_, stream, options(3)).value();
+  const Tokenizer& tokenizer = *model_->tokenizer;
+  const std::vector<int32_t> first = chat.prompt("the");
+  EXPECT_EQ(first.front(), tokenizer.bos());
+  EXPECT_EQ(tokenizer.decode(first),
+            "<|im_start|>system\nthe end<|im_end|>\n<|im_start|>user\nthe<|im_end|>\n<|im_start|>assistant\n");
+  answer(chat, "the");
+  const std::vector<int32_t> next = chat.prompt("and");
+  EXPECT_NE(next.front(), tokenizer.bos());
+  EXPECT_EQ(tokenizer.decode(next), "<|im_end|>\n<|im_start|>user\nand<|im_end|>\n<|im_start|>assistant\n");
+  chat.clear();
+  EXPECT_EQ(stream.sequence->length(), 0);
+  EXPECT_EQ(chat.prompt("the"), first);
+}
+
+TEST_F(Conversations, TheOpeningIsWhatStandsBeforeTheFirstUsersText) {
+  Stream stream = Conversations::stream();
+  const Chat chat = Chat::create(*model_, stream, options(3)).value();
+  const int64_t opening = opening_tokens(*model_, options(3)).value();
+  const std::vector<int32_t> one = chat.prompt("the"), other = chat.prompt("and");
+  EXPECT_GT(opening, 4);
+  EXPECT_EQ(std::mismatch(one.begin(), one.end(), other.begin()).first - one.begin(), opening);
+}
+
+TEST_F(Conversations, AfterClearAnswersAreThoseOfANewConversation) {
+  Stream stream = Conversations::stream();
+  Chat chat = Chat::create(*model_, stream, options(20)).value();
+  std::vector<std::vector<int32_t>> told;
+  for (int round = 0; round < 2; ++round) {
+    for (const char* user : kUsers) told.push_back(answer(chat, user).ids);
+    chat.clear();
+  }
+  for (size_t i = 0; i < 5; ++i) EXPECT_EQ(told[i], told[i + 5]);
+  EXPECT_NE(told[0], told[3]);
+}
+
+TEST_F(Conversations, AnInterruptedAnswerIsKeptAndTheNextTurnClosesIt) {
+  Stream stream = Conversations::stream();
+  Chat chat = Chat::create(*model_, stream, options(100)).value();
+  std::atomic<bool> cancel{false};
+  int pieces = 0;
+  const std::vector<int32_t> prompt = chat.prompt("the");
+  const GenerateResult part = chat.answer(
+                                      prompt,
+                                      [&](std::string_view) {
+                                        if (++pieces == 3) cancel = true;
+                                        return true;
+                                      },
+                                      cancel)
+                                  .value();
+  ASSERT_EQ(part.reason, StopReason::cancelled);
+  EXPECT_EQ(stream.sequence->length(), static_cast<int64_t>(prompt.size() + part.ids.size()));
+  const GenerateResult none = chat.answer(
+                                      chat.prompt("and"), [](std::string_view) { return true; }, cancel)
+                                  .value();
+  EXPECT_EQ(none.tokens, 0) << "Ctrl-C before the first token";
+  EXPECT_GT(stream.sequence->length(), static_cast<int64_t>(prompt.size() + part.ids.size()))
+      << "but the turn is there as a whole";
+  EXPECT_EQ(chat.turns(), 2);
+}
+
+TEST_F(Conversations, ABaseModelAndNonsenseAreRefused) {
+  Stream stream = Conversations::stream();
+  ChatOptions none = options(5);
+  none.template_name = "";
+  EXPECT_NE(Chat::create(*model_, stream, none).status().message().find("base model"), std::string::npos);
+  EXPECT_NE(Chat::create(*model_, stream, options(0)).status().message().find("-n: expected 1 or more"),
+            std::string::npos);
+}
+
+}  // namespace
+}  // namespace kvass

@@ -1,0 +1,140 @@
+// kvass chat: a conversation, line by line.
+#include "app/chat.h"
+
+#include <unistd.h>
+
+#include <nlohmann/json.hpp>
+
+#include "app/plan.h"
+#include "cli/command.h"
+#include "cli/config.h"
+#include "cli/sampling_flags.h"
+#include "cli/stream_flags.h"
+#include "cli/turns.h"
+
+namespace kvass {
+namespace {
+
+struct ChatFlags {
+  std::string model;
+  ChatOptions chat;
+  bool no_endless = false;
+  bool json = false;
+  bool quiet = false;
+  StreamFlags stream;
+
+  bool talks() const { return !quiet && !json; }
+};
+
+// One answer on stdout, to its end. False when stdout takes no more.
+Result<bool> answer(Chat& chat, const ChatFlags& flags, std::string_view user) {
+  std::vector<int32_t> prompt = chat.prompt(user);
+  bool writable = true;
+  char last = '\n';
+  const auto show = [&](std::string_view text) {
+    if (flags.json) return true;
+    last = text.back();
+    return writable = show_stdout(text);
+  };
+  Interrupts::begin_answer();
+  const Result<GenerateResult> result = chat.answer(prompt, show, Interrupts::stop());
+  Interrupts::end_answer();
+  if (!result.ok()) return result.status();
+  if (flags.json) {
+    writable = show_stdout(json_text({{"turn", chat.turns()},
+                                      {"prompt_ids", prompt},
+                                      {"ids", result->ids},
+                                      {"text", result->text},
+                                      {"reason", stop_reason_name(result->reason)}}) +
+                           "\n");
+  } else if (writable && (last != '\n' || result->tokens == 0)) {
+    writable = show_stdout("\n");
+  }
+  if (result->reason == StopReason::cache_full) return Status::error(result->error);
+  return writable;
+}
+
+Status converse(Chat& chat, const ChatFlags& flags) {
+  const bool prompts = !flags.json && ::isatty(STDIN_FILENO) == 1 && ::isatty(STDOUT_FILENO) == 1;
+  LineReader lines;
+  for (;;) {
+    if (prompts && !show_stdout("> ")) return {};
+    KVASS_ASSIGN_OR_RETURN(const std::optional<std::string> line, lines.next());
+    if (!line) {
+      if (prompts) show_stdout("\n");
+      return {};
+    }
+    if (*line == "/exit") return {};
+    if (*line == "/clear") {
+      chat.clear();
+      continue;
+    }
+    if (line->empty()) continue;
+    KVASS_ASSIGN_OR_RETURN(const bool writable, answer(chat, flags, *line));
+    if (!writable || Interrupts::quit()) return {};
+  }
+}
+
+Status run(const ChatFlags& flags) {
+  Interrupts::watch();
+  KVASS_ASSIGN_OR_RETURN(StreamOptions stream_options, flags.stream.resolve());
+  stream_options.endless = !flags.no_endless;
+  KVASS_RETURN_IF_ERROR(validate(flags.chat.sampling));
+  KVASS_ASSIGN_OR_RETURN(const OpenModel model, open_model(flags.model, stream_options.math, stream_options.threads));
+  KVASS_ASSIGN_OR_RETURN(stream_options.endless_sink_tokens, opening_tokens(model, flags.chat));
+  KVASS_ASSIGN_OR_RETURN(Stream stream, open_stream(model, stream_options, /*head_rows=*/1));
+  ChatOptions options = flags.chat;
+  options.collect = flags.json;
+  KVASS_ASSIGN_OR_RETURN(Chat chat, Chat::create(model, stream, options));
+  if (flags.talks()) {
+    write_stderr(plan_line(plan_of(model, stream)));
+    say("kvass: chat template {}; /clear begins again, /exit or the end of input ends\n", chat.style().name());
+  }
+  KVASS_RETURN_IF_ERROR(converse(chat, flags));
+  return flush_stdout();
+}
+
+}  // namespace
+
+CommandAction add_chat(CLI::App& command) {
+  auto flags = std::make_shared<ChatFlags>();
+  command.description("Talk with a chat model, as long as you like");
+  command.footer(
+      "Each line of stdin is a turn. The history stays in the caches, and the conversation has no end by default: the\n"
+      "system text stays in sight for ever, and of what follows the latest tokens (--attention-sink S,W sets other\n"
+      "sizes). Ctrl-C ends an answer, at the prompt the program. /clear begins a new conversation, /exit ends.\n"
+      "Examples:\n"
+      "  kvass chat model.gguf --system \"Answer in one sentence.\"\n"
+      "  kvass chat model.gguf --temp 0.7 --top-p 0.9 --context 8192\n"
+      "  printf 'Hello\\nAnd now in French\\n' | kvass chat model.gguf -n 100 --json");
+  command.add_option("MODEL", flags->model, "A GGUF file of a chat model")->required()->type_name("");
+
+  const std::string group = "Conversation";
+  command.add_option("--system", flags->chat.system, "What the model is told before the conversation")
+      ->type_name("TEXT")
+      ->group(group);
+  command
+      .add_option("--chat-template", flags->chat.template_name,
+                  "How turns are marked; a wrong name lists the known ones (default: the model's own)")
+      ->type_name("NAME")
+      ->group(group);
+  command.add_option("-n,--tokens", flags->chat.max_tokens, "Tokens of one answer at most (default: no limit)")
+      ->type_name("TOKENS")
+      ->group(group);
+  CLI::Option* no_endless =
+      command
+          .add_flag("--no-endless", flags->no_endless,
+                    "End with an error when the context is full, instead of forgetting the middle")
+          ->group(group);
+
+  flags->stream.add(command);
+  add_config(command);
+  no_endless->excludes(command.get_option("--endless"))->excludes(command.get_option("--attention-sink"));
+  add_sampling_flags(command, flags->chat.sampling);
+
+  command.add_flag("--json", flags->json, "One JSON line per answer instead of text")->group("Output");
+  command.add_flag("-q,--quiet", flags->quiet, "No memory plan and no hint")->group("Output");
+  return [flags] { return run(*flags); };
+}
+
+}  // namespace kvass

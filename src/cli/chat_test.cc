@@ -1,0 +1,257 @@
+// `kvass chat` as a person and a script meet it: the built program on a tiny model.
+#include <nlohmann/json.hpp>
+
+#include "cli/test_process.h"
+#include "tiny_model.h"
+
+namespace kvass {
+namespace {
+
+using namespace testing;  // NOLINT: helpers of the tests
+using nlohmann::json;
+
+void write_model(const std::string& path, uint32_t seed) {
+  TinyConfig config;
+  config.seed = seed;
+  GgufWriter writer = TinyModel(config).writer();
+  writer.str("tokenizer.chat_template", "{{ '<start_of_turn>' }}");
+  EXPECT_TRUE(writer.write(path).ok());
+}
+
+std::string path_of(const char* name) {
+  static const Scratch scratch;
+  return scratch.file(name);
+}
+
+const std::string& tiny() {
+  static const std::string path = [] {
+    write_model(path_of("chat.gguf"), 1);
+    return path_of("chat.gguf");
+  }();
+  return path;
+}
+
+Arguments chat(const Arguments& more) {
+  Arguments arguments = {"chat", tiny(), "--context", "64"};
+  arguments.insert(arguments.end(), more.begin(), more.end());
+  return arguments;
+}
+
+std::vector<json> answers(const Finished& done) {
+  EXPECT_EQ(done.code, 0) << done.err;
+  std::vector<json> result;
+  std::istringstream lines(done.out);
+  for (std::string line; std::getline(lines, line);) result.push_back(json::parse(line));
+  return result;
+}
+
+constexpr char kTurns[] = "the end\nand the\n\nthen\r\nand and\nthe";  // five and an empty line
+
+// A chat that is spoken with: pipes on both sides.
+class Talk {
+ public:
+  static constexpr int kPipeBytes = 4096;  // what it may have said that nobody has read
+  explicit Talk(const Arguments& arguments) {
+    int in[2], out[2];
+    EXPECT_EQ(::pipe2(in, O_CLOEXEC), 0);
+    EXPECT_EQ(::pipe2(out, O_CLOEXEC), 0);
+    EXPECT_LE(::fcntl(out[0], F_SETPIPE_SZ, kPipeBytes), kPipeBytes);
+    const int err = ::open(scratch_.file("err").c_str(), O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC, 0600);
+    child_ = start_kvass(arguments, {in[0], out[1], err});
+    for (int stream : {in[0], out[1], err}) ::close(stream);
+    in_ = in[1];
+    out_ = out[0];
+  }
+  ~Talk() {
+    if (child_ > 0) {
+      ::kill(child_, SIGKILL);
+      wait_for(child_);
+    }
+    ::close(in_);
+    close_output();
+  }
+  void close_output() {
+    if (out_ >= 0) ::close(out_);
+    out_ = -1;
+  }
+  void say(const std::string& line) {
+    EXPECT_EQ(::write(in_, line.data(), line.size()), static_cast<ssize_t>(line.size()));
+  }
+  // Waits for that much of an answer; false when it ends before.
+  bool read(size_t bytes) {
+    char byte = 0;
+    for (size_t i = 0; i < bytes; ++i) {
+      if (::read(out_, &byte, 1) != 1) return false;
+    }
+    return true;
+  }
+  std::string line() {
+    std::string text;
+    for (char byte = 0; ::read(out_, &byte, 1) == 1 && byte != '\n';) text += byte;
+    return text;
+  }
+  void signal(int number) { ::kill(child_, number); }
+  int end() {
+    while (out_ >= 0 && read(1)) {
+    }
+    const int code = wait_for(child_);
+    child_ = -1;
+    return code;
+  }
+  std::string err() const { return read_file(scratch_.file("err")); }
+
+ private:
+  Scratch scratch_;
+  pid_t child_ = -1;
+  int in_ = -1, out_ = -1;
+};
+
+TEST(Chat, EachLineIsATurnPastTheContext) {
+  const std::vector<json> told = answers(kvass(chat({"--json", "-n", "40"}), kTurns));
+  ASSERT_EQ(told.size(), 5u);
+  size_t tokens = 0;
+  for (size_t i = 0; i < told.size(); ++i) {
+    EXPECT_EQ(told[i].at("turn"), i + 1);
+    const std::string reason = told[i].at("reason");
+    EXPECT_TRUE(reason == "max_tokens" || reason == "end_of_generation") << reason;
+    EXPECT_LE(told[i].at("ids").size(), 40u);
+    if (reason == "max_tokens") {
+      EXPECT_EQ(told[i].at("ids").size(), 40u);
+    }
+    EXPECT_TRUE(told[i].at("text").is_string());
+    tokens += told[i].at("ids").size() + told[i].at("prompt_ids").size();
+  }
+  EXPECT_GT(tokens, 3 * 64u);
+}
+
+TEST(Chat, TheSameSeedSaysTheSameHoweverItIsCutUp) {
+  const Arguments sampled = {"--json", "-n", "30", "--temp", "2", "--system", "the and the", "--seed", "9"};
+  const auto with = [&](const Arguments& more) {
+    Arguments arguments = chat(sampled);
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return kvass(arguments, kTurns).out;
+  };
+  const std::string once = with({});
+  EXPECT_EQ(answers({0, once, ""}).size(), 5u);
+  EXPECT_EQ(with({}), once);
+  EXPECT_EQ(with({"--chunk", "5", "-t", "1"}), once);
+  Arguments other = chat(sampled);
+  other.back() = "10";
+  EXPECT_NE(kvass(other, kTurns).out, once);
+}
+
+TEST(Chat, TextIsTheJsonsTextLineByLine) {
+  std::string text;
+  for (const json& answer : answers(kvass(chat({"--json", "-n", "8"}), kTurns))) {
+    text += answer.at("text").get<std::string>();
+    if (!text.ends_with('\n')) text += '\n';
+  }
+  const Finished shown = kvass(chat({"-n", "8"}), kTurns);
+  EXPECT_EQ(shown.code, 0);
+  const auto replaced = [](const std::string& bytes) {
+    return json(bytes).dump(-1, ' ', false, json::error_handler_t::replace);
+  };
+  EXPECT_EQ(replaced(shown.out), replaced(text));
+  EXPECT_NE(shown.err.find("sink_ring 22+42"), std::string::npos) << "the system text is kept" << shown.err;
+  EXPECT_NE(shown.err.find("chat template gemma"), std::string::npos) << shown.err;
+  EXPECT_EQ(kvass(chat({"-q", "-n", "8"}), kTurns).err, "");
+}
+
+TEST(Chat, ClearBeginsAgainAndExitEnds) {
+  const std::vector<json> told =
+      answers(kvass(chat({"--json", "-n", "9"}), "the\nand\n/clear\nthe\nand\n/exit\nnever\n"));
+  ASSERT_EQ(told.size(), 4u);
+  EXPECT_EQ(told[0], told[2]);
+  EXPECT_EQ(told[1], told[3]);
+  EXPECT_NE(told[0].at("prompt_ids"), told[1].at("prompt_ids"));
+  EXPECT_EQ(kvass(chat({}), "").code, 0);
+}
+
+TEST(Chat, WhatCannotBeIsRefused) {
+  const auto refused = [](const Arguments& arguments, int code, const std::string& words) {
+    const Finished done = kvass(arguments, "the\n");
+    EXPECT_EQ(done.code, code);
+    EXPECT_EQ(done.out, "");
+    EXPECT_NE(done.err.find(words), std::string::npos) << done.err;
+  };
+  refused(chat({"-q", "--chat-template", "esperanto"}), 1, "--chat-template: expected one of gemma, chatml, ");
+  refused(chat({"-q", "-n", "0"}), 1, "-n: expected 1 or more tokens, got 0");
+  refused(chat({"-q", "--temp", "-1"}), 1, "--temp");
+  refused(chat({"--no-endless", "--attention-sink", "4,8"}), 2, "--no-endless");
+  static const Scratch scratch;
+  ASSERT_TRUE(TinyModel().writer().write(scratch.file("base.gguf")).ok());
+  refused({"chat", scratch.file("base.gguf")}, 1, "base model, whose texts `kvass run` continues");
+}
+
+TEST(Chat, WithoutEndlessAFullContextIsAnError) {
+  const Finished done = kvass(chat({"--no-endless", "-q", "--json", "-n", "5"}), kTurns);
+  EXPECT_EQ(done.code, 1);
+  EXPECT_NE(done.out.find("\"turn\":1"), std::string::npos) << done.out;
+  EXPECT_NE(done.err.find("--context"), std::string::npos) << done.err;
+}
+
+// A model that goes on and on after "the", as greedy ones do that have come into a loop.
+const std::string& talker() {
+  static const std::string path = [] {
+    const std::string file = path_of("talker.gguf");
+    for (uint32_t seed = 1;; ++seed) {
+      EXPECT_LT(seed, 30u) << "no such model";
+      write_model(file, seed);
+      const Finished done = kvass({"chat", file, "--context", "64", "--json", "-n", "2000"}, "the\n");
+      if (seed == 30 || answers(done).at(0).at("reason") == "max_tokens") return file;
+    }
+  }();
+  return path;
+}
+Arguments talking() { return {"chat", talker(), "--context", "64", "-q"}; }
+
+TEST(Chat, CtrlCEndsTheAnswerAndTheNextTurnGoesOn) {
+  Talk talk(talking());
+  talk.say("the\n");
+  ASSERT_TRUE(talk.read(40)) << talk.err();
+  talk.signal(SIGINT);
+  talk.say("/clear\nthe\n");
+  ASSERT_TRUE(talk.read(Talk::kPipeBytes + 200)) << talk.err();  // more than was left of the first answer
+  talk.signal(SIGINT);
+  talk.say("/exit\n");
+  EXPECT_EQ(talk.end(), 0);
+  EXPECT_EQ(talk.err(), "");
+}
+
+TEST(Chat, TwoCtrlCsEndInOrder) {
+  Talk talk(talking());
+  talk.say("the\nthe\nthe\n");
+  ASSERT_TRUE(talk.read(40)) << talk.err();
+  talk.signal(SIGINT);
+  talk.signal(SIGINT);  // the system may make one of the two
+  talk.signal(SIGTERM);
+  EXPECT_EQ(talk.end(), 0);
+  EXPECT_EQ(talk.err(), "");
+}
+
+TEST(Chat, CtrlCAtThePromptAndTermDuringAnAnswerEndInOrder) {
+  Talk prompt(chat({"--json", "-n", "4"}));
+  prompt.say("the\n");
+  EXPECT_EQ(json::parse(prompt.line()).at("turn"), 1);
+  prompt.signal(SIGINT);
+  EXPECT_EQ(prompt.end(), 0);
+  EXPECT_EQ(prompt.err(), "");
+
+  Talk answer(talking());
+  answer.say("the\nthe\n");
+  ASSERT_TRUE(answer.read(40)) << answer.err();
+  answer.signal(SIGTERM);
+  EXPECT_EQ(answer.end(), 0);
+}
+
+TEST(Chat, AClosedOutputEndsInOrder) {
+  Talk talk(talking());
+  talk.say("the\n");
+  ASSERT_TRUE(talk.read(40)) << talk.err();
+  talk.close_output();
+  EXPECT_EQ(talk.end(), 0);
+  EXPECT_EQ(talk.err(), "");
+}
+
+}  // namespace
+}  // namespace kvass

@@ -1,0 +1,91 @@
+#include "text/bpe_merger.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <bit>
+#include <optional>
+
+#include "text/byte_alphabet.h"
+
+namespace kvass {
+Result<BpeMerger> BpeMerger::create(const Vocabulary& vocabulary, const PieceTable& pieces) {
+  const std::string key = vocabulary_field(vocabulary.source, "tokenizer.ggml.pre");
+  KVASS_ASSIGN_OR_RETURN(const PreTokenizerKind* const kind, find_pre_tokenizer(key, vocabulary.pre));
+  BpeMerger merger(*kind);
+  std::vector<int32_t> found;
+  for (int32_t id = 0; id < pieces.size(); ++id) {
+    const TokenType type = vocabulary.types[id];
+    if (type == TokenType::normal || type == TokenType::user_defined) found.push_back(id);
+  }
+  merger.index_ = PieceIndex(pieces, found);
+  for (int byte = 0; byte < 256; ++byte) {
+    const char c = static_cast<char>(byte);
+    merger.byte_ids_[byte] = merger.index_.find(pieces, {&c, 1});
+  }
+  merger.unknown_ = vocabulary.unknown;
+  KVASS_RETURN_IF_ERROR(merger.read_merges(vocabulary, pieces));
+  return merger;
+}
+
+// "left right", both in the alphabet: the place in the list is the rank, and of equal pairs the first counts.
+Status BpeMerger::read_merges(const Vocabulary& vocabulary, const PieceTable& pieces) {
+  pairs_.resize(std::bit_ceil(2 * vocabulary.merges.size() + 2));
+  for (size_t rank = 0; rank < vocabulary.merges.size(); ++rank) {
+    const std::string_view merge = vocabulary.merges[rank];
+    const auto refuse = [&](std::string_view expected) {
+      return bad_input(vocabulary_field(vocabulary.source, fmt::format("tokenizer.ggml.merges[{}]", rank)),
+                       std::string(expected), fmt::format("{} bytes that are not", merge.size()));
+    };
+    const size_t space = merge.find(' ', 1);
+    if (space == std::string_view::npos) return refuse("two tokens with a space between");
+    const std::optional<std::string> first = bytes_of_piece(merge.substr(0, space));
+    const std::optional<std::string> second = bytes_of_piece(merge.substr(space + 1));
+    if (!first || !second) return refuse("two tokens in the alphabet of bytes");
+    const int32_t left = index_.find(pieces, *first), right = index_.find(pieces, *second);
+    const int32_t both = index_.find(pieces, *first + *second);
+    if (left < 0 || right < 0 || both < 0) return refuse("two tokens that make a third");
+    PairSlot& slot = pairs_[pair_at(left, right)];
+    if (slot.merged.id < 0) slot = {left, right, {static_cast<uint32_t>(rank), both}};
+  }
+  return {};
+}
+
+size_t BpeMerger::pair_at(int32_t left, int32_t right) const {
+  const uint64_t hash = mix_hash(static_cast<uint32_t>(left), static_cast<uint32_t>(right)) >> 32;
+  for (size_t at = hash & (pairs_.size() - 1);; at = (at + 1) & (pairs_.size() - 1)) {
+    const PairSlot& slot = pairs_[at];
+    if (slot.merged.id < 0 || (slot.left == left && slot.right == right)) return at;
+  }
+}
+
+void BpeMerger::encode_piece(const PieceTable& pieces, std::string_view piece, MergeBuffer& symbols,
+                             std::vector<int32_t>& ids) const {
+  if (ignore_merges_ && piece.size() <= index_.max_bytes()) {
+    if (const int32_t id = index_.find(pieces, piece); id >= 0) {
+      ids.push_back(id);
+      return;
+    }
+  }
+  symbols.clear();
+  for (const char byte : piece) {
+    const int32_t id = byte_ids_[static_cast<uint8_t>(byte)];
+    if (id >= 0 || unknown_ >= 0) symbols.add(1, id);
+  }
+  symbols.merge([&](const MergeSymbol& left, const MergeSymbol& right) -> MergeResult {
+    return left.id >= 0 && right.id >= 0 ? pairs_[pair_at(left.id, right.id)].merged : MergeResult{};
+  });
+  symbols.for_each([&](const MergeSymbol& symbol) { ids.push_back(symbol.id >= 0 ? symbol.id : unknown_); });
+}
+
+void BpeMerger::encode(const PieceTable& pieces, std::string_view text, std::vector<int32_t>& ids) const {
+  MergeBuffer symbols;
+  splitter_.split(text, [&](std::string_view piece) {
+    for (; piece.size() > MergeBuffer::kMaxSymbols; piece.remove_prefix(MergeBuffer::kMaxSymbols)) {
+      encode_piece(pieces, piece.substr(0, MergeBuffer::kMaxSymbols), symbols, ids);
+    }
+    encode_piece(pieces, piece, symbols, ids);
+  });
+}
+
+}  // namespace kvass

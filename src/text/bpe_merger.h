@@ -1,0 +1,54 @@
+// Byte-level byte-pair merging (GPT-2 and its kin): plain text, without special tokens, to ids.
+//   the pre-tokenizer cuts the text into pieces; each is merged alone
+//   symbols = the tokens of a piece's bytes
+//   while some adjacent pair of symbols is in the list of merges: merge the pair that stands first in it, the leftmost
+//   of equals
+//   where the kind of pre-tokenizer says so, a piece that is a token is that token without merging
+// A byte that is no token becomes the unknown token, or nothing where the vocabulary has none. O(n log n) in a piece.
+// Immutable once made; the pieces belong to the Tokenizer and are passed to every call.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "kvass/status.h"
+#include "text/merge_buffer.h"
+#include "text/piece_index.h"
+#include "text/piece_table.h"
+#include "text/pre_tokenizer.h"
+#include "text/vocabulary.h"
+
+namespace kvass {
+
+class BpeMerger {
+ public:
+  // `vocabulary` has been checked: sizes agree. `pieces` are bytes, not the alphabet of the file.
+  static Result<BpeMerger> create(const Vocabulary& vocabulary, const PieceTable& pieces);
+
+  // Appends the ids of `text`.
+  void encode(const PieceTable& pieces, std::string_view text, std::vector<int32_t>& ids) const;
+
+ private:
+  struct PairSlot {
+    int32_t left = -1, right = -1;
+    MergeResult merged;  // id -1: empty
+  };
+
+  explicit BpeMerger(const PreTokenizerKind& kind) : splitter_(kind), ignore_merges_(kind.ignore_merges) {}
+  Status read_merges(const Vocabulary& vocabulary, const PieceTable& pieces);
+  size_t pair_at(int32_t left, int32_t right) const;  // where the pair is, or the empty slot where it would be
+  void encode_piece(const PieceTable& pieces, std::string_view piece, MergeBuffer& symbols,
+                    std::vector<int32_t>& ids) const;
+
+  PreTokenizer splitter_;
+  bool ignore_merges_;
+  PieceIndex index_;             // the tokens that text may become
+  std::vector<PairSlot> pairs_;  // open addressing, a power of two, at most half full
+  std::array<int32_t, 256> byte_ids_{};
+  int32_t unknown_ = -1;
+};
+
+}  // namespace kvass
