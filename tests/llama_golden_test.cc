@@ -12,6 +12,7 @@
 #include <iterator>
 #include <string>
 
+#include "damage.h"
 #include "file/safetensors.h"
 #include "streams.h"
 
@@ -124,18 +125,9 @@ TEST_P(SlidingLlama, EveryLayerIsARingThatHasWrapped) {
 INSTANTIATE_TEST_SUITE_P(Models, SlidingLlama, ::testing::Values("mistral"),
                          [](const auto& info) { return std::string(info.param); });
 
-// The file of a model with every `from` in it written as `to`, which is as long: a key or a tensor gets another name.
-std::vector<uint8_t> renamed(const std::string& model, const std::string& from, const std::string& to) {
+std::vector<uint8_t> model_bytes(const std::string& model) {
   std::ifstream file(model_path(model), std::ios::binary);
-  std::vector<uint8_t> bytes{std::istreambuf_iterator<char>(file), {}};
-  int found = 0;
-  for (auto at = bytes.begin();; ++found) {
-    at = std::search(at, bytes.end(), from.begin(), from.end());
-    if (at == bytes.end()) break;
-    at = std::copy(to.begin(), to.end(), at);
-  }
-  EXPECT_GT(found, 0) << from;
-  return bytes;
+  return {std::istreambuf_iterator<char>(file), {}};
 }
 
 TEST(LlamaGoldens, EveryKeyOfTheMetadataCounts) {  // otherwise the bound above says nothing about it
@@ -149,9 +141,7 @@ TEST(LlamaGoldens, EveryKeyOfTheMetadataCounts) {  // otherwise the bound above 
                                                       {"mistral", "attention.sliding_window"}};
   for (const auto& [model, key] : keys) {
     SCOPED_TRACE(key);
-    std::string other = key;
-    other.back() = '_';
-    const Result<EnginePtr> engine = try_engine(renamed(model, key, other), Math::f32, best_isa());
+    const Result<EnginePtr> engine = try_engine(without(model_bytes(model), key), Math::f32, best_isa());
     ASSERT_TRUE(engine.ok()) << engine.status().message();
     const std::vector<int32_t> ids = golden<int32_t>(model + std::string(".tokens"));
     const CacheOptions caches = flat_caches(static_cast<int64_t>(ids.size()), 64, DType::f32);
@@ -161,25 +151,25 @@ TEST(LlamaGoldens, EveryKeyOfTheMetadataCounts) {  // otherwise the bound above 
 
 TEST(LlamaGoldens, ATensorThatIsMissingOrUnknownIsRefusedByItsName) {
   struct Case {
-    const char *model, *from, *to, *words;
+    const char *model, *tensor, *words;
   };
   const Case cases[] = {
-      {"qwen2", "blk.1.attn_q.bias", "blk.1.attn_q.bi_s", "'blk.1.attn_q.bias'"},
-      {"linear", "blk.1.attn_q.bias", "blk.1.attn_q.bi_s", "also 'blk.1.attn_q.bi_s'"},
-      {"llama3", "rope_freqs.weight", "rope_f___s.weight", "also 'rope_f___s.weight'"},
-      {"qwen3", "blk.0.attn_k_norm", "blk.0.attn_k_n__m", "'blk.0.attn_k_norm.weight'"},
-      {"plain", "blk.1.ffn_up", "blk.1.ffn__p", "'blk.1.ffn_up.weight'"},
-      {"plain", "output_norm", "output_morn", "'output_norm.weight'"},
+      {"qwen2", "blk.1.attn_q.bias", "'blk.1.attn_q.bias'"},
+      {"linear", "blk.1.attn_q.bias", "also 'blk.1.attn_q.bia~'"},
+      {"llama3", "rope_freqs.weight", "also 'rope_freqs.weigh~'"},
+      {"qwen3", "blk.0.attn_k_norm.weight", "'blk.0.attn_k_norm.weight'"},
+      {"plain", "blk.1.ffn_up.weight", "'blk.1.ffn_up.weight'"},
+      {"plain", "output_norm.weight", "'output_norm.weight'"},
   };
-  for (const auto& [model, from, to, words] : cases) {
-    const Result<EnginePtr> engine = try_engine(renamed(model, from, to), Math::f32, Isa::scalar);
-    ASSERT_FALSE(engine.ok()) << model << " " << from;
-    EXPECT_NE(engine.status().message().find(words), std::string::npos) << engine.status().message();
+  for (const auto& [model, tensor, words] : cases) {
+    const Result<EnginePtr> engine = try_engine(without(model_bytes(model), tensor), Math::f32, Isa::scalar);
+    ASSERT_FALSE(engine.ok()) << model << " " << tensor;
+    expect_words(engine.status().message(), {words});
   }
 }
 
 TEST(LlamaGoldens, ATruncatedFileIsRefused) {
-  const std::vector<uint8_t> whole = renamed("qwen3", "qwen3", "qwen3");
+  const std::vector<uint8_t> whole = model_bytes("qwen3");
   for (size_t bytes = 0; bytes < whole.size(); bytes += 1 + bytes / 40) {
     const std::vector<uint8_t> part(whole.begin(), whole.begin() + static_cast<int64_t>(bytes));
     const Result<EnginePtr> engine = try_engine(part, Math::f32, Isa::scalar);
