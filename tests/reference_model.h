@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "kvass/sink_positions.h"
+#include "reference_rotary.h"
 #include "tiny_model.h"
 
 namespace kvass::testing {
@@ -27,7 +28,8 @@ class ReferenceModel {
  public:
   using Row = std::vector<double>;
 
-  explicit ReferenceModel(const TinyModel& model) : model_(model), config_(model.config()) {}
+  explicit ReferenceModel(const TinyModel& model)
+      : model_(model), config_(model.config()), full_(config_, true), sliding_(config_, false) {}
 
   // Logits of every position: [tokens][vocabulary].
   std::vector<Row> run(const std::vector<int32_t>& tokens, const ReferenceSinks& sinks = {}) const {
@@ -35,13 +37,15 @@ class ReferenceModel {
     const Row& table = model_.values("token_embd");
     for (int32_t token : tokens) {
       Row row(table.begin() + token * config_.width, table.begin() + (token + 1) * config_.width);
-      for (double& value : row) value *= std::sqrt(static_cast<double>(config_.width));
+      if (config_.gemma()) {
+        for (double& value : row) value *= std::sqrt(static_cast<double>(config_.width));
+      }
       x.push_back(row);
     }
     for (int64_t layer = 0; layer < config_.layers; ++layer) run_layer(layer, sinks, x);
     std::vector<Row> logits;
     for (const Row& row : x) {
-      Row out = project("token_embd", norm(row, "output_norm"), config_.vocabulary);
+      Row out = project(config_.tied ? "token_embd" : "output", norm(row, "output_norm"), config_.vocabulary);
       if (config_.logit_cap > 0) {
         for (double& value : out) value = config_.logit_cap * std::tanh(value / config_.logit_cap);
       }
@@ -67,27 +71,15 @@ class ReferenceModel {
 
   Row project(const std::string& weight, const Row& x, int64_t outputs) const {
     const Row& w = model_.values(weight);
-    Row out(static_cast<size_t>(outputs), 0.0);
+    const Row* bias = model_.bias(weight);
+    Row out = bias != nullptr ? *bias : Row(static_cast<size_t>(outputs), 0.0);
     for (size_t o = 0; o < out.size(); ++o) {
       for (size_t i = 0; i < x.size(); ++i) out[o] += w[o * x.size() + i] * x[i];
     }
     return out;
   }
 
-  // One head's vector at place `index` of the cache: pair i turns by index / factor · base^(−2i / head_dim).
-  Row rotate(const double* x, int64_t index, bool full) const {
-    const int64_t half = config_.head_dim / 2;
-    const double base = full ? config_.full_base : config_.sliding_base;
-    const double position = static_cast<double>(index) / (full ? config_.rope_factor : 1.0);
-    Row out(static_cast<size_t>(config_.head_dim));
-    for (int64_t i = 0; i < half; ++i) {
-      const double angle =
-          position * std::pow(base, -2.0 * static_cast<double>(i) / static_cast<double>(config_.head_dim));
-      out[static_cast<size_t>(i)] = x[i] * std::cos(angle) - x[i + half] * std::sin(angle);
-      out[static_cast<size_t>(i + half)] = x[i + half] * std::cos(angle) + x[i] * std::sin(angle);
-    }
-    return out;
-  }
+  const ReferenceRotary& rotary(bool full) const { return full ? full_ : sliding_; }
 
   // The keys that query `q` sees and the places at which they stand when it looks (the query's own place is last). In
   // the cache of StreamingLLM the sinks and the window stand side by side, and places are counted in the cache.
@@ -126,10 +118,10 @@ class ReferenceModel {
     for (int64_t kv = 0; kv < config_.kv_heads; ++kv) {
       std::vector<Row> rotated;
       for (size_t i = 0; i < keys.keys.size(); ++i) {
-        rotated.push_back(rotate(k[static_cast<size_t>(keys.keys[i])].data() + kv * d, keys.places[i], full));
+        rotated.push_back(rotary(full).rotate(k[static_cast<size_t>(keys.keys[i])].data() + kv * d, keys.places[i]));
       }
       for (int64_t head = kv * group; head < (kv + 1) * group; ++head) {
-        const Row turned = rotate(query.data() + head * d, keys.places.back(), full);
+        const Row turned = rotary(full).rotate(query.data() + head * d, keys.places.back());
         Row scores;
         for (const Row& key : rotated) {
           double score = 0.0;
@@ -150,36 +142,42 @@ class ReferenceModel {
     return out;
   }
 
-  static double gelu(double x) {
+  double gate(double x) const {
+    if (!config_.gemma()) return x / (1.0 + std::exp(-x));
     return 0.5 * x * (1.0 + std::tanh(std::sqrt(2.0 / std::numbers::pi) * (x + 0.044715 * x * x * x)));
   }
   static void add(Row& x, const Row& y) {
     for (size_t i = 0; i < x.size(); ++i) x[i] += y[i];
   }
+  Row norm_if(bool there, const Row& x, const std::string& weight) const { return there ? norm(x, weight) : x; }
 
   void run_layer(int64_t layer, const ReferenceSinks& sinks, std::vector<Row>& x) const {
     const int64_t q_width = config_.heads * config_.head_dim, kv_width = config_.kv_heads * config_.head_dim;
+    const bool head = config_.head_norms(), post = config_.post_norms();
     std::vector<Row> q, k, v;
     for (const Row& row : x) {
       const Row h = norm(row, name(layer, "attn_norm"));
-      q.push_back(norm(project(name(layer, "attn_q"), h, q_width), name(layer, "attn_q_norm")));
-      k.push_back(norm(project(name(layer, "attn_k"), h, kv_width), name(layer, "attn_k_norm")));
+      q.push_back(norm_if(head, project(name(layer, "attn_q"), h, q_width), name(layer, "attn_q_norm")));
+      k.push_back(norm_if(head, project(name(layer, "attn_k"), h, kv_width), name(layer, "attn_k_norm")));
       v.push_back(project(name(layer, "attn_v"), h, kv_width));
     }
     for (size_t row = 0; row < x.size(); ++row) {
       const Row attended = attend(layer, static_cast<int64_t>(row), q[row], k, v, sinks);
-      add(x[row],
-          norm(project(name(layer, "attn_output"), attended, config_.width), name(layer, "post_attention_norm")));
+      const Row out = project(name(layer, "attn_output"), attended, config_.width);
+      add(x[row], norm_if(post, out, name(layer, "post_attention_norm")));
       const Row h = norm(x[row], name(layer, "ffn_norm"));
-      Row gate = project(name(layer, "ffn_gate"), h, config_.hidden);
+      Row hidden = project(name(layer, "ffn_gate"), h, config_.hidden);
       const Row up = project(name(layer, "ffn_up"), h, config_.hidden);
-      for (size_t i = 0; i < gate.size(); ++i) gate[i] = gelu(gate[i]) * up[i];
-      add(x[row], norm(project(name(layer, "ffn_down"), gate, config_.width), name(layer, "post_ffw_norm")));
+      for (size_t i = 0; i < hidden.size(); ++i) hidden[i] = gate(hidden[i]) * up[i];
+      const Row down = project(name(layer, "ffn_down"), hidden, config_.width);
+      add(x[row], norm_if(post, down, name(layer, "post_ffw_norm")));
     }
   }
 
   const TinyModel& model_;
   TinyConfig config_;
+  ReferenceRotary full_;
+  ReferenceRotary sliding_;
 };
 
 }  // namespace kvass::testing

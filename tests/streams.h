@@ -29,12 +29,16 @@ inline std::vector<Isa> available_isas() {
   return isas;
 }
 
-inline Result<EnginePtr> try_engine(const std::vector<uint8_t>& gguf, Math math, Isa isa) {
-  KVASS_ASSIGN_OR_RETURN(const Gguf file, Gguf::parse(gguf, "tiny.gguf"));
+inline Result<EnginePtr> try_engine(const Gguf& file, Math math, Isa isa) {
   KVASS_ASSIGN_OR_RETURN(ModelProgram model, build_program(file));
   ThreadPool pool(1);
   KVASS_ASSIGN_OR_RETURN(WeightStore weights, load_weights(file, model, pool));
   return Engine::create(std::move(model.program), std::move(weights), {math, isa});
+}
+
+inline Result<EnginePtr> try_engine(const std::vector<uint8_t>& gguf, Math math, Isa isa) {
+  KVASS_ASSIGN_OR_RETURN(const Gguf file, Gguf::parse(gguf, "tiny.gguf"));
+  return try_engine(file, math, isa);
 }
 
 inline EnginePtr tiny_engine(const TinyModel& model, Math math, Isa isa) {

@@ -117,4 +117,10 @@ static inline __attribute__((always_inline)) typename V::F gelu_tanh(typename V:
   return V::div(x, V::add(V::set1(1.0f), exp<V>(V::mul(x, poly))));
 }
 
+// x / (1 + exp(-x)), the logistic gate.
+template <class V>
+static inline __attribute__((always_inline)) typename V::F silu(typename V::F x) {
+  return V::div(x, V::add(V::set1(1.0f), exp<V>(V::sub(V::set1(0.0f), x))));
+}
+
 }  // namespace kvass

@@ -1,6 +1,11 @@
 #include "model/family.h"
 
+#include <fmt/format.h>
+
+#include <algorithm>
 #include <cmath>
+#include <cstring>
+#include <set>
 
 #include "ops/linear/weight.h"
 
@@ -22,11 +27,9 @@ Status check_shape(const Gguf& file, const GgufTensor& tensor, std::vector<int64
 }  // namespace
 
 Result<int64_t> FamilyReader::integer(std::string_view key, int64_t least, int64_t most) const {
-  const std::string name = prefix_ + "." + std::string(key);
-  KVASS_ASSIGN_OR_RETURN(const int64_t value, file_.get_int(name));
+  KVASS_ASSIGN_OR_RETURN(const int64_t value, file_.get_int(name(key)));
   if (value >= least && value <= most) return value;
-  return bad_input(file_.name() + ": " + name, std::to_string(least) + " to " + std::to_string(most),
-                   std::to_string(value));
+  return bad_input(field(key), std::to_string(least) + " to " + std::to_string(most), std::to_string(value));
 }
 
 Result<int64_t> FamilyReader::integer_or(std::string_view key, int64_t fallback, int64_t least, int64_t most) const {
@@ -34,14 +37,19 @@ Result<int64_t> FamilyReader::integer_or(std::string_view key, int64_t fallback,
 }
 
 Result<double> FamilyReader::real(std::string_view key) const {
-  const std::string name = prefix_ + "." + std::string(key);
-  KVASS_ASSIGN_OR_RETURN(const double value, file_.get_float(name));
+  KVASS_ASSIGN_OR_RETURN(const double value, file_.get_float(name(key)));
   if (std::isfinite(value)) return value;
-  return bad_input(file_.name() + ": " + name, "a finite number", std::to_string(value));
+  return bad_input(field(key), "a finite number", std::to_string(value));
 }
 
 Result<double> FamilyReader::real_or(std::string_view key, double fallback) const {
   return has(key) ? real(key) : Result<double>(fallback);
+}
+
+Result<double> FamilyReader::real_or(std::string_view key, double fallback, double least, double most) const {
+  KVASS_ASSIGN_OR_RETURN(const double value, real_or(key, fallback));
+  if (value >= least && value <= most) return value;
+  return bad_input(field(key), fmt::format("{:g} to {:g}", least, most), fmt::format("{:g}", value));
 }
 
 Result<WeightId> FamilyReader::matrix(const std::string& tensor, int64_t outputs, int64_t inputs) {
@@ -52,13 +60,73 @@ Result<WeightId> FamilyReader::matrix(const std::string& tensor, int64_t outputs
 }
 
 Result<WeightId> FamilyReader::vector(const std::string& tensor, int64_t width) {
-  KVASS_ASSIGN_OR_RETURN(const GgufTensor* source, file_.tensor(tensor));
-  KVASS_RETURN_IF_ERROR(check_shape(file_, *source, {width}));
-  if (source->type != GgmlType::F32) {
-    return bad_input(file_.name() + ": tensor '" + tensor + "'", "type F32", ggml_type_name(source->type));
-  }
+  KVASS_RETURN_IF_ERROR(floats(tensor, width).status());
   tensors_.push_back(tensor);
   return builder_.vector(tensor, width);
+}
+
+Result<const GgufTensor*> FamilyReader::floats(const std::string& tensor, int64_t width) const {
+  KVASS_ASSIGN_OR_RETURN(const GgufTensor* source, file_.tensor(tensor));
+  KVASS_RETURN_IF_ERROR(check_shape(file_, *source, {width}));
+  if (source->type == GgmlType::F32) return source;
+  return bad_input(file_.name() + ": tensor '" + tensor + "'", "type F32", ggml_type_name(source->type));
+}
+
+Result<std::vector<float>> FamilyReader::numbers(const std::string& tensor, int64_t width) {
+  KVASS_ASSIGN_OR_RETURN(const GgufTensor* source, floats(tensor, width));
+  std::vector<float> values(static_cast<size_t>(width));
+  std::memcpy(values.data(), source->data, values.size() * sizeof(float));
+  numbers_.push_back(tensor);
+  return values;
+}
+
+Status FamilyReader::check_all_used(std::span<const std::string_view> ignored) const {
+  std::set<std::string_view> used(tensors_.begin(), tensors_.end());
+  used.insert(numbers_.begin(), numbers_.end());
+  for (const GgufTensor& tensor : file_.tensors()) {
+    const bool known = std::any_of(ignored.begin(), ignored.end(), [&](std::string_view ending) {
+      return std::string_view(tensor.name).ends_with(ending);
+    });
+    if (known || used.contains(tensor.name)) continue;
+    return bad_input(file_.name() + ": tensors", "those of a dense " + prefix_ + " model",
+                     "also '" + tensor.name + "'");
+  }
+  return {};
+}
+
+std::string layer_tensor(int64_t layer, std::string_view name, std::string_view kind) {
+  return "blk." + std::to_string(layer) + "." + std::string(name) + "." + std::string(kind);
+}
+
+Result<DecoderShape> read_decoder_shape(const FamilyReader& reader, int64_t head_dim) {
+  DecoderShape shape;
+  KVASS_ASSIGN_OR_RETURN(shape.layers, reader.integer("block_count", 1, 1024));
+  KVASS_ASSIGN_OR_RETURN(shape.width, reader.integer("embedding_length", 16, 1 << 20));
+  KVASS_ASSIGN_OR_RETURN(shape.hidden, reader.integer("feed_forward_length", 16, 1 << 22));
+  KVASS_ASSIGN_OR_RETURN(shape.heads, reader.integer("attention.head_count", 1, 1024));
+  KVASS_ASSIGN_OR_RETURN(shape.kv_heads, reader.integer_or("attention.head_count_kv", shape.heads, 1, shape.heads));
+  KVASS_ASSIGN_OR_RETURN(shape.context, reader.integer("context_length", 1, int64_t{1} << 32));
+  if (head_dim == 0) head_dim = shape.width / shape.heads;
+  KVASS_ASSIGN_OR_RETURN(shape.head_dim, reader.integer_or("attention.key_length", head_dim, 16, 512));
+  KVASS_ASSIGN_OR_RETURN(const int64_t value_dim, reader.integer_or("attention.value_length", shape.head_dim, 16, 512));
+  KVASS_ASSIGN_OR_RETURN(const double epsilon, reader.real("attention.layer_norm_rms_epsilon"));
+  if (shape.heads % shape.kv_heads != 0) {
+    return bad_input(reader.field("attention.head_count_kv"), "a divisor of " + std::to_string(shape.heads) + " heads",
+                     std::to_string(shape.kv_heads));
+  }
+  if (shape.head_dim % 16 != 0 || shape.head_dim < 16 || shape.head_dim > 512) {
+    return bad_input(reader.field("attention.key_length"), "a multiple of 16 in [16, 512]",
+                     std::to_string(shape.head_dim));
+  }
+  if (value_dim != shape.head_dim) {
+    return bad_input(reader.field("attention.value_length"), std::to_string(shape.head_dim) + " (the key length)",
+                     std::to_string(value_dim));
+  }
+  if (!(epsilon > 0.0 && epsilon < 1.0)) {
+    return bad_input(reader.field("attention.layer_norm_rms_epsilon"), "between 0 and 1", std::to_string(epsilon));
+  }
+  shape.epsilon = static_cast<float>(epsilon);
+  return shape;
 }
 
 ModelProgram FamilyReader::finish(std::string family, int64_t trained_context) && {

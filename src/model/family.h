@@ -2,6 +2,7 @@
 // are bound, and the builder. Private to model/.
 #pragma once
 
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -22,27 +23,57 @@ class FamilyReader {
   Result<int64_t> integer_or(std::string_view key, int64_t fallback, int64_t least, int64_t most) const;
   Result<double> real(std::string_view key) const;  // finite
   Result<double> real_or(std::string_view key, double fallback) const;
-  bool has(std::string_view key) const { return file_.has(prefix_ + "." + std::string(key)); }
-  Result<std::string_view> text(std::string_view key) const {
-    return file_.get_string(prefix_ + "." + std::string(key));
-  }
+  Result<double> real_or(std::string_view key, double fallback, double least, double most) const;
+  bool has(std::string_view key) const { return file_.has(name(key)); }
+  Result<std::string_view> text(std::string_view key) const { return file_.get_string(name(key)); }
+  std::string field(std::string_view key) const { return file_.name() + ": " + name(key); }  // for messages
 
   // Bind a tensor of the file to a new weight of the program. [outputs][inputs], or a vector of `width` float32.
   Result<WeightId> matrix(const std::string& tensor, int64_t outputs, int64_t inputs);
   Result<WeightId> vector(const std::string& tensor, int64_t width);
+  // The numbers of a vector that become parameters of the program instead of a weight.
+  Result<std::vector<float>> numbers(const std::string& tensor, int64_t width);
+  bool has_tensor(const std::string& tensor) const { return file_.find_tensor(tensor) != nullptr; }
+  // An error where the file has a tensor that nothing asked for: the model is another than the family builds. Names
+  // that end with one of `ignored` do not count.
+  Status check_all_used(std::span<const std::string_view> ignored) const;
 
   const Gguf& file() const { return file_; }
   ProgramBuilder& builder() { return builder_; }
   ModelProgram finish(std::string family, int64_t trained_context) &&;
 
  private:
+  std::string name(std::string_view key) const { return prefix_ + "." + std::string(key); }
+  Result<const GgufTensor*> floats(const std::string& tensor, int64_t width) const;
+
   const Gguf& file_;
   std::string prefix_;
   ProgramBuilder builder_;
-  std::vector<std::string> tensors_;
+  std::vector<std::string> tensors_;  // [weights]
+  std::vector<std::string> numbers_;  // tensors whose numbers were asked for
 };
 
-#define KVASS_FAMILY(name) Result<ModelProgram> build_##name(const Gguf& file);
+// What the metadata of every decoder says, checked.
+struct DecoderShape {
+  int64_t layers = 0;
+  int64_t width = 0;   // residual stream
+  int64_t hidden = 0;  // feed-forward
+  int64_t heads = 0;
+  int64_t kv_heads = 0;
+  int64_t head_dim = 0;
+  int64_t context = 0;  // tokens, trained
+  float epsilon = 0.0f;
+
+  int64_t q_width() const { return heads * head_dim; }
+  int64_t kv_width() const { return kv_heads * head_dim; }
+};
+// `head_dim`: where the file does not say it; 0: width / heads.
+Result<DecoderShape> read_decoder_shape(const FamilyReader& reader, int64_t head_dim = 0);
+
+// The tensor of layer `layer`: "blk.3.attn_q.weight".
+std::string layer_tensor(int64_t layer, std::string_view name, std::string_view kind = "weight");
+
+#define KVASS_FAMILY(architecture, family) Result<ModelProgram> build_##family(const Gguf& file);
 #include "model/families.inc"
 #undef KVASS_FAMILY
 

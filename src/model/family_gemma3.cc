@@ -8,18 +8,10 @@
 namespace kvass {
 namespace {
 
-struct Config {
-  int64_t layers = 0;
-  int64_t width = 0;   // residual stream
-  int64_t hidden = 0;  // feed-forward
-  int64_t heads = 0;
-  int64_t kv_heads = 0;
-  int64_t head_dim = 0;
+struct Config : DecoderShape {
   int64_t window = 0;   // tokens, sliding layers
   int64_t pattern = 0;  // layer i is full exactly when (i + 1) mod pattern = 0
-  int64_t context = 0;  // tokens, trained
   int64_t vocabulary = 0;
-  float epsilon = 0.0f;
   float attention_scale = 0.0f;
   float attention_cap = 0.0f;
   float logit_cap = 0.0f;
@@ -29,39 +21,14 @@ struct Config {
 
 Result<Config> read_config(const FamilyReader& reader) {
   Config config;
-  KVASS_ASSIGN_OR_RETURN(config.layers, reader.integer("block_count", 1, 1024));
-  KVASS_ASSIGN_OR_RETURN(config.width, reader.integer("embedding_length", 16, 1 << 20));
-  KVASS_ASSIGN_OR_RETURN(config.hidden, reader.integer("feed_forward_length", 16, 1 << 22));
-  KVASS_ASSIGN_OR_RETURN(config.heads, reader.integer("attention.head_count", 1, 1024));
-  KVASS_ASSIGN_OR_RETURN(config.kv_heads, reader.integer("attention.head_count_kv", 1, config.heads));
-  KVASS_ASSIGN_OR_RETURN(config.head_dim, reader.integer_or("attention.key_length", 256, 16, 512));
-  KVASS_ASSIGN_OR_RETURN(const int64_t value_dim,
-                         reader.integer_or("attention.value_length", config.head_dim, 16, 512));
+  KVASS_ASSIGN_OR_RETURN(static_cast<DecoderShape&>(config), read_decoder_shape(reader, 256));
   KVASS_ASSIGN_OR_RETURN(config.window, reader.integer("attention.sliding_window", 1, int64_t{1} << 32));
   KVASS_ASSIGN_OR_RETURN(config.pattern, reader.integer_or("attention.sliding_window_pattern", 6, 2, 1024));
-  KVASS_ASSIGN_OR_RETURN(config.context, reader.integer("context_length", 1, int64_t{1} << 32));
-  KVASS_ASSIGN_OR_RETURN(const double epsilon, reader.real("attention.layer_norm_rms_epsilon"));
   KVASS_ASSIGN_OR_RETURN(const double attention_cap, reader.real_or("attn_logit_softcapping", 0.0));
   KVASS_ASSIGN_OR_RETURN(const double logit_cap, reader.real_or("final_logit_softcapping", 0.0));
-  config.epsilon = static_cast<float>(epsilon);
   config.attention_cap = static_cast<float>(attention_cap);
   config.logit_cap = static_cast<float>(logit_cap);
 
-  const auto field = [&](const char* key) { return reader.file().name() + ": gemma3." + key; };
-  if (config.heads % config.kv_heads != 0) {
-    return bad_input(field("attention.head_count_kv"), "a divisor of " + std::to_string(config.heads) + " heads",
-                     std::to_string(config.kv_heads));
-  }
-  if (config.head_dim % 16 != 0) {
-    return bad_input(field("attention.key_length"), "a multiple of 16", std::to_string(config.head_dim));
-  }
-  if (value_dim != config.head_dim) {
-    return bad_input(field("attention.value_length"), std::to_string(config.head_dim) + " (the key length)",
-                     std::to_string(value_dim));
-  }
-  if (!(epsilon > 0.0 && epsilon < 1.0)) {
-    return bad_input(field("attention.layer_norm_rms_epsilon"), "between 0 and 1", std::to_string(epsilon));
-  }
   // The scale is 1 / sqrt(head size) but in the 27B model, which has 62 layers and divides the width by its heads
   // instead.
   const double divisor = config.layers == 62 ? static_cast<double>(config.width) / static_cast<double>(config.heads)
@@ -73,16 +40,13 @@ Result<Config> read_config(const FamilyReader& reader) {
   KVASS_ASSIGN_OR_RETURN(config.sliding_rotary.base, reader.real_or("rope.freq_base_swa", 1e4));
   if (reader.has("rope.scaling.type")) {
     KVASS_ASSIGN_OR_RETURN(const std::string_view type, reader.text("rope.scaling.type"));
-    if (type != "linear" && type != "none") return bad_input(field("rope.scaling.type"), "linear or none", type);
+    if (type != "linear" && type != "none") return bad_input(reader.field("rope.scaling.type"), "linear or none", type);
     if (type == "linear") {
       KVASS_ASSIGN_OR_RETURN(config.full_rotary.factor, reader.real("rope.scaling.factor"));
     }
   }
   return config;
 }
-
-// The tensor of layer `layer`, "blk.3.attn_q.weight".
-std::string tensor(int64_t layer, const char* name) { return "blk." + std::to_string(layer) + "." + name + ".weight"; }
 
 // One layer: x -> x' with attention and feed-forward branches, each between a pre- and a post-norm.
 Result<ValueId> emit_layer(FamilyReader& reader, const Config& config, int64_t layer, ValueId x) {
@@ -92,22 +56,25 @@ Result<ValueId> emit_layer(FamilyReader& reader, const Config& config, int64_t l
   const RotaryId rotary = builder.rotary(full ? config.full_rotary : config.sliding_rotary);
   const StateId state = builder.cache("cache " + std::to_string(layer), config.kv_heads, config.head_dim,
                                       full ? 0 : config.window, rotary);
-  const int64_t q_width = config.heads * config.head_dim;
-  const int64_t kv_width = config.kv_heads * config.head_dim;
+  const int64_t q_width = config.q_width();
+  const int64_t kv_width = config.kv_width();
 
-  KVASS_ASSIGN_OR_RETURN(const WeightId attn_norm, reader.vector(tensor(layer, "attn_norm"), config.width));
-  KVASS_ASSIGN_OR_RETURN(const WeightId wq, reader.matrix(tensor(layer, "attn_q"), q_width, config.width));
-  KVASS_ASSIGN_OR_RETURN(const WeightId wk, reader.matrix(tensor(layer, "attn_k"), kv_width, config.width));
-  KVASS_ASSIGN_OR_RETURN(const WeightId wv, reader.matrix(tensor(layer, "attn_v"), kv_width, config.width));
-  KVASS_ASSIGN_OR_RETURN(const WeightId q_norm, reader.vector(tensor(layer, "attn_q_norm"), config.head_dim));
-  KVASS_ASSIGN_OR_RETURN(const WeightId k_norm, reader.vector(tensor(layer, "attn_k_norm"), config.head_dim));
-  KVASS_ASSIGN_OR_RETURN(const WeightId wo, reader.matrix(tensor(layer, "attn_output"), config.width, q_width));
-  KVASS_ASSIGN_OR_RETURN(const WeightId attn_post, reader.vector(tensor(layer, "post_attention_norm"), config.width));
-  KVASS_ASSIGN_OR_RETURN(const WeightId ffn_norm, reader.vector(tensor(layer, "ffn_norm"), config.width));
-  KVASS_ASSIGN_OR_RETURN(const WeightId gate, reader.matrix(tensor(layer, "ffn_gate"), config.hidden, config.width));
-  KVASS_ASSIGN_OR_RETURN(const WeightId up, reader.matrix(tensor(layer, "ffn_up"), config.hidden, config.width));
-  KVASS_ASSIGN_OR_RETURN(const WeightId down, reader.matrix(tensor(layer, "ffn_down"), config.width, config.hidden));
-  KVASS_ASSIGN_OR_RETURN(const WeightId ffn_post, reader.vector(tensor(layer, "post_ffw_norm"), config.width));
+  KVASS_ASSIGN_OR_RETURN(const WeightId attn_norm, reader.vector(layer_tensor(layer, "attn_norm"), config.width));
+  KVASS_ASSIGN_OR_RETURN(const WeightId wq, reader.matrix(layer_tensor(layer, "attn_q"), q_width, config.width));
+  KVASS_ASSIGN_OR_RETURN(const WeightId wk, reader.matrix(layer_tensor(layer, "attn_k"), kv_width, config.width));
+  KVASS_ASSIGN_OR_RETURN(const WeightId wv, reader.matrix(layer_tensor(layer, "attn_v"), kv_width, config.width));
+  KVASS_ASSIGN_OR_RETURN(const WeightId q_norm, reader.vector(layer_tensor(layer, "attn_q_norm"), config.head_dim));
+  KVASS_ASSIGN_OR_RETURN(const WeightId k_norm, reader.vector(layer_tensor(layer, "attn_k_norm"), config.head_dim));
+  KVASS_ASSIGN_OR_RETURN(const WeightId wo, reader.matrix(layer_tensor(layer, "attn_output"), config.width, q_width));
+  KVASS_ASSIGN_OR_RETURN(const WeightId attn_post,
+                         reader.vector(layer_tensor(layer, "post_attention_norm"), config.width));
+  KVASS_ASSIGN_OR_RETURN(const WeightId ffn_norm, reader.vector(layer_tensor(layer, "ffn_norm"), config.width));
+  KVASS_ASSIGN_OR_RETURN(const WeightId gate,
+                         reader.matrix(layer_tensor(layer, "ffn_gate"), config.hidden, config.width));
+  KVASS_ASSIGN_OR_RETURN(const WeightId up, reader.matrix(layer_tensor(layer, "ffn_up"), config.hidden, config.width));
+  KVASS_ASSIGN_OR_RETURN(const WeightId down,
+                         reader.matrix(layer_tensor(layer, "ffn_down"), config.width, config.hidden));
+  KVASS_ASSIGN_OR_RETURN(const WeightId ffn_post, reader.vector(layer_tensor(layer, "post_ffw_norm"), config.width));
 
   ValueId h = builder.rms_norm("attention norm", x, attn_norm, config.epsilon);
   const std::array qkv_weights = {wq, wk, wv};

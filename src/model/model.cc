@@ -18,7 +18,7 @@ struct Family {
 };
 
 constexpr Family kFamilies[] = {
-#define KVASS_FAMILY(name) {#name, build_##name},
+#define KVASS_FAMILY(architecture, family) {#architecture, build_##family},
 #include "model/families.inc"
 #undef KVASS_FAMILY
 };

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <functional>
 
+#include "damage.h"
 #include "model/model.h"
 #include "streams.h"
 
@@ -25,12 +26,6 @@ std::string refusal(const TinyConfig& config) {
   const std::vector<uint8_t> bytes = TinyModel(config).gguf();
   const Result<EnginePtr> engine = try_engine(bytes, Math::f32, Isa::scalar);
   return engine.ok() ? "" : engine.status().message();
-}
-
-void expect_words(const std::string& message, std::initializer_list<const char*> words) {
-  EXPECT_NE(message, "");
-  for (const char* word : words)
-    EXPECT_NE(message.find(word), std::string::npos) << "'" << message << "', '" << word << "'";
 }
 
 TEST(Gemma3, LayersAreFullOrSlidingByThePattern) {
@@ -161,7 +156,8 @@ std::string other_architecture(const std::string& architecture) {
 }
 
 TEST(Families, AnUnknownArchitectureNamesTheOnesThatAreKnown) {
-  expect_words(other_architecture("mamba"), {"other.gguf", "general.architecture", "gemma3", "mamba"});
+  expect_words(other_architecture("mamba"),
+               {"other.gguf", "general.architecture", "gemma3", "llama", "qwen3", "mamba"});
   expect_words(other_architecture(""), {"general.architecture"});
   expect_words(other_architecture("gemma3"), {"other.gguf", "gemma3."});
 }
@@ -169,13 +165,9 @@ TEST(Families, AnUnknownArchitectureNamesTheOnesThatAreKnown) {
 TEST(Families, AMissingTensorOrAWrongShapeIsRefusedByItsName) {
   // Metadata of one width, tensors of another.
   const TinyModel tiny;
-  std::vector<uint8_t> bytes = tiny.gguf();
+  const std::vector<uint8_t> bytes = tiny.gguf();
   const auto damage = [&](const std::string& from, const std::string& to) {
-    std::vector<uint8_t> copy = bytes;
-    const auto at = std::search(copy.begin(), copy.end(), from.begin(), from.end());
-    EXPECT_NE(at, copy.end());
-    std::copy(to.begin(), to.end(), at);
-    const Result<EnginePtr> engine = try_engine(copy, Math::f32, Isa::scalar);
+    const Result<EnginePtr> engine = try_engine(renamed(bytes, from, to), Math::f32, Isa::scalar);
     return engine.ok() ? "" : engine.status().message();
   };
   expect_words(damage("blk.4.attn_k.weight", "blk.4.attn_x.weight"), {"tiny.gguf", "blk.4.attn_k.weight"});

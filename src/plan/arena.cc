@@ -18,7 +18,8 @@ struct Buffer {
 size_t aligned(size_t bytes) { return (bytes + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment; }
 
 bool works_in_place(OpKind kind) {
-  return kind == OpKind::rms_norm || kind == OpKind::add || kind == OpKind::gelu_gate || kind == OpKind::softcap;
+  return kind == OpKind::rms_norm || kind == OpKind::add || kind == OpKind::bias || kind == OpKind::gelu_gate ||
+         kind == OpKind::silu_gate || kind == OpKind::softcap;
 }
 
 // Lifetimes; an in-place output joins the buffer of its first input. `buffer_of` maps values to buffers.

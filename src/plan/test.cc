@@ -53,7 +53,8 @@ size_t value_bytes(const Program& program, ValueId id, int64_t rows, int64_t hea
 }
 
 bool may_work_in_place(OpKind kind) {
-  return kind == OpKind::rms_norm || kind == OpKind::add || kind == OpKind::gelu_gate || kind == OpKind::softcap;
+  return kind == OpKind::rms_norm || kind == OpKind::add || kind == OpKind::bias || kind == OpKind::gelu_gate ||
+         kind == OpKind::silu_gate || kind == OpKind::softcap;
 }
 
 // Runs `ops` over the owners. An input must still own its bytes when its op begins; an output may lie on an input only
@@ -189,6 +190,27 @@ TEST(Arena, GemmaShapedProgramIsSoundAndWithinATenthOfTheBound) {
   }
 }
 
+TEST(Arena, ElementwiseOpsWriteOverAnInputThatEnds) {
+  ProgramBuilder builder;
+  const WeightId table = builder.matrix("table", 100, 64);
+  const WeightId vector = builder.vector("vector", 64);
+  builder.begin_method("body");
+  const ValueId first = builder.embed(table, 1.0f), second = builder.embed(table, 1.0f);
+  const ValueId biased = builder.bias("bias", first, vector);
+  const ValueId silu = builder.silu_gate(biased, second), gelu = builder.gelu_gate(silu, second);
+  const ValueId sum = builder.add("sum", gelu, second);
+  builder.set_hidden(sum);
+  builder.begin_method("head");
+  builder.set_logits(builder.linear("logits", builder.select_rows(sum), table));
+  const Program program = std::move(builder).finish();
+  ASSERT_EQ(verify_program(program).message(), "");
+  const ArenaPlan plan = plan_arena(program, 10, 1, std::vector<size_t>(program.ops.size(), 0)).value();
+  for (const ValueId value : {biased, silu, gelu, program.hidden}) {
+    EXPECT_EQ(plan.values[static_cast<size_t>(value)], plan.values[static_cast<size_t>(first)]) << value;
+  }
+  EXPECT_NE(plan.values[static_cast<size_t>(second)], plan.values[static_cast<size_t>(first)]);
+}
+
 TEST(Arena, BoundIsTheMostThatIsLiveAtOneOp) {
   // embed [64] -> norm in place -> select -> logits: at `logits` the hidden rows, the selected rows and the logits are
   // live.
@@ -266,7 +288,7 @@ Program random_program(testing::Random& random) {
   for (int64_t n = random.integer(1, 40); n > 0; --n) {
     const auto [x, width] = pick();
     const auto [y, y_width] = pick();
-    switch (random.integer(0, 4)) {
+    switch (random.integer(0, 6)) {
       case 0:
         values.emplace_back(builder.rms_norm("norm", x, norms[width], 1e-6f), width);
         break;
@@ -285,6 +307,12 @@ Program random_program(testing::Random& random) {
         break;
       case 3:
         if (width == y_width) values.emplace_back(builder.add("add", x, y), width);
+        break;
+      case 4:
+        if (width == y_width) values.emplace_back(builder.silu_gate(x, y), width);
+        break;
+      case 5:
+        values.emplace_back(builder.bias("bias", x, norms[width]), width);
         break;
       default:
         if (width == y_width) values.emplace_back(builder.gelu_gate(x, y), width);

@@ -99,6 +99,16 @@ ValueId ProgramBuilder::gelu_gate(ValueId gate, ValueId up) {
   return value("gelu gate", at(gate).width, at(gate).extent);
 }
 
+ValueId ProgramBuilder::silu_gate(ValueId gate, ValueId up) {
+  op(OpKind::silu_gate, "silu gate", {gate, up});
+  return value("silu gate", at(gate).width, at(gate).extent);
+}
+
+ValueId ProgramBuilder::bias(std::string name, ValueId x, WeightId weight) {
+  op(OpKind::bias, name, {x}).weights = {weight};
+  return value(name, at(x).width, at(x).extent);
+}
+
 ValueId ProgramBuilder::add(std::string name, ValueId a, ValueId b) {
   op(OpKind::add, name, {a, b});
   return value(name, at(a).width, at(a).extent);

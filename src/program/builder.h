@@ -27,6 +27,8 @@ class ProgramBuilder {
   void cache_write(ValueId k, ValueId v, StateId state);
   ValueId attention(ValueId q, StateId state, int64_t heads, float scale, float cap);
   ValueId gelu_gate(ValueId gate, ValueId up);
+  ValueId silu_gate(ValueId gate, ValueId up);
+  ValueId bias(std::string name, ValueId x, WeightId weight);
   ValueId add(std::string name, ValueId a, ValueId b);
   ValueId select_rows(ValueId x);
   ValueId softcap(ValueId x, float cap);

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <iterator>
 #include <utility>
 
@@ -25,6 +26,25 @@ constexpr int64_t kMaxHeads = int64_t{1} << 20;
 
 std::string_view extent_name(Extent extent) {
   return extent == Extent::chunk ? "rows of the chunk" : "rows of the head";
+}
+
+// What a rotary embedding is, in one line; what is left at its neutral value is not said.
+std::string describe(const RotaryParams& rotary) {
+  std::string text = fmt::format("head size {}, {}, base {:g}", rotary.head_dim,
+                                 rotary.interleaved ? "neighbours" : "halves", rotary.base);
+  auto out = std::back_inserter(text);
+  if (rotary.factor != 1.0) fmt::format_to(out, ", factor {:g}", rotary.factor);
+  if (!rotary.divisors.empty()) {
+    const auto [least, most] = std::minmax_element(rotary.divisors.begin(), rotary.divisors.end());
+    fmt::format_to(out, ", frequencies divided by {:g} to {:g}", *least, *most);
+  }
+  if (rotary.attention_factor != 1.0) fmt::format_to(out, ", attention factor {:g}", rotary.attention_factor);
+  const YarnParams& yarn = rotary.yarn;
+  if (yarn.context != 0.0) {
+    fmt::format_to(out, ", YaRN from {:g} tokens, beta {:g} to {:g}, extrapolation {:g}", yarn.context, yarn.beta_fast,
+                   yarn.beta_slow, yarn.extrapolation);
+  }
+  return text;
 }
 
 // Verification of one op against the rules of its kind. `written` says which values exist so far.
@@ -145,9 +165,15 @@ class OpVerifier {
         return width("output", in(0).width, out(0).width);
       }
       case OpKind::gelu_gate:
+      case OpKind::silu_gate:
       case OpKind::add:
         KVASS_RETURN_IF_ERROR(arity(2, 1, 0));
         KVASS_RETURN_IF_ERROR(width("second input", in(0).width, in(1).width));
+        return width("output", in(0).width, out(0).width);
+      case OpKind::bias:
+        KVASS_RETURN_IF_ERROR(arity(1, 1, 1));
+        KVASS_RETURN_IF_ERROR(weight_kind(0, false));
+        KVASS_RETURN_IF_ERROR(width("input", weight(0).inputs, in(0).width));
         return width("output", in(0).width, out(0).width);
       case OpKind::select_rows:
       case OpKind::softcap:
@@ -208,6 +234,14 @@ Status verify_program(const Program& program) {
           fmt::format("{} x {}, window {}, rotary {}", state.kv_heads, state.head_dim, state.window, state.rotary));
     }
   }
+  for (const CacheState& state : program.states) {
+    const RotaryParams& rotary = program.rotaries[static_cast<size_t>(state.rotary)];
+    if (rotary.head_dim != state.head_dim) {
+      return bad_input("program state '" + state.name + "'",
+                       fmt::format("a rotary table of its head size {}", state.head_dim),
+                       fmt::format("{}", rotary.head_dim));
+    }
+  }
   std::vector<bool> written(program.values.size(), false);
   for (const Op& op : program.ops) KVASS_RETURN_IF_ERROR(OpVerifier(program, op, written).run());
   for (const auto& [result, extent] :
@@ -234,6 +268,9 @@ std::string print_program(const Program& program) {
     }
     return names;
   };
+  for (size_t i = 0; i < program.rotaries.size(); ++i) {
+    fmt::format_to(out, "rotary {} {}\n", i, describe(program.rotaries[i]));
+  }
   for (const Method& method : program.methods) {
     fmt::format_to(out, "method {}\n", method.name);
     for (int32_t i = method.begin; i < method.end; ++i) {

@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/rotary_params.h"
 #include "kvass/status.h"
 
 namespace kvass {
@@ -53,14 +54,6 @@ struct CacheState {
   RotaryId rotary = kNone;
 };
 
-// Rotary embedding of a group of layers: angle of pair i = position / factor · base^(−2i / head_dim).
-struct RotaryParams {
-  int64_t head_dim = 0;
-  double base = 10000.0;
-  double factor = 1.0;  // linear scaling
-  friend bool operator==(const RotaryParams&, const RotaryParams&) = default;
-};
-
 struct Op {
   OpKind kind{};
   std::string name;  // "layer 3 attention"
@@ -85,7 +78,7 @@ struct Program {
   std::vector<Value> values;
   std::vector<Weight> weights;
   std::vector<CacheState> states;
-  std::vector<RotaryParams> rotaries;
+  std::vector<RotaryParams> rotaries;  // of groups of layers
   std::vector<Op> ops;
   std::vector<Method> methods;  // run in this order: `body` (tokens to hidden rows), `head` (asked rows to logits)
   ValueId hidden = kNone;       // [rows, width] that `body` leaves

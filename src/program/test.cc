@@ -29,7 +29,8 @@ Program small_program() {
   const ValueId q = builder.rms_norm("q norm", parts[0], head_norm, 1e-6f, 4);
   builder.cache_write(parts[1], parts[2], state);
   const ValueId h = builder.linear("out", builder.attention(q, state, 4, 0.25f, 0.0f), output);
-  const ValueId sum = builder.add("residual", x, builder.gelu_gate(h, h));
+  const ValueId biased = builder.bias("out bias", h, norm);
+  const ValueId sum = builder.add("residual", x, builder.gelu_gate(biased, builder.silu_gate(biased, h)));
   builder.set_hidden(sum);
   builder.begin_method("head");
   builder.set_logits(builder.softcap(builder.linear("logits", builder.select_rows(sum), table), 30.0f));
@@ -91,6 +92,9 @@ TEST(VerifyProgram, WrongAritiesAreRefused) {
   EXPECT_REFUSED("arity", find_op(p, OpKind::attention).inputs.clear());
   EXPECT_REFUSED("arity", find_op(p, OpKind::add).inputs.pop_back());
   EXPECT_REFUSED("arity", find_op(p, OpKind::gelu_gate).weights = {0});
+  EXPECT_REFUSED("arity", find_op(p, OpKind::silu_gate).inputs.pop_back());
+  EXPECT_REFUSED("arity", find_op(p, OpKind::bias).weights.clear());
+  EXPECT_REFUSED("arity", find_op(p, OpKind::bias).inputs.push_back(0));
   EXPECT_REFUSED("arity", find_op(p, OpKind::select_rows).outputs.clear());
   EXPECT_REFUSED("arity", find_op(p, OpKind::softcap).inputs.push_back(0));
 }
@@ -104,6 +108,9 @@ TEST(VerifyProgram, WidthsThatDoNotMatchAreRefused) {
   EXPECT_REFUSED("width", p.values[static_cast<size_t>(p.logits)].width = 11);
   EXPECT_REFUSED("width", p.weights[0].inputs = 33);
   EXPECT_REFUSED("width", find_op(p, OpKind::rms_norm).heads = 2);
+  EXPECT_REFUSED("width", find_op(p, OpKind::bias).weights[0] = 2);
+  EXPECT_REFUSED("width", p.values[static_cast<size_t>(find_op(p, OpKind::bias).outputs[0])].width = 16);
+  EXPECT_REFUSED("width", p.values[static_cast<size_t>(find_op(p, OpKind::silu_gate).outputs[0])].width = 16);
   EXPECT_REFUSED("width", find_op(p, OpKind::attention).heads = 2);
 }
 
@@ -115,6 +122,7 @@ TEST(VerifyProgram, HeadsMustBeAMultipleOfKvHeads) {
   EXPECT_REFUSED("multiple of 16", p.states[0].head_dim = 0);
   EXPECT_REFUSED("state", p.states[0].kv_heads = 0);
   EXPECT_REFUSED("window", p.states[0].window = -1);
+  EXPECT_REFUSED("rotary", p.rotaries[0].head_dim = 32);
 }
 
 TEST(VerifyProgram, ValuesAreWrittenOnceAndBeforeTheyAreRead) {
@@ -151,6 +159,7 @@ TEST(VerifyProgram, AMatrixIsNoVector) {
   EXPECT_REFUSED("weight", find_op(p, OpKind::embed).weights[0] = 1);
   EXPECT_REFUSED("weight", find_op(p, OpKind::rms_norm).weights[0] = 0);
   EXPECT_REFUSED("weight", find_op(p, OpKind::linear).weights[0] = 1);
+  EXPECT_REFUSED("weight", find_op(p, OpKind::bias).weights[0] = 0);
 }
 
 TEST(VerifyProgram, HugeNumbersAreRefusedWithoutOverflow) {
@@ -168,6 +177,10 @@ TEST(ProgramBuilder, EqualRotaryParametersAreOneTable) {
   EXPECT_NE(builder.rotary({16, 1000000.0, 1.0}), a);
   EXPECT_NE(builder.rotary({32, 10000.0, 1.0}), a);
   EXPECT_NE(builder.rotary({16, 10000.0, 8.0}), a);
+  EXPECT_NE(builder.rotary({16, 10000.0, 1.0, true}), a);
+  EXPECT_NE(builder.rotary({16, 10000.0, 1.0, false, std::vector<float>(8, 2.0f)}), a);
+  EXPECT_NE(builder.rotary({16, 10000.0, 1.0, false, {}, 2.0}), a);
+  EXPECT_NE(builder.rotary({16, 10000.0, 1.0, false, {}, 1.0, {2048.0}}), a);
 }
 
 TEST(Program, MethodsAreFoundByName) {
@@ -180,6 +193,7 @@ TEST(Program, MethodsAreFoundByName) {
 
 TEST(Program, PrintsOneLineAnOp) {
   EXPECT_EQ(print_program(small_program()),
+            "rotary 0 head size 16, halves, base 10000\n"
             "method body\n"
             "     0 embed         -> %0[32] table   ; embedding\n"
             "     1 rms_norm     %0[32] -> %1[32] norm   ; layer 0 pre\n"
@@ -188,12 +202,28 @@ TEST(Program, PrintsOneLineAnOp) {
             "     4 cache_write  %3[32], %4[32] ->  state cache 0   ; layer 0 cache write\n"
             "     5 attention    %5[64] -> %6[64] state cache 0   ; layer 0 attention\n"
             "     6 linear       %6[64] -> %7[32] wo   ; layer 0 out\n"
-            "     7 gelu_gate    %7[32], %7[32] -> %8[32]   ; layer 0 gelu gate\n"
-            "     8 add          %0[32], %8[32] -> %9[32]   ; layer 0 residual\n"
+            "     7 bias         %7[32] -> %8[32] norm   ; layer 0 out bias\n"
+            "     8 silu_gate    %8[32], %7[32] -> %9[32]   ; layer 0 silu gate\n"
+            "     9 gelu_gate    %8[32], %9[32] -> %10[32]   ; layer 0 gelu gate\n"
+            "    10 add          %0[32], %10[32] -> %11[32]   ; layer 0 residual\n"
             "method head\n"
-            "     9 select_rows  %9[32] -> %10[32]   ; select rows\n"
-            "    10 linear       %10[32] -> %11[10] table   ; logits\n"
-            "    11 softcap      %11[10] -> %12[10]   ; softcap\n");
+            "    11 select_rows  %11[32] -> %12[32]   ; select rows\n"
+            "    12 linear       %12[32] -> %13[10] table   ; logits\n"
+            "    13 softcap      %13[10] -> %14[10]   ; softcap\n");
+}
+
+TEST(Program, PrintsWhatARotaryEmbeddingIs) {
+  Program program = small_program();
+  RotaryParams& rotary = program.rotaries[0];
+  rotary.interleaved = true;
+  rotary.factor = 4.0;
+  rotary.divisors = {1, 1, 2, 3, 4, 4, 4, 8};
+  rotary.attention_factor = 0.5;
+  rotary.yarn = {2048.0, 24.0, 2.0, 0.75};
+  const std::string text = print_program(program);
+  EXPECT_EQ(text.substr(0, text.find('\n')),
+            "rotary 0 head size 16, neighbours, base 10000, factor 4, frequencies divided by 1 to 8, attention factor "
+            "0.5, YaRN from 2048 tokens, beta 24 to 2, extrapolation 0.75");
 }
 
 }  // namespace

@@ -32,7 +32,7 @@ Result<std::shared_ptr<const Engine>> Engine::create(Program program, WeightStor
   }
   std::shared_ptr<Engine> engine(new Engine());
   for (const RotaryParams& params : program.rotaries) {
-    KVASS_ASSIGN_OR_RETURN(Rotary rotary, make_rotary(params.head_dim, params.base, params.factor));
+    KVASS_ASSIGN_OR_RETURN(Rotary rotary, make_rotary(params));
     engine->rotaries_.push_back(std::move(rotary));
   }
   engine->program_ = std::move(program);

@@ -5,6 +5,7 @@
 #include "kernels/elementwise/elementwise.h"
 #include "kernels/gelu_gate/gelu_gate.h"
 #include "kernels/rms_norm/rms_norm.h"
+#include "kernels/silu_gate/silu_gate.h"
 #include "session/step.h"
 
 namespace kvass {
@@ -16,6 +17,9 @@ constexpr int64_t kTaskRows = 8;
 // The vocabulary head keeps 16-bit activations under `--math a8`: it is bound by reading its weights, so they cost next
 // to nothing there, and its error goes straight into the logits.
 Math math_of(Math math, const Value& x) { return x.extent == Extent::head && math == Math::a8 ? Math::a16 : math; }
+
+// gate, up, out: [n]
+using GateKernel = void (*)(const float* gate, const float* up, float* out, int64_t n);
 
 class OpRunner {
  public:
@@ -34,9 +38,13 @@ class OpRunner {
       case OpKind::attention:
         return attend();
       case OpKind::gelu_gate:
-        return gate();
+        return gate(gelu_gate_for(isa()));
+      case OpKind::silu_gate:
+        return gate(silu_gate_for(isa()));
       case OpKind::add:
         return sum();
+      case OpKind::bias:
+        return bias();
       case OpKind::select_rows:
         return select();
       case OpKind::softcap:
@@ -103,6 +111,10 @@ class OpRunner {
            math_of(context_.engine.math(), info(op_.inputs[0])), workspace(), context_.pool, isa());
   }
 
+  bool interleaved(const StepTables::Angles& angles) const {
+    return program().rotaries[static_cast<size_t>(angles.rotary)].interleaved;
+  }
+
   void write() const {
     const StepTables::Angles& angles = context_.tables.angles(op_.state);
     CacheWriteArgs args;
@@ -110,6 +122,7 @@ class OpRunner {
     args.v = data(op_.inputs[1]);
     args.cos = angles.cos;
     args.sin = angles.sin;
+    args.interleaved = interleaved(angles);
     args.shape = context_.tables.shape(op_.state);
     args.runs = context_.tables.write_runs(op_.state);
     cache_write(args, context_.pool, isa());
@@ -123,6 +136,7 @@ class OpRunner {
     args.out = data(op_.outputs[0]);
     args.out_stride = info(op_.outputs[0]).width;
     args.heads = op_.heads;
+    args.interleaved = interleaved(angles);
     args.shape = context_.tables.shape(op_.state);
     args.scale = op_.scale;
     args.softcap = op_.cap;
@@ -136,12 +150,11 @@ class OpRunner {
     kvass::attention(args, workspace(), context_.pool, isa());
   }
 
-  void gate() const {
+  void gate(GateKernel kernel) const {
     const int64_t width = info(op_.outputs[0]).width;
     const float* gate = data(op_.inputs[0]);
     const float* up = data(op_.inputs[1]);
     float* out = data(op_.outputs[0]);
-    const auto kernel = gelu_gate_for(isa());
     for_rows([&](int64_t first, int64_t count) {
       kernel(gate + first * width, up + first * width, out + first * width, count * width);
     });
@@ -155,6 +168,18 @@ class OpRunner {
     const auto kernel = add_for(isa());
     for_rows([&](int64_t first, int64_t count) {
       kernel(a + first * width, b + first * width, out + first * width, count * width);
+    });
+  }
+
+  void bias() const {
+    const int64_t width = info(op_.outputs[0]).width;
+    const float* x = data(op_.inputs[0]);
+    float* out = data(op_.outputs[0]);
+    const auto kernel = add_for(isa());
+    for_rows([&](int64_t first, int64_t count) {
+      for (int64_t row = first; row < first + count; ++row) {
+        kernel(x + row * width, vector(0), out + row * width, width);
+      }
     });
   }
 

@@ -101,6 +101,82 @@ TEST(Float64Reference, OneKvHeadForAllAndOneForEach) {
   compare(config, {true, 4, 30}, 100, {64});
 }
 
+// Full layers, all the arithmetic of the rotary scalings in one table.
+std::vector<TinyConfig> scaled_rotaries() {
+  std::vector<TinyConfig> configs(4, tiny_llama());
+  configs[0].rope_factor = 4.0;
+  configs[0].attention_factor = 1.25;
+  configs[1].divisors = {1.0f, 1.0f, 1.5f, 2.5f, 4.0f, 8.0f, 8.0f, 8.0f};
+  configs[2].yarn = {512, 4.0, 0.5};
+  configs[2].rope_factor = 4.0;
+  configs[3] = configs[2];
+  configs[3].architecture = "qwen2";
+  configs[3].attention_factor = 0.8;
+  configs[3].divisors = configs[1].divisors;
+  return configs;
+}
+
+TEST(Float64Reference, AdjacentRotaryPairs) {
+  TinyConfig config = tiny_llama();
+  config.tied = false;
+  compare(config, {}, 120, {64});
+  compare(config, {true, 4, 20}, 150, {40, 1, 1, 33, 64});
+  config.head_dim = 48;
+  config.kv_heads = 1;
+  compare(config, {}, 100, {7});
+}
+
+TEST(Float64Reference, EveryLayerSlides) {
+  TinyConfig config = tiny_llama();
+  config.window = 16;
+  compare(config, {}, 300, {24});
+  compare(config, {true, 4, 20}, 200, {40});
+}
+
+TEST(Float64Reference, BiasesOfEveryProjection) {
+  TinyConfig config = tiny_llama();
+  config.biases = true;
+  compare(config, {}, 100, {64, 1});
+  compare(tiny_llama("qwen2"), {true, 2, 30}, 100, {33});
+}
+
+TEST(Float64Reference, HeadNormsAndAHeadSizeThatIsNotTheWidthsShare) {
+  TinyConfig config = tiny_llama("qwen3");
+  config.head_dim = 32;
+  compare(config, {}, 120, {50});
+}
+
+TEST(Float64Reference, ScaledRotaryEmbeddings) {
+  for (const TinyConfig& config : scaled_rotaries()) {
+    compare(config, {}, 150, {64});
+    compare(config, {true, 4, 20}, 150, {64});  // sink keys are seen from another position, with the same amplitude
+  }
+}
+
+TEST(Float64Reference, EveryParameterOfTheRotaryEmbeddingCounts) {
+  const std::vector<TinyConfig> configs = scaled_rotaries();
+  const std::vector<int32_t> tokens = TinyModel(configs[0]).tokens(100);
+  const auto error = [&](const TinyConfig& config, const TinyConfig& reference) {
+    const EnginePtr engine = tiny_engine(TinyModel(config), Math::f32, best_isa());
+    return peak_relative(run_stream(engine, flat_caches(100, 64, DType::f32), tokens, {64}),
+                         ReferenceModel(TinyModel(reference)).run(tokens));
+  };
+  const auto far_without = [&](size_t which, const auto& change) {
+    TinyConfig other = configs[which];
+    change(other);
+    EXPECT_LE(error(configs[which], configs[which]), 1e-5) << which;
+    EXPECT_GT(error(configs[which], other), 1e-3) << which;
+  };
+  far_without(0, [](TinyConfig& c) { c.rope_factor = 4.1; });
+  far_without(0, [](TinyConfig& c) { c.attention_factor = 1.2; });
+  far_without(1, [](TinyConfig& c) { c.divisors[3] = 2.0f; });
+  far_without(2, [](TinyConfig& c) { c.yarn.context = 1024; });
+  far_without(2, [](TinyConfig& c) { c.yarn.beta_fast = 32.0; });
+  far_without(2, [](TinyConfig& c) { c.yarn.beta_slow = 2.0; });
+  far_without(2, [](TinyConfig& c) { c.yarn = {}; });
+  far_without(3, [](TinyConfig& c) { c.divisors.clear(); });
+}
+
 TEST(Float64Reference, ADifferentModelIsFarFromIt) {  // the bounds above mean something
   TinyConfig config;
   const TinyModel model(config);

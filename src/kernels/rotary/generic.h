@@ -1,4 +1,4 @@
-// rotate_row over a lane set V.
+// rotate_row and rotate_adjacent over a lane set V.
 #pragma once
 
 #include "kernels/rotary/rotate_row.h"
@@ -33,6 +33,39 @@ static inline __attribute__((always_inline)) void rotate_heads(const float* x, c
                       load_partial<V>(cos + whole, rest), load_partial<V>(sin + whole, rest), y1, y2);
       store_partial<V>(y + whole, y1, rest);
       store_partial<V>(y + half + whole, y2, rest);
+    }
+  }
+}
+
+// Sixteen neighbours at a time, eight pairs: cos and sin are doubled, and the lanes of a pair meet by swapping.
+template <class V>
+static inline __attribute__((always_inline)) typename V::F rotate_neighbours(typename V::F x, typename V::F c,
+                                                                             typename V::F s) {
+  const typename V::F negative = V::sub(V::set1(-0.0f), s);
+  return V::fma(x, c, V::mul(V::swap_pairs(x), V::select(V::mask(0x5555), negative, s)));
+}
+
+template <class V>
+static inline __attribute__((always_inline)) void rotate_heads_adjacent(const float* x, const float* cos,
+                                                                        const float* sin, float* y, int64_t heads,
+                                                                        int64_t head_dim) {
+  static_assert(V::kLanes == 16);
+  const int64_t whole = head_dim & ~int64_t{V::kLanes - 1};
+  const int64_t rest = head_dim - whole;
+  float last_cos[V::kLanes / 2] = {};
+  float last_sin[V::kLanes / 2] = {};
+  for (int64_t i = 0; i < rest / 2; ++i) {
+    last_cos[i] = cos[whole / 2 + i];
+    last_sin[i] = sin[whole / 2 + i];
+  }
+  for (int64_t head = 0; head < heads; ++head, x += head_dim, y += head_dim) {
+    for (int64_t i = 0; i < whole; i += V::kLanes) {
+      V::store(y + i, rotate_neighbours<V>(V::load(x + i), V::load_doubled(cos + i / 2), V::load_doubled(sin + i / 2)));
+    }
+    if (rest != 0) {
+      const typename V::F turned =
+          rotate_neighbours<V>(load_partial<V>(x + whole, rest), V::load_doubled(last_cos), V::load_doubled(last_sin));
+      store_partial<V>(y + whole, turned, rest);
     }
   }
 }

@@ -1,6 +1,10 @@
 #include "kernels/rotary/rotary.h"
 
+#include <fmt/format.h>
+
+#include <algorithm>
 #include <string>
+#include <string_view>
 
 #include "kernels/functions64.h"
 
@@ -24,6 +28,8 @@ Double2 exact_sum(double a, double b) {
   const double part = sum - a;
   return {sum, (a - (sum - part)) + (b - part)};
 }
+
+Double2 negative(Double2 a) { return {-a.hi, -a.lo}; }
 
 Double2 add(Double2 a, Double2 b) {
   const Double2 high = exact_sum(a.hi, b.hi);
@@ -50,6 +56,7 @@ Double2 div(Double2 a, Double2 b) {  // long division, three digits
 }
 
 constexpr Double2 kLn2{0x1.62e42fefa39efp-1, 0x1.abc9e3b39803fp-56};
+constexpr Double2 kLnTwoPi{0x1.d67f1c864beb5p+0, -0x1.65b5a1b7ff5dfp-54};
 constexpr Double2 kInverseTwoPi{0x1.45f306dc9c883p-3, -0x1.6b01ec5417056p-57};
 
 // e^x for |x| < 700: x = n·ln2 + r, then Taylor's series of e^r in Horner's form, 1 + r/1·(1 + r/2·(1 + …)).
@@ -78,30 +85,67 @@ uint64_t to_turns(Double2 x) {
   return static_cast<uint64_t>(units) + static_cast<uint64_t>(static_cast<int64_t>(__builtin_rint(rest)));
 }
 
-}  // namespace
+// How much of its own frequency pair i keeps under YaRN: 1 for pairs that turn often enough within the trained context.
+class YarnRamp {
+ public:
+  YarnRamp() = default;
+  explicit YarnRamp(const RotaryParams& params) : extrapolation_(params.yarn.extrapolation) {
+    const double d = static_cast<double>(params.head_dim);
+    const auto pair_of = [&](double rotations) {
+      const Double2 turned = add(add(log(params.yarn.context), negative(log(rotations))), negative(kLnTwoPi));
+      return div(mul({0.5 * d, 0.0}, turned), log(params.base)).hi;
+    };
+    low_ = std::clamp(__builtin_floor(pair_of(params.yarn.beta_fast)), 0.0, d);
+    high_ = std::clamp(__builtin_ceil(pair_of(params.yarn.beta_slow)), 0.0, d - 1.0);
+  }
+  Double2 operator()(int64_t i) const {
+    const double below = high_ - static_cast<double>(i);
+    // A ramp without width is a step after `low` (the reference implementations divide by 0.001 there).
+    if (!(high_ > low_)) return {static_cast<double>(i) > low_ ? 0.0 : extrapolation_, 0.0};
+    return mul({extrapolation_, 0.0}, div({std::clamp(below, 0.0, high_ - low_), 0.0}, {high_ - low_, 0.0}));
+  }
 
-Result<Rotary> make_rotary(int64_t head_dim, double base, double factor) {
-  if (head_dim < 2 || head_dim % 2 != 0 || head_dim > (1 << 20)) {
-    return bad_input("rotary head size", "an even number of elements in [2, 1048576]", std::to_string(head_dim));
+ private:
+  double extrapolation_ = 0.0;
+  double low_ = 0.0;
+  double high_ = 0.0;
+};
+
+Status check(const RotaryParams& params) {
+  const auto within = [](std::string_view what, double value, double least, double most) -> Status {
+    if (value >= least && value <= most) return {};
+    return bad_input("rotary " + std::string(what), fmt::format("a number in [{}, {}]", least, most),
+                     fmt::format("{}", value));
+  };
+  if (params.head_dim < 2 || params.head_dim % 2 != 0 || params.head_dim > (1 << 20)) {
+    return bad_input("rotary head size", "an even number of elements in [2, 1048576]", std::to_string(params.head_dim));
   }
-  if (!(base >= 1.0 && base <= 1e30)) {
-    return bad_input("rotary base", "a number in [1, 1e30]", std::to_string(base));
+  KVASS_RETURN_IF_ERROR(within("base", params.base, 1.0, 1e30));
+  KVASS_RETURN_IF_ERROR(within("scaling factor", params.factor, 1e-3, 1e9));
+  KVASS_RETURN_IF_ERROR(within("attention factor", params.attention_factor, 1e-3, 1e3));
+  const size_t half = static_cast<size_t>(params.head_dim / 2);
+  if (!params.divisors.empty() && params.divisors.size() != half) {
+    return bad_input("rotary frequency factors", std::to_string(half) + " (half the head size)",
+                     std::to_string(params.divisors.size()));
   }
-  if (!(factor >= 1e-3 && factor <= 1e9)) {
-    return bad_input("rotary scaling factor", "a number in [0.001, 1e9]", std::to_string(factor));
+  for (const float divisor : params.divisors) {
+    KVASS_RETURN_IF_ERROR(within("frequency factor", static_cast<double>(divisor), 0.1, 1e9));
   }
-  Rotary rotary;
-  rotary.head_dim = head_dim;
-  const Double2 log_base = log(base);
-  const double d = static_cast<double>(head_dim);
-  for (int64_t i = 0; i < head_dim / 2; ++i) {
-    const Double2 exponent = div(mul({static_cast<double>(-2 * i), 0.0}, log_base), {d, 0.0});
-    rotary.turns.push_back(to_turns(div(mul(exp(exponent), kInverseTwoPi), {factor, 0.0})));
-  }
-  return rotary;
+  if (params.yarn.context == 0.0) return {};
+  KVASS_RETURN_IF_ERROR(within("YaRN context", params.yarn.context, 1.0, 1e12));
+  KVASS_RETURN_IF_ERROR(within("YaRN beta_fast", params.yarn.beta_fast, 1e-3, 1e6));
+  KVASS_RETURN_IF_ERROR(within("YaRN beta_slow", params.yarn.beta_slow, 1e-3, params.yarn.beta_fast));
+  KVASS_RETURN_IF_ERROR(within("YaRN extrapolation", params.yarn.extrapolation, 0.0, 1.0));
+  return within("base under YaRN", params.base, 1.001, 1e30);
 }
 
-void cos_sin_turns(uint64_t turns, float* cos, float* sin) {
+// Errors below 2^-52; exact at multiples of a quarter turn.
+struct CosSin {
+  double cos;
+  double sin;
+};
+
+CosSin cos_sin(uint64_t turns) {
   // The nearest quarter turn, and the rest in [-1/8, 1/8) of a turn as an angle.
   const uint64_t quarter = (turns + (uint64_t{1} << 61)) >> 62;
   const double x = static_cast<double>(static_cast<int64_t>(turns - (quarter << 62))) * 0x1.921fb54442d18p-62;
@@ -124,13 +168,50 @@ void cos_sin_turns(uint64_t turns, float* cos, float* sin) {
   // 0 - v instead of -v: a zero keeps its plus sign.
   const double cosine = quarter % 2 == 0 ? c : s;
   const double sine = quarter % 2 == 0 ? s : c;
-  *cos = static_cast<float>(quarter % 4 == 1 || quarter % 4 == 2 ? 0.0 - cosine : cosine);
-  *sin = static_cast<float>(quarter % 4 >= 2 ? 0.0 - sine : sine);
+  return {quarter % 4 == 1 || quarter % 4 == 2 ? 0.0 - cosine : cosine, quarter % 4 >= 2 ? 0.0 - sine : sine};
+}
+
+}  // namespace
+
+Result<Rotary> make_rotary(const RotaryParams& params) {
+  KVASS_RETURN_IF_ERROR(check(params));
+  Rotary rotary;
+  rotary.head_dim = params.head_dim;
+  rotary.amplitude = params.attention_factor;
+  const bool yarn = params.yarn.context != 0.0;
+  if (yarn && params.factor > 1.0) {
+    rotary.amplitude *= add({1.0, 0.0}, div(log(params.factor), {10.0, 0.0})).hi;
+  }
+  const YarnRamp ramp = yarn ? YarnRamp(params) : YarnRamp();
+  const Double2 log_base = log(params.base);
+  const double d = static_cast<double>(params.head_dim);
+  for (int64_t i = 0; i < params.head_dim / 2; ++i) {
+    const Double2 exponent = div(mul({static_cast<double>(-2 * i), 0.0}, log_base), {d, 0.0});
+    const Double2 own = mul(exp(exponent), kInverseTwoPi);
+    Double2 turns = div(own, {params.factor, 0.0});
+    if (yarn) {
+      const Double2 kept = ramp(i);
+      turns = add(mul(turns, add({1.0, 0.0}, negative(kept))), mul(own, kept));
+    }
+    if (!params.divisors.empty()) {
+      turns = div(turns, {static_cast<double>(params.divisors[static_cast<size_t>(i)]), 0.0});
+    }
+    rotary.turns.push_back(to_turns(turns));
+  }
+  return rotary;
+}
+
+void cos_sin_turns(uint64_t turns, float* cos, float* sin) {
+  const CosSin angle = cos_sin(turns);
+  *cos = static_cast<float>(angle.cos);
+  *sin = static_cast<float>(angle.sin);
 }
 
 void fill_rotary_row(const Rotary& rotary, int64_t position, float* cos, float* sin) {
   for (size_t i = 0; i < rotary.turns.size(); ++i) {
-    cos_sin_turns(static_cast<uint64_t>(position) * rotary.turns[i], cos + i, sin + i);
+    const CosSin angle = cos_sin(static_cast<uint64_t>(position) * rotary.turns[i]);
+    cos[i] = static_cast<float>(rotary.amplitude * angle.cos);
+    sin[i] = static_cast<float>(rotary.amplitude * angle.sin);
   }
 }
 

@@ -1,7 +1,9 @@
-// Rotates the heads of a row by the angles of its position, NeoX halves: with h = head_dim / 2, for i < h of each head,
-//   y[i]     = fma(x[i],     cos[i], -(x[i + h] · sin[i]))
-//   y[i + h] = fma(x[i + h], cos[i],   x[i] · sin[i])
-// The product with sin is rounded first. The angles come from rotary.h.
+// Rotates the heads of a row by the angles of its position. With a, b the elements of pair i < h = head_dim / 2 of each
+// head,
+//   y[a] = fma(x[a], cos[i], -(x[b] · sin[i]))
+//   y[b] = fma(x[b], cos[i],   x[a] · sin[i])
+// where rotate_row pairs halves, (a, b) = (i, i + h), and rotate_adjacent neighbours, (2i, 2i + 1). The product with
+// sin is rounded first. The angles come from rotary.h.
 #pragma once
 
 #include <cstdint>
@@ -14,5 +16,11 @@ namespace kvass {
 using RotateRowKernel = void (*)(const float* x, const float* cos, const float* sin, float* y, int64_t heads,
                                  int64_t head_dim);
 KVASS_DECLARE_KERNEL(RotateRowKernel, rotate_row)
+KVASS_DECLARE_KERNEL(RotateRowKernel, rotate_adjacent)
+
+// The kernel for RotaryParams::interleaved.
+inline RotateRowKernel rotation_for(Isa isa, bool interleaved) {
+  return interleaved ? rotate_adjacent_for(isa) : rotate_row_for(isa);
+}
 
 }  // namespace kvass

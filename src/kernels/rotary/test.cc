@@ -30,7 +30,7 @@ TEST(Rotary, TurnsAreTheNearestFractions) {
       {96, 10000000.0, 2.5, 47, 0x0000002640f1bb74u},
   };
   for (const Expected& e : table) {
-    const Result<Rotary> rotary = make_rotary(e.head_dim, e.base, e.factor);
+    const Result<Rotary> rotary = make_rotary({e.head_dim, e.base, e.factor});
     ASSERT_TRUE(rotary.ok());
     EXPECT_EQ(rotary.value().turns[e.pair], e.turns) << "base " << e.base << " pair " << e.pair;
   }
@@ -94,7 +94,7 @@ TEST(Rotary, AnglesAreExactAtAnyPosition) {
       {1000000.0, 127, -77ll, 0x1.0000000000000p+0f, -0x1.67c5440000000p-14f},
   };
   for (const Expected& e : table) {
-    const Result<Rotary> rotary = make_rotary(256, e.base);
+    const Result<Rotary> rotary = make_rotary({256, e.base});
     ASSERT_TRUE(rotary.ok());
     std::vector<float> cos(128), sin(128);
     fill_rotary_row(rotary.value(), e.position, cos.data(), sin.data());
@@ -126,13 +126,13 @@ TEST(Rotary, CosAndSinAreCorrectlyRounded) {
 }
 
 TEST(Rotary, BadParametersAreRefused) {
-  EXPECT_FALSE(make_rotary(255, 1e4).ok());
-  EXPECT_FALSE(make_rotary(0, 1e4).ok());
-  EXPECT_FALSE(make_rotary(256, 0.0).ok());
-  EXPECT_FALSE(make_rotary(256, std::nan("")).ok());
-  EXPECT_FALSE(make_rotary(256, 1e4, 0.0).ok());
-  EXPECT_FALSE(make_rotary(256, 1e4, INFINITY).ok());
-  EXPECT_TRUE(make_rotary(2, 1.0).ok());
+  EXPECT_FALSE(make_rotary({255, 1e4}).ok());
+  EXPECT_FALSE(make_rotary({0, 1e4}).ok());
+  EXPECT_FALSE(make_rotary({256, 0.0}).ok());
+  EXPECT_FALSE(make_rotary({256, std::nan("")}).ok());
+  EXPECT_FALSE(make_rotary({256, 1e4, 0.0}).ok());
+  EXPECT_FALSE(make_rotary({256, 1e4, INFINITY}).ok());
+  EXPECT_TRUE(make_rotary({2, 1.0}).ok());
 }
 
 TEST(RotateRow, EveryIsaHasTheBitsOfTheReferenceAlsoInPlace) {
@@ -143,14 +143,18 @@ TEST(RotateRow, EveryIsaHasTheBitsOfTheReferenceAlsoInPlace) {
     const std::vector<float> cos = test::awkward_row(random, static_cast<size_t>(head_dim / 2));
     const std::vector<float> sin = test::awkward_row(random, static_cast<size_t>(head_dim / 2));
     std::vector<float> expected(x.size());
-    scalar::rotate_row(x.data(), cos.data(), sin.data(), expected.data(), heads, head_dim);
-    for (const Isa isa : test::fast_isas()) {
-      std::vector<float> y(x.size());
-      rotate_row_for(isa)(x.data(), cos.data(), sin.data(), y.data(), heads, head_dim);
-      EXPECT_TRUE(test::same_bits(y, expected)) << isa_name(isa) << " head_dim " << head_dim;
-      y = x;
-      rotate_row_for(isa)(y.data(), cos.data(), sin.data(), y.data(), heads, head_dim);
-      EXPECT_TRUE(test::same_bits(y, expected)) << isa_name(isa) << " head_dim " << head_dim;
+    for (const bool interleaved : {false, true}) {
+      rotation_for(Isa::scalar, interleaved)(x.data(), cos.data(), sin.data(), expected.data(), heads, head_dim);
+      for (const Isa isa : test::fast_isas()) {
+        SCOPED_TRACE(::testing::Message()
+                     << isa_name(isa) << " head_dim " << head_dim << " interleaved " << interleaved);
+        std::vector<float> y(x.size());
+        rotation_for(isa, interleaved)(x.data(), cos.data(), sin.data(), y.data(), heads, head_dim);
+        EXPECT_TRUE(test::same_bits(y, expected));
+        y = x;
+        rotation_for(isa, interleaved)(y.data(), cos.data(), sin.data(), y.data(), heads, head_dim);
+        EXPECT_TRUE(test::same_bits(y, expected));
+      }
     }
   }
 }
@@ -166,6 +170,18 @@ TEST(RotateRow, TurnsTheHalvesOfEachHead) {
   EXPECT_FLOAT_EQ(y[2], sin[0]);
   EXPECT_FLOAT_EQ(y[1], -2 * sin[1]);
   EXPECT_FLOAT_EQ(y[3], 2 * cos[1]);
+}
+
+TEST(RotateRow, AdjacentPairsAreHalvesInAnotherOrder) {
+  test::Random random(6);
+  const std::vector<float> x = test::random_row(random, 3 * 20), cos = test::random_row(random, 10),
+                           sin = test::random_row(random, 10);
+  std::vector<float> halves(60), turned(60), y(60);
+  const auto place = [](size_t i) { return i / 20 * 20 + (i % 20 % 2) * 10 + i % 20 / 2; };
+  for (size_t i = 0; i < 60; ++i) halves[place(i)] = x[i];
+  scalar::rotate_row(halves.data(), cos.data(), sin.data(), turned.data(), 3, 20);
+  scalar::rotate_adjacent(x.data(), cos.data(), sin.data(), y.data(), 3, 20);
+  for (size_t i = 0; i < 60; ++i) EXPECT_EQ(y[i], turned[place(i)]) << i;
 }
 
 }  // namespace

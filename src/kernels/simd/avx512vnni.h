@@ -47,6 +47,12 @@ struct V {
 #endif
   }
 
+  KVASS_INLINE F load_doubled(const float* p) {  // 8 floats, each in two neighbouring lanes
+    const __m512i lanes = _mm512_set_epi32(7, 7, 6, 6, 5, 5, 4, 4, 3, 3, 2, 2, 1, 1, 0, 0);
+    return _mm512_permutexvar_ps(lanes, _mm512_castps256_ps512(_mm256_loadu_ps(p)));
+  }
+  KVASS_INLINE F swap_pairs(F x) { return _mm512_shuffle_ps(x, x, 0xb1); }
+
   KVASS_INLINE F add(F a, F b) { return _mm512_add_ps(a, b); }
   KVASS_INLINE F sub(F a, F b) { return _mm512_sub_ps(a, b); }
   KVASS_INLINE F mul(F a, F b) { return _mm512_mul_ps(a, b); }

@@ -150,7 +150,7 @@ void run_by_spans(const AttentionArgs& args, const Division& division, const Scr
                   ThreadPool& pool, Isa isa) {
   const AttentionBlockKernel kernel = attention_block_for(isa);
   const AttentionMergeKernel merge = attention_merge_for(isa);
-  const RotateRowKernel rotate = rotate_row_for(isa);
+  const RotateRowKernel rotate = rotation_for(isa, args.interleaved);
   float* partials = scratch + pool.threads() * layout.block_floats;
   float* states = partials + layout.partial_floats;
   Piece* pieces = reinterpret_cast<Piece*>(states + layout.state_floats);
@@ -218,7 +218,7 @@ void attention(const AttentionArgs& args, void* scratch, ThreadPool& pool, Isa i
   const AttentionBlockKernel kernel = attention_block_for(isa);
   pool.run(division.items(), [&](int64_t item, int thread) {
     int64_t spans = 0;
-    AttentionBlock block = division.block(item, rotate_row_for(isa), spans);
+    AttentionBlock block = division.block(item, rotation_for(isa, args.interleaved), spans);
     block.scratch = floats + thread * layout.block_floats;
     kernel(block, 0, spans, nullptr);
   });

@@ -47,6 +47,7 @@ struct AttentionArgs {
   const float* sin = nullptr;
   const float* sink_cos = nullptr;  // [rows][head_dim / 2] of the query as sink keys see it; null: cos and sin
   const float* sink_sin = nullptr;
+  bool interleaved = false;            // rotary pairs are neighbours, not halves
   std::span<const AttentionRun> runs;  // no row in two runs
 };
 

@@ -61,7 +61,7 @@ void cache_write(const CacheWriteArgs& args, ThreadPool& pool, Isa isa) {
   const int64_t width = args.shape.kv_heads * args.shape.head_dim;
   const int64_t half = args.shape.head_dim / 2;
   const StoreRow store = store_row_for(args.shape.dtype);
-  const auto rotate = rotate_row_for(isa);
+  const auto rotate = rotation_for(isa, args.interleaved);
   for (const CacheWriteRun& run : args.runs) {
     pool.run((run.rows + kTaskRows - 1) / kTaskRows, [&](int64_t task, int) {
       for (int64_t i = task * kTaskRows; i < std::min(run.rows, (task + 1) * kTaskRows); ++i) {

@@ -26,6 +26,7 @@ struct CacheWriteArgs {
   const float* v = nullptr;    // [rows][kv_heads * head_dim]
   const float* cos = nullptr;  // [rows][head_dim / 2] of the rows' positions
   const float* sin = nullptr;  // [rows][head_dim / 2]
+  bool interleaved = false;    // rotary pairs are neighbours, not halves
   TileShape shape;
   std::span<const CacheWriteRun> runs;
 };

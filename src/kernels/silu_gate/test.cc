@@ -1,0 +1,56 @@
+#include "kernels/kernel_test.h"
+#include "kernels/silu_gate/silu_gate.h"
+
+namespace kvass {
+namespace {
+
+TEST(SiluGate, EveryIsaHasTheBitsOfTheReferenceAlsoInPlace) {
+  test::Random random(1);
+  for (size_t n = 0; n < 200; ++n) {
+    const std::vector<float> gate = test::awkward_row(random, n, 4.0f);
+    const std::vector<float> up = test::awkward_row(random, n);
+    std::vector<float> expected(n, 0.0f);
+    scalar::silu_gate(gate.data(), up.data(), expected.data(), static_cast<int64_t>(n));
+    for (const Isa isa : test::fast_isas()) {
+      std::vector<float> y = gate;
+      silu_gate_for(isa)(y.data(), up.data(), y.data(), static_cast<int64_t>(n));
+      EXPECT_TRUE(test::same_bits(y, expected)) << isa_name(isa) << " n " << n;
+      y = up;
+      silu_gate_for(isa)(gate.data(), y.data(), y.data(), static_cast<int64_t>(n));
+      EXPECT_TRUE(test::same_bits(y, expected)) << isa_name(isa) << " n " << n;
+    }
+  }
+}
+
+TEST(SiluGate, IsWithinThreeUlpOfFloat64) {
+  // exp has 0.9 ulp, the sum and the division half a one each; nothing cancels.
+  const float one = 1.0f;
+  for (float x = -87.0f; x <= 87.0f; x += 0x1.1p-9f) {
+    float y;
+    scalar::silu_gate(&x, &one, &y, 1);
+    EXPECT_LE(test::ulps(y, x / (1.0 + std::exp(-static_cast<double>(x)))), 3.0) << x;
+  }
+  for (float x = 0x1p-60f; x < 1.0f; x *= 1.37f) {
+    float y;
+    scalar::silu_gate(&x, &one, &y, 1);
+    EXPECT_LE(test::ulps(y, x / (1.0 + std::exp(-static_cast<double>(x)))), 3.0) << x;
+  }
+}
+
+TEST(SiluGate, HasTheLimitsOfTheFormula) {
+  using Limits = std::numeric_limits<float>;
+  const float inputs[] = {0.0f, -0.0f, 1e30f, -1e30f, Limits::infinity(), -Limits::infinity(), Limits::quiet_NaN()};
+  const float twos[] = {2, 2, 2, 2, 2, 2, 2};
+  float y[7];
+  scalar::silu_gate(inputs, twos, y, 7);
+  EXPECT_EQ(y[0], 0.0f);
+  EXPECT_EQ(y[1], 0.0f);
+  EXPECT_EQ(y[2], 2e30f);
+  EXPECT_EQ(y[3], 0.0f);
+  EXPECT_EQ(y[4], inputs[4]);
+  EXPECT_TRUE(std::isnan(y[5]));
+  EXPECT_TRUE(std::isnan(y[6]));
+}
+
+}  // namespace
+}  // namespace kvass

@@ -1,0 +1,224 @@
+// The llama family: the program that a file's metadata gives for each architecture, and what is refused.
+#include <gtest/gtest.h>
+
+#include <functional>
+
+#include "damage.h"
+#include "model/model.h"
+#include "streams.h"
+
+namespace kvass {
+namespace {
+
+using namespace testing;  // NOLINT: helpers of the tests
+using Extra = std::function<void(GgufWriter&)>;
+
+Result<ModelProgram> build(const std::vector<uint8_t>& bytes) {
+  const Gguf file = Gguf::parse(bytes, "tiny.gguf").value();
+  return build_program(file);
+}
+
+// The file of `config` with more in it.
+std::vector<uint8_t> file_with(const TinyConfig& config, const Extra& extra) {
+  GgufWriter writer = TinyModel(config).writer();
+  extra(writer);
+  return writer.finish();
+}
+
+ModelProgram program_of(
+    const TinyConfig& config, const Extra& extra = [](GgufWriter&) {}) {
+  Result<ModelProgram> model = build(file_with(config, extra));
+  EXPECT_TRUE(model.ok()) << model.status().message();
+  if (!model.ok()) return {};
+  EXPECT_EQ(verify_program(model->program).message(), "");
+  return std::move(model).value();
+}
+
+std::string refusal(const std::vector<uint8_t>& bytes) {
+  const Result<EnginePtr> engine = try_engine(bytes, Math::f32, Isa::scalar);
+  return engine.ok() ? "" : engine.status().message();
+}
+
+std::string refusal(const TinyConfig& config, const Extra& extra) { return refusal(file_with(config, extra)); }
+
+int count(const Program& program, OpKind kind) {
+  int ops = 0;
+  for (const Op& op : program.ops) ops += op.kind == kind ? 1 : 0;
+  return ops;
+}
+
+TEST(LlamaFamily, EachArchitectureHasItsOwnLayer) {
+  struct Expected {
+    const char* architecture;
+    bool neighbours;
+    int biases, norms;  // of a layer
+  };
+  for (const auto& [architecture, neighbours, biases, norms] :
+       {Expected{"llama", true, 0, 2}, {"qwen2", false, 3, 2}, {"qwen3", false, 0, 4}}) {
+    SCOPED_TRACE(architecture);
+    const ModelProgram model = program_of(tiny_llama(architecture));
+    const Program& program = model.program;
+    EXPECT_EQ(model.family, architecture);
+    EXPECT_EQ(model.trained_context, 32768);
+    EXPECT_EQ(program.vocabulary(), 300);
+    EXPECT_EQ(count(program, OpKind::bias), 3 * biases);
+    EXPECT_EQ(count(program, OpKind::rms_norm), 3 * norms + 1);
+    EXPECT_EQ(count(program, OpKind::silu_gate), 3);
+    EXPECT_EQ(count(program, OpKind::gelu_gate), 0);
+    EXPECT_EQ(count(program, OpKind::softcap), 0);
+    ASSERT_EQ(program.states.size(), 3u);
+    for (const CacheState& state : program.states) EXPECT_EQ(state.window, 0);
+    ASSERT_EQ(program.rotaries.size(), 1u);
+    EXPECT_EQ(program.rotaries[0], (RotaryParams{16, 10000.0, 1.0, neighbours}));
+    for (const Op& op : program.ops) {
+      if (op.kind == OpKind::attention) {
+        EXPECT_EQ(op.scale, 0.25f);  // 1 / sqrt(16)
+      }
+      if (op.kind == OpKind::embed) {
+        EXPECT_EQ(op.scale, 1.0f);
+      }
+    }
+  }
+}
+
+TEST(LlamaFamily, AWindowIsEveryLayers) {
+  TinyConfig config = tiny_llama();
+  config.window = 24;
+  for (const CacheState& state : program_of(config).program.states) EXPECT_EQ(state.window, 24);
+}
+
+TEST(LlamaFamily, TheHeadIsItsOwnOrTheTable) {
+  TinyConfig config = tiny_llama();
+  const auto head = [](const Program& program) { return program.ops.back().weights[0]; };
+  const ModelProgram tied = program_of(config);
+  EXPECT_EQ(tied.tensors[static_cast<size_t>(head(tied.program))], "token_embd.weight");
+  config.tied = false;
+  const ModelProgram untied = program_of(config);
+  EXPECT_EQ(untied.tensors[static_cast<size_t>(head(untied.program))], "output.weight");
+}
+
+RotaryParams rotary_of(
+    const TinyConfig& config, const Extra& extra = [](GgufWriter&) {}) {
+  const ModelProgram model = program_of(config, extra);
+  return model.program.rotaries.empty() ? RotaryParams{} : model.program.rotaries[0];
+}
+
+TEST(LlamaFamily, RotaryScalingIsWhatTheMetadataSay) {
+  TinyConfig config = tiny_llama("qwen2");
+  EXPECT_EQ(rotary_of(config, [](GgufWriter& w) { w.f32("qwen2.rope.scale_linear", 2.0f); }).factor, 2.0);
+  EXPECT_EQ(rotary_of(config, [](GgufWriter& w) { w.f32("qwen2.rope.scaling.factor", 3.0f); }).factor, 3.0);
+  EXPECT_EQ(rotary_of(config,
+                      [](GgufWriter& w) {
+                        w.str("qwen2.rope.scaling.type", "none");
+                        w.f32("qwen2.rope.scaling.factor", 3.0f);
+                      }),
+            (RotaryParams{16, 10000.0}));
+
+  const Extra yarn = [](GgufWriter& w) {
+    w.str("qwen2.rope.scaling.type", "yarn");
+    w.f32("qwen2.rope.scaling.factor", 4.0f);
+    w.f32("qwen2.rope.scaling.attn_factor", 0.5f);
+  };
+  const RotaryParams defaults{16, 10000.0, 4.0, false, {}, 0.5, {32768.0, 32.0, 1.0, 1.0}};
+  EXPECT_EQ(rotary_of(config, yarn), defaults);
+  EXPECT_EQ(rotary_of(config,
+                      [&](GgufWriter& w) {
+                        yarn(w);
+                        w.f32("qwen2.rope.scaling.yarn_ext_factor", -1.0f);
+                      }),
+            defaults);
+  EXPECT_EQ(rotary_of(config,
+                      [&](GgufWriter& w) {
+                        yarn(w);
+                        w.f32("qwen2.rope.scaling.yarn_ext_factor", 0.0f);
+                      }),
+            (RotaryParams{16, 10000.0, 4.0, false, {}, 0.5}));
+  EXPECT_EQ(rotary_of(config,
+                      [&](GgufWriter& w) {
+                        yarn(w);
+                        w.u32("qwen2.rope.scaling.original_context_length", 4096);
+                        w.f32("qwen2.rope.scaling.yarn_ext_factor", 0.5f);
+                        w.f32("qwen2.rope.scaling.yarn_attn_factor", 0.5f);
+                        w.f32("qwen2.rope.scaling.yarn_beta_fast", 24.0f);
+                        w.f32("qwen2.rope.scaling.yarn_beta_slow", 2.0f);
+                      }),
+            (RotaryParams{16, 10000.0, 4.0, false, {}, 0.25, {4096.0, 24.0, 2.0, 0.5}}));
+  config.divisors = {1, 2, 3, 4, 5, 6, 7, 8};
+  EXPECT_EQ(rotary_of(config).divisors, config.divisors);
+}
+
+TEST(LlamaFamily, MissingKeysHaveTheFormatsDefaults) {
+  TinyConfig config = tiny_llama();
+  config.kv_heads = 4;
+  std::vector<uint8_t> bytes = TinyModel(config).gguf();
+  for (const char* key : {"llama.attention.head_count_kv", "llama.attention.key_length", "llama.attention.value_length",
+                          "llama.rope.freq_base"}) {
+    bytes = without(bytes, key);
+  }
+  const Result<ModelProgram> model = build(bytes);
+  ASSERT_TRUE(model.ok()) << model.status().message();
+  EXPECT_EQ(model->program.states[0].kv_heads, 4);
+  EXPECT_EQ(model->program.states[0].head_dim, 16);
+  EXPECT_EQ(model->program.rotaries[0].base, 10000.0);
+}
+
+TEST(LlamaFamily, MetadataThatCannotBeIsRefusedByItsName) {
+  const TinyConfig config = tiny_llama();
+  const auto with_u32 = [&](const char* key, uint32_t value) {
+    return refusal(config, [&](GgufWriter& w) { w.u32(key, value); });
+  };
+  expect_words(with_u32("llama.expert_count", 8), {"tiny.gguf", "llama.expert_count", "expected 0", "got 8"});
+  EXPECT_EQ(with_u32("llama.expert_count", 0), "");
+  expect_words(with_u32("llama.rope.dimension_count", 8), {"llama.rope.dimension_count", "expected 16", "got 8"});
+  EXPECT_EQ(with_u32("llama.rope.dimension_count", 16), "");
+  expect_words(refusal(config, [](GgufWriter& w) { w.str("llama.rope.scaling.type", "longrope"); }),
+               {"llama.rope.scaling.type", "yarn", "longrope"});
+  expect_words(refusal(config, [](GgufWriter& w) { w.f32("llama.rope.scaling.factor", 0.0f); }),
+               {"llama.rope.scaling.factor", "0.001"});
+  expect_words(refusal(config, [](GgufWriter& w) { w.boolean("llama.attention.causal", false); }),
+               {"llama.attention.causal"});
+  const auto yarn = [&](const char* key, float value) {
+    return refusal(config, [&](GgufWriter& w) {
+      w.str("llama.rope.scaling.type", "yarn");
+      w.f32(key, value);
+    });
+  };
+  expect_words(yarn("llama.rope.scaling.yarn_log_multiplier", 0.1f), {"yarn_log_multiplier", "expected 0"});
+  expect_words(yarn("llama.rope.scaling.yarn_beta_slow", 64.0f), {"yarn_beta_slow", "32", "64"});
+  expect_words(yarn("llama.rope.scaling.yarn_ext_factor", 2.0f), {"yarn_ext_factor", "2"});
+
+  TinyConfig other = tiny_llama("qwen2");
+  other.window = 100;
+  expect_words(refusal(other, [](GgufWriter&) {}), {"qwen2.attention.sliding_window", "which layers slide", "100"});
+  other = tiny_llama();
+  other.head_dim = 24;
+  expect_words(refusal(other, [](GgufWriter&) {}), {"key_length", "multiple of 16", "24"});
+  other = tiny_llama();
+  other.kv_heads = 3;
+  expect_words(refusal(other, [](GgufWriter&) {}), {"head_count_kv", "3"});
+  other = tiny_llama();
+  other.full_base = 0.5;
+  expect_words(refusal(other, [](GgufWriter&) {}), {"rope.freq_base", "0.5"});
+  expect_words(refusal(without(TinyModel(config).gguf(), "llama.block_count")), {"llama.block_count"});
+}
+
+TEST(LlamaFamily, TensorsOfAnotherModelAreRefusedByTheirName) {
+  const auto vector = [](GgufWriter& writer, const char* name, GgmlType type, int64_t width) {
+    const std::vector<uint8_t> bytes(static_cast<size_t>(width) * (type == GgmlType::F32 ? 4 : 2));
+    writer.tensor(name, type, std::vector<int64_t>{width}, bytes);
+  };
+  const auto with = [&](const char* name, GgmlType type, int64_t width) {
+    return refusal(tiny_llama(), [&](GgufWriter& writer) { vector(writer, name, type, width); });
+  };
+  EXPECT_EQ(with("blk.0.attn_k.bias", GgmlType::F32, 32), "");
+  expect_words(with("blk.0.attn_k.bias", GgmlType::F32, 64), {"blk.0.attn_k.bias", "shape [32]", "[64]"});
+  expect_words(with("blk.0.attn_k.bias", GgmlType::F16, 32), {"blk.0.attn_k.bias", "type F32", "F16"});
+  expect_words(with("rope_freqs.weight", GgmlType::F32, 16), {"rope_freqs.weight", "shape [8]", "[16]"});
+  expect_words(with("rope_freqs.weight", GgmlType::F32, 8), {"frequency factor", "0"});
+  expect_words(with("blk.0.ffn_gate_inp.weight", GgmlType::F32, 64), {"dense llama", "blk.0.ffn_gate_inp.weight"});
+  expect_words(with("blk.0.attn_q_norm.weight", GgmlType::F32, 16), {"blk.0.attn_q_norm.weight"});
+  EXPECT_EQ(with("blk.0.attn_rot_embd.weight", GgmlType::F32, 16), "");
+}
+
+}  // namespace
+}  // namespace kvass

@@ -1,0 +1,58 @@
+// The shape of a tiny model: what its file's metadata say, and what its architecture implies.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace kvass::testing {
+
+struct TinyYarn {
+  int64_t context = 0;  // tokens; 0: no YaRN
+  double beta_fast = 32.0;
+  double beta_slow = 1.0;
+};
+
+struct TinyConfig {
+  std::string architecture = "gemma3";
+  int64_t layers = 7;
+  int64_t pattern = 3;  // gemma3: layers 2 and 5 are full
+  int64_t width = 64;
+  int64_t hidden = 256;
+  int64_t heads = 4;
+  int64_t kv_heads = 2;
+  int64_t head_dim = 16;
+  int64_t window = 16;  // of sliding layers; others than gemma3: of every layer, 0: none
+  int64_t vocabulary = 300;
+  double full_base = 1e6;
+  double sliding_base = 1e4;      // gemma3
+  double rope_factor = 1.0;       // of the full layers; linear, or YaRN's
+  double attention_factor = 1.0;  // of cos and sin
+  TinyYarn yarn;
+  std::vector<float> divisors;  // [head_dim / 2] of the rotary frequencies, or none
+  float attention_cap = 0.0f;   // gemma3; 0: none
+  float logit_cap = 0.0f;
+  float epsilon = 1e-6f;
+  bool biases = false;  // of every projection
+  bool tied = true;     // the head is the embedding table
+  uint32_t seed = 1;
+
+  bool gemma() const { return architecture == "gemma3"; }
+  bool full(int64_t layer) const { return gemma() ? (layer + 1) % pattern == 0 : window == 0; }
+  bool post_norms() const { return gemma(); }
+  bool head_norms() const { return gemma() || architecture == "qwen3"; }
+  bool qkv_biases() const { return biases || architecture == "qwen2"; }
+  bool neighbours() const { return architecture == "llama"; }  // rotary pairs (2i, 2i + 1)
+};
+
+// The other families' shape: full layers without caps.
+inline TinyConfig tiny_llama(const std::string& architecture = "llama") {
+  TinyConfig config;
+  config.architecture = architecture;
+  config.layers = 3;
+  config.window = 0;
+  config.full_base = 1e4;
+  return config;
+}
+
+}  // namespace kvass::testing
