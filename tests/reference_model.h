@@ -15,7 +15,8 @@
 
 namespace kvass::testing {
 
-// With sinks the full layers see the first `sink_tokens` positions and the latest `sink_window`.
+// With sinks the full layers, or all where none is full, see the first `sink_tokens` positions and the latest
+// `sink_window`, or what they were trained with if that is less.
 struct ReferenceSinks {
   bool on = false;
   int64_t sink_tokens = 0;
@@ -89,10 +90,13 @@ class ReferenceModel {
   };
   Seen seen(int64_t q, bool full, const ReferenceSinks& sinks) const {
     Seen result;
-    const bool streaming = full && sinks.on;
+    bool none_full = true;
+    for (int64_t layer = 0; layer < config_.layers; ++layer) none_full = none_full && !config_.full(layer);
+    const bool streaming = sinks.on && (full || none_full);
+    const int64_t sink_window = full ? sinks.sink_window : std::min(sinks.sink_window, config_.window);
     for (int64_t k = 0; k <= q; ++k) {
       const bool sink = streaming && k < sinks.sink_tokens;
-      const int64_t window = streaming ? sinks.sink_window : (full ? q + 1 : config_.window);
+      const int64_t window = streaming ? sink_window : (full ? q + 1 : config_.window);
       if (!sink && q - k >= window) continue;
       result.keys.push_back(k);
       int64_t place = k;
@@ -101,7 +105,7 @@ class ReferenceModel {
       } else if (streaming && !sink) {
         place += sinks.offset;
         if (sinks.positions == SinkPositions::wrapped) {
-          while (place >= sinks.sink_tokens + 2 * sinks.sink_window) place -= 2 * sinks.sink_window;
+          while (place >= sinks.sink_tokens + 2 * sink_window) place -= 2 * sink_window;
         }
       }
       result.places.push_back(place);

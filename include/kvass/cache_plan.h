@@ -79,8 +79,8 @@ struct CachePlan {
   }
 };
 
-// Which layers sinks apply to: the full ones; all of them where the model has none (its window is then the longest that
-// --attention-sink may have).
+// Which layers sinks apply to: the full ones; all of them where the model has none (each then keeps its own window where
+// that is shorter).
 std::vector<bool> sink_layers(const std::vector<CacheShape>& layers);
 
 Result<CachePlan> plan_caches(const std::vector<CacheShape>& layers, const CacheOptions& options);

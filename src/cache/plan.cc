@@ -6,10 +6,15 @@
 namespace kvass {
 namespace {
 
+// Of a layer that takes sinks: a window that it was trained with stays its longest.
+int64_t sink_window(const CacheShape& layer, const CacheOptions& options) {
+  return layer.window == 0 ? options.sink_window : std::min(options.sink_window, layer.window);
+}
+
 Result<Layout> layout_for(const CacheShape& layer, bool takes_sinks, const CacheOptions& options) {
   if (options.sinks && takes_sinks) {
-    return Layout::sink_ring(options.sink_tokens, options.sink_window,
-                             ring_slots_for(options.sink_window, options.chunk));
+    const int64_t window = sink_window(layer, options);
+    return Layout::sink_ring(options.sink_tokens, window, ring_slots_for(window, options.chunk));
   }
   if (layer.window == 0) return Layout::full(options.context);
   const int64_t ring = ring_slots_for(layer.window, options.chunk);
@@ -18,10 +23,10 @@ Result<Layout> layout_for(const CacheShape& layer, bool takes_sinks, const Cache
   return Layout::ring(layer.window, ring);
 }
 
-RotaryPositions rotary_for(bool takes_sinks, const CacheOptions& options) {
+RotaryPositions rotary_for(const CacheShape& layer, bool takes_sinks, const CacheOptions& options) {
   if (!takes_sinks) return {};
   if (!options.sinks) return {SinkPositions::original, 0, 0, options.rotary_offset};
-  return {options.sink_positions, options.sink_tokens, options.sink_window, options.rotary_offset};
+  return {options.sink_positions, options.sink_tokens, sink_window(layer, options), options.rotary_offset};
 }
 
 // Bounds sums and products of a few sizes; the layouts check the sizes themselves.
@@ -35,7 +40,7 @@ Status check_count(std::string_view what, int64_t value, int64_t least, int64_t 
   return bad_input(what, "between " + std::to_string(least) + " and " + std::to_string(most), std::to_string(value));
 }
 
-Status check_options(const std::vector<CacheShape>& layers, const CacheOptions& options) {
+Status check_options(const CacheOptions& options) {
   if (options.context < 1) return bad_input("--context", "at least 1 token", std::to_string(options.context));
   if (options.chunk < 1) return bad_input("--chunk", "at least 1 token", std::to_string(options.chunk));
   if (options.rotary_offset < 0 || options.rotary_offset > kMaxTokens) {
@@ -49,16 +54,6 @@ Status check_options(const std::vector<CacheShape>& layers, const CacheOptions& 
                      "at least " + std::to_string(options.sink_tokens + options.sink_window) +
                          " tokens (the S + W of --attention-sink S,W)",
                      std::to_string(options.context));
-  }
-  const std::vector<bool> takes_sinks = sink_layers(layers);
-  for (size_t i = 0; i < layers.size(); ++i) {
-    const int64_t trained = layers[i].window;
-    if (options.sinks && takes_sinks[i] && trained > 0 && options.sink_window > trained) {
-      return bad_input("--attention-sink S,W",
-                       "a window of at most " + std::to_string(trained) +
-                           " tokens (all layers of this model are sliding layers with that window)",
-                       std::to_string(options.sink_window));
-    }
   }
   return {};
 }
@@ -107,7 +102,7 @@ Result<std::vector<int64_t>> cache_lens(const std::vector<CacheShape>& layers, c
   for (size_t i = 0; i < layers.size(); ++i) {
     const int64_t window = layers[i].window;
     if (options.sinks) {
-      lens.push_back(takes_sinks[i] ? options.sink_tokens + options.sink_window : window);
+      lens.push_back(takes_sinks[i] ? options.sink_tokens + sink_window(layers[i], options) : window);
     } else {
       lens.push_back(window == 0 ? context : std::min(window, context));
     }
@@ -116,7 +111,7 @@ Result<std::vector<int64_t>> cache_lens(const std::vector<CacheShape>& layers, c
 }
 
 Result<CachePlan> plan_caches(const std::vector<CacheShape>& layers, const CacheOptions& options) {
-  KVASS_RETURN_IF_ERROR(check_options(layers, options));
+  KVASS_RETURN_IF_ERROR(check_options(options));
   const std::vector<bool> takes_sinks = sink_layers(layers);
   CachePlan plan;
   plan.chunk = options.chunk;
@@ -124,7 +119,7 @@ Result<CachePlan> plan_caches(const std::vector<CacheShape>& layers, const Cache
     const CacheShape& layer = layers[i];
     LayerCache cache;
     KVASS_ASSIGN_OR_RETURN(cache.layout, layout_for(layer, takes_sinks[i], options));
-    cache.rotary = rotary_for(takes_sinks[i], options);
+    cache.rotary = rotary_for(layer, takes_sinks[i], options);
     cache.shape = {options.dtype, layer.kv_heads, layer.head_dim};
     cache.sink_tiles = (cache.layout.sink() + kTileKeys - 1) / kTileKeys;
     cache.ring_tiles = (cache.layout.ring_slots() + kTileKeys - 1) / kTileKeys;
