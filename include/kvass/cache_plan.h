@@ -47,6 +47,7 @@ struct CacheOptions {
   int64_t sink_tokens = 4;  // with sinks: positions kept for ever; 0 is a plain ring
   int64_t sink_window = 0;  // with sinks: window of those layers
   SinkPositions sink_positions = SinkPositions::in_cache;
+  int64_t checkpoints = 0;    // places for Sequence::checkpoint
   int64_t rotary_offset = 0;  // in those layers, positions behind the sinks stand so much further on (for measurements)
   DType dtype = DType::f16;   // storage of keys and values
 
@@ -62,6 +63,8 @@ struct LayerCache {
   int64_t ring_tiles = 0;
   size_t sink_offset = 0;  // bytes from the start of the block
   size_t ring_offset = 0;
+  int64_t checkpoint_tiles = 0;  // what a checkpoint keeps of each head: the tiles of the latest window − 1 keys
+  size_t checkpoint_offset = 0;  // bytes from the start of a checkpoint
 
   size_t bytes() const { return shape.segment_bytes(sink_tiles) + shape.segment_bytes(ring_tiles); }
   int64_t slots() const { return (sink_tiles + ring_tiles) * kTileKeys; }  // what is stored, in whole tiles
@@ -71,8 +74,10 @@ struct LayerCache {
 
 struct CachePlan {
   std::vector<LayerCache> layers;
-  size_t bytes = 0;   // of the block
-  int64_t chunk = 0;  // the longest step, as asked for
+  size_t bytes = 0;             // of the block: [layers | checkpoints]
+  size_t checkpoint_bytes = 0;  // of one checkpoint
+  size_t checkpoint_base = 0;   // bytes from the start of the block
+  int64_t chunk = 0;            // the longest step, as asked for
 
   bool endless() const {  // no layer ends the stream
     return std::all_of(layers.begin(), layers.end(), [](const LayerCache& layer) { return layer.layout.endless(); });

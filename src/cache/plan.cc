@@ -46,6 +46,7 @@ Status check_options(const CacheOptions& options) {
   if (options.rotary_offset < 0 || options.rotary_offset > kMaxTokens) {
     return bad_input("--rotary-offset", "0 to 2^40 tokens", std::to_string(options.rotary_offset));
   }
+  KVASS_RETURN_IF_ERROR(check_count("checkpoints", options.checkpoints, 0, 1 << 16));
   for (const int64_t tokens : {options.context, options.chunk, options.sink_tokens, options.sink_window}) {
     if (tokens > kMaxTokens) return bad_input("cache options", "at most 2^40 tokens", std::to_string(tokens));
   }
@@ -132,8 +133,17 @@ Result<CachePlan> plan_caches(const std::vector<CacheShape>& layers, const Cache
     cache.sink_offset = plan.bytes;
     cache.ring_offset = plan.bytes + cache.shape.segment_bytes(cache.sink_tiles);
     plan.bytes += cache.bytes();
+    if (cache.layout.endless()) {
+      // Keys that the next row sees, wherever they begin inside a tile.
+      cache.checkpoint_tiles =
+          std::min(cache.ring_tiles, (cache.layout.window() - 1 + 2 * (kTileKeys - 1)) / kTileKeys);
+    }
+    cache.checkpoint_offset = plan.checkpoint_bytes;
+    plan.checkpoint_bytes += cache.shape.segment_bytes(cache.checkpoint_tiles);
     plan.layers.push_back(cache);
   }
+  plan.checkpoint_base = plan.bytes;
+  plan.bytes += static_cast<size_t>(options.checkpoints) * plan.checkpoint_bytes;
   return plan;
 }
 

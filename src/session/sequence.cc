@@ -1,8 +1,11 @@
 #include "session/sequence.h"
 
+#include <algorithm>
 #include <cstring>
 #include <string>
 #include <utility>
+
+#include "cache/tile_ranges.h"
 
 namespace kvass {
 
@@ -12,6 +15,9 @@ Result<std::unique_ptr<Sequence>> Sequence::create(std::shared_ptr<const Engine>
   KVASS_ASSIGN_OR_RETURN(sequence->block_, Block::map(sequence->plan_.bytes));
   sequence->engine_ = std::move(engine);
   sequence->options_ = options;
+  sequence->first_held_.resize(sequence->plan_.layers.size());
+  sequence->checkpoints_.resize(static_cast<size_t>(options.checkpoints));
+  sequence->clear();
   return sequence;
 }
 
@@ -24,14 +30,142 @@ Status Sequence::check_extend(int64_t start, int64_t count) const {
   return {};
 }
 
+void Sequence::commit(int64_t count) {
+  for (Checkpoint& checkpoint : checkpoints_) {
+    if (checkpoint.position > length_) checkpoint.position = -1;  // another stream from here on
+  }
+  length_ += count;
+  for (size_t i = 0; i < first_held_.size(); ++i) {
+    first_held_[i] = std::max(first_held_[i], length_ - plan_.layers[i].layout.ring_slots());
+  }
+}
+
+void Sequence::clear() {
+  length_ = 0;
+  for (size_t i = 0; i < first_held_.size(); ++i) first_held_[i] = plan_.layers[i].layout.sink();
+  for (Checkpoint& checkpoint : checkpoints_) checkpoint.position = -1;
+}
+
 Status Sequence::copy_from(const Sequence& other) {
   if (other.engine_ != engine_ || other.options_ != options_) {
     return bad_input("sequence to copy", "one of the same engine and cache options", "another");
   }
   if (&other == this) return {};
-  std::memcpy(block_.data(), other.block_.data(), plan_.bytes);
+  clear();
+  for (size_t i = 0; i < plan_.layers.size(); ++i) {
+    for_each_tile_range(plan_.layers[i], other.first_held_[i], other.length_, [&](size_t offset, size_t bytes) {
+      std::memcpy(block_.data() + offset, other.block_.data() + offset, bytes);
+    });
+  }
   length_ = other.length_;
+  first_held_ = other.first_held_;
   return {};
+}
+
+Result<std::unique_ptr<Sequence>> Sequence::fork() const {
+  KVASS_ASSIGN_OR_RETURN(std::unique_ptr<Sequence> sequence, create(engine_, options_));
+  KVASS_RETURN_IF_ERROR(sequence->copy_from(*this));
+  return sequence;
+}
+
+int64_t Sequence::first_seen(size_t layer, int64_t length) const {
+  return plan_.layers[layer].layout.row_visibility(length).begin;
+}
+
+bool Sequence::holds(size_t layer, int64_t length) const {
+  // Up to the sinks nothing behind them is seen, and all of it is written anew.
+  return length <= plan_.layers[layer].layout.sink() || first_seen(layer, length) >= first_held_[layer];
+}
+
+int64_t Sequence::rewind_floor() const {
+  int64_t floor = 0;
+  for (size_t i = 0; i < first_held_.size(); ++i) {
+    const Layout& layout = plan_.layers[i].layout;
+    if (!layout.endless() || first_held_[i] <= layout.sink()) continue;
+    floor = std::max(floor, first_held_[i] + layout.window() - 1);
+  }
+  return std::min(floor, length_);
+}
+
+Status Sequence::rewind(int64_t length) {
+  if (length < 0 || length > length_) {
+    return bad_input("rewind", "a position from 0 to " + std::to_string(length_), std::to_string(length));
+  }
+  if (length == 0) {  // nothing is held, and nothing is needed
+    length_ = 0;
+    for (size_t i = 0; i < first_held_.size(); ++i) first_held_[i] = plan_.layers[i].layout.sink();
+    return {};
+  }
+  bool held = length == length_;
+  if (!held) {
+    held = true;
+    for (size_t i = 0; i < first_held_.size(); ++i) held = held && holds(i, length);
+  }
+  if (!held) {
+    const auto at = std::find_if(checkpoints_.begin(), checkpoints_.end(),
+                                 [&](const Checkpoint& checkpoint) { return checkpoint.position == length; });
+    if (at == checkpoints_.end()) {
+      std::string kept;
+      for (int64_t position : checkpoints())
+        kept += (kept.empty() ? ", or a checkpoint at " : ", ") + std::to_string(position);
+      return bad_input("rewind",
+                       "a position that every layer still holds, " + std::to_string(rewind_floor()) + " to " +
+                           std::to_string(length_) + kept,
+                       std::to_string(length));
+    }
+    for_each_kept(*at, [](uint8_t* cache, uint8_t* kept, size_t bytes) { std::memcpy(cache, kept, bytes); });
+    for (size_t i = 0; i < first_held_.size(); ++i) {
+      if (plan_.layers[i].layout.endless()) first_held_[i] = first_seen(i, length);
+    }
+  }
+  length_ = length;
+  for (size_t i = 0; i < first_held_.size(); ++i) {
+    if (length <= plan_.layers[i].layout.sink()) first_held_[i] = plan_.layers[i].layout.sink();
+  }
+  return {};
+}
+
+Status Sequence::checkpoint() {
+  if (checkpoints_.empty()) return bad_input("checkpoint", "places for some (CacheOptions::checkpoints)", "none");
+  Checkpoint* place = &checkpoints_[0];
+  for (Checkpoint& checkpoint : checkpoints_) {
+    if (checkpoint.position == length_) return {};
+    const auto rank = [](const Checkpoint& one) { return one.position < 0 ? -1 : one.age; };
+    if (rank(checkpoint) < rank(*place)) place = &checkpoint;
+  }
+  for (size_t i = 0; i < first_held_.size(); ++i) {
+    if (!holds(i, length_))
+      return bad_input("checkpoint", "a position that every layer holds", std::to_string(length_));
+  }
+  *place = {length_, checkpoints_made_++};
+  for_each_kept(*place, [](uint8_t* cache, uint8_t* kept, size_t bytes) { std::memcpy(kept, cache, bytes); });
+  return {};
+}
+
+std::vector<int64_t> Sequence::checkpoints() const {
+  std::vector<int64_t> positions;
+  for (const Checkpoint& checkpoint : checkpoints_) {
+    if (checkpoint.position >= 0) positions.push_back(checkpoint.position);
+  }
+  std::sort(positions.begin(), positions.end());
+  return positions;
+}
+
+template <class Body>
+void Sequence::for_each_kept(const Checkpoint& checkpoint, Body&& body) {
+  uint8_t* kept = block_.data() + plan_.checkpoint_base +
+                  static_cast<size_t>(&checkpoint - checkpoints_.data()) * plan_.checkpoint_bytes;
+  for (size_t i = 0; i < plan_.layers.size(); ++i) {
+    const LayerCache& layer = plan_.layers[i];
+    if (layer.checkpoint_tiles == 0) continue;
+    uint8_t* at = kept + layer.checkpoint_offset;
+    const auto copy = [&](size_t offset, size_t bytes) {
+      if (offset < layer.ring_offset) return;  // sink tiles stay where they are
+      body(block_.data() + offset, at, bytes);
+      at += bytes;
+    };
+    for_each_tile_range(layer, first_seen(i, checkpoint.position), checkpoint.position, copy);
+  }
 }
 
 }  // namespace kvass

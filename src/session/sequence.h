@@ -1,8 +1,14 @@
 // Sequence: one stream. It owns its caches (one block, planned before the first token) and its length; a session
-// advances it. One caller at a time.
+// advances it. One caller at a time. Nothing here allocates but create and fork.
+//
+// Going back. `rewind` takes the stream back to a position, and what follows is as if it had never gone further: bit
+// for bit. A full layer holds every key for that; a ring only the latest, so that how far back it goes depends on what
+// has been overwritten since (rewind_floor). A checkpoint keeps the keys that the rings hold at its position; a rewind
+// to it works however far the stream has gone, until the stream goes on from before it.
 #pragma once
 
 #include <memory>
+#include <vector>
 
 #include "base/block.h"
 #include "kvass/cache_plan.h"
@@ -25,19 +31,42 @@ class Sequence {
   // Whether `count` tokens may follow at `start`: the planned chunk, and every layer's layout.
   Status check_extend(int64_t start, int64_t count) const;
 
-  uint8_t* block() { return block_.data(); }
-  void commit(int64_t count) { length_ += count; }  // the session's, after a step has run
-  void clear() { length_ = 0; }                     // an empty stream again; nothing is freed
-  // The stream of `other` from here on, which is of the same engine and plan: copies its block, allocates nothing.
+  // The stream of `other` from here on, which is of the same engine and plan: copies what is in use, checkpoints not.
   Status copy_from(const Sequence& other);
+  Result<std::unique_ptr<Sequence>> fork() const;  // a new sequence of the same options, and copy_from
+
+  Status rewind(int64_t length);  // 0 … length(); an error leaves everything as it is
+  // Every position from here to length() can be rewound to without a checkpoint (and 0 always).
+  int64_t rewind_floor() const;
+
+  Status checkpoint();                       // of this position; the oldest makes room where all places are taken
+  std::vector<int64_t> checkpoints() const;  // positions, ascending
+
+  uint8_t* block() { return block_.data(); }
+  void commit(int64_t count);  // the session's, after a step has run
+  void clear();                // an empty stream again; nothing is freed
 
  private:
+  struct Checkpoint {
+    int64_t position = -1;  // -1: free
+    int64_t age = 0;        // the order in which they were made
+  };
+
   Sequence() = default;
+  bool holds(size_t layer, int64_t length) const;  // what a row at position `length` may see
+  int64_t first_seen(size_t layer, int64_t length) const;
+  // body(bytes of the cache, bytes of the checkpoint, count) for every stretch of tiles.
+  template <class Body>
+  void for_each_kept(const Checkpoint& checkpoint, Body&& body);
+
   std::shared_ptr<const Engine> engine_;
   CacheOptions options_;
   CachePlan plan_;
   Block block_;
   int64_t length_ = 0;
+  std::vector<int64_t> first_held_;      // [layers] behind the sinks, positions [first_held, length) are in their slots
+  std::vector<Checkpoint> checkpoints_;  // [options.checkpoints]
+  int64_t checkpoints_made_ = 0;
 };
 
 }  // namespace kvass
