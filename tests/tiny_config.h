@@ -33,8 +33,9 @@ struct TinyConfig {
   float attention_cap = 0.0f;   // gemma3; 0: none
   float logit_cap = 0.0f;
   float epsilon = 1e-6f;
-  bool biases = false;  // of every projection
-  bool tied = true;     // the head is the embedding table
+  bool biases = false;      // of every projection
+  bool byte_level = false;  // a byte-level vocabulary with ChatML's tokens; otherwise SentencePiece's kind
+  bool tied = true;         // the head is the embedding table
   uint32_t seed = 1;
 
   bool gemma() const { return architecture == "gemma3"; }

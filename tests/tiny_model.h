@@ -134,7 +134,7 @@ inline GgufWriter TinyModel::writer() const {
   }
   if (config_.attention_cap > 0) f32("attn_logit_softcapping", static_cast<double>(config_.attention_cap));
   if (config_.logit_cap > 0) f32("final_logit_softcapping", static_cast<double>(config_.logit_cap));
-  write_tiny_vocabulary(config_.vocabulary, writer);
+  (config_.byte_level ? write_tiny_byte_vocabulary : write_tiny_vocabulary)(config_.vocabulary, writer);
   for (const auto& [name, tensor] : tensors_) {
     std::vector<int64_t> shape = {tensor.inputs};
     if (tensor.outputs > 0) shape.push_back(tensor.outputs);

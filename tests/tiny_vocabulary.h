@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "file/gguf_writer.h"
+#include "text/byte_alphabet.h"
 
 namespace kvass::testing {
 
@@ -36,6 +37,40 @@ inline void write_tiny_vocabulary(int64_t size, GgufWriter& writer) {
   writer.u32("tokenizer.ggml.bos_token_id", 2);
   writer.u32("tokenizer.ggml.eos_token_id", 1);
   writer.u32("tokenizer.ggml.unknown_token_id", 3);
+}
+
+// 256 bytes in GPT-2's alphabet, pieces that merge into words, and the control tokens of ChatML.
+inline void write_tiny_byte_vocabulary(int64_t size, GgufWriter& writer) {
+  std::vector<std::string> pieces = {"<|endoftext|>", "<|im_start|>", "<|im_end|>"};
+  std::vector<int32_t> types = {3, 3, 3};
+  for (const uint16_t code : byte_alphabet()) {
+    std::string piece;
+    if (code < 0x80) {
+      piece = static_cast<char>(code);
+    } else {
+      piece = {static_cast<char>(0xc0 | code >> 6), static_cast<char>(0x80 | (code & 0x3f))};
+    }
+    pieces.push_back(piece);
+    types.push_back(1);
+  }
+  const std::vector<std::string> merges = {"t h", "th e", "\u0120 the", "a n", "an d", "\u0120 and"};
+  for (std::string merge : merges) {
+    merge.erase(merge.find(' '), 1);
+    pieces.push_back(merge);
+    types.push_back(1);
+  }
+  while (static_cast<int64_t>(pieces.size()) < size) {
+    pieces.push_back("<unused" + std::to_string(pieces.size()) + ">");
+    types.push_back(5);
+  }
+  writer.str("tokenizer.ggml.model", "gpt2");
+  writer.str("tokenizer.ggml.pre", "qwen2");
+  writer.strs("tokenizer.ggml.tokens", pieces);
+  writer.i32s("tokenizer.ggml.token_type", types);
+  writer.strs("tokenizer.ggml.merges", merges);
+  writer.u32("tokenizer.ggml.bos_token_id", 0);
+  writer.u32("tokenizer.ggml.eos_token_id", 2);
+  writer.boolean("tokenizer.ggml.add_bos_token", false);
 }
 
 }  // namespace kvass::testing
