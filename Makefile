@@ -8,6 +8,7 @@ SHELL := bash
 JOBS ?= $(shell nproc)
 PREFIX ?= /usr/local
 FUZZ_SECONDS ?= 60
+SOAK_TOKENS ?= 200000
 MODEL_NAME := gemma3-270m
 KVASS := build/release/kvass
 
@@ -76,9 +77,9 @@ test-long: build ## all goldens, the emulated AVX-512 kernels, and the sanitizer
 	$(call build,tsan)
 	$(call run_tests,tsan)
 
-soak: build ## hours of stream
+soak: build ## a stream of SOAK_TOKENS tokens (200,000; a million takes hours)
 	@$(model_for_tests)
-	$(call run_tests,release,KVASS_SOAK=1)
+	$(call run_tests,release,KVASS_SOAK=$(SOAK_TOKENS))
 
 fuzz: ## each libFuzzer target for FUZZ_SECONDS, from its corpus
 	@scripts/install-packages.sh --fuzz

@@ -1,10 +1,8 @@
 // A stream of 20,000 tokens (64 unless KVASS_LONG is set) from the real model in a cache of 512, after a prompt of
 // three times that: memory is flat, and the text does not depend on how the work was cut up.
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <fstream>
 
 #include "app/generate.h"
 #include "golden_model.h"
@@ -13,12 +11,6 @@ namespace kvass {
 namespace {
 
 using namespace testing;  // NOLINT: helpers of the tests
-
-size_t resident_bytes() {
-  size_t total = 0, resident = 0;
-  std::ifstream("/proc/self/statm") >> total >> resident;
-  return resident * static_cast<size_t>(::sysconf(_SC_PAGESIZE));
-}
 
 struct Told {
   std::vector<int32_t> ids;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <array>
 #include <cstdio>
@@ -123,6 +124,13 @@ inline std::vector<int32_t> kjv_ids(const Tokenizer& tokenizer, size_t bytes) {
   const std::vector<int32_t> rest = tokenizer.encode(std::string_view(kjv_text()).substr(0, bytes));
   ids.insert(ids.end(), rest.begin(), rest.end());
   return ids;
+}
+
+// Resident memory of this process, now.
+inline size_t resident_bytes() {
+  size_t total = 0, resident = 0;
+  std::ifstream("/proc/self/statm") >> total >> resident;
+  return resident * static_cast<size_t>(::sysconf(_SC_PAGESIZE));
 }
 
 #define KVASS_NEEDS_KJV()                                              \

@@ -11,6 +11,7 @@
 // Source: the attention-sink ring of ExecuTorch (attention_sink.py); StreamingLLM, arXiv 2309.17453.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <string_view>
 #include <vector>
@@ -58,6 +59,15 @@ class Layout {
   // position order. For a step that check_extend takes.
   std::vector<SlotRun> write_runs(int64_t start, int64_t count) const;
   std::vector<SlotRun> read_runs(int64_t start, int64_t count) const;
+
+  // Going back. Behind the sinks, positions [first_held, length) are in their slots: `first_held` begins at sink(), and
+  // after a step up to `length` it is this. Going back does not change it, for what was overwritten stays lost.
+  int64_t first_held_after(int64_t first_held, int64_t length) const { return std::max(first_held, length - ring_); }
+  // Whether a stream can go on at `length`: all that the row there sees is held. Up to the sinks it sees nothing behind
+  // them, and all of that is written anew.
+  bool holds(int64_t first_held, int64_t length) const {
+    return length <= sink_ || row_visibility(length).begin >= std::min(first_held, length);
+  }
 
   // Of keys and values in all slots. What is mapped is a little more: whole tiles (cache_plan.h).
   size_t bytes(int64_t kv_heads, int64_t head_dim, DType dtype) const {

@@ -10,8 +10,8 @@
 namespace kvass {
 namespace {
 
-// −ln p of `targets[i]` from row first + i of the last step, appended to `nll`.
-Status score_rows(Session& session, int32_t first, std::span<const int32_t> targets, std::vector<double>& nll) {
+// nll[i]: −ln p of `targets[i]` from row `first` + i of the last step.
+Status score_rows(Session& session, int32_t first, std::span<const int32_t> targets, double* nll) {
   const size_t head_rows = static_cast<size_t>(session.options().head_rows);
   const int64_t vocabulary = session.engine().program().vocabulary();
   std::vector<int32_t> rows;
@@ -20,8 +20,7 @@ Status score_rows(Session& session, int32_t first, std::span<const int32_t> targ
     rows.clear();
     for (size_t i = 0; i < count; ++i) rows.push_back(first + static_cast<int32_t>(at + i));
     KVASS_ASSIGN_OR_RETURN(const std::span<const float> logits, session.logits(rows));
-    nll.resize(nll.size() + count);
-    double* losses = nll.data() + nll.size() - count;
+    double* losses = nll + at;
     session.pool().run(static_cast<int64_t>(count), [&](int64_t i, int) {
       CrossEntropyArgs args;
       args.logits = logits.data() + i * vocabulary;
@@ -56,7 +55,7 @@ Result<ScoreResult> score(Stream& stream, std::span<const int32_t> ids, int64_t 
                          "; raise --context, or stream without end with --attention-sink S,W");
   }
   ScoreResult result;
-  result.nll.reserve(ids.size() - 1);
+  result.nll.assign(ids.size() - 1, 0.0);  // all of its memory before the first token
   const auto begin = std::chrono::steady_clock::now();
   const size_t chunk = static_cast<size_t>(sequence.plan().chunk);
   for (size_t at = 0; at < ids.size(); at += chunk) {
@@ -66,7 +65,7 @@ Result<ScoreResult> score(Stream& stream, std::span<const int32_t> ids, int64_t 
     const Run run{&sequence, sequence.length(), ids.subspan(at, count)};
     KVASS_RETURN_IF_ERROR(session.step(std::span(&run, 1)));
     const size_t targets = std::min(count, ids.size() - 1 - at);
-    KVASS_RETURN_IF_ERROR(score_rows(session, 0, ids.subspan(at + 1, targets), result.nll));
+    KVASS_RETURN_IF_ERROR(score_rows(session, 0, ids.subspan(at + 1, targets), result.nll.data() + at));
     if (progress) progress(static_cast<int64_t>(at + count));
   }
   if (top > 0) {

@@ -30,6 +30,14 @@ class SlotArray {
     }
     return true;
   }
+  void put(int64_t position) { held_[static_cast<size_t>(slot(position))] = position; }
+  // Whether every key that a row at `query` sees, itself aside, is there.
+  bool sees_all(int64_t query) const {
+    for (int64_t key = 0; key < query; ++key) {
+      if (rule(key, query) && held_[static_cast<size_t>(slot(key))] != key) return false;
+    }
+    return true;
+  }
   const std::vector<int64_t>& held() const { return held_; }
 
  private:
@@ -120,6 +128,32 @@ TEST(Layout, EveryChunkingOfSmallStreamsEqualsAnArrayOfSlots) {
   }
   EXPECT_GT(accepted, 100000);
   EXPECT_GT(refused, 10000);
+}
+
+TEST(Layout, HoldsIsWhetherEveryKeyThatTheNextRowSeesIsInItsSlot) {
+  for (int64_t sink = 0; sink <= 3; ++sink) {
+    for (int64_t window = 1; window <= 5; ++window) {
+      for (int64_t ring = window; ring <= window + 4; ++ring) {
+        const Layout layout = Layout::sink_ring(sink, window, ring).value();
+        // A stream of 20 tokens, back to each position in turn, on from there, and back once more.
+        for (int64_t back = 0; back <= 20; ++back) {
+          SlotArray array(sink, window, ring);
+          int64_t first_held = layout.sink();
+          const auto run = [&](int64_t begin, int64_t end) {
+            for (int64_t p = begin; p < end; ++p) array.put(p);
+            first_held = layout.first_held_after(first_held, end);
+          };
+          run(0, 20);
+          ASSERT_EQ(layout.holds(first_held, back), array.sees_all(back)) << back;
+          if (!layout.holds(first_held, back)) continue;
+          run(back, back + 2);
+          for (int64_t again = std::max(back, sink); again <= back + 2; ++again) {
+            ASSERT_TRUE(!layout.holds(first_held, again) || array.sees_all(again)) << back << ", " << again;
+          }
+        }
+      }
+    }
+  }
 }
 
 TEST(Layout, RingKeepsSinkAcrossThreeWraps) {

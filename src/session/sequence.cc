@@ -36,7 +36,7 @@ void Sequence::commit(int64_t count) {
   }
   length_ += count;
   for (size_t i = 0; i < first_held_.size(); ++i) {
-    first_held_[i] = std::max(first_held_[i], length_ - plan_.layers[i].layout.ring_slots());
+    first_held_[i] = plan_.layers[i].layout.first_held_after(first_held_[i], length_);
   }
 }
 
@@ -73,8 +73,7 @@ int64_t Sequence::first_seen(size_t layer, int64_t length) const {
 }
 
 bool Sequence::holds(size_t layer, int64_t length) const {
-  // Up to the sinks nothing behind them is seen, and all of it is written anew.
-  return length <= plan_.layers[layer].layout.sink() || first_seen(layer, length) >= first_held_[layer];
+  return plan_.layers[layer].layout.holds(first_held_[layer], length);
 }
 
 int64_t Sequence::rewind_floor() const {
