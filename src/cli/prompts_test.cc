@@ -49,6 +49,15 @@ TEST(PromptsCommand, ReadsStdinAndSumsUpOnStderr) {
   EXPECT_TRUE(has(done.err, "2 sequences of ") && has(done.err, "2 of 2 prompts")) << done.err;
 }
 
+TEST(PromptsCommand, ASignalEndsItInOrderWithASummary) {
+  Running run(
+      {"run", tiny(), "--prompts", prompts_file(), "--attention-sink", "4,30", "--ignore-eos", "-n", "100000000"});
+  while (!has(run.err(), "kvass: weights")) ::usleep(10000);  // it says so just before the first step
+  run.signal(SIGINT);
+  EXPECT_EQ(run.end(), 0) << run.err();
+  EXPECT_TRUE(has(run.err(), "0 of 6 prompts") && has(run.err(), ", interrupted")) << run.err();
+}
+
 TEST(PromptsCommand, RefusesWhatItCannotRun) {
   const std::string file = prompts_file();
   expect_refused(kvass({"run", tiny(), "--prompts", file, "-p", "a"}), 2);
