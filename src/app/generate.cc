@@ -4,7 +4,7 @@
 #include <chrono>
 #include <utility>
 
-#include "text/stream_decoder.h"
+#include "app/text_output.h"
 
 namespace kvass {
 namespace {
@@ -12,36 +12,6 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
-
-// The text side of a stream: ids in, complete text out, until a stop text.
-class TextOutput {
- public:
-  TextOutput(const Tokenizer& tokenizer, const GenerateOptions& options, GenerateResult& result,
-             const std::function<bool(std::string_view)>& on_text)
-      : decoder_(tokenizer), stops_(options.stops), collect_(options.collect), result_(result), on_text_(on_text) {}
-
-  // False when the reader wants no more.
-  bool push(int32_t id) { return show(stops_.push(decoder_.push(id))); }
-  bool matched() const { return stops_.matched(); }
-  void finish() {
-    if (stops_.matched()) return;
-    show(stops_.push(decoder_.finish()));
-    if (!stops_.matched()) show(stops_.finish());
-  }
-
- private:
-  bool show(const std::string& text) {
-    if (text.empty()) return true;
-    if (collect_) result_.text += text;
-    return on_text_(text);
-  }
-
-  StreamDecoder decoder_;
-  StopMatcher stops_;
-  bool collect_;
-  GenerateResult& result_;
-  const std::function<bool(std::string_view)>& on_text_;
-};
 
 // Runs the prompt in planned chunks; the last row's logits are then ready. False when cancelled in between, which
 // `whole` rules out.
@@ -113,15 +83,8 @@ Result<GenerateResult> generate(const OpenModel& model, Stream& stream, Sampler&
     const int32_t token = sampler.sample(logits.data(), sequence.length());
     if (token < 0) return bad_input("logits", "a number among them", "NaN alone");
     sampler.accept(token);
-    ++result.tokens;
-    if (options.collect) result.ids.push_back(token);
-    if (!options.ignore_eos && model.tokenizer->is_end_of_generation(token)) {
-      result.reason = StopReason::end_of_generation;
-      break;
-    }
-    const bool wanted = output.push(token);
-    if (output.matched() || !wanted) {
-      result.reason = wanted ? StopReason::stop_text : StopReason::cancelled;
+    if (const std::optional<StopReason> end = output.take(token)) {
+      result.reason = *end;
       break;
     }
     if (result.tokens == options.max_tokens && !options.continues) break;  // its successor is not asked for

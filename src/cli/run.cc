@@ -6,6 +6,7 @@
 #include "app/plan.h"
 #include "cli/command.h"
 #include "cli/config.h"
+#include "cli/prompts.h"
 #include "cli/sampling_flags.h"
 #include "cli/stream_flags.h"
 
@@ -17,6 +18,7 @@ struct RunFlags {
   std::string prompt;
   std::string prompt_file;
   std::string dash;
+  std::string prompts;
   int64_t tokens = std::numeric_limits<int64_t>::max();
   bool ignore_eos = false;
   std::vector<std::string> stops;
@@ -69,6 +71,16 @@ Status run(const RunFlags& flags) {
   const std::atomic<bool>& cancel = cancelled();
   KVASS_ASSIGN_OR_RETURN(const StreamOptions stream_options, flags.stream.resolve());
   KVASS_RETURN_IF_ERROR(validate(flags.sampling));
+  if (!flags.prompts.empty()) {
+    GenerateOptions generation;
+    generation.max_tokens = flags.tokens;
+    generation.ignore_eos = flags.ignore_eos || stream_options.endless;
+    generation.stops = flags.stops;
+    generation.sampling = flags.sampling;
+    return run_prompts({flags.model, flags.prompts, stream_options, flags.stream.sequences_given(),
+                        std::move(generation), flags.talks()});
+  }
+  if (flags.stream.sequences_given()) return bad_input("--sequences", "--prompts FILE beside it", "none");
   KVASS_RETURN_IF_ERROR(check_memory_limit(flags.model, stream_options, /*head_rows=*/1));
   KVASS_ASSIGN_OR_RETURN(const OpenModel model, open_model(flags.model, stream_options.math, stream_options.threads));
   GenerateOptions options;
@@ -110,6 +122,7 @@ CommandAction add_run(CLI::App& command) {
       "begins a text of its own. Ctrl-C ends the stream with its summary.\n"
       "Examples:\n"
       "  kvass run model.gguf -p \"The sea\" -n 200 --temp 0.8 --top-p 0.95 --seed 7\n"
+      "  kvass run model.gguf --prompts prompts.txt --sequences 16 -n 100 > answers.jsonl\n"
       "  kvass run model.gguf -f prompt.txt --attention-sink 4,508 -n 20000 --ignore-eos");
   command.add_option("MODEL", flags->model, "A GGUF file")->required()->type_name("");
   CLI::Option* dash = command.add_option("STDIN", flags->dash, "- reads the prompt from stdin")->type_name("");
@@ -120,10 +133,20 @@ CommandAction add_run(CLI::App& command) {
                             ->type_name("TEXT")
                             ->group(group)
                             ->excludes(dash);
-  command.add_option("-f,--file", flags->prompt_file, "A file with the prompt; - is stdin")
+  CLI::Option* file = command.add_option("-f,--file", flags->prompt_file, "A file with the prompt; - is stdin")
+                          ->type_name("FILE")
+                          ->group(group)
+                          ->excludes(prompt)
+                          ->excludes(dash);
+
+  command
+      .add_option("--prompts", flags->prompts,
+                  "A file with one prompt a line; - is stdin. One JSON line each, in their order; prompt i of 0, 1, …\n"
+                  "gives what -p gives with --seed + i")
       ->type_name("FILE")
       ->group(group)
       ->excludes(prompt)
+      ->excludes(file)
       ->excludes(dash);
 
   group = "End of the text";
@@ -138,6 +161,8 @@ CommandAction add_run(CLI::App& command) {
 
   flags->stream.add(command);
   flags->stream.add_memory_limit(command);
+  flags->stream.add_sequences(command,
+                              "With --prompts: sequences that advance together (default: 8, or as many as prompts)");
   add_config(command);
 
   add_sampling_flags(command, flags->sampling);

@@ -59,6 +59,10 @@ void StreamFlags::add_memory_limit(CLI::App& command) {
                             ->group("Stream");
 }
 
+void StreamFlags::add_sequences(CLI::App& command, const std::string& text) {
+  sequences_given_ = command.add_option("--sequences", sequences_, text)->type_name("N")->group("Stream");
+}
+
 Result<StreamOptions> StreamFlags::resolve() const {
   StreamOptions options;
   if (context_given_->count() > 0) options.context = context_;
@@ -71,6 +75,7 @@ Result<StreamOptions> StreamFlags::resolve() const {
   KVASS_ASSIGN_OR_RETURN(options.kv, parse_dtype(kv_));
   KVASS_ASSIGN_OR_RETURN(options.math, parse_math(math_));
   KVASS_ASSIGN_OR_RETURN(options.threads, resolve_threads(threads_));
+  if (sequences_given()) options.sequences = sequences_;
   if (memory_limit_given_ && memory_limit_given_->count() > 0) {
     KVASS_ASSIGN_OR_RETURN(options.memory_limit, parse_memory_limit(memory_limit_));
   }

@@ -14,7 +14,9 @@ namespace kvass {
 class StreamFlags {
  public:
   void add(CLI::App& command);
-  void add_memory_limit(CLI::App& command);  // for the commands that hold their plan against it
+  void add_memory_limit(CLI::App& command);                        // for the commands that hold their plan against it
+  void add_sequences(CLI::App& command, const std::string& text);  // for the commands that run several together
+  bool sequences_given() const { return sequences_given_ && sequences_given_->count() > 0; }
   Result<StreamOptions> resolve() const;
 
  private:
@@ -29,6 +31,8 @@ class StreamFlags {
   std::string kv_ = std::string(dtype_name(StreamOptions().kv));
   std::string math_ = std::string(math_name(StreamOptions().math));
   int threads_ = 0;
+  int64_t sequences_ = 1;
+  const CLI::Option* sequences_given_ = nullptr;
   std::string memory_limit_;
   const CLI::Option* memory_limit_given_ = nullptr;
 };

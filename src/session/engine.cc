@@ -36,9 +36,15 @@ Result<std::shared_ptr<const Engine>> Engine::create(Program program, WeightStor
     engine->rotaries_.push_back(std::move(rotary));
   }
   engine->program_ = std::move(program);
-  engine->weights_ = std::move(weights);
+  engine->weights_ = std::make_shared<const WeightStore>(std::move(weights));
   engine->options_ = options;
   return std::shared_ptr<const Engine>(std::move(engine));
+}
+
+std::shared_ptr<const Engine> Engine::with_isa(Isa isa) const {
+  std::shared_ptr<Engine> engine(new Engine(*this));
+  engine->options_.isa = isa;
+  return engine;
 }
 
 }  // namespace kvass

@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "base/cpu.h"
-#include "kvass/cache_plan.h"
 #include "kernels/rotary/rotary.h"
+#include "kvass/cache_plan.h"
 #include "kvass/status.h"
 #include "ops/linear/linear.h"
 #include "ops/linear/weight_store.h"
@@ -25,8 +25,12 @@ class Engine {
   // Verifies the program and that the store has every weight in the program's shapes.
   static Result<std::shared_ptr<const Engine>> create(Program program, WeightStore weights, EngineOptions options);
 
+  // The same engine with the kernels of another instruction set, which this machine has. Shares the weights: how they
+  // are packed does not depend on it.
+  std::shared_ptr<const Engine> with_isa(Isa isa) const;
+
   const Program& program() const { return program_; }
-  const WeightStore& weights() const { return weights_; }
+  const WeightStore& weights() const { return *weights_; }
   Math math() const { return options_.math; }
   Isa isa() const { return options_.isa; }
   const Rotary& rotary(RotaryId id) const { return rotaries_[static_cast<size_t>(id)]; }
@@ -35,7 +39,7 @@ class Engine {
  private:
   Engine() = default;
   Program program_;
-  WeightStore weights_;
+  std::shared_ptr<const WeightStore> weights_;
   EngineOptions options_;
   std::vector<Rotary> rotaries_;  // [rotaries of the program]
 };

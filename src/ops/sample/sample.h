@@ -44,6 +44,11 @@ class Sampler {
   void accept(int32_t token);
   void accept(std::span<const int32_t> tokens);
   void reset();  // forget the tokens
+  // The sampler of another stream from here on, with this seed.
+  void reset(uint64_t seed) {
+    reset();
+    options_.seed = seed;
+  }
 
   // The token that stands at `position`, from the logits [vocabulary] of the row before it. -1 when every logit is NaN.
   // `logits` is not changed. The token is not accepted by itself.
