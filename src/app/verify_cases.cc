@@ -97,6 +97,43 @@ Status run_batch(const VerifyInput& input, VerifyRecorder& recorder, bool sinks)
   return {};
 }
 
+// The text with detours: other tokens are run and taken back, a few of them from what the rings still hold, many from a
+// checkpoint in the middle of the text.
+Status run_detours(const VerifyInput& input, VerifyRecorder& recorder, bool sinks) {
+  constexpr size_t kStep = 100, kShort = 20;
+  CacheOptions caches = caches_of(input, {.sinks = sinks, .chunk = kStep});
+  caches.checkpoints = 1;
+  KVASS_ASSIGN_OR_RETURN(const std::unique_ptr<Sequence> sequence, Sequence::create(input.engine, caches));
+  KVASS_ASSIGN_OR_RETURN(const std::unique_ptr<Session> session,
+                         session_of(input.engine, caches.chunk, 1, input.threads));
+  const std::span<const int32_t> ids(input.ids);
+  const size_t step = std::min(kStep, ids.size());
+  const std::vector<int32_t> reversed(input.ids.rbegin(), input.ids.rend());
+  const auto detour = [&](size_t tokens) -> Status {
+    const int64_t back = sequence->length();
+    for (size_t at = 0; at < tokens; at += step) {
+      const auto other = std::span(reversed).subspan(at, std::min(step, tokens - at));
+      const Run run{sequence.get(), sequence->length(), other};
+      KVASS_RETURN_IF_ERROR(session->step(std::span(&run, 1)));
+    }
+    return sequence->rewind(back);
+  };
+  bool checkpoint = false;
+  for (size_t at = 0; at < ids.size();) {
+    const size_t left = ids.size() - at;
+    KVASS_RETURN_IF_ERROR(detour(std::min(kShort, left)));
+    if (!checkpoint && at >= ids.size() / 2) {
+      KVASS_RETURN_IF_ERROR(sequence->checkpoint());
+      KVASS_RETURN_IF_ERROR(detour(left));
+      checkpoint = true;
+    }
+    const Run run{sequence.get(), sequence->length(), ids.subspan(at, std::min(step, left))};
+    KVASS_RETURN_IF_ERROR(recorder.step(*session, std::span(&run, 1)));
+    at += run.tokens.size();
+  }
+  return {};
+}
+
 // Sentences of a few words, chosen by a counter that is mixed as in SplitMix64.
 std::string made_up_text(int64_t sentences) {
   constexpr std::array kWho = {"The keeper", "A river", "My sister", "An old clock", "The harbour", "Nobody"};
@@ -139,6 +176,9 @@ std::vector<VerifyCase> verify_cases(const VerifyInput& input) {
     cases.push_back({prefix + "in a batch of 4", reference, [sinks](const VerifyInput& in, VerifyRecorder& recorder) {
                        return run_batch(in, recorder, sinks);
                      }});
+    cases.push_back(
+        {prefix + "after rewind and re-play", reference,
+         [sinks](const VerifyInput& in, VerifyRecorder& recorder) { return run_detours(in, recorder, sinks); }});
   };
   const std::string flat = "one prefill, flat cache";
   add_group(false, "", flat);
