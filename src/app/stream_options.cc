@@ -76,18 +76,6 @@ Result<Math> parse_math(std::string_view text) {
   return bad_input("--math", "f32, a16 or a8", "'" + std::string(text) + "'");
 }
 
-std::string_view math_name(Math math) {
-  switch (math) {
-    case Math::f32:
-      return "f32";
-    case Math::a16:
-      return "a16";
-    case Math::a8:
-      return "a8";
-  }
-  return "?";
-}
-
 Result<CacheOptions> resolve_caches(const StreamOptions& options, int64_t trained_context) {
   CacheOptions caches;
   caches.dtype = options.kv;

@@ -3,11 +3,13 @@
 #pragma once
 
 #include <memory>
+#include <mutex>
 #include <vector>
 
 #include "base/cpu.h"
-#include "kvass/cache_plan.h"
+#include "base/hash.h"
 #include "kernels/rotary/rotary.h"
+#include "kvass/cache_plan.h"
 #include "kvass/status.h"
 #include "ops/linear/linear.h"
 #include "ops/linear/weight_store.h"
@@ -31,6 +33,9 @@ class Engine {
   Isa isa() const { return options_.isa; }
   const Rotary& rotary(RotaryId id) const { return rotaries_[static_cast<size_t>(id)]; }
   std::vector<CacheShape> cache_shapes() const;  // [states]
+  // Of program and weights (fingerprint.h); what --math makes of them is not in it. Computed at the first call, which
+  // reads every weight.
+  const Hash128& fingerprint() const;
 
  private:
   Engine() = default;
@@ -38,6 +43,8 @@ class Engine {
   WeightStore weights_;
   EngineOptions options_;
   std::vector<Rotary> rotaries_;  // [rotaries of the program]
+  mutable std::once_flag fingerprinted_;
+  mutable Hash128 fingerprint_;
 };
 
 // The shapes that a program's caches are planned from.
