@@ -7,6 +7,7 @@ SHELL := bash
 
 JOBS ?= $(shell nproc)
 PREFIX ?= /usr/local
+FUZZ_SECONDS ?= 60
 MODEL_NAME := gemma3-270m
 KVASS := build/release/kvass
 
@@ -38,7 +39,7 @@ else
 fi
 endef
 
-.PHONY: help packages build fetch demo test test-long soak bench install clean
+.PHONY: help packages build fetch demo test test-long soak fuzz bench install clean
 
 help: ## this list
 	@echo "kvass: make <target>"
@@ -78,6 +79,17 @@ test-long: build ## all goldens, the emulated AVX-512 kernels, and the sanitizer
 soak: build ## hours of stream
 	@$(model_for_tests)
 	$(call run_tests,release,KVASS_SOAK=1)
+
+fuzz: ## each libFuzzer target for FUZZ_SECONDS, from its corpus
+	@scripts/install-packages.sh --fuzz
+	$(call build,fuzz)
+	for program in build/fuzz/fuzz/*_fuzz; do
+	  name=$$(basename "$$program")
+	  found=build/fuzz/corpus/$$name
+	  mkdir -p "$$found"
+	  echo "== $$name for $(FUZZ_SECONDS) s"
+	  "$$program" -max_total_time=$(FUZZ_SECONDS) -timeout=20 -rss_limit_mb=4096 -print_final_stats=1 "$$found" tests/corpus/$$name 2>&1 | tail -n 8
+	done
 
 bench: packages ## kernel benchmarks (Google Benchmark; BENCH_ARGS are handed on)
 	@$(call build,release) --target kvass_bench_kernels
