@@ -2,7 +2,9 @@
 
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <chrono>
+#include <string>
 #include <utility>
 
 #include "file/gguf.h"
@@ -44,9 +46,14 @@ Result<Tokenizer> open_tokenizer(const std::string& path) {
 }
 
 Result<SessionOptions> session_options(const StreamOptions& options, const CacheOptions& caches, int64_t head_rows) {
+  constexpr int64_t kMostSequences = 4096;
+  if (options.sequences < 1 || options.sequences > kMostSequences) {
+    return bad_input("--sequences", "1 to " + std::to_string(kMostSequences), std::to_string(options.sequences));
+  }
   SessionOptions session;
-  session.rows = caches.chunk;
-  session.head_rows = head_rows;
+  session.rows = caches.chunk + options.sequences - 1;
+  session.head_rows = std::max(head_rows, options.sequences);
+  session.sequences = options.sequences;
   KVASS_ASSIGN_OR_RETURN(session.threads, resolve_threads(options.threads));
   return session;
 }

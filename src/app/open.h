@@ -37,7 +37,8 @@ struct Stream {
   size_t arena_bytes() const { return session->arena_bytes(); }
 };
 
-// The session that a stream with these caches takes.
+// The session that options.sequences streams with these caches take: rows for a chunk of one of them beside a token of
+// each other, and logits for a row of each.
 Result<SessionOptions> session_options(const StreamOptions& options, const CacheOptions& caches, int64_t head_rows);
 
 // `head_rows`: rows of logits that one call may ask for.

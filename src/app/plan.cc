@@ -67,9 +67,10 @@ Result<MemoryPlan> PlannedModel::plan(const StreamOptions& options, int64_t head
   KVASS_ASSIGN_OR_RETURN(const CacheOptions caches, resolve_caches(options, trained_context_));
   MemoryPlan plan;
   KVASS_ASSIGN_OR_RETURN(plan.caches, plan_caches(shapes_, caches));
+  KVASS_ASSIGN_OR_RETURN(const SessionOptions session, session_options(options, caches, head_rows));
+  plan.sequences = session.sequences;
   if (!program_) return plan;
   plan.weight_bytes = weight_bytes_;
-  KVASS_ASSIGN_OR_RETURN(const SessionOptions session, session_options(options, caches, head_rows));
   KVASS_ASSIGN_OR_RETURN(plan.arena_bytes, plan_session_bytes(*program_, options.math, session));
   return plan;
 }
@@ -106,7 +107,7 @@ Status PlannedModel::check_limit(const StreamOptions& options, int64_t head_rows
   const int64_t most = largest_that_fits(caches.sinks ? caches.sink_window : caches.context, fits);
   const std::string what =
       fmt::format("a plan of {} bytes (weights {}, caches {}, arena {})", plan.total_bytes(),
-                  human_bytes(plan.weight_bytes), human_bytes(plan.caches.bytes), human_bytes(plan.arena_bytes));
+                  human_bytes(plan.weight_bytes), human_bytes(plan.cache_bytes()), human_bytes(plan.arena_bytes));
   const std::string proposal = most > 0 ? "the largest " + resized_text(caches, most)
                                         : "no context fits; weights and arena alone take " +
                                               fmt::format("{} bytes", plan.weight_bytes + plan.arena_bytes);
@@ -120,7 +121,7 @@ Status check_memory_limit(const std::string& path, const StreamOptions& options,
 }
 
 MemoryPlan plan_of(const OpenModel& model, const Stream& stream) {
-  return {stream.sequence->plan(), model.engine->weights().bytes(), stream.arena_bytes()};
+  return {stream.sequence->plan(), 1, model.engine->weights().bytes(), stream.arena_bytes()};
 }
 
 std::string layout_text(const Layout& layout) {
@@ -150,8 +151,9 @@ std::string plan_line(const MemoryPlan& plan) {
   std::string layers;
   for (const auto& [name, count] : kinds)
     layers += fmt::format("{}{} layers {}", layers.empty() ? "" : ", ", count, name);
+  if (plan.sequences > 1) layers = fmt::format("{} sequences of {}", plan.sequences, layers);
   return fmt::format("kvass: weights {}, caches {} ({}), arena {}, {} in all\n", human_bytes(plan.weight_bytes),
-                     human_bytes(plan.caches.bytes), layers, human_bytes(plan.arena_bytes),
+                     human_bytes(plan.cache_bytes()), layers, human_bytes(plan.arena_bytes),
                      human_bytes(plan.total_bytes()));
 }
 

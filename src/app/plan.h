@@ -17,11 +17,13 @@ namespace kvass {
 
 // What is mapped.
 struct MemoryPlan {
-  CachePlan caches;
+  CachePlan caches;       // of one sequence
+  int64_t sequences = 1;  // each with such caches
   size_t weight_bytes = 0;
   size_t arena_bytes = 0;  // values, workspace and tables of a session
 
-  size_t total_bytes() const { return weight_bytes + arena_bytes + caches.bytes; }
+  size_t cache_bytes() const { return static_cast<size_t>(sequences) * caches.bytes; }
+  size_t total_bytes() const { return weight_bytes + arena_bytes + cache_bytes(); }
 };
 
 // Keys and values by the export rule (cache_plan.h): what plans of other programs are compared with.

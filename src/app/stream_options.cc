@@ -109,6 +109,20 @@ Result<CacheOptions> resolve_caches(const StreamOptions& options, int64_t traine
   return caches;
 }
 
+StreamOptions options_of(const CacheOptions& caches, Math math, const StreamOptions& machine) {
+  StreamOptions options;
+  options.context = caches.context;
+  if (caches.sinks) options.attention_sink = AttentionSink{caches.sink_tokens, caches.sink_window};
+  options.sink_positions = caches.sink_positions;
+  options.rotary_offset = caches.rotary_offset;
+  options.chunk = caches.chunk;
+  options.kv = caches.dtype;
+  options.math = math;
+  options.threads = machine.threads;
+  options.memory_limit = machine.memory_limit;
+  return options;
+}
+
 Result<int> resolve_threads(int threads) {
   if (threads == 0) return usable_cpus();
   if (threads < 0 || threads > kMaxThreads) {

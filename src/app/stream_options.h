@@ -32,6 +32,7 @@ struct StreamOptions {
   DType kv = DType::f16;         // storage of keys and values
   Math math = Math::a16;
   int threads = 0;                     // 0: the CPUs that the process may use
+  int64_t sequences = 1;               // that advance together, each with caches of its own
   std::optional<size_t> memory_limit;  // bytes that weights, caches and arena may take together
 };
 
@@ -44,6 +45,9 @@ Result<DType> parse_dtype(std::string_view text);  // f32, f16, bf16
 Result<Math> parse_math(std::string_view text);    // f32, a16, a8
 
 Result<CacheOptions> resolve_caches(const StreamOptions& options, int64_t trained_context);
+// The options that give these caches and this arithmetic again; what is the machine's (threads, memory limit) from
+// `machine`.
+StreamOptions options_of(const CacheOptions& caches, Math math, const StreamOptions& machine);
 Result<int> resolve_threads(int threads);
 
 }  // namespace kvass

@@ -46,9 +46,13 @@ nlohmann::json plan_json(const PlannedModel& model, const MemoryPlan& plan, cons
                       {"v_bytes", totals.k_bytes[i]},
                       {"allocated_bytes", layer.bytes()}});
   }
-  nlohmann::json json = {
-      {"layers", std::move(layers)},  {"cache_bytes", totals.cache_bytes},    {"all_full_bytes", totals.all_full_bytes},
-      {"all_sliding_bytes", nullptr}, {"allocated_bytes", plan.caches.bytes}, {"arena_bytes", nullptr}};
+  nlohmann::json json = {{"layers", std::move(layers)},
+                         {"cache_bytes", totals.cache_bytes},
+                         {"all_full_bytes", totals.all_full_bytes},
+                         {"all_sliding_bytes", nullptr},
+                         {"allocated_bytes", plan.cache_bytes()},
+                         {"arena_bytes", nullptr},
+                         {"sequences", plan.sequences}};
   if (totals.all_sliding_bytes) json["all_sliding_bytes"] = *totals.all_sliding_bytes;
   if (!model.has_program()) return json;
   json["arena_bytes"] = plan.arena_bytes;
@@ -74,6 +78,7 @@ void print_table(const PlannedModel& model, const MemoryPlan& plan, const CacheT
   if (totals.all_sliding_bytes) line("  … if every layer kept the sliding window only", *totals.all_sliding_bytes);
   print("\n");
   line("caches as mapped (room for a step, whole tiles)", plan.caches.bytes);
+  if (plan.sequences > 1) line(fmt::format("  … of {} sequences", plan.sequences).c_str(), plan.cache_bytes());
   if (!model.has_program()) return;
   line("arena", plan.arena_bytes);
   line("weights", plan.weight_bytes);
@@ -120,6 +125,7 @@ CommandAction add_plan(CLI::App& command) {
                                "Every P-th layer is full, the others slide (default: every layer slides)");
   flags->stream.add(command);
   flags->stream.add_memory_limit(command);
+  flags->stream.add_sequences(command, "Sequences that run together, each with such caches");
   add_config(command);
   return [flags] { return run(*flags); };
 }

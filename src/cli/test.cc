@@ -12,11 +12,11 @@ TEST(CommandLine, AloneItTeaches) {
   EXPECT_EQ(alone.code, 0);
   EXPECT_EQ(alone.err, "");
   for (const char* part :
-       {"Examples:", "kvass run", "--endless", "chat", "plan", "score", "bench", "tokenize", "inspect"}) {
+       {"Examples:", "kvass run", "--endless", "chat", "plan", "score", "verify", "bench", "tokenize", "inspect"}) {
     EXPECT_TRUE(has(alone.out, part)) << part;
   }
   EXPECT_EQ(kvass({"--help"}).out, alone.out);
-  for (const char* command : {"run", "chat", "plan", "score", "bench", "tokenize", "inspect"}) {
+  for (const char* command : {"run", "chat", "plan", "score", "verify", "bench", "tokenize", "inspect"}) {
     const Finished help = kvass({command, "--help"});
     EXPECT_EQ(help.code, 0);
     EXPECT_TRUE(has(help.out, std::string("kvass ") + command + " model.gguf") || has(help.out, "| kvass tokenize"))

@@ -16,8 +16,8 @@ std::vector<CacheShape> cache_shapes(const Program& program) {
 std::vector<CacheShape> Engine::cache_shapes() const { return kvass::cache_shapes(program_); }
 
 const Hash128& Engine::fingerprint() const {
-  std::call_once(fingerprinted_, [this] { fingerprint_ = fingerprint_of(program_, weights_); });
-  return fingerprint_;
+  std::call_once(fingerprint_->computed, [this] { fingerprint_->hash = fingerprint_of(program_, *weights_); });
+  return fingerprint_->hash;
 }
 
 Result<std::shared_ptr<const Engine>> Engine::create(Program program, WeightStore weights, EngineOptions options) {
@@ -43,9 +43,16 @@ Result<std::shared_ptr<const Engine>> Engine::create(Program program, WeightStor
     engine->rotaries_.push_back(std::move(rotary));
   }
   engine->program_ = std::move(program);
-  engine->weights_ = std::move(weights);
+  engine->weights_ = std::make_shared<const WeightStore>(std::move(weights));
   engine->options_ = options;
+  engine->fingerprint_ = std::make_shared<Fingerprint>();
   return std::shared_ptr<const Engine>(std::move(engine));
+}
+
+std::shared_ptr<const Engine> Engine::with_isa(Isa isa) const {
+  std::shared_ptr<Engine> engine(new Engine(*this));
+  engine->options_.isa = isa;
+  return engine;
 }
 
 }  // namespace kvass

@@ -27,8 +27,12 @@ class Engine {
   // Verifies the program and that the store has every weight in the program's shapes.
   static Result<std::shared_ptr<const Engine>> create(Program program, WeightStore weights, EngineOptions options);
 
+  // The same engine with the kernels of another instruction set, which this machine has. Shares the weights: how they
+  // are packed does not depend on it.
+  std::shared_ptr<const Engine> with_isa(Isa isa) const;
+
   const Program& program() const { return program_; }
-  const WeightStore& weights() const { return weights_; }
+  const WeightStore& weights() const { return *weights_; }
   Math math() const { return options_.math; }
   Isa isa() const { return options_.isa; }
   const Rotary& rotary(RotaryId id) const { return rotaries_[static_cast<size_t>(id)]; }
@@ -40,11 +44,14 @@ class Engine {
  private:
   Engine() = default;
   Program program_;
-  WeightStore weights_;
+  std::shared_ptr<const WeightStore> weights_;
   EngineOptions options_;
   std::vector<Rotary> rotaries_;  // [rotaries of the program]
-  mutable std::once_flag fingerprinted_;
-  mutable Hash128 fingerprint_;
+  struct Fingerprint {
+    std::once_flag computed;
+    Hash128 hash;
+  };
+  std::shared_ptr<Fingerprint> fingerprint_;  // shared with the engines of with_isa, which are of the same model
 };
 
 // The shapes that a program's caches are planned from.

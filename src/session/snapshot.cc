@@ -1,5 +1,6 @@
 #include "session/snapshot.h"
 
+#include <cstring>
 #include <string_view>
 #include <utility>
 
@@ -80,6 +81,13 @@ Status save_snapshot(const Sequence& sequence, const StreamState& state, const s
   KVASS_RETURN_IF_ERROR(written);
   KVASS_RETURN_IF_ERROR(file.write(0, write_snapshot_header(info, hasher.result())));
   return file.commit();
+}
+
+bool is_snapshot(const std::string& path) {
+  const Result<FileMap> map = FileMap::open(path);
+  if (!map.ok()) return false;
+  const std::string_view magic(kSnapshotMagic);
+  return map->bytes().size() >= magic.size() && std::memcmp(map->bytes().data(), magic.data(), magic.size()) == 0;
 }
 
 Result<Snapshot> Snapshot::open(const std::string& path) {

@@ -55,6 +55,9 @@ struct SnapshotInfo {
 // there. Nothing is copied: keys and values go from the caches to the file. The sequence does not step meanwhile.
 Status save_snapshot(const Sequence& sequence, const StreamState& state, const std::string& path);
 
+// Whether the file at `path` begins as snapshots do.
+bool is_snapshot(const std::string& path);
+
 class Snapshot {
  public:
   // Verifies form, versions and checksums. The file is mapped; the snapshot owns the mapping.

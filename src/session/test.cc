@@ -64,9 +64,17 @@ TEST_P(SameBits, APlannedChunkChangesTheRingButNoBit) {
 
 TEST_P(SameBits, ABatchOfSequencesEqualsEachAlone) {
   const EnginePtr engine = tiny_engine(tiny(), GetParam(), best_isa());
-  constexpr size_t kStreams = 5;
-  const CacheOptions plans[kStreams] = {flat_caches(150, 40), sink_caches(4, 20, 40), flat_caches(400, 64),
-                                        sink_caches(0, 30, 64), sink_caches(70, 16, 40)};
+  constexpr size_t kStreams = 7;
+  CacheOptions original = sink_caches(4, 20, 40), wrapped = sink_caches(6, 24, 90);
+  original.sink_positions = SinkPositions::original;
+  wrapped.sink_positions = SinkPositions::wrapped;
+  const CacheOptions plans[kStreams] = {flat_caches(150, 40),
+                                        sink_caches(4, 20, 40),
+                                        flat_caches(400, 64),
+                                        sink_caches(0, 30, 64),
+                                        sink_caches(70, 16, 40),
+                                        original,
+                                        wrapped};
   std::vector<std::unique_ptr<Sequence>> sequences;
   std::vector<std::vector<int32_t>> tokens;
   std::vector<std::vector<float>> alone, batched(kStreams);
@@ -76,7 +84,7 @@ TEST_P(SameBits, ABatchOfSequencesEqualsEachAlone) {
     alone.push_back(run_stream(engine, plans[i], tokens[i], {13}));
   }
   Random random;
-  const std::unique_ptr<Session> session = make_session(engine, 5 * 40, 2, kStreams);
+  const std::unique_ptr<Session> session = make_session(engine, kStreams * 40, 2, kStreams);
   for (;;) {
     std::vector<size_t> who;  // a random choice, in random order
     for (size_t i = 0; i < kStreams; ++i) {
@@ -85,7 +93,9 @@ TEST_P(SameBits, ABatchOfSequencesEqualsEachAlone) {
     std::vector<StepRun> runs;
     for (size_t i : who) {
       const int64_t done = sequences[i]->length();
-      const int64_t count = std::min(static_cast<int64_t>(tokens[i].size()) - done, random.integer(0, 40));
+      // Half of them decode, the others bring a chunk of any length, none included.
+      const int64_t wanted = random.integer(0, 1) == 0 ? 1 : random.integer(0, 40);
+      const int64_t count = std::min(static_cast<int64_t>(tokens[i].size()) - done, wanted);
       runs.push_back({sequences[i].get(), done,
                       std::span(tokens[i]).subspan(static_cast<size_t>(done), static_cast<size_t>(count))});
     }

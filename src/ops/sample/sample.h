@@ -44,6 +44,11 @@ class Sampler {
   void accept(int32_t token);
   void accept(std::span<const int32_t> tokens);
   void reset();  // forget the tokens
+  // The sampler of another stream from here on, with this seed.
+  void reset(uint64_t seed) {
+    reset();
+    options_.seed = seed;
+  }
   // The tokens that the penalty looks back at, oldest first: accepted by a new sampler of the same options, they make
   // it this one. None without a penalty.
   std::vector<int32_t> recent() const;

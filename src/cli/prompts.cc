@@ -1,0 +1,59 @@
+#include "cli/prompts.h"
+
+#include <limits>
+#include <nlohmann/json.hpp>
+
+#include "app/batch.h"
+#include "app/plan.h"
+#include "cli/command.h"
+
+namespace kvass {
+namespace {
+
+constexpr size_t kDefaultSequences = 8;
+
+}  // namespace
+
+Status run_prompts(PromptsRun run) {
+  const std::atomic<bool>& cancel = cancelled();
+  KVASS_ASSIGN_OR_RETURN(const std::string text, read_text(run.prompts));
+  KVASS_ASSIGN_OR_RETURN(const std::vector<std::string> lines, split_prompts(text, run.prompts));
+  StreamOptions& stream = run.stream;
+  if (!run.sequences_given) stream.sequences = static_cast<int64_t>(std::min(kDefaultSequences, lines.size()));
+  const bool endless = stream.endless || stream.attention_sink.has_value();
+  if (endless && run.generation.ignore_eos && run.generation.max_tokens == std::numeric_limits<int64_t>::max()) {
+    return bad_input("-n", "a number of tokens, since nothing else ends these streams", "none");
+  }
+  KVASS_RETURN_IF_ERROR(check_memory_limit(run.model, stream, /*head_rows=*/1));
+  KVASS_ASSIGN_OR_RETURN(const OpenModel model, open_model(run.model, stream.math, stream.threads));
+  std::vector<std::vector<int32_t>> prompts;
+  for (const std::string& line : lines) {
+    prompts.push_back(model.tokenizer->encode(line, {.bos = model.tokenizer->add_bos(), .parse_special = true}));
+  }
+  KVASS_ASSIGN_OR_RETURN(StreamBatch batch, open_batch(model, stream, run.generation.sampling));
+  const MemoryPlan plan = plan_of(model, batch);
+  if (run.talks) write_stderr(plan_line(plan));
+
+  bool writable = true;
+  const auto on_result = [&](size_t index, const GenerateResult& result) {
+    return writable = show_stdout(json_text({{"index", index},
+                                             {"prompt_ids", prompts[index]},
+                                             {"ids", result.ids},
+                                             {"text", result.text},
+                                             {"reason", stop_reason_name(result.reason)}}) +
+                                  "\n");
+  };
+  KVASS_ASSIGN_OR_RETURN(const BatchSummary summary,
+                         generate_batch(model, batch, prompts, run.generation, on_result, cancel));
+  if (run.talks) {
+    const char* end = !writable ? ", output closed" : summary.cancelled ? ", interrupted" : "";
+    say("kvass: {} of {} prompts, {} tokens ({} prompt + {} generated), {:.1f} generated tokens/s with {} sequences, "
+        "caches {}, peak memory {}{}\n",
+        summary.complete, prompts.size(), summary.prompt_tokens + summary.tokens, summary.prompt_tokens, summary.tokens,
+        summary.tps(), plan.sequences, human_bytes(plan.cache_bytes()), human_bytes(peak_rss_bytes()), end);
+  }
+  KVASS_RETURN_IF_ERROR(flush_stdout());
+  return summary.full.empty() ? Status() : Status::error(summary.full);
+}
+
+}  // namespace kvass

@@ -1,0 +1,23 @@
+// `kvass run --prompts`: a file of prompts through sequences that advance together, one JSON line for each.
+#pragma once
+
+#include <string>
+
+#include "app/generate.h"
+#include "app/stream_options.h"
+#include "kvass/status.h"
+
+namespace kvass {
+
+struct PromptsRun {
+  std::string model;
+  std::string prompts;           // the file, one prompt a line; - is stdin
+  StreamOptions stream;          // sequences: only where they are asked for
+  bool sequences_given = false;  // otherwise 8, or as many as there are prompts
+  GenerateOptions generation;    // of every prompt; its own is not read
+  bool talks = true;             // the memory plan and a summary on stderr
+};
+
+Status run_prompts(PromptsRun run);
+
+}  // namespace kvass

@@ -1,0 +1,104 @@
+// kvass verify: does this model give the same bits on this machine, however the work is cut up?
+#include "app/verify.h"
+
+#include <nlohmann/json.hpp>
+
+#include "app/open.h"
+#include "cli/command.h"
+#include "cli/config.h"
+#include "kvass/version.h"
+
+namespace kvass {
+namespace {
+
+struct VerifyFlags {
+  std::string model;
+  std::string file;
+  int64_t tokens = 1500;
+  std::string kv = std::string(dtype_name(StreamOptions().kv));
+  std::string math = std::string(math_name(StreamOptions().math));
+  int threads = 0;
+  bool json = false;
+};
+
+Result<std::vector<int32_t>> text_ids(const VerifyFlags& flags, const Tokenizer& tokenizer) {
+  KVASS_ASSIGN_OR_RETURN(std::vector<int32_t> ids, verify_text(tokenizer, flags.tokens));
+  if (flags.file.empty()) return ids;
+  KVASS_ASSIGN_OR_RETURN(const std::string text, read_text(flags.file));
+  ids = tokenizer.encode(text, {.bos = tokenizer.add_bos(), .parse_special = false});
+  if (static_cast<int64_t>(ids.size()) < kLeastVerifyTokens) {
+    return bad_input(flags.file, "at least " + std::to_string(kLeastVerifyTokens) + " tokens",
+                     std::to_string(ids.size()));
+  }
+  ids.resize(std::min(ids.size(), static_cast<size_t>(flags.tokens)));
+  return ids;
+}
+
+std::string checksum_text(const VerifyRow& row) { return fmt::format("{:016x}", row.checksum); }
+
+Status run(const VerifyFlags& flags) {
+  const std::atomic<bool>& cancel = cancelled();
+  KVASS_ASSIGN_OR_RETURN(const Math math, parse_math(flags.math));
+  VerifyInput input;
+  KVASS_ASSIGN_OR_RETURN(input.kv, parse_dtype(flags.kv));
+  KVASS_ASSIGN_OR_RETURN(input.threads, resolve_threads(flags.threads));
+  KVASS_ASSIGN_OR_RETURN(const OpenModel model, open_model(flags.model, math, input.threads));
+  KVASS_ASSIGN_OR_RETURN(input.ids, text_ids(flags, *model.tokenizer));
+  input.engine = model.engine;
+  if (!flags.json) {
+    print("{}, {} tokens, {}, {} threads, math {}, cache {}, numerics version {}\n", model.family, input.ids.size(),
+          isa_name(model.engine->isa()), input.threads, math_name(math), dtype_name(input.kv), kNumericsVersion);
+    show_stdout("");
+  }
+  const auto on_row = [&](const VerifyRow& row) {
+    if (flags.json) return;
+    print("{}  {:<10} {}{}{}\n", checksum_text(row), row.identical ? "identical" : "DIFFERENT", row.name,
+          row.identical ? "" : ": ", row.first_difference);
+    show_stdout("");
+  };
+  KVASS_ASSIGN_OR_RETURN(const std::vector<VerifyRow> rows, verify(input, verify_cases(input), on_row, cancel));
+  nlohmann::json list = nlohmann::json::array();
+  size_t identical = 0;
+  for (const VerifyRow& row : rows) {
+    list.push_back({{"case", row.name}, {"checksum", checksum_text(row)}, {"identical", row.identical}});
+    if (!row.identical) list.back()["first_difference"] = row.first_difference;
+    identical += row.identical ? 1 : 0;
+  }
+  const bool all = identical == rows.size();
+  KVASS_RETURN_IF_ERROR(flags.json ? print_json({{"identical", all}, {"tokens", input.ids.size()}, {"rows", list}})
+                                   : flush_stdout());
+  if (all) return {};
+  return bad_input("verify", "the same bits in all " + std::to_string(rows.size()) + " cases",
+                   "others in " + std::to_string(rows.size() - identical));
+}
+
+}  // namespace
+
+CommandAction add_verify(CLI::App& command) {
+  auto flags = std::make_shared<VerifyFlags>();
+  command.description("Check that a model gives the same bits however the work is cut up");
+  command.footer(
+      "One text as a single prefill, in chunks, token by token, in a batch, with several numbers of threads, with "
+      "each\n"
+      "instruction set of this machine, in rings that wrap: a row each, with a checksum over all logits. Exit code 1 "
+      "if\n"
+      "a row differs; it then names the position, the layer and the operator. Example:\n"
+      "  kvass verify model.gguf --tokens 1500 -t 2");
+  command.add_option("MODEL", flags->model, "A GGUF file")->required()->type_name("");
+  command.add_option("--tokens", flags->tokens, "Tokens of the text")->type_name("TOKENS")->capture_default_str();
+  command.add_option("-f,--file", flags->file, "The text (default: one that is made up); - is stdin")
+      ->type_name("FILE");
+  command.add_option("--kv", flags->kv, "Storage of keys and values: f32, f16 or bf16")
+      ->type_name("TYPE")
+      ->capture_default_str();
+  command.add_option("--math", flags->math, "Activations in products with weights: a16, a8 or f32")
+      ->type_name("MATH")
+      ->capture_default_str();
+  command.add_option("-t,--threads", flags->threads, "Threads where a row does not say (default: as many as CPUs)")
+      ->type_name("N");
+  command.add_flag("--json", flags->json, "One JSON object instead of the table");
+  add_config(command);
+  return [flags] { return run(*flags); };
+}
+
+}  // namespace kvass
