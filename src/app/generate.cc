@@ -13,17 +13,43 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
 
-// Runs the prompt in planned chunks; the last row's logits are then ready. False when cancelled in between, which
-// `whole` rules out.
-Result<bool> prefill(Stream& stream, std::span<const int32_t> prompt, bool whole, const std::atomic<bool>& cancel) {
+// Runs the prompt in planned chunks; the last row's logits are then ready. How many tokens it has run: fewer than all
+// when cancelled in between, which `whole` rules out.
+Result<size_t> prefill(Stream& stream, std::span<const int32_t> prompt, bool whole, const std::atomic<bool>& cancel) {
   const size_t chunk = static_cast<size_t>(stream.sequence->plan().chunk);
   for (size_t at = 0; at < prompt.size(); at += chunk) {
-    if (!whole && cancel.load(std::memory_order_relaxed)) return false;
+    if (!whole && cancel.load(std::memory_order_relaxed)) return at;
     const Run run{stream.sequence.get(), stream.sequence->length(),
                   prompt.subspan(at, std::min(chunk, prompt.size() - at))};
     KVASS_RETURN_IF_ERROR(stream.session->step(std::span(&run, 1)));
   }
-  return true;
+  return prompt.size();
+}
+
+// Said before the work, not in the middle of the prompt.
+Status check_room(const Sequence& sequence, size_t tokens, bool resumed) {
+  const int64_t context = sequence.options().context, room = context - sequence.length();
+  if (sequence.endless() || static_cast<int64_t>(tokens) <= room) return {};
+  if (resumed) {
+    return bad_input("cache full", "room for " + std::to_string(tokens) + " tokens",
+                     std::to_string(room) + " left of the snapshot's context of " + std::to_string(context));
+  }
+  return Status::error("prompt: expected at most " + std::to_string(room) + " tokens (--context), got " +
+                       std::to_string(tokens) +
+                       "; raise --context, or stream without end with --attention-sink S,W (or --endless)");
+}
+
+// The stream's state when `pending` are the next tokens.
+StreamState state_of(const GenerateOptions& options, const Sampler& sampler, const TextOutput& output,
+                     std::span<const int32_t> pending) {
+  StreamState state;
+  state.sampling = sampler.options();
+  state.ignore_eos = options.ignore_eos;
+  state.stops = options.stops;
+  state.recent = sampler.recent();
+  state.pending.assign(pending.begin(), pending.end());
+  output.save(state);
+  return state;
 }
 
 }  // namespace
@@ -51,38 +77,38 @@ Result<Sampler> create_sampler(const OpenModel& model, const SampleOptions& opti
 Result<GenerateResult> generate(const OpenModel& model, Stream& stream, Sampler& sampler,
                                 const GenerateOptions& options, const std::function<bool(std::string_view)>& on_text,
                                 const std::atomic<bool>& cancel) {
-  if (options.prompt.empty()) return bad_input("prompt", "at least one token", "none");
+  std::vector<int32_t> tokens = options.resume ? options.resume->pending : std::vector<int32_t>();
+  tokens.insert(tokens.end(), options.prompt.begin(), options.prompt.end());
+  if (tokens.empty()) return bad_input("prompt", "at least one token", "none");
   Session& session = *stream.session;
   Sequence& sequence = *stream.sequence;
-  if (!sequence.endless()) {  // said before the work, not in the middle of the prompt
-    const int64_t room = sequence.options().context - sequence.length();
-    if (static_cast<int64_t>(options.prompt.size()) > room) {
-      return Status::error("prompt: expected at most " + std::to_string(room) + " tokens (--context), got " +
-                           std::to_string(options.prompt.size()) +
-                           "; raise --context, or stream without end with --attention-sink S,W (or --endless)");
-    }
-  }
+  KVASS_RETURN_IF_ERROR(check_room(sequence, tokens.size(), options.resume != nullptr));
   sampler.accept(options.prompt);
 
   GenerateResult result;
-  result.prompt_tokens = static_cast<int64_t>(options.prompt.size());
+  result.prompt_tokens = static_cast<int64_t>(tokens.size());
   TextOutput output(*model.tokenizer, options, result, on_text);
+  if (options.resume) output.resume(*options.resume, /*ended=*/!options.prompt.empty());
   const Clock::time_point begin = Clock::now();
-  KVASS_ASSIGN_OR_RETURN(const bool complete, prefill(stream, options.prompt, options.continues, cancel));
+  KVASS_ASSIGN_OR_RETURN(const size_t done, prefill(stream, tokens, options.continues, cancel));
+  const bool complete = done == tokens.size();
   result.prefill_seconds = seconds_since(begin);
-  result.reason = complete ? StopReason::max_tokens : StopReason::cancelled;
+  result.reason = !complete ? StopReason::cancelled : output.matched() ? StopReason::stop_text : StopReason::max_tokens;
 
   const Clock::time_point decode_begin = Clock::now();
-  int32_t row = static_cast<int32_t>((options.prompt.size() - 1) % static_cast<size_t>(sequence.plan().chunk));
-  while (complete && result.tokens < options.max_tokens) {
+  std::vector<int32_t> pending(tokens.begin() + static_cast<std::ptrdiff_t>(done), tokens.end());
+  int32_t token = tokens.back();
+  int32_t row = static_cast<int32_t>((tokens.size() - 1) % static_cast<size_t>(sequence.plan().chunk));
+  while (complete && !output.matched() && result.tokens < options.max_tokens) {
     if (cancel.load(std::memory_order_relaxed)) {
       result.reason = StopReason::cancelled;
       break;
     }
     KVASS_ASSIGN_OR_RETURN(const std::span<const float> logits, session.logits(std::span(&row, 1)));
-    const int32_t token = sampler.sample(logits.data(), sequence.length());
+    token = sampler.sample(logits.data(), sequence.length());
     if (token < 0) return bad_input("logits", "a number among them", "NaN alone");
     sampler.accept(token);
+    pending.assign(1, token);
     if (const std::optional<StopReason> end = output.take(token)) {
       result.reason = *end;
       break;
@@ -93,11 +119,23 @@ Result<GenerateResult> generate(const OpenModel& model, Stream& stream, Sampler&
       result.error = full.message();
       break;
     }
+    if (options.save_every > 0 && result.tokens % options.save_every == 0) {
+      options.on_state(state_of(options, sampler, output, pending));
+    }
     const Run run{&sequence, sequence.length(), std::span(&token, 1)};
     KVASS_RETURN_IF_ERROR(session.step(std::span(&run, 1)));
+    pending.clear();
     row = 0;
   }
-  output.finish();
+  const bool text_ended = result.reason == StopReason::end_of_generation || result.reason == StopReason::stop_text;
+  if (text_ended || !options.keep_state) output.finish();
+  if (options.keep_state) {
+    if (pending.empty()) {  // logits are not saved: the last token runs again
+      KVASS_RETURN_IF_ERROR(sequence.rewind(sequence.length() - 1));
+      pending.assign(1, token);
+    }
+    result.state = state_of(options, sampler, output, pending);
+  }
   result.decode_seconds = seconds_since(decode_begin);
   return result;
 }
@@ -105,6 +143,7 @@ Result<GenerateResult> generate(const OpenModel& model, Stream& stream, Sampler&
 Result<GenerateResult> generate(const OpenModel& model, Stream& stream, const GenerateOptions& options,
                                 const std::function<bool(std::string_view)>& on_text, const std::atomic<bool>& cancel) {
   KVASS_ASSIGN_OR_RETURN(Sampler sampler, create_sampler(model, options.sampling));
+  if (options.resume) sampler.accept(options.resume->recent);
   return generate(model, stream, sampler, options, on_text, cancel);
 }
 

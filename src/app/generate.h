@@ -13,11 +13,15 @@
 #include "app/open.h"
 #include "kvass/status.h"
 #include "ops/sample/sample.h"
+#include "session/snapshot.h"
 
 namespace kvass {
 
 struct GenerateOptions {
-  std::vector<int32_t> prompt;                               // ids, at least one
+  std::vector<int32_t> prompt;  // ids, at least one; none where `resume` has pending ones
+  // The state in which the sequence was saved: its pending tokens come before the prompt, and without a prompt its text
+  // goes on. The sampler has accepted its recent tokens.
+  const StreamState* resume = nullptr;
   int64_t max_tokens = std::numeric_limits<int64_t>::max();  // tokens to generate
   bool ignore_eos = false;                                   // go on after an end-of-generation token
   // The stream goes on after this: the prompt is never left half written, and the last token is written too, unless it
@@ -25,6 +29,11 @@ struct GenerateOptions {
   bool continues = false;
   std::vector<std::string> stops;  // texts that end the stream; not shown
   SampleOptions sampling;
+  // The result has the stream's state, for a snapshot. Text that is held back or incomplete stays there instead of
+  // being shown, unless the text ends by itself.
+  bool keep_state = false;
+  int64_t save_every = 0;  // tokens from one call of on_state to the next; 0: none
+  std::function<void(const StreamState&)> on_state;
   bool collect = true;  // keep ids and text in the result; a long stream should not
 };
 
@@ -37,6 +46,7 @@ struct GenerateResult {
   std::string text;          // what was shown, where it is collected
   StopReason reason{};
   std::string error;  // the message of cache_full
+  StreamState state;  // with keep_state
   double prefill_seconds = 0.0;
   double decode_seconds = 0.0;
   int64_t prompt_tokens = 0;

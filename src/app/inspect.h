@@ -1,5 +1,5 @@
-// The job of `kvass inspect`: what a model file holds, and the program that kvass makes of it. Reads metadata and the
-// tensor table; no weights.
+// The job of `kvass inspect`: what a model file or a snapshot holds, and the program that kvass makes of a model. Reads
+// metadata and the tensor table, no weights; a snapshot is verified.
 #pragma once
 
 #include <cstdint>
@@ -26,7 +26,7 @@ struct FileTensor {
 };
 
 struct FileSummary {
-  std::string kind;  // "gguf"
+  std::string kind;  // "gguf", "kvass snapshot"
   uint32_t version = 0;
   std::vector<FileEntry> metadata;  // in the file's order, as are the tensors
   std::vector<FileTensor> tensors;

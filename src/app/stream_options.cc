@@ -76,18 +76,6 @@ Result<Math> parse_math(std::string_view text) {
   return bad_input("--math", "f32, a16 or a8", "'" + std::string(text) + "'");
 }
 
-std::string_view math_name(Math math) {
-  switch (math) {
-    case Math::f32:
-      return "f32";
-    case Math::a16:
-      return "a16";
-    case Math::a8:
-      return "a8";
-  }
-  return "?";
-}
-
 Result<CacheOptions> resolve_caches(const StreamOptions& options, int64_t trained_context) {
   CacheOptions caches;
   caches.dtype = options.kv;
@@ -119,6 +107,20 @@ Result<CacheOptions> resolve_caches(const StreamOptions& options, int64_t traine
                      std::to_string(caches.context));
   }
   return caches;
+}
+
+StreamOptions options_of(const CacheOptions& caches, Math math, const StreamOptions& machine) {
+  StreamOptions options;
+  options.context = caches.context;
+  if (caches.sinks) options.attention_sink = AttentionSink{caches.sink_tokens, caches.sink_window};
+  options.sink_positions = caches.sink_positions;
+  options.rotary_offset = caches.rotary_offset;
+  options.chunk = caches.chunk;
+  options.kv = caches.dtype;
+  options.math = math;
+  options.threads = machine.threads;
+  options.memory_limit = machine.memory_limit;
+  return options;
 }
 
 Result<int> resolve_threads(int threads) {

@@ -43,9 +43,11 @@ Result<SinkPositions> parse_sink_positions(std::string_view text);  // in-cache,
 Result<size_t> parse_memory_limit(std::string_view text);
 Result<DType> parse_dtype(std::string_view text);  // f32, f16, bf16
 Result<Math> parse_math(std::string_view text);    // f32, a16, a8
-std::string_view math_name(Math math);
 
 Result<CacheOptions> resolve_caches(const StreamOptions& options, int64_t trained_context);
+// The options that give these caches and this arithmetic again; what is the machine's (threads, memory limit) from
+// `machine`.
+StreamOptions options_of(const CacheOptions& caches, Math math, const StreamOptions& machine);
 Result<int> resolve_threads(int threads);
 
 }  // namespace kvass

@@ -17,6 +17,21 @@ void TextOutput::finish() {
   if (!stops_.matched()) show(stops_.finish());
 }
 
+void TextOutput::resume(const StreamState& state, bool ended) {
+  if (ended) {
+    show(state.held + state.undecoded);
+    return;
+  }
+  decoder_.restore(state.undecoded);
+  show(stops_.push(state.held));
+}
+
+void TextOutput::save(StreamState& state) const {
+  if (stops_.matched()) return;  // what follows is a text of its own
+  state.undecoded = decoder_.pending();
+  state.held = stops_.held();
+}
+
 bool TextOutput::show(const std::string& text) {
   if (text.empty()) return true;
   if (options_.collect) result_.text += text;

@@ -26,8 +26,13 @@ class TextOutput {
 
   // The stream's next token into the result, its text to the reader. Why the stream ends with it, if it does.
   std::optional<StopReason> take(int32_t token);
+  bool matched() const { return stops_.matched(); }
   // The rest of the text.
   void finish();
+
+  // The text of a saved stream goes on; `ended`: something else follows, so that what was held back is shown.
+  void resume(const StreamState& state, bool ended);
+  void save(StreamState& state) const;
 
  private:
   bool show(const std::string& text);  // false: the reader wants no more

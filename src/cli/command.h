@@ -38,6 +38,7 @@ bool write_stdout(std::string_view text);  // false: stdout takes no more
 bool show_stdout(std::string_view text);   // the same, and out of the buffer at once
 Status flush_stdout();
 void write_stderr(std::string_view text);
+std::string one_line(std::string text);  // whatever a file or an argument has put into it
 
 template <class... Args>
 void print(fmt::format_string<Args...> format, Args&&... args) {

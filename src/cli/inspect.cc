@@ -57,9 +57,9 @@ Status run(const InspectFlags& flags) {
 
 CommandAction add_inspect(CLI::App& command) {
   auto flags = std::make_shared<InspectFlags>();
-  command.description("Print what a model file holds: metadata, tensors, or its program");
+  command.description("Print what a file holds: a model's metadata, tensors or program, or a snapshot's header");
   command.footer("Example:\n  kvass inspect model.gguf --program");
-  command.add_option("FILE", flags->file, "A GGUF file")->required()->type_name("");
+  command.add_option("FILE", flags->file, "A GGUF file or a snapshot")->required()->type_name("");
   command.add_flag("--program", flags->program, "The program that kvass makes of it: one line an operator");
   command.add_flag("--json", flags->json, "One JSON object instead of text");
   return [flags] { return run(*flags); };

@@ -77,11 +77,8 @@ std::string version_text() {
                      kNumericsVersion, isa.ok() ? isa_name(isa.value()) : isa.status().message(), available);
 }
 
-// An error is one line, whatever a file or an argument has put into it.
-int fail(std::string message, int code) {
-  std::replace_if(
-      message.begin(), message.end(), [](unsigned char c) { return c < 0x20 || c == 0x7f; }, '?');
-  say("kvass: {}\n", message);
+int fail(const std::string& message, int code) {
+  say("kvass: {}\n", one_line(message));
   return code;
 }
 
@@ -154,6 +151,7 @@ void hold_standard_streams() {
 int main(int argc, char** argv) {
   kvass::hold_standard_streams();
   std::signal(SIGPIPE, SIG_IGN);  // a closed stdout is a write that fails, and ends the command in order
+  std::signal(SIGXFSZ, SIG_IGN);  // so is a snapshot beyond the limit of files
   try {
     return kvass::run(argc, argv);
   } catch (const std::bad_alloc&) {

@@ -1,4 +1,6 @@
 // kvass run: text from a prompt, as it comes.
+#include <unistd.h>
+
 #include <limits>
 #include <nlohmann/json.hpp>
 
@@ -8,12 +10,14 @@
 #include "cli/config.h"
 #include "cli/prompts.h"
 #include "cli/sampling_flags.h"
+#include "cli/snapshot_flags.h"
 #include "cli/stream_flags.h"
 
 namespace kvass {
 namespace {
 
 struct RunFlags {
+  const CLI::App* command = nullptr;
   std::string model;
   std::string prompt;
   std::string prompt_file;
@@ -26,6 +30,7 @@ struct RunFlags {
   bool json = false;
   bool quiet = false;
   StreamFlags stream;
+  SnapshotFlags snapshots;
 
   bool talks() const { return !quiet && !json; }
 };
@@ -36,14 +41,20 @@ Result<std::string> prompt_text(const RunFlags& flags) {
   return flags.prompt;
 }
 
-Result<std::vector<int32_t>> prompt_ids(const RunFlags& flags, const Tokenizer& tokenizer) {
+// `resumed`: the prompt goes on from what is there, or there is none.
+Result<std::vector<int32_t>> prompt_ids(const RunFlags& flags, const Tokenizer& tokenizer, bool resumed) {
   KVASS_ASSIGN_OR_RETURN(const std::string text, prompt_text(flags));
+  if (resumed) {
+    const TextPart part{text, /*parse_special=*/true};
+    return tokenizer.encode_parts(std::span(&part, 1), /*bos=*/false, /*continued=*/true);
+  }
   std::vector<int32_t> ids = tokenizer.encode(text, {.bos = tokenizer.add_bos(), .parse_special = true});
   if (ids.empty()) return bad_input("prompt", "at least one token", "an empty one (give -p TEXT, -f FILE or -)");
   return ids;
 }
 
-nlohmann::json result_json(const GenerateOptions& options, const GenerateResult& result, const MemoryPlan& plan) {
+nlohmann::json result_json(const GenerateOptions& options, const GenerateResult& result, const MemoryPlan& plan,
+                           int64_t length) {
   return {{"prompt_ids", options.prompt},
           {"ids", result.ids},
           {"text", result.text},
@@ -55,21 +66,22 @@ nlohmann::json result_json(const GenerateOptions& options, const GenerateResult&
             {"weight_bytes", plan.weight_bytes},
             {"cache_bytes", plan.caches.bytes},
             {"peak_rss_bytes", peak_rss_bytes()},
+            {"length", length},
             {"stop_reason", stop_reason_name(result.reason)}}}};
 }
 
-void say_summary(const GenerateResult& result, const MemoryPlan& plan, bool output_closed) {
+void say_summary(const GenerateResult& result, const MemoryPlan& plan, bool output_closed, const std::string& saved) {
   const char* end = output_closed ? ", output closed" : result.reason == StopReason::cancelled ? ", interrupted" : "";
   say("kvass: {} tokens ({} prompt + {} generated), prefill {:.1f} tokens/s, decode {:.1f} tokens/s, cache {}, "
-      "peak memory {}{}\n",
+      "peak memory {}{}{}\n",
       result.prompt_tokens + result.tokens, result.prompt_tokens, result.tokens, result.prefill_tps(),
-      result.decode_tps(), human_bytes(plan.caches.bytes), human_bytes(peak_rss_bytes()), end);
+      result.decode_tps(), human_bytes(plan.caches.bytes), human_bytes(peak_rss_bytes()), end, saved);
 }
 
 Status run(const RunFlags& flags) {
   if (flags.tokens < 0) return bad_input("-n", "0 or more tokens", std::to_string(flags.tokens));
   const std::atomic<bool>& cancel = cancelled();
-  KVASS_ASSIGN_OR_RETURN(const StreamOptions stream_options, flags.stream.resolve());
+  KVASS_ASSIGN_OR_RETURN(StreamOptions stream_options, flags.stream.resolve());
   KVASS_RETURN_IF_ERROR(validate(flags.sampling));
   if (!flags.prompts.empty()) {
     GenerateOptions generation;
@@ -81,16 +93,33 @@ Status run(const RunFlags& flags) {
                         std::move(generation), flags.talks()});
   }
   if (flags.stream.sequences_given()) return bad_input("--sequences", "--prompts FILE beside it", "none");
-  KVASS_RETURN_IF_ERROR(check_memory_limit(flags.model, stream_options, /*head_rows=*/1));
-  KVASS_ASSIGN_OR_RETURN(const OpenModel model, open_model(flags.model, stream_options.math, stream_options.threads));
+  KVASS_RETURN_IF_ERROR(flags.snapshots.check());
+  KVASS_ASSIGN_OR_RETURN(std::optional<Snapshot> resumed, flags.snapshots.resumed());
   GenerateOptions options;
-  KVASS_ASSIGN_OR_RETURN(options.prompt, prompt_ids(flags, *model.tokenizer));
-  options.max_tokens = flags.tokens;
   options.ignore_eos = flags.ignore_eos || stream_options.endless;
   options.stops = flags.stops;
   options.sampling = flags.sampling;
+  StreamState state;
+  if (resumed) {
+    const SnapshotInfo& info = resumed->info();
+    KVASS_RETURN_IF_ERROR(flags.stream.check_resumed(info.caches, info.math));
+    stream_options = options_of(info.caches, info.math, stream_options);
+    state = info.state;
+    options.resume = &state;
+    options.ignore_eos = options.ignore_eos || state.ignore_eos;
+    if (options.stops.empty()) options.stops = state.stops;
+    options.sampling = resumed_sampling(*flags.command, flags.sampling, state.sampling);
+    KVASS_RETURN_IF_ERROR(validate(options.sampling));
+  }
+  KVASS_RETURN_IF_ERROR(check_memory_limit(flags.model, stream_options, /*head_rows=*/1));
+  KVASS_ASSIGN_OR_RETURN(const OpenModel model, open_model(flags.model, stream_options.math, stream_options.threads));
+  KVASS_ASSIGN_OR_RETURN(options.prompt, prompt_ids(flags, *model.tokenizer, resumed.has_value()));
+  options.max_tokens = flags.tokens;
   options.collect = flags.json;
   KVASS_ASSIGN_OR_RETURN(Stream stream, open_stream(model, stream_options, /*head_rows=*/1));
+  if (resumed) KVASS_RETURN_IF_ERROR(resumed->restore(*stream.sequence));
+  resumed.reset();  // its file may be a gigabyte of page cache
+  flags.snapshots.arrange(options, *stream.sequence);
   const MemoryPlan plan = plan_of(model, stream);
   if (flags.talks()) write_stderr(plan_line(plan));
 
@@ -102,12 +131,21 @@ Status run(const RunFlags& flags) {
     return writable = show_stdout(text);
   };
   KVASS_ASSIGN_OR_RETURN(const GenerateResult result, generate(model, stream, options, show, cancel));
-  if (flags.json) {
-    KVASS_RETURN_IF_ERROR(print_json(result_json(options, result, plan)));
-  } else if (writable && last != '\n') {
-    writable = show_stdout("\n");  // the shell's prompt begins on a line of its own
+  Status saved;
+  std::string saved_text;
+  if (flags.snapshots.saves()) {
+    saved = save_snapshot(*stream.sequence, result.state, flags.snapshots.save_path());
+    saved_text = saved.ok() ? fmt::format(", saved at position {}", stream.sequence->length()) : ", not saved";
   }
-  if (flags.talks()) say_summary(result, plan, !writable);
+  // The shell's prompt begins on a line of its own; what a saved stream gives is put together with what follows.
+  const bool ends_line = !flags.snapshots.saves() || ::isatty(STDOUT_FILENO) == 1;
+  if (flags.json) {
+    KVASS_RETURN_IF_ERROR(print_json(result_json(options, result, plan, stream.sequence->length())));
+  } else if (writable && last != '\n' && ends_line) {
+    writable = show_stdout("\n");
+  }
+  if (flags.talks()) say_summary(result, plan, !writable, saved_text);
+  KVASS_RETURN_IF_ERROR(saved);
   KVASS_RETURN_IF_ERROR(flush_stdout());
   return result.reason == StopReason::cache_full ? Status::error(result.error) : Status();
 }
@@ -116,6 +154,7 @@ Status run(const RunFlags& flags) {
 
 CommandAction add_run(CLI::App& command) {
   auto flags = std::make_shared<RunFlags>();
+  flags->command = &command;
   command.description("Generate text from a prompt, as long as it may be");
   command.footer(
       "Text goes to stdout as it comes; the memory plan and a summary go to stderr. Without a prompt the model\n"
@@ -123,7 +162,9 @@ CommandAction add_run(CLI::App& command) {
       "Examples:\n"
       "  kvass run model.gguf -p \"The sea\" -n 200 --temp 0.8 --top-p 0.95 --seed 7\n"
       "  kvass run model.gguf --prompts prompts.txt --sequences 16 -n 100 > answers.jsonl\n"
-      "  kvass run model.gguf -f prompt.txt --attention-sink 4,508 -n 20000 --ignore-eos");
+      "  kvass run model.gguf -f prompt.txt --attention-sink 4,508 -n 20000 --ignore-eos\n"
+      "  kvass run model.gguf -p \"Log:\" --endless --save log.kvsnap --save-every 10000\n"
+      "  kvass run model.gguf --resume log.kvsnap --save log.kvsnap");
   command.add_option("MODEL", flags->model, "A GGUF file")->required()->type_name("");
   CLI::Option* dash = command.add_option("STDIN", flags->dash, "- reads the prompt from stdin")->type_name("");
   dash->check([](const std::string& text) { return text == "-" ? "" : "expected -, got '" + text + "'"; });
@@ -163,6 +204,7 @@ CommandAction add_run(CLI::App& command) {
   flags->stream.add_memory_limit(command);
   flags->stream.add_sequences(command,
                               "With --prompts: sequences that advance together (default: 8, or as many as prompts)");
+  flags->snapshots.add(command);
   add_config(command);
 
   add_sampling_flags(command, flags->sampling);

@@ -15,4 +15,18 @@ void add_sampling_flags(CLI::App& command, SampleOptions& options) {
   sampling("--seed", options.seed, "N", "The same seed draws the same text");
 }
 
+SampleOptions resumed_sampling(const CLI::App& command, const SampleOptions& given, SampleOptions saved) {
+  const auto take = [&](const char* name, auto SampleOptions::*field) {
+    if (command.get_option(name)->count() > 0) saved.*field = given.*field;
+  };
+  take("--temp", &SampleOptions::temperature);
+  take("--top-k", &SampleOptions::top_k);
+  take("--top-p", &SampleOptions::top_p);
+  take("--min-p", &SampleOptions::min_p);
+  take("--repeat-penalty", &SampleOptions::repeat_penalty);
+  take("--repeat-last-n", &SampleOptions::repeat_last_n);
+  take("--seed", &SampleOptions::seed);
+  return saved;
+}
+
 }  // namespace kvass

@@ -22,29 +22,32 @@ void StreamFlags::add(CLI::App& command) {
                 "A stream without end: sinks 4,context-4 unless --attention-sink gives them;\n"
                 "`run` goes on after an end-of-generation token")
       ->group(group);
-  command
-      .add_option("--sink-positions", sink_positions_,
-                  "Where a stream with sinks stands: in-cache (distances to the sinks end with the cache),\n"
-                  "original (they grow with the stream) or wrapped (modulo 2 W)")
-      ->type_name("MODE")
-      ->group(group)
-      ->capture_default_str();
+  sink_positions_given_ =
+      command
+          .add_option("--sink-positions", sink_positions_,
+                      "Where a stream with sinks stands: in-cache (distances to the sinks end with the cache),\n"
+                      "original (they grow with the stream) or wrapped (modulo 2 W)")
+          ->type_name("MODE")
+          ->group(group)
+          ->capture_default_str();
   chunk_given_ = command
                      .add_option("--chunk,--input-len", chunk_,
                                  "Tokens that one step brings at most; more is faster and takes more memory\n"
                                  "(default: 256, or half the context if that is less)")
                      ->type_name("TOKENS")
                      ->group(group);
-  command.add_option("--kv", kv_, "Storage of keys and values: f32, f16 or bf16")
-      ->type_name("TYPE")
-      ->group(group)
-      ->capture_default_str();
-  command
-      .add_option("--math", math_,
-                  "Activations in products with weights: a16 (16-bit integers), a8 (8-bit integers)\nor f32 (float32)")
-      ->type_name("MATH")
-      ->group(group)
-      ->capture_default_str();
+  kv_given_ = command.add_option("--kv", kv_, "Storage of keys and values: f32, f16 or bf16")
+                  ->type_name("TYPE")
+                  ->group(group)
+                  ->capture_default_str();
+  math_given_ =
+      command
+          .add_option(
+              "--math", math_,
+              "Activations in products with weights: a16 (16-bit integers), a8 (8-bit integers)\nor f32 (float32)")
+          ->type_name("MATH")
+          ->group(group)
+          ->capture_default_str();
   command.add_option("-t,--threads", threads_, "Threads (default: as many as the process may use CPUs)")
       ->type_name("N")
       ->group(group);
@@ -80,6 +83,33 @@ Result<StreamOptions> StreamFlags::resolve() const {
     KVASS_ASSIGN_OR_RETURN(options.memory_limit, parse_memory_limit(memory_limit_));
   }
   return options;
+}
+
+Status StreamFlags::check_resumed(const CacheOptions& caches, Math math) const {
+  KVASS_ASSIGN_OR_RETURN(const StreamOptions given, resolve());
+  const auto sink_text = [](const AttentionSink& sink) {
+    return std::to_string(sink.sink_tokens) + "," + std::to_string(sink.window);
+  };
+  const std::string sinks = caches.sinks ? sink_text({caches.sink_tokens, caches.sink_window}) : "none";
+  struct Flag {
+    const char* name;
+    bool given;
+    std::string saved, got;
+  };
+  const Flag flags[] = {
+      {"--context", given.context.has_value(), std::to_string(caches.context), std::to_string(context_)},
+      {"--attention-sink", given.attention_sink.has_value(), sinks,
+       given.attention_sink ? sink_text(*given.attention_sink) : ""},
+      {"--endless", given.endless && !caches.sinks, "a stream that ends", "the flag"},
+      {"--sink-positions", sink_positions_given_->count() > 0, std::string(sink_positions_name(caches.sink_positions)),
+       sink_positions_},
+      {"--chunk", given.chunk.has_value(), std::to_string(caches.chunk), std::to_string(chunk_)},
+      {"--kv", kv_given_->count() > 0, std::string(dtype_name(caches.dtype)), kv_},
+      {"--math", math_given_->count() > 0, std::string(math_name(math)), math_}};
+  for (const Flag& flag : flags) {
+    if (flag.given && flag.saved != flag.got) return bad_input(flag.name, flag.saved + " as in the snapshot", flag.got);
+  }
+  return {};
 }
 
 }  // namespace kvass

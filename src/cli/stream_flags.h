@@ -18,6 +18,8 @@ class StreamFlags {
   void add_sequences(CLI::App& command, const std::string& text);  // for the commands that run several together
   bool sequences_given() const { return sequences_given_ && sequences_given_->count() > 0; }
   Result<StreamOptions> resolve() const;
+  // For a stream of these caches and this arithmetic that goes on: flags that are given must say the same.
+  Status check_resumed(const CacheOptions& caches, Math math) const;
 
  private:
   int64_t context_ = 0;
@@ -25,6 +27,9 @@ class StreamFlags {
   std::string attention_sink_;
   const CLI::Option* sink_given_ = nullptr;
   bool endless_ = false;
+  const CLI::Option* sink_positions_given_ = nullptr;
+  const CLI::Option* kv_given_ = nullptr;
+  const CLI::Option* math_given_ = nullptr;
   std::string sink_positions_ = std::string(sink_positions_name(StreamOptions().sink_positions));
   int64_t chunk_ = 0;
   const CLI::Option* chunk_given_ = nullptr;

@@ -124,6 +124,7 @@ class Running {
       const ssize_t count = ::read(out_, buffer.data() + got, bytes - got);
       if (count <= 0) return false;
       got += static_cast<size_t>(count);
+      text_.append(buffer, got - static_cast<size_t>(count), static_cast<size_t>(count));
     }
     return true;
   }
@@ -140,12 +141,14 @@ class Running {
     child_ = -1;
     return code;
   }
+  const std::string& out() const { return text_; }  // of stdout, as far as it was read
   std::string err() const { return read_file(scratch_.file("err")); }
 
  private:
   Scratch scratch_;
   pid_t child_ = -1;
   int out_ = -1;
+  std::string text_;
 };
 
 }  // namespace kvass::testing

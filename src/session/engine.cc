@@ -3,6 +3,8 @@
 #include <string>
 #include <utility>
 
+#include "session/fingerprint.h"
+
 namespace kvass {
 
 std::vector<CacheShape> cache_shapes(const Program& program) {
@@ -12,6 +14,11 @@ std::vector<CacheShape> cache_shapes(const Program& program) {
 }
 
 std::vector<CacheShape> Engine::cache_shapes() const { return kvass::cache_shapes(program_); }
+
+const Hash128& Engine::fingerprint() const {
+  std::call_once(fingerprint_->computed, [this] { fingerprint_->hash = fingerprint_of(program_, *weights_); });
+  return fingerprint_->hash;
+}
 
 Result<std::shared_ptr<const Engine>> Engine::create(Program program, WeightStore weights, EngineOptions options) {
   KVASS_RETURN_IF_ERROR(verify_program(program));
@@ -38,6 +45,7 @@ Result<std::shared_ptr<const Engine>> Engine::create(Program program, WeightStor
   engine->program_ = std::move(program);
   engine->weights_ = std::make_shared<const WeightStore>(std::move(weights));
   engine->options_ = options;
+  engine->fingerprint_ = std::make_shared<Fingerprint>();
   return std::shared_ptr<const Engine>(std::move(engine));
 }
 

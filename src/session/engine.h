@@ -3,9 +3,11 @@
 #pragma once
 
 #include <memory>
+#include <mutex>
 #include <vector>
 
 #include "base/cpu.h"
+#include "base/hash.h"
 #include "kernels/rotary/rotary.h"
 #include "kvass/cache_plan.h"
 #include "kvass/status.h"
@@ -35,6 +37,9 @@ class Engine {
   Isa isa() const { return options_.isa; }
   const Rotary& rotary(RotaryId id) const { return rotaries_[static_cast<size_t>(id)]; }
   std::vector<CacheShape> cache_shapes() const;  // [states]
+  // Of program and weights (fingerprint.h); what --math makes of them is not in it. Computed at the first call, which
+  // reads every weight.
+  const Hash128& fingerprint() const;
 
  private:
   Engine() = default;
@@ -42,6 +47,11 @@ class Engine {
   std::shared_ptr<const WeightStore> weights_;
   EngineOptions options_;
   std::vector<Rotary> rotaries_;  // [rotaries of the program]
+  struct Fingerprint {
+    std::once_flag computed;
+    Hash128 hash;
+  };
+  std::shared_ptr<Fingerprint> fingerprint_;  // shared with the engines of with_isa, which are of the same model
 };
 
 // The shapes that a program's caches are planned from.

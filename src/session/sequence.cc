@@ -5,9 +5,12 @@
 #include <string>
 #include <utility>
 
-#include "cache/tile_ranges.h"
-
 namespace kvass {
+namespace {
+
+constexpr int64_t kMaxLength = int64_t{1} << 60;  // keeps sums of positions and sizes inside int64
+
+}  // namespace
 
 Result<std::unique_ptr<Sequence>> Sequence::create(std::shared_ptr<const Engine> engine, const CacheOptions& options) {
   std::unique_ptr<Sequence> sequence(new Sequence());
@@ -66,6 +69,44 @@ Result<std::unique_ptr<Sequence>> Sequence::fork() const {
   KVASS_ASSIGN_OR_RETURN(std::unique_ptr<Sequence> sequence, create(engine_, options_));
   KVASS_RETURN_IF_ERROR(sequence->copy_from(*this));
   return sequence;
+}
+
+Status Sequence::restore(int64_t length, std::span<const int64_t> first_held, std::span<const uint8_t> held) {
+  if (length < 0 || length > kMaxLength) return bad_input("length", "0 to 2^60 tokens", std::to_string(length));
+  if (first_held.size() != plan_.layers.size()) {
+    return bad_input("layers", std::to_string(plan_.layers.size()), std::to_string(first_held.size()));
+  }
+  size_t bytes = 0;
+  for (size_t i = 0; i < plan_.layers.size(); ++i) {
+    const Layout& layout = plan_.layers[i].layout;
+    if (!layout.endless() && length > layout.ring_slots()) {
+      return bad_input("length", "at most the context of " + std::to_string(layout.ring_slots()) + " tokens",
+                       std::to_string(length));
+    }
+    // Where the held positions may begin: they fit into the ring, and nothing that the next row sees is missing.
+    const int64_t sink = layout.sink();
+    const int64_t least = std::max(sink, length - layout.ring_slots());
+    const int64_t most = layout.endless() && length > sink ? std::max(sink, first_seen(i, length)) : sink;
+    if (first_held[i] < least || first_held[i] > most) {
+      return bad_input("first position of layer " + std::to_string(i),
+                       std::to_string(least) + " to " + std::to_string(most), std::to_string(first_held[i]));
+    }
+    for_each_tile_range(plan_.layers[i], first_held[i], length, [&](size_t, size_t count) { bytes += count; });
+  }
+  if (bytes != held.size()) {
+    return bad_input("keys and values", std::to_string(bytes) + " bytes", std::to_string(held.size()));
+  }
+  clear();
+  const uint8_t* from = held.data();
+  for (size_t i = 0; i < plan_.layers.size(); ++i) {
+    for_each_tile_range(plan_.layers[i], first_held[i], length, [&](size_t offset, size_t count) {
+      std::memcpy(block_.data() + offset, from, count);
+      from += count;
+    });
+  }
+  length_ = length;
+  first_held_.assign(first_held.begin(), first_held.end());
+  return {};
 }
 
 int64_t Sequence::first_seen(size_t layer, int64_t length) const {

@@ -8,9 +8,11 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "base/block.h"
+#include "cache/tile_ranges.h"
 #include "kvass/cache_plan.h"
 #include "kvass/status.h"
 #include "session/engine.h"
@@ -42,7 +44,17 @@ class Sequence {
   Status checkpoint();                       // of this position; the oldest makes room where all places are taken
   std::vector<int64_t> checkpoints() const;  // positions, ascending
 
+  // What a snapshot holds of the caches: by layer, the positions [first_held, length) behind its sinks and the sinks.
+  const std::vector<int64_t>& first_held() const { return first_held_; }  // [layers]
+  // The tiles of those positions, piece(bytes) in the order of layers and memory.
+  template <class Piece>
+  void for_each_held(Piece&& piece) const;
+  // The stream that had this length and these first_held, whose for_each_held gave `held`. Checked before anything
+  // changes; checkpoints are forgotten.
+  Status restore(int64_t length, std::span<const int64_t> first_held, std::span<const uint8_t> held);
+
   uint8_t* block() { return block_.data(); }
+  const uint8_t* block() const { return block_.data(); }
   void commit(int64_t count);  // the session's, after a step has run
   void clear();                // an empty stream again; nothing is freed
 
@@ -68,5 +80,14 @@ class Sequence {
   std::vector<Checkpoint> checkpoints_;  // [options.checkpoints]
   int64_t checkpoints_made_ = 0;
 };
+
+template <class Piece>
+void Sequence::for_each_held(Piece&& piece) const {
+  for (size_t i = 0; i < plan_.layers.size(); ++i) {
+    for_each_tile_range(plan_.layers[i], first_held_[i], length_, [&](size_t offset, size_t bytes) {
+      piece(std::span<const uint8_t>(block_.data() + offset, bytes));
+    });
+  }
+}
 
 }  // namespace kvass

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "text/tokenizer.h"
@@ -30,6 +31,10 @@ class StreamDecoder {
   // a continued text.
   std::string finish();
 
+  const std::string& pending() const { return pending_; }
+  // A stream goes on whose decoder had this pending.
+  void restore(std::string pending) { pending_ = std::move(pending); }
+
  private:
   const Tokenizer* tokenizer_;
   bool at_start_, show_control_;
@@ -46,6 +51,8 @@ class StopMatcher {
   std::string push(std::string_view text);
   // What was held back, when the stream has ended by itself.
   std::string finish();
+  // What is held back; pushed to a new matcher of the same stop texts, it makes it this one.
+  const std::string& held() const { return held_; }
   bool matched() const { return matched_ >= 0; }
   int matched_stop() const { return matched_; }  // index into the stop texts; -1: none
 

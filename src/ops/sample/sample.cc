@@ -163,6 +163,15 @@ void Sampler::accept(std::span<const int32_t> tokens) {
 
 void Sampler::reset() { accepted_ = 0; }
 
+std::vector<int32_t> Sampler::recent() const {
+  const int64_t size = static_cast<int64_t>(recent_.size());
+  std::vector<int32_t> tokens;
+  for (int64_t i = std::max<int64_t>(0, accepted_ - size); i < accepted_; ++i) {
+    tokens.push_back(recent_[static_cast<size_t>(i % size)]);
+  }
+  return tokens;
+}
+
 // A copy of the logits in which the recent tokens are penalised, each once however often it occurs.
 const float* Sampler::penalise(const float* logits) {
   const int64_t known = std::min(accepted_, static_cast<int64_t>(recent_.size()));

@@ -49,6 +49,9 @@ class Sampler {
     reset();
     options_.seed = seed;
   }
+  // The tokens that the penalty looks back at, oldest first: accepted by a new sampler of the same options, they make
+  // it this one. None without a penalty.
+  std::vector<int32_t> recent() const;
 
   // The token that stands at `position`, from the logits [vocabulary] of the row before it. -1 when every logit is NaN.
   // `logits` is not changed. The token is not accepted by itself.

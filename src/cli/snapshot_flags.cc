@@ -1,0 +1,56 @@
+#include "cli/snapshot_flags.h"
+
+#include <utility>
+
+#include "base/new_file.h"
+#include "cli/command.h"
+
+namespace kvass {
+
+void SnapshotFlags::add(CLI::App& command) {
+  const std::string group = "Snapshots";
+  CLI::Option* prompts = command.get_option("--prompts");
+  command
+      .add_option("--save", save_,
+                  "Save the stream when it ends, also by Ctrl-C or SIGTERM; the file is the old or the new\n"
+                  "snapshot at any instant")
+      ->type_name("FILE")
+      ->group(group)
+      ->excludes(prompts);
+  every_given_ = command.add_option("--save-every", every_, "With --save: also after every N generated tokens")
+                     ->type_name("N")
+                     ->group(group);
+  command
+      .add_option("--resume", resume_,
+                  "Go on from a snapshot of this model; its stream and sampling flags need not be given again.\n"
+                  "A prompt is appended; without one the text goes on")
+      ->type_name("FILE")
+      ->group(group)
+      ->excludes(prompts);
+}
+
+Status SnapshotFlags::check() const {
+  if (every_given_->count() > 0) {
+    if (!saves()) return bad_input("--save-every", "--save FILE beside it", "none");
+    if (every_ < 1) return bad_input("--save-every", "at least 1 token", std::to_string(every_));
+  }
+  return saves() ? check_new_file(save_) : Status();
+}
+
+Result<std::optional<Snapshot>> SnapshotFlags::resumed() const {
+  if (resume_.empty()) return std::optional<Snapshot>();
+  KVASS_ASSIGN_OR_RETURN(Snapshot snapshot, Snapshot::open(resume_));
+  return std::optional<Snapshot>(std::move(snapshot));
+}
+
+void SnapshotFlags::arrange(GenerateOptions& options, const Sequence& sequence) const {
+  if (!saves()) return;
+  options.keep_state = true;
+  options.save_every = every_;
+  options.on_state = [this, &sequence](const StreamState& state) {
+    const Status saved = save_snapshot(sequence, state, save_);
+    if (!saved.ok()) say("kvass: not saved: {}; next try after {} tokens\n", one_line(saved.message()), every_);
+  };
+}
+
+}  // namespace kvass

@@ -1,0 +1,114 @@
+#include "session/fingerprint.h"
+
+#include <bit>
+#include <string_view>
+#include <type_traits>
+
+namespace kvass {
+namespace {
+
+// Every field in an order of its own, numbers as 64 bits, lists and texts after their lengths.
+class FieldHasher {
+ public:
+  template <class T>
+  requires std::is_arithmetic_v<T> || std::is_enum_v<T>
+  void add(T value) {
+    uint64_t bits = 0;
+    if constexpr (std::is_floating_point_v<T>) {
+      bits = std::bit_cast<uint64_t>(static_cast<double>(value));
+    } else {
+      bits = static_cast<uint64_t>(value);
+    }
+    uint8_t bytes[8];
+    for (int i = 0; i < 8; ++i) bytes[i] = static_cast<uint8_t>(bits >> (8 * i));
+    hasher_.add(bytes);
+  }
+  void add(std::string_view text) {
+    add(text.size());
+    hasher_.add({reinterpret_cast<const uint8_t*>(text.data()), text.size()});
+  }
+  template <class T>
+  void add(const std::vector<T>& list) {
+    add(list.size());
+    for (const T& item : list) add(item);
+  }
+
+  void add(const Value& value) {
+    add(value.width);
+    add(value.extent);
+  }
+  void add(const Weight& weight) {
+    add(weight.outputs);
+    add(weight.inputs);
+  }
+  void add(const CacheState& state) {
+    add(state.kv_heads);
+    add(state.head_dim);
+    add(state.window);
+    add(state.rotary);
+  }
+  void add(const RotaryParams& rotary) {
+    add(rotary.head_dim);
+    add(rotary.base);
+    add(rotary.factor);
+    add(rotary.interleaved);
+    add(rotary.divisors);
+    add(rotary.attention_factor);
+    add(rotary.yarn.context);
+    add(rotary.yarn.beta_fast);
+    add(rotary.yarn.beta_slow);
+    add(rotary.yarn.extrapolation);
+  }
+  void add(const Op& op) {
+    add(op_kind_name(op.kind));  // its number moves when the list of operators grows
+    add(op.inputs);
+    add(op.outputs);
+    add(op.weights);
+    add(op.state);
+    add(op.heads);
+    add(op.epsilon);
+    add(op.scale);
+    add(op.cap);
+  }
+  void add(const Method& method) {
+    add(std::string_view(method.name));
+    add(method.begin);
+    add(method.end);
+  }
+  void add(const Program& program) {
+    add(program.values);
+    add(program.weights);
+    add(program.states);
+    add(program.rotaries);
+    add(program.ops);
+    add(program.methods);
+    add(program.hidden);
+    add(program.logits);
+  }
+  void bytes(const void* data, size_t size) { hasher_.add({static_cast<const uint8_t*>(data), size}); }
+
+  Hash128 result() const { return hasher_.result(); }
+
+ private:
+  Hasher hasher_;
+};
+
+}  // namespace
+
+Hash128 fingerprint_of(const Program& program, const WeightStore& weights) {
+  FieldHasher hasher;
+  hasher.add(program);
+  for (size_t i = 0; i < program.weights.size(); ++i) {
+    const Weight& weight = program.weights[i];
+    if (weight.outputs == 0) {
+      hasher.bytes(weights.vectors[i], static_cast<size_t>(weight.inputs) * sizeof(float));
+      continue;
+    }
+    const PackedWeight& packed = weights.matrices[i];
+    hasher.add(weight_type_name(packed.type));
+    hasher.bytes(packed.data, packed_bytes(packed.type, packed.n, packed.k).value());
+  }
+  return hasher.result();
+}
+
+}  // namespace kvass

@@ -1,0 +1,81 @@
+// Snapshots: a stream in a file. What a sequence's caches hold, where it stands, and what its owner needs to go on with
+// sampling and text. A stream that is restored goes on bit for bit: in another process, with other threads, on another
+// instruction set. docs/snapshots.md has the format.
+//
+// A snapshot belongs to one model, arithmetic, plan and numerics version; every other one refuses it. Files are taken
+// for hostile: everything is verified before a sequence changes. A snapshot is not a model, and checkpoints are not in
+// it.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/file_map.h"
+#include "base/hash.h"
+#include "kvass/cache_plan.h"
+#include "kvass/status.h"
+#include "ops/linear/linear.h"
+#include "ops/sample/sample.h"
+#include "session/sequence.h"
+
+namespace kvass {
+
+inline constexpr char kSnapshotMagic[] = "KVASSNAP";  // 8 bytes without the terminator
+inline constexpr uint32_t kSnapshotVersion = 1;       // of the file format
+
+// What goes on beside the caches. The owner of the stream fills it in and takes it up again; here it is data.
+struct StreamState {
+  SampleOptions sampling;
+  bool ignore_eos = false;
+  std::vector<std::string> stops;
+  std::vector<int32_t> recent;   // Sampler::recent()
+  std::vector<int32_t> pending;  // the next tokens: the sampler has seen them, the caches have not
+  std::string undecoded;         // StreamDecoder::pending(), at most 3 bytes
+  std::string held;              // StopMatcher::held()
+};
+
+// The header.
+struct SnapshotInfo {
+  uint32_t version = 0;
+  uint32_t numerics = 0;
+  Hash128 fingerprint;  // Engine::fingerprint()
+  Math math = Math::a16;
+  CacheOptions caches;              // without checkpoints
+  int64_t length = 0;               // tokens in the caches
+  std::vector<int64_t> first_held;  // [layers]
+  size_t header_bytes = 0;
+  size_t body_bytes = 0;  // keys and values
+  StreamState state;
+};
+
+// Writes the new file beside `path`, syncs it and renames it (base/new_file.h). On an error what was there is still
+// there. Nothing is copied: keys and values go from the caches to the file. The sequence does not step meanwhile.
+Status save_snapshot(const Sequence& sequence, const StreamState& state, const std::string& path);
+
+// Whether the file at `path` begins as snapshots do.
+bool is_snapshot(const std::string& path);
+
+class Snapshot {
+ public:
+  // Verifies form, versions and checksums. The file is mapped; the snapshot owns the mapping.
+  static Result<Snapshot> open(const std::string& path);
+  // The same of bytes that outlive the snapshot; `name` stands in messages.
+  static Result<Snapshot> parse(std::span<const uint8_t> bytes, const std::string& name);
+
+  const SnapshotInfo& info() const { return info_; }
+  // The sequence of `info().caches` becomes the stream that was saved; on an error it is as it was. The tokens of the
+  // state are then known to be of the vocabulary.
+  Status restore(Sequence& sequence) const;
+
+ private:
+  Snapshot() = default;
+  std::string name_;
+  std::optional<FileMap> map_;
+  SnapshotInfo info_;
+  std::span<const uint8_t> body_;
+};
+
+}  // namespace kvass

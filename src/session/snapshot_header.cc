@@ -1,0 +1,256 @@
+#include "session/snapshot_header.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <string_view>
+#include <utility>
+
+#include "kvass/version.h"
+
+namespace kvass {
+namespace {
+
+constexpr size_t kMagicBytes = sizeof kSnapshotMagic - 1;
+constexpr size_t kHashBytes = 16;
+constexpr size_t kMaxUndecodedBytes = 3;
+
+class Writer {
+ public:
+  template <class T>
+  void number(T value) {
+    if constexpr (std::is_same_v<T, float>) {
+      number(std::bit_cast<uint32_t>(value));
+    } else {
+      for (size_t i = 0; i < sizeof(T); ++i)
+        bytes_.push_back(static_cast<uint8_t>(static_cast<uint64_t>(value) >> (8 * i)));
+    }
+  }
+  void hash(const Hash128& hash) {
+    number(hash.low);
+    number(hash.high);
+  }
+  template <class T>
+  void list(const std::vector<T>& items) {
+    number(uint64_t{items.size()});
+    for (const T item : items) number(item);
+    align(8);
+  }
+  void text(std::string_view text) {
+    number(uint64_t{text.size()});
+    bytes_.insert(bytes_.end(), text.begin(), text.end());
+    align(8);
+  }
+  void raw(std::string_view text) { bytes_.insert(bytes_.end(), text.begin(), text.end()); }
+  void align(size_t alignment, size_t behind = 0) {
+    while ((bytes_.size() + behind) % alignment != 0) bytes_.push_back(0);
+  }
+  std::vector<uint8_t>& bytes() { return bytes_; }
+
+ private:
+  std::vector<uint8_t> bytes_;
+};
+
+// Reads as far as there is something to read; afterwards `ok` says whether everything was there.
+class Reader {
+ public:
+  explicit Reader(std::span<const uint8_t> bytes) : bytes_(bytes) {}
+
+  template <class T>
+  void number(T& value) {
+    if constexpr (std::is_same_v<T, float>) {
+      uint32_t bits = 0;
+      number(bits);
+      value = std::bit_cast<float>(bits);
+    } else {
+      uint64_t bits = 0;
+      if (!take(sizeof(T))) return;
+      for (size_t i = 0; i < sizeof(T); ++i) bits |= uint64_t{bytes_[at_ - sizeof(T) + i]} << (8 * i);
+      value = static_cast<T>(bits);
+    }
+  }
+  template <class T>
+  T number() {
+    T value{};
+    number(value);
+    return value;
+  }
+  Hash128 hash() {
+    Hash128 hash;
+    number(hash.low);
+    number(hash.high);
+    return hash;
+  }
+  // An enumeration of `count` values, or a bool with 2.
+  template <class T>
+  void choice(T& value, uint32_t count) {
+    const auto number = this->number<uint32_t>();
+    if (number < count) {
+      value = static_cast<T>(number);
+    } else {
+      ok_ = false;
+    }
+  }
+  template <class T>
+  void list(std::vector<T>& items) {
+    const auto count = number<uint64_t>();
+    if (!fits(count, sizeof(T))) return;
+    items.resize(static_cast<size_t>(count));
+    for (T& item : items) number(item);
+    align(8);
+  }
+  void text(std::string& text) {
+    const auto count = number<uint64_t>();
+    if (!fits(count, 1)) return;
+    text.assign(reinterpret_cast<const char*>(bytes_.data()) + at_, static_cast<size_t>(count));
+    at_ += static_cast<size_t>(count);
+    align(8);
+  }
+  // Whether `count` items of at least `bytes` can still come; otherwise nothing more is read.
+  bool fits(uint64_t count, size_t bytes) {
+    if (!ok_ || count > (bytes_.size() - at_) / bytes) ok_ = false;
+    return ok_;
+  }
+  void align(size_t alignment) { (void)take((alignment - at_ % alignment) % alignment); }
+  bool ok() const { return ok_; }
+
+ private:
+  bool take(size_t count) {
+    if (!ok_ || count > bytes_.size() - at_) {
+      ok_ = false;
+      return false;
+    }
+    at_ += count;
+    return true;
+  }
+
+  std::span<const uint8_t> bytes_;
+  size_t at_ = 0;
+  bool ok_ = true;
+};
+
+}  // namespace
+
+std::vector<uint8_t> write_snapshot_header(const SnapshotInfo& info, const Hash128& body) {
+  Writer out;
+  out.raw(std::string_view(kSnapshotMagic, kMagicBytes));
+  out.number(info.version);
+  out.number(info.numerics);
+  out.number(uint64_t{0});  // the header's size
+  out.number(uint64_t{info.body_bytes});
+  out.hash(body);
+  out.hash(info.fingerprint);
+
+  out.number(static_cast<uint32_t>(info.math));
+  out.number(static_cast<uint32_t>(info.caches.dtype));
+  out.number(uint32_t{info.caches.sinks});
+  out.number(static_cast<uint32_t>(info.caches.sink_positions));
+  out.number(info.caches.context);
+  out.number(info.caches.chunk);
+  out.number(info.caches.sink_tokens);
+  out.number(info.caches.sink_window);
+  out.number(info.caches.rotary_offset);
+  out.number(info.length);
+  out.list(info.first_held);
+
+  const StreamState& state = info.state;
+  out.number(state.sampling.temperature);
+  out.number(static_cast<int32_t>(state.sampling.top_k));
+  out.number(state.sampling.top_p);
+  out.number(state.sampling.min_p);
+  out.number(state.sampling.repeat_penalty);
+  out.number(static_cast<int32_t>(state.sampling.repeat_last_n));
+  out.number(state.sampling.seed);
+  out.number(uint32_t{state.ignore_eos});
+  out.number(uint32_t{0});
+  out.list(state.recent);
+  out.list(state.pending);
+  out.text(state.undecoded);
+  out.text(state.held);
+  out.number(uint64_t{state.stops.size()});
+  for (const std::string& stop : state.stops) out.text(stop);
+
+  out.align(kSnapshotAlignment, kHashBytes);
+  const uint64_t size = out.bytes().size() + kHashBytes;
+  for (size_t i = 0; i < 8; ++i) out.bytes()[16 + i] = static_cast<uint8_t>(size >> (8 * i));
+  out.hash(hash_bytes(out.bytes()));
+  return std::move(out.bytes());
+}
+
+Result<SnapshotHeader> read_snapshot_header(std::span<const uint8_t> file, const std::string& name) {
+  const size_t known = std::min(file.size(), kMagicBytes);
+  if (known == 0 || std::memcmp(file.data(), kSnapshotMagic, known) != 0) {
+    return bad_input(name, "a kvass snapshot", "another kind of file");
+  }
+  if (file.size() < kSnapshotFixedBytes + kHashBytes) {
+    return bad_input(name, "the header of a snapshot",
+                     "a file cut off after " + std::to_string(file.size()) + " bytes");
+  }
+  Reader in(file.subspan(kMagicBytes));
+  SnapshotHeader header;
+  SnapshotInfo& info = header.info;
+  in.number(info.version);
+  if (info.version != kSnapshotVersion) {
+    return bad_input(name, "snapshot version " + std::to_string(kSnapshotVersion), std::to_string(info.version));
+  }
+  in.number(info.numerics);
+  const auto header_bytes = in.number<uint64_t>();
+  if (header_bytes % kSnapshotAlignment != 0 || header_bytes < kSnapshotFixedBytes + kHashBytes ||
+      header_bytes > file.size()) {
+    return bad_input(name, "a header of " + std::to_string(header_bytes) + " bytes",
+                     "a file of " + std::to_string(file.size()) + " (cut off or damaged)");
+  }
+  const std::span<const uint8_t> bytes = file.first(static_cast<size_t>(header_bytes));
+  const std::span<const uint8_t> content = bytes.first(bytes.size() - kHashBytes);
+  const Hash128 stored = Reader(bytes.last(kHashBytes)).hash(), computed = hash_bytes(content);
+  if (stored != computed) {
+    return bad_input(name, "a header with the checksum " + hash_text(stored), hash_text(computed) + " (damaged)");
+  }
+  if (info.numerics != static_cast<uint32_t>(kNumericsVersion)) {
+    return bad_input(name, "numerics version " + std::to_string(kNumericsVersion), std::to_string(info.numerics));
+  }
+
+  // Its writer meant what follows; fields that no writer has are still an error, not a state.
+  in = Reader(content.subspan(kMagicBytes));
+  (void)in.number<uint64_t>();  // versions
+  (void)in.number<uint64_t>();
+  info.header_bytes = bytes.size();
+  info.body_bytes = static_cast<size_t>(in.number<uint64_t>());
+  header.body = in.hash();
+  info.fingerprint = in.hash();
+  in.choice(info.math, 3);
+  in.choice(info.caches.dtype, 3);
+  in.choice(info.caches.sinks, 2);
+  in.choice(info.caches.sink_positions, 3);
+  in.number(info.caches.context);
+  in.number(info.caches.chunk);
+  in.number(info.caches.sink_tokens);
+  in.number(info.caches.sink_window);
+  in.number(info.caches.rotary_offset);
+  in.number(info.length);
+  in.list(info.first_held);
+
+  StreamState& state = info.state;
+  in.number(state.sampling.temperature);
+  in.number(state.sampling.top_k);
+  in.number(state.sampling.top_p);
+  in.number(state.sampling.min_p);
+  in.number(state.sampling.repeat_penalty);
+  in.number(state.sampling.repeat_last_n);
+  in.number(state.sampling.seed);
+  in.choice(state.ignore_eos, 2);
+  (void)in.number<uint32_t>();
+  in.list(state.recent);
+  in.list(state.pending);
+  in.text(state.undecoded);
+  in.text(state.held);
+  const auto stops = in.number<uint64_t>();
+  for (uint64_t i = 0; i < stops && in.fits(stops - i, sizeof(uint64_t)); ++i) in.text(state.stops.emplace_back());
+  const bool meant = in.ok() && info.length >= 0 && state.undecoded.size() <= kMaxUndecodedBytes &&
+                     validate(state.sampling).ok() &&
+                     state.recent.size() <= static_cast<size_t>(state.sampling.repeat_last_n);
+  if (!meant) return bad_input(name, "fields of a snapshot", "others, under a valid checksum");
+  return header;
+}
+
+}  // namespace kvass
