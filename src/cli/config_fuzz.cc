@@ -38,7 +38,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
 
   CLI::App app("fuzz", "kvass");
   CLI::App* command = app.add_subcommand("command");
-  (void)kCommands[data[0] % kCommands.size()](*command);
+  const kvass::CommandAction action = kCommands[data[0] % kCommands.size()](*command);  // owns the flags
   kvass::ConfigFile config(*command);
   std::vector<std::string> arguments = {"command"};
   for (size_t at = 0; at < lines.size();) {

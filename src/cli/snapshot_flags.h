@@ -7,7 +7,6 @@
 #include <string>
 
 #include "app/generate.h"
-#include "session/snapshot.h"
 
 namespace kvass {
 
