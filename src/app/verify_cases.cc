@@ -1,10 +1,14 @@
 // The ways in which `kvass verify` runs its text, and the text.
+#include <unistd.h>
+
 #include <algorithm>
 #include <array>
+#include <filesystem>
 #include <utility>
 
 #include "app/verify.h"
 #include "base/cpu.h"
+#include "session/snapshot.h"
 
 namespace kvass {
 namespace {
@@ -134,6 +138,49 @@ Status run_detours(const VerifyInput& input, VerifyRecorder& recorder, bool sink
   return {};
 }
 
+// A path in the folder for temporary files; the file is gone with this.
+class TemporaryFile {
+ public:
+  TemporaryFile()
+      : path_(std::filesystem::temp_directory_path() / ("kvass_verify_" + std::to_string(::getpid()) + ".snapshot")) {}
+  ~TemporaryFile() {
+    std::error_code ignored;
+    std::filesystem::remove(path_, ignored);
+  }
+  TemporaryFile(const TemporaryFile&) = delete;
+  TemporaryFile& operator=(const TemporaryFile&) = delete;
+  std::string path() const { return path_.string(); }
+
+ private:
+  std::filesystem::path path_;
+};
+
+// The text in four parts. Each is run by a sequence of its own, on another number of threads than the one before, and
+// goes on from the file in which that one was saved.
+Status run_saved(const VerifyInput& input, VerifyRecorder& recorder, bool sinks) {
+  constexpr size_t kParts = 4;
+  const CacheOptions caches = caches_of(input, {.sinks = sinks});
+  const TemporaryFile file;
+  const std::span<const int32_t> ids(input.ids);
+  const size_t step = static_cast<size_t>(caches.chunk), part = (ids.size() + kParts - 1) / kParts;
+  for (size_t begin = 0, i = 0; begin < ids.size(); begin += part, ++i) {
+    const size_t end = std::min(begin + part, ids.size());
+    KVASS_ASSIGN_OR_RETURN(const std::unique_ptr<Sequence> sequence, Sequence::create(input.engine, caches));
+    KVASS_ASSIGN_OR_RETURN(const std::unique_ptr<Session> session,
+                           session_of(input.engine, caches.chunk, 1, 1 + static_cast<int>(i % 2)));
+    if (i > 0) {
+      KVASS_ASSIGN_OR_RETURN(const Snapshot snapshot, Snapshot::open(file.path()));
+      KVASS_RETURN_IF_ERROR(snapshot.restore(*sequence));
+    }
+    for (size_t at = begin; at < end; at += step) {
+      const Run run{sequence.get(), sequence->length(), ids.subspan(at, std::min(step, end - at))};
+      KVASS_RETURN_IF_ERROR(recorder.step(*session, std::span(&run, 1)));
+    }
+    KVASS_RETURN_IF_ERROR(save_snapshot(*sequence, {}, file.path()));
+  }
+  return {};
+}
+
 // Sentences of a few words, chosen by a counter that is mixed as in SplitMix64.
 std::string made_up_text(int64_t sentences) {
   constexpr std::array kWho = {"The keeper", "A river", "My sister", "An old clock", "The harbour", "Nobody"};
@@ -173,12 +220,15 @@ std::vector<VerifyCase> verify_cases(const VerifyInput& input) {
     }
     add(prefix + "chunks as planned (" + std::to_string(std::min(kPlannedChunk, tokens)) + ")", reference,
         {.sinks = sinks});
-    cases.push_back({prefix + "in a batch of 4", reference, [sinks](const VerifyInput& in, VerifyRecorder& recorder) {
-                       return run_batch(in, recorder, sinks);
-                     }});
-    cases.push_back(
-        {prefix + "after rewind and re-play", reference,
-         [sinks](const VerifyInput& in, VerifyRecorder& recorder) { return run_detours(in, recorder, sinks); }});
+    using RunText = Status (*)(const VerifyInput&, VerifyRecorder&, bool sinks);
+    const auto add_run = [&](const char* name, RunText run) {
+      cases.push_back({prefix + name, reference, [run, sinks](const VerifyInput& in, VerifyRecorder& recorder) {
+                         return run(in, recorder, sinks);
+                       }});
+    };
+    add_run("in a batch of 4", run_batch);
+    add_run("after rewind and re-play", run_detours);
+    add_run("after save and resume", run_saved);
   };
   const std::string flat = "one prefill, flat cache";
   add_group(false, "", flat);
