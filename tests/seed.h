@@ -8,14 +8,16 @@
 
 namespace kvass::testing {
 
+inline uint64_t test_seed() {
+  const char* text = std::getenv("KVASS_TEST_SEED");
+  const uint64_t seed = text != nullptr ? std::strtoull(text, nullptr, 10) : 20240917;
+  std::cout << "KVASS_TEST_SEED=" << seed << std::endl;
+  return seed;
+}
+
 class Random {
  public:
-  Random() {
-    const char* text = std::getenv("KVASS_TEST_SEED");
-    const uint64_t seed = text != nullptr ? std::strtoull(text, nullptr, 10) : 20240917;
-    std::cout << "KVASS_TEST_SEED=" << seed << std::endl;
-    engine_.seed(seed);
-  }
+  Random() : engine_(test_seed()) {}
   // Uniform in [least, most]; the same numbers with every C++ library.
   int64_t integer(int64_t least, int64_t most) {
     return least + static_cast<int64_t>(engine_() % static_cast<uint64_t>(most - least + 1));
