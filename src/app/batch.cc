@@ -49,7 +49,7 @@ class BatchRun {
     const Clock::time_point begin = Clock::now();
     for (;;) {
       for (Place& place : places_) {
-        if (!place.taken && next_ < prompts_.size()) take(place);
+        if (!place.taken && next_ < prompts_.size()) KVASS_RETURN_IF_ERROR(take(place));
       }
       plan_step();
       if (runs_.empty()) break;
@@ -67,10 +67,10 @@ class BatchRun {
   }
 
  private:
-  void take(Place& place) {
+  Status take(Place& place) {
     place.index = next_++;
     place.taken = true;
-    place.sequence->clear();
+    KVASS_RETURN_IF_ERROR(place.sequence->clear());
     place.sampler->reset(options_.sampling.seed + place.index);
     place.sampler->accept(prompts_[place.index]);
     place.unread = prompts_[place.index];
@@ -78,6 +78,7 @@ class BatchRun {
     place.result->prompt_tokens = static_cast<int64_t>(place.unread.size());
     place.output.emplace(*model_.tokenizer, options_, *place.result, show_nothing_);
     summary_.prompt_tokens += place.result->prompt_tokens;
+    return {};
   }
 
   // A token of each that decodes, then as much of the prompts as there is room for, in the order of the places.

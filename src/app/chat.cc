@@ -33,6 +33,31 @@ Result<Chat> Chat::create(const OpenModel& model, Stream& stream, const ChatOpti
   return Chat(model, stream, options, style, std::move(sampler));
 }
 
+Result<Chat> Chat::resume(const OpenModel& model, Stream& stream, const ChatOptions& options,
+                          const StreamState& state) {
+  if (state.chat_template.empty()) {
+    return bad_input("--resume", "a conversation, as `kvass chat --save` writes",
+                     "a text, which `kvass run` goes on with");
+  }
+  ChatOptions resumed = options;
+  resumed.template_name = state.chat_template;
+  resumed.system = state.system;
+  KVASS_ASSIGN_OR_RETURN(Chat chat, create(model, stream, resumed));
+  chat.sampler_.accept(state.recent);
+  chat.turns_ = state.turns;
+  return chat;
+}
+
+StreamState Chat::state() const {
+  StreamState state;
+  state.sampling = sampler_.options();
+  state.recent = sampler_.recent();
+  state.chat_template = style_.name();
+  state.system = options_.system;
+  state.turns = turns_;
+  return state;
+}
+
 std::vector<int32_t> Chat::prompt(std::string_view user) const {
   const Tokenizer& tokenizer = *model_->tokenizer;
   const bool first = turns_ == 0;
@@ -52,10 +77,11 @@ Result<GenerateResult> Chat::answer(std::vector<int32_t> prompt, const std::func
   return result;
 }
 
-void Chat::clear() {
-  stream_->sequence->clear();
+Status Chat::clear() {
+  KVASS_RETURN_IF_ERROR(stream_->sequence->clear());
   sampler_.reset();
   turns_ = 0;
+  return {};
 }
 
 }  // namespace kvass

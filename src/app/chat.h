@@ -34,6 +34,9 @@ class Chat {
  public:
   // `model` and `stream` outlive the chat; the stream is empty.
   static Result<Chat> create(const OpenModel& model, Stream& stream, const ChatOptions& options);
+  // The conversation of a snapshot, whose stream `stream` is: template and system text are the snapshot's.
+  static Result<Chat> resume(const OpenModel& model, Stream& stream, const ChatOptions& options,
+                             const StreamState& state);
 
   // The ids that a user's text adds to the caches in its turn: the next one, as `answer` will bring it.
   std::vector<int32_t> prompt(std::string_view user) const;
@@ -42,7 +45,8 @@ class Chat {
   // written.
   Result<GenerateResult> answer(std::vector<int32_t> prompt, const std::function<bool(std::string_view)>& on_text,
                                 const std::atomic<bool>& cancel);
-  void clear();  // a conversation from its beginning; nothing is freed
+  Status clear();             // a conversation from its beginning; nothing is freed
+  StreamState state() const;  // for a snapshot between two turns
 
   int64_t turns() const { return turns_; }  // since the beginning
   const ChatTemplate& style() const { return style_; }

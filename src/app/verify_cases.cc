@@ -89,7 +89,7 @@ Status run_batch(const VerifyInput& input, VerifyRecorder& recorder, bool sinks)
   for (size_t step = 0; sequences[kSubject]->length() < tokens; ++step) {
     for (size_t i = 0; i < kStreams; ++i) {
       Sequence& sequence = *sequences[i];
-      if (sequence.length() == tokens) sequence.clear();
+      if (sequence.length() == tokens) KVASS_RETURN_IF_ERROR(sequence.clear());
       const int64_t count = i == kSubject ? kMine[step % kMine.size()] : kOthers[(step + i) % kOthers.size()];
       const int64_t start = sequence.length(), most = std::min<int64_t>(sequence.plan().chunk, tokens - start);
       runs[i] = {&sequence, start,

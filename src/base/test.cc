@@ -1,5 +1,6 @@
 // CPU choice, float environment, thread pool, mapped files and blocks.
 #include <gtest/gtest.h>
+#include <signal.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -153,6 +154,26 @@ TEST(ThreadPool, OneThreadAtATimeHoldsAThreadIndex) {
     });
   }
   EXPECT_FALSE(clash);
+}
+
+volatile sig_atomic_t g_signals = 0;
+
+TEST(ThreadPool, WorkersLeaveSignalsToTheCallers) {
+  ThreadPool pool(4);
+  struct sigaction action {
+  }, before{};
+  action.sa_handler = [](int) { g_signals = g_signals + 1; };
+  ASSERT_EQ(::sigaction(SIGUSR1, &action, &before), 0);
+  sigset_t usr1;
+  sigemptyset(&usr1);
+  sigaddset(&usr1, SIGUSR1);
+  pthread_sigmask(SIG_BLOCK, &usr1, nullptr);
+  ::kill(::getpid(), SIGUSR1);
+  for (int round = 0; round < 50; ++round) pool.run(8, [](int64_t, int) { linger(200); });
+  EXPECT_EQ(g_signals, 0) << "a worker took it";
+  pthread_sigmask(SIG_UNBLOCK, &usr1, nullptr);
+  EXPECT_EQ(g_signals, 1);
+  ::sigaction(SIGUSR1, &before, nullptr);
 }
 
 TEST(ThreadPool, PoolsStartAndStopWithoutWork) {

@@ -1,9 +1,11 @@
 #include "base/thread_pool.h"
 
+#include <signal.h>
+
 #include <atomic>
 #include <condition_variable>
+#include <exception>
 #include <mutex>
-#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -20,6 +22,23 @@ inline void relax() {
   asm volatile("yield");
 #endif
 }
+
+// Signals are the callers': one that a worker took would not end the call in which a caller waits for it. Threads that
+// are made while this lives never see one.
+class NoSignals {
+ public:
+  NoSignals() {
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before_);
+  }
+  ~NoSignals() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+  NoSignals(const NoSignals&) = delete;
+  NoSignals& operator=(const NoSignals&) = delete;
+
+ private:
+  sigset_t before_{};
+};
 
 }  // namespace
 
@@ -79,10 +98,12 @@ ThreadPool::ThreadPool(int threads) : threads_(threads < 1 ? 1 : threads) {
   if (threads_ == 1) return;
   shared_ = std::make_unique<Shared>();
   shared_->spins = threads_ <= usable_cpus() ? 20000 : 0;
+  shared_->workers.reserve(static_cast<size_t>(threads_ - 1));
+  const NoSignals inherited;
   for (int thread = 1; thread < threads_; ++thread) {
     try {
       shared_->workers.emplace_back([this, thread] { shared_->worker(thread); });
-    } catch (const std::system_error&) {  // the system gives no more: fewer threads do the same work, to the same bits
+    } catch (const std::exception&) {  // no more threads, or no memory: fewer do the same work, to the same bits
       threads_ = thread;
     }
   }

@@ -9,6 +9,7 @@
 #include "cli/command.h"
 #include "cli/config.h"
 #include "cli/sampling_flags.h"
+#include "cli/snapshot_flags.h"
 #include "cli/stream_flags.h"
 #include "cli/turns.h"
 
@@ -16,12 +17,14 @@ namespace kvass {
 namespace {
 
 struct ChatFlags {
+  const CLI::App* command = nullptr;
   std::string model;
   ChatOptions chat;
   bool no_endless = false;
   bool json = false;
   bool quiet = false;
   StreamFlags stream;
+  SnapshotFlags snapshots;
 
   bool talks() const { return !quiet && !json; }
 };
@@ -54,7 +57,13 @@ Result<bool> answer(Chat& chat, const ChatFlags& flags, std::string_view user) {
   return writable;
 }
 
-Status converse(Chat& chat, const ChatFlags& flags) {
+// Saves the conversation as it is now, if it is to be saved.
+Status save(const Chat& chat, const Stream& stream, const ChatFlags& flags) {
+  if (!flags.snapshots.saves()) return {};
+  return save_snapshot(*stream.sequence, chat.state(), flags.snapshots.save_path());
+}
+
+Status converse(Chat& chat, const Stream& stream, const ChatFlags& flags) {
   const bool prompts = !flags.json && ::isatty(STDIN_FILENO) == 1 && ::isatty(STDOUT_FILENO) == 1;
   LineReader lines;
   for (;;) {
@@ -66,11 +75,13 @@ Status converse(Chat& chat, const ChatFlags& flags) {
     }
     if (*line == "/exit") return {};
     if (*line == "/clear") {
-      chat.clear();
+      KVASS_RETURN_IF_ERROR(chat.clear());
+      KVASS_RETURN_IF_ERROR(save(chat, stream, flags));
       continue;
     }
     if (line->empty()) continue;
     KVASS_ASSIGN_OR_RETURN(const bool writable, answer(chat, flags, *line));
+    KVASS_RETURN_IF_ERROR(save(chat, stream, flags));
     if (!writable || Interrupts::quit()) return {};
   }
 }
@@ -79,18 +90,30 @@ Status run(const ChatFlags& flags) {
   Interrupts::watch();
   KVASS_ASSIGN_OR_RETURN(StreamOptions stream_options, flags.stream.resolve());
   stream_options.endless = !flags.no_endless;
-  KVASS_RETURN_IF_ERROR(validate(flags.chat.sampling));
-  KVASS_ASSIGN_OR_RETURN(const OpenModel model, open_model(flags.model, stream_options.math, stream_options.threads));
-  KVASS_ASSIGN_OR_RETURN(stream_options.endless_sink_tokens, opening_tokens(model, flags.chat));
-  KVASS_ASSIGN_OR_RETURN(Stream stream, open_stream(model, stream_options, /*head_rows=*/1));
   ChatOptions options = flags.chat;
   options.collect = flags.json;
-  KVASS_ASSIGN_OR_RETURN(Chat chat, Chat::create(model, stream, options));
+  KVASS_RETURN_IF_ERROR(flags.snapshots.check());
+  KVASS_ASSIGN_OR_RETURN(const std::optional<Snapshot> resumed, flags.snapshots.resumed());
+  if (resumed) {
+    const SnapshotInfo& info = resumed->info();
+    KVASS_RETURN_IF_ERROR(flags.stream.check_resumed(info.caches, info.math));
+    stream_options = options_of(info.caches, info.math, stream_options);
+    options.sampling = resumed_sampling(*flags.command, options.sampling, info.state.sampling);
+  }
+  KVASS_RETURN_IF_ERROR(validate(options.sampling));
+  KVASS_ASSIGN_OR_RETURN(const OpenModel model, open_model(flags.model, stream_options.math, stream_options.threads));
+  if (!resumed) {
+    KVASS_ASSIGN_OR_RETURN(stream_options.endless_sink_tokens, opening_tokens(model, options));
+  }
+  KVASS_ASSIGN_OR_RETURN(Stream stream, open_stream(model, stream_options, /*head_rows=*/1));
+  if (resumed) KVASS_RETURN_IF_ERROR(resumed->restore(*stream.sequence));
+  KVASS_ASSIGN_OR_RETURN(Chat chat, resumed ? Chat::resume(model, stream, options, resumed->info().state)
+                                            : Chat::create(model, stream, options));
   if (flags.talks()) {
     write_stderr(plan_line(plan_of(model, stream)));
     say("kvass: chat template {}; /clear begins again, /exit or the end of input ends\n", chat.style().name());
   }
-  KVASS_RETURN_IF_ERROR(converse(chat, flags));
+  KVASS_RETURN_IF_ERROR(converse(chat, stream, flags));
   return flush_stdout();
 }
 
@@ -98,13 +121,16 @@ Status run(const ChatFlags& flags) {
 
 CommandAction add_chat(CLI::App& command) {
   auto flags = std::make_shared<ChatFlags>();
+  flags->command = &command;
   command.description("Talk with a chat model, as long as you like");
   command.footer(
       "Each line of stdin is a turn. The history stays in the caches, and the conversation has no end by default: the\n"
       "system text stays in sight for ever, and of what follows the latest tokens (--attention-sink S,W sets other\n"
       "sizes). Ctrl-C ends an answer, at the prompt the program. /clear begins a new conversation, /exit ends.\n"
+      "--save keeps the conversation in a file, after every answer; --resume goes on with it.\n"
       "Examples:\n"
       "  kvass chat model.gguf --system \"Answer in one sentence.\"\n"
+      "  kvass chat model.gguf --save talk.kvsnap\n"
       "  kvass chat model.gguf --temp 0.7 --top-p 0.9 --context 8192\n"
       "  printf 'Hello\\nAnd now in French\\n' | kvass chat model.gguf -n 100 --json");
   command.add_option("MODEL", flags->model, "A GGUF file of a chat model")->required()->type_name("");
@@ -128,6 +154,10 @@ CommandAction add_chat(CLI::App& command) {
           ->group(group);
 
   flags->stream.add(command);
+  flags->snapshots.add(command);
+  for (const char* name : {"--system", "--chat-template"}) {
+    command.get_option("--resume")->excludes(command.get_option(name));
+  }
   add_config(command);
   no_endless->excludes(command.get_option("--endless"))->excludes(command.get_option("--attention-sink"));
   add_sampling_flags(command, flags->chat.sampling);

@@ -167,6 +167,48 @@ TEST(Chat, ClearBeginsAgainAndExitEnds) {
   EXPECT_EQ(kvass(chat({}), "").code, 0);
 }
 
+// What one conversation says in two turns, two conversations say in one each, whatever was between them.
+TEST(Chat, ASavedConversationGoesOnAsIfItHadNeverEnded) {
+  static const Scratch scratch;
+  const std::string file = scratch.file("talk.kvsnap");
+  const Arguments said = {"--json", "-n", "9", "--temp", "0.8", "--seed", "3", "--repeat-penalty", "1.1"};
+  const auto talk = [&](std::initializer_list<const char*> more, const std::string& input) {
+    Arguments arguments = chat({});
+    arguments.insert(arguments.end(), said.begin(), said.end());
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return answers(kvass(arguments, input));
+  };
+  const std::vector<json> whole = talk({"--system", "of the"}, "the\nand\nof\n");
+  ASSERT_EQ(whole.size(), 3u);
+  EXPECT_EQ(talk({"--system", "of the", "--save", file.c_str()}, "the\n"), std::vector<json>{whole[0]});
+  const Finished inspected = kvass({"inspect", file, "--json"});
+  const json metadata = json::parse(inspected.out).at("metadata");
+  EXPECT_EQ(metadata.at("turns"), 1) << inspected.out;
+  EXPECT_EQ(metadata.at("system"), "of the");
+  EXPECT_EQ(metadata.at("pending_tokens"), 0);
+  Arguments resumed = chat({"--json", "-n", "9"});
+  for (const char* one : {"--resume", file.c_str(), "--save", file.c_str()}) resumed.emplace_back(one);
+  EXPECT_EQ(answers(kvass(resumed, "and\n")), std::vector<json>{whole[1]});
+  EXPECT_EQ(answers(kvass(resumed, "of\n")), std::vector<json>{whole[2]});
+
+  // After /clear the saved conversation is an empty one with the same system text.
+  EXPECT_EQ(answers(kvass(resumed, "/clear\n")).size(), 0u);
+  const std::vector<json> again = answers(kvass(resumed, "the\n"));
+  ASSERT_EQ(again.size(), 1u);
+  EXPECT_EQ(again[0].at("prompt_ids"), whole[0].at("prompt_ids"));
+
+  Arguments other = resumed;
+  other.insert(other.end(), {"--system", "else"});
+  EXPECT_EQ(kvass(other, "the\n").code, 2);
+  ASSERT_EQ(kvass({"run", path_of("chat.gguf"), "-p", "the", "-n", "3", "-q", "--context", "64", "--save",
+                   scratch.file("text")})
+                .code,
+            0);
+  const Finished text = kvass(chat({"--resume", scratch.file("text")}), "the\n");
+  EXPECT_EQ(text.code, 1);
+  EXPECT_NE(text.err.find("--resume: expected a conversation"), std::string::npos) << text.err;
+}
+
 TEST(Chat, WhatCannotBeIsRefused) {
   const auto refused = [](const Arguments& arguments, int code, const std::string& words) {
     const Finished done = kvass(arguments, "the\n");

@@ -164,7 +164,8 @@ CommandAction add_run(CLI::App& command) {
       "  kvass run model.gguf --prompts prompts.txt --sequences 16 -n 100 > answers.jsonl\n"
       "  kvass run model.gguf -f prompt.txt --attention-sink 4,508 -n 20000 --ignore-eos\n"
       "  kvass run model.gguf -p \"Log:\" --endless --save log.kvsnap --save-every 10000\n"
-      "  kvass run model.gguf --resume log.kvsnap --save log.kvsnap");
+      "  kvass run model.gguf --resume log.kvsnap --save log.kvsnap\n"
+      "With --resume a prompt is appended; without one the text goes on.");
   command.add_option("MODEL", flags->model, "A GGUF file")->required()->type_name("");
   CLI::Option* dash = command.add_option("STDIN", flags->dash, "- reads the prompt from stdin")->type_name("");
   dash->check([](const std::string& text) { return text == "-" ? "" : "expected -, got '" + text + "'"; });
@@ -205,6 +206,10 @@ CommandAction add_run(CLI::App& command) {
   flags->stream.add_sequences(command,
                               "With --prompts: sequences that advance together (default: 8, or as many as prompts)");
   flags->snapshots.add(command);
+  flags->snapshots.add_every(command);
+  for (const char* name : {"--save", "--save-every", "--resume"}) {
+    command.get_option(name)->excludes(command.get_option("--prompts"));
+  }
   add_config(command);
 
   add_sampling_flags(command, flags->sampling);

@@ -6,31 +6,34 @@
 #include "cli/command.h"
 
 namespace kvass {
+namespace {
+
+constexpr char kGroup[] = "Snapshots";
+
+}  // namespace
 
 void SnapshotFlags::add(CLI::App& command) {
-  const std::string group = "Snapshots";
-  CLI::Option* prompts = command.get_option("--prompts");
   command
       .add_option("--save", save_,
                   "Save the stream when it ends, also by Ctrl-C or SIGTERM; the file is the old or the new\n"
                   "snapshot at any instant")
       ->type_name("FILE")
-      ->group(group)
-      ->excludes(prompts);
-  every_given_ = command.add_option("--save-every", every_, "With --save: also after every N generated tokens")
-                     ->type_name("N")
-                     ->group(group);
+      ->group(kGroup);
   command
       .add_option("--resume", resume_,
-                  "Go on from a snapshot of this model; its stream and sampling flags need not be given again.\n"
-                  "A prompt is appended; without one the text goes on")
+                  "Go on from a snapshot of this model; its stream and sampling flags need not be given again")
       ->type_name("FILE")
-      ->group(group)
-      ->excludes(prompts);
+      ->group(kGroup);
+}
+
+void SnapshotFlags::add_every(CLI::App& command) {
+  every_given_ = command.add_option("--save-every", every_, "With --save: also after every N generated tokens")
+                     ->type_name("N")
+                     ->group(kGroup);
 }
 
 Status SnapshotFlags::check() const {
-  if (every_given_->count() > 0) {
+  if (every_given_ != nullptr && every_given_->count() > 0) {
     if (!saves()) return bad_input("--save-every", "--save FILE beside it", "none");
     if (every_ < 1) return bad_input("--save-every", "at least 1 token", std::to_string(every_));
   }

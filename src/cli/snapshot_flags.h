@@ -1,4 +1,5 @@
-// --save, --save-every and --resume: a stream of `run` that ends in a snapshot, or begins in one.
+// --save, --save-every and --resume: a stream of `run` or a conversation of `chat` that ends in a snapshot, or begins
+// in one.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -13,6 +14,7 @@ namespace kvass {
 class SnapshotFlags {
  public:
   void add(CLI::App& command);
+  void add_every(CLI::App& command);
 
   bool saves() const { return !save_.empty(); }
   const std::string& save_path() const { return save_; }
@@ -28,7 +30,7 @@ class SnapshotFlags {
   std::string save_;
   std::string resume_;
   int64_t every_ = 0;
-  const CLI::Option* every_given_ = nullptr;
+  const CLI::Option* every_given_ = nullptr;  // null: the command has no --save-every
 };
 
 }  // namespace kvass

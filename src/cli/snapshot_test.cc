@@ -1,5 +1,4 @@
 // Streams that go through files: two processes write the text of one, whatever has ended the first.
-#include <sys/resource.h>
 
 #include <cctype>
 #include <chrono>
@@ -147,7 +146,7 @@ TEST(Snapshots, OtherFilesAndDamagedOnesAreRefusedInOneLine) {
   config.seed = 2;
   ASSERT_TRUE(TinyModel(config).writer().write(path_of("other.gguf")).ok());
   expect_refused(kvass({"run", path_of("other.gguf"), "--json", "--resume", path}), 1, {"a snapshot of this model"});
-  EXPECT_TRUE(has(kvass({"inspect", path}).out, "kvass snapshot version 1"));
+  EXPECT_TRUE(has(kvass({"inspect", path}).out, "kvass snapshot version 2"));
 }
 
 // Waits until the running kvass has said something on stderr: the plan, which comes before the first token.
@@ -189,20 +188,6 @@ TEST(Snapshots, SignalsInPrefillAndInDecodeLeaveAStreamThatGoesOnExactly) {
   }
 }
 
-// A process that may write files of `bytes` at most: a full disk that needs no disk.
-class SmallFiles {
- public:
-  explicit SmallFiles(rlim_t bytes) {
-    ::getrlimit(RLIMIT_FSIZE, &before_);
-    const rlimit small{bytes, before_.rlim_max};
-    ::setrlimit(RLIMIT_FSIZE, &small);
-  }
-  ~SmallFiles() { ::setrlimit(RLIMIT_FSIZE, &before_); }
-
- private:
-  rlimit before_{};
-};
-
 TEST(Snapshots, AFullDiskIsSaidAtEachTryAndDoesNotEndTheStream) {
   const std::string path = path_of("full");
   const Arguments begin = with({"run", tiny(), "-p", "the", "-n", "50", "--save", path, "--save-every", "20"}, kSinks);
@@ -210,7 +195,7 @@ TEST(Snapshots, AFullDiskIsSaidAtEachTryAndDoesNotEndTheStream) {
   const std::string before = read_file(path);
   Finished done;
   {
-    const SmallFiles limit(8192);
+    const ResourceLimit limit(RLIMIT_FSIZE, 8192);  // a full disk that needs no disk
     done = kvass(begin);
   }
   EXPECT_EQ(done.code, 1);

@@ -232,6 +232,54 @@ TEST(Run, AClosedOrFullOutputIsSaidAndAClosedStderrIsNoMatter) {
   ::close(full);
 }
 
+// Address spaces from too small to load the program to large enough for the stream: it runs, or says in one line that
+// memory is short. It never crashes, and a snapshot that was there is still there.
+TEST(Run, TooLittleMemoryIsSaidAtWhateverPointItIsMissing) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "the sanitizers map more than any limit";
+#endif
+  const std::string path = tiny() + ".kvsnap";
+  const Arguments arguments = {"run", tiny(), "-p", "the", "-n", "8", "--ignore-eos", "-t", "3", "--save", path};
+  const Finished plenty = kvass(arguments);
+  ASSERT_EQ(plenty.code, 0) << plenty.err;
+  const std::string saved = read_file(path);
+  int done = 0, refused = 0;
+  for (rlim_t kib = 6 << 10; done < 3 && kib < 2 << 20; kib += std::max<rlim_t>(128, kib / 128)) {
+    Finished run;
+    {
+      const int flags = O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC;
+      const Scratch scratch;
+      const Streams streams{::open("/dev/null", O_RDONLY | O_CLOEXEC), ::open(scratch.file("out").c_str(), flags, 0600),
+                            ::open(scratch.file("err").c_str(), flags, 0600)};
+      pid_t child = -1;
+      {
+        const ResourceLimit limit(RLIMIT_AS, kib << 10);
+        child = start_kvass(arguments, streams);
+      }
+      run.code = wait_for(child);
+      for (int stream : {streams.in, streams.out, streams.err}) ::close(stream);
+      run.out = read_file(scratch.file("out"));
+      run.err = read_file(scratch.file("err"));
+    }
+    if (run.code == 127 || run.code > 1000) {  // the loader's, and of the libraries' own beginnings, before ours
+      ASSERT_EQ(refused + done, 0) << kib << " KiB: " << run.err;
+      continue;
+    }
+    if (run.code == 0) {
+      ++done;
+      EXPECT_EQ(run.out, plenty.out);
+      continue;
+    }
+    ++refused;
+    EXPECT_EQ(run.code, 1) << kib << " KiB: " << run.err;
+    EXPECT_TRUE(run.err.starts_with("kvass: ") && std::count(run.err.begin(), run.err.end(), '\n') <= 2) << run.err;
+    EXPECT_TRUE(has(run.err, "memory") || has(run.err, "map")) << kib << " KiB: " << run.err;
+    EXPECT_EQ(read_file(path), saved);
+  }
+  EXPECT_EQ(done, 3);
+  EXPECT_GT(refused, 10);
+}
+
 TEST(Score, JsonHasItsKeysAndBucketsPartitionTheText) {
   const json ids = TinyModel().tokens(100);
   const Arguments score = {"score", tiny(), "-f", "-", "--ids", "--json"};

@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -40,6 +41,23 @@ class Scratch {
 
  private:
   std::string path_;
+};
+
+// A limit on this process and those that it starts, while it lives.
+class ResourceLimit {
+ public:
+  ResourceLimit(int resource, rlim_t bytes) : resource_(resource) {
+    ::getrlimit(resource, &before_);
+    const rlimit small{bytes, before_.rlim_max};
+    ::setrlimit(resource, &small);
+  }
+  ~ResourceLimit() { ::setrlimit(resource_, &before_); }
+  ResourceLimit(const ResourceLimit&) = delete;
+  ResourceLimit& operator=(const ResourceLimit&) = delete;
+
+ private:
+  int resource_;
+  rlimit before_{};
 };
 
 // Descriptors of a child; -1: closed.

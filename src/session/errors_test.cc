@@ -1,8 +1,11 @@
 // What a session and a sequence refuse, and that a refusal leaves everything as it was.
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <functional>
+#include <thread>
 
+#include "session/snapshot.h"
 #include "streams.h"
 
 namespace kvass {
@@ -126,6 +129,51 @@ TEST_F(Refusals, ASecondCallerWhileAStepRuns) {
   std::vector<float> logits;
   append_logits(*busy, 20, logits);
   EXPECT_EQ(std::memcmp(logits.data(), expected_.data(), logits.size() * sizeof(float)), 0);
+}
+
+TEST_F(Refusals, AnybodyElseAtASequenceThatAStepWorksWith) {
+  const std::unique_ptr<Sequence> shared = make_sequence(engine_, caches_), other = make_sequence(engine_, caches_);
+  const std::unique_ptr<Session> first = make_session(engine_, 20), second = make_session(engine_, 20, 2, 2);
+  const std::span<const int32_t> one = std::span(tokens_).first(1);
+  std::vector<std::string> messages;
+  first->set_probe([&](const ProbeView&) {
+    if (!messages.empty()) return;
+    const StepRun both[] = {{other.get(), 0, one}, {shared.get(), 0, one}};
+    for (const Status& status :
+         {second->step(both), shared->rewind(0), shared->checkpoint(), shared->clear(), other->copy_from(*shared),
+          shared->copy_from(*other), shared->fork().status(), save_snapshot(*shared, {}, "/dev/null/never")}) {
+      messages.push_back(status.message());
+    }
+  });
+  const StepRun outer{shared.get(), 0, std::span(tokens_).first(20)};
+  ASSERT_TRUE(first->step(std::span(&outer, 1)).ok());
+  ASSERT_EQ(messages.size(), 8u);
+  for (const std::string& message : messages) expect_words(message, {"sequence: expected one caller at a time"});
+  EXPECT_EQ(shared->length(), 20);
+  EXPECT_EQ(other->length(), 0);
+  EXPECT_TRUE(other->copy_from(*shared).ok()) << "afterwards it is free again";
+}
+
+// Which of the threads gets the sequence is chance; that each step runs whole or not at all is not.
+TEST_F(Refusals, TwoThreadsOnOneSequenceTakeTurnsOrAreToldOff) {
+  const std::unique_ptr<Sequence> shared = make_sequence(engine_, caches_);
+  std::atomic<int64_t> ran{0};
+  const auto work = [&] {
+    const std::unique_ptr<Session> mine = make_session(engine_, 20);
+    for (int i = 0; i < 50; ++i) {
+      const int64_t start = ran.load();
+      if (start >= 60) return;
+      const StepRun one{shared.get(), start, std::span(tokens_).subspan(static_cast<size_t>(start), 1)};
+      if (mine->step(std::span(&one, 1)).ok()) ran.fetch_add(1);
+    }
+  };
+  std::thread second(work);
+  work();
+  second.join();
+  ASSERT_EQ(shared->length(), ran.load());
+  ASSERT_GT(ran.load(), 0);
+  const std::unique_ptr<Sequence> alone = make_sequence(engine_, caches_);
+  ASSERT_TRUE(alone->copy_from(*shared).ok());
 }
 
 TEST_F(Refusals, SessionsAndSequencesThatCannotBe) {

@@ -145,7 +145,7 @@ TEST(Checkpoint, IsGoneOnceTheStreamGoesAnotherWayBeforeIt) {
   EXPECT_FALSE(player.rewind(105));
   EXPECT_TRUE(player.rewind(100));
   player.expect_fresh();
-  player.sequence().clear();
+  ASSERT_TRUE(player.sequence().clear().ok());
   EXPECT_TRUE(player.sequence().checkpoints().empty());
 }
 

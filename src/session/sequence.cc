@@ -5,6 +5,8 @@
 #include <string>
 #include <utility>
 
+#include "base/busy.h"
+
 namespace kvass {
 namespace {
 
@@ -20,7 +22,7 @@ Result<std::unique_ptr<Sequence>> Sequence::create(std::shared_ptr<const Engine>
   sequence->options_ = options;
   sequence->first_held_.resize(sequence->plan_.layers.size());
   sequence->checkpoints_.resize(static_cast<size_t>(options.checkpoints));
-  sequence->clear();
+  sequence->forget();
   return sequence;
 }
 
@@ -43,7 +45,18 @@ void Sequence::commit(int64_t count) {
   }
 }
 
-void Sequence::clear() {
+Status Sequence::busy_error() {
+  return bad_input("sequence", "one caller at a time", "a second one while another works with it");
+}
+
+Status Sequence::clear() {
+  const Busy busy(busy_);
+  if (!busy.mine()) return busy_error();
+  forget();
+  return {};
+}
+
+void Sequence::forget() {
   length_ = 0;
   for (size_t i = 0; i < first_held_.size(); ++i) first_held_[i] = plan_.layers[i].layout.sink();
   for (Checkpoint& checkpoint : checkpoints_) checkpoint.position = -1;
@@ -54,7 +67,9 @@ Status Sequence::copy_from(const Sequence& other) {
     return bad_input("sequence to copy", "one of the same engine and cache options", "another");
   }
   if (&other == this) return {};
-  clear();
+  const Busy busy(busy_), other_busy(other.busy_);
+  if (!busy.mine() || !other_busy.mine()) return busy_error();
+  forget();
   for (size_t i = 0; i < plan_.layers.size(); ++i) {
     for_each_tile_range(plan_.layers[i], other.first_held_[i], other.length_, [&](size_t offset, size_t bytes) {
       std::memcpy(block_.data() + offset, other.block_.data() + offset, bytes);
@@ -96,7 +111,9 @@ Status Sequence::restore(int64_t length, std::span<const int64_t> first_held, st
   if (bytes != held.size()) {
     return bad_input("keys and values", std::to_string(bytes) + " bytes", std::to_string(held.size()));
   }
-  clear();
+  const Busy busy(busy_);
+  if (!busy.mine()) return busy_error();
+  forget();
   const uint8_t* from = held.data();
   for (size_t i = 0; i < plan_.layers.size(); ++i) {
     for_each_tile_range(plan_.layers[i], first_held[i], length, [&](size_t offset, size_t count) {
@@ -128,6 +145,8 @@ int64_t Sequence::rewind_floor() const {
 }
 
 Status Sequence::rewind(int64_t length) {
+  const Busy busy(busy_);
+  if (!busy.mine()) return busy_error();
   if (length < 0 || length > length_) {
     return bad_input("rewind", "a position from 0 to " + std::to_string(length_), std::to_string(length));
   }
@@ -166,6 +185,8 @@ Status Sequence::rewind(int64_t length) {
 }
 
 Status Sequence::checkpoint() {
+  const Busy busy(busy_);
+  if (!busy.mine()) return busy_error();
   if (checkpoints_.empty()) return bad_input("checkpoint", "places for some (CacheOptions::checkpoints)", "none");
   Checkpoint* place = &checkpoints_[0];
   for (Checkpoint& checkpoint : checkpoints_) {

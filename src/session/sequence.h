@@ -1,5 +1,6 @@
 // Sequence: one stream. It owns its caches (one block, planned before the first token) and its length; a session
-// advances it. One caller at a time. Nothing here allocates but create and fork.
+// advances it. One caller at a time: what changes or copies the stream while somebody else does gets an error, and
+// nothing has changed. Nothing here allocates but create and fork.
 //
 // Going back. `rewind` takes the stream back to a position, and what follows is as if it had never gone further: bit
 // for bit. A full layer holds every key for that; a ring only the latest, so that how far back it goes depends on what
@@ -7,6 +8,7 @@
 // to it works however far the stream has gone, until the stream goes on from before it.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <span>
 #include <vector>
@@ -56,7 +58,11 @@ class Sequence {
   uint8_t* block() { return block_.data(); }
   const uint8_t* block() const { return block_.data(); }
   void commit(int64_t count);  // the session's, after a step has run
-  void clear();                // an empty stream again; nothing is freed
+  Status clear();              // an empty stream again; nothing is freed
+
+  // Set while somebody works with the stream; who finds it set returns busy_error().
+  std::atomic<bool>& busy() const { return busy_; }
+  static Status busy_error();
 
  private:
   struct Checkpoint {
@@ -65,6 +71,7 @@ class Sequence {
   };
 
   Sequence() = default;
+  void forget();                                   // the stream and its checkpoints
   bool holds(size_t layer, int64_t length) const;  // what a row at position `length` may see
   int64_t first_seen(size_t layer, int64_t length) const;
   // body(bytes of the cache, bytes of the checkpoint, count) for every stretch of tiles.
@@ -79,6 +86,7 @@ class Sequence {
   std::vector<int64_t> first_held_;      // [layers] behind the sinks, positions [first_held, length) are in their slots
   std::vector<Checkpoint> checkpoints_;  // [options.checkpoints]
   int64_t checkpoints_made_ = 0;
+  mutable std::atomic<bool> busy_{false};
 };
 
 template <class Piece>

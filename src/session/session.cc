@@ -5,26 +5,32 @@
 #include <string>
 #include <utility>
 
+#include "base/busy.h"
 #include "base/float_env.h"
 #include "session/step.h"
 
 namespace kvass {
 namespace {
 
-class Busy {
+Status busy_error() { return bad_input("session", "one caller at a time", "a second one while a step runs"); }
+
+// The claims of a step on its sequences: all of them, or it does not run.
+class Claims {
  public:
-  explicit Busy(std::atomic<bool>& flag) : flag_(flag), mine_(!flag.exchange(true, std::memory_order_acquire)) {}
-  ~Busy() {
-    if (mine_) flag_.store(false, std::memory_order_release);
+  explicit Claims(std::span<const Run> runs) : runs_(runs) {
+    while (held_ < runs.size() && !runs[held_].sequence->busy().exchange(true, std::memory_order_acquire)) ++held_;
   }
-  bool mine() const { return mine_; }
+  ~Claims() {
+    for (size_t i = 0; i < held_; ++i) runs_[i].sequence->busy().store(false, std::memory_order_release);
+  }
+  Claims(const Claims&) = delete;
+  Claims& operator=(const Claims&) = delete;
+  Status status() const { return held_ == runs_.size() ? Status() : Sequence::busy_error(); }
 
  private:
-  std::atomic<bool>& flag_;
-  bool mine_;
+  std::span<const Run> runs_;
+  size_t held_ = 0;  // runs [0, held_)
 };
-
-Status busy_error() { return bad_input("session", "one caller at a time", "a second one while a step runs"); }
 
 struct Planned {
   ArenaPlan arena;
@@ -64,11 +70,10 @@ Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<const Engine> e
   return session;
 }
 
-Status Session::check(std::span<const Run> runs) const {
+Status Session::check_sequences(std::span<const Run> runs) const {
   if (static_cast<int64_t>(runs.size()) > options_.sequences) {
     return bad_input("runs of a step", "at most " + std::to_string(options_.sequences), std::to_string(runs.size()));
   }
-  int64_t rows = 0;
   for (size_t i = 0; i < runs.size(); ++i) {
     const Run& run = runs[i];
     if (run.sequence == nullptr || &run.sequence->engine() != engine_.get()) {
@@ -85,6 +90,13 @@ Status Session::check(std::span<const Run> runs) const {
                        std::string(dtype_name(runs[0].sequence->options().dtype)) + " and " +
                            std::string(dtype_name(run.sequence->options().dtype)));
     }
+  }
+  return {};
+}
+
+Status Session::check_tokens(std::span<const Run> runs) const {
+  int64_t rows = 0;
+  for (const Run& run : runs) {
     KVASS_RETURN_IF_ERROR(run.sequence->check_extend(run.start, static_cast<int64_t>(run.tokens.size())));
     const int64_t vocabulary = engine_->program().vocabulary();
     for (int32_t token : run.tokens) {
@@ -104,7 +116,10 @@ Status Session::check(std::span<const Run> runs) const {
 Status Session::step(std::span<const Run> runs) {
   Busy busy(busy_);
   if (!busy.mine()) return busy_error();
-  KVASS_RETURN_IF_ERROR(check(runs));
+  KVASS_RETURN_IF_ERROR(check_sequences(runs));
+  const Claims claims(runs);
+  KVASS_RETURN_IF_ERROR(claims.status());
+  KVASS_RETURN_IF_ERROR(check_tokens(runs));
   FloatEnvironment environment;
   tables_->begin(*engine_, runs, pool_);
   if (tables_->rows() == 0) return {};

@@ -63,7 +63,8 @@ class Session {
 
  private:
   Session(std::shared_ptr<const Engine> engine, const SessionOptions& options);
-  Status check(std::span<const Run> runs) const;
+  Status check_sequences(std::span<const Run> runs) const;  // reads nothing of them that a step changes
+  Status check_tokens(std::span<const Run> runs) const;
   void execute(const Method& method);
   float* value(ValueId id) { return reinterpret_cast<float*>(arena_.data() + plan_.values[static_cast<size_t>(id)]); }
 

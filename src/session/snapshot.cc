@@ -4,6 +4,7 @@
 #include <string_view>
 #include <utility>
 
+#include "base/busy.h"
 #include "base/new_file.h"
 #include "kvass/version.h"
 #include "session/snapshot_header.h"
@@ -56,6 +57,8 @@ Status check_tokens(const std::string& name, const std::vector<int32_t>& tokens,
 }  // namespace
 
 Status save_snapshot(const Sequence& sequence, const StreamState& state, const std::string& path) {
+  const Busy busy(sequence.busy());
+  if (!busy.mine()) return Sequence::busy_error();
   SnapshotInfo info;
   info.version = kSnapshotVersion;
   info.numerics = static_cast<uint32_t>(kNumericsVersion);

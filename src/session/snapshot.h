@@ -24,7 +24,7 @@
 namespace kvass {
 
 inline constexpr char kSnapshotMagic[] = "KVASSNAP";  // 8 bytes without the terminator
-inline constexpr uint32_t kSnapshotVersion = 1;       // of the file format
+inline constexpr uint32_t kSnapshotVersion = 2;       // of the file format
 
 // What goes on beside the caches. The owner of the stream fills it in and takes it up again; here it is data.
 struct StreamState {
@@ -35,6 +35,10 @@ struct StreamState {
   std::vector<int32_t> pending;  // the next tokens: the sampler has seen them, the caches have not
   std::string undecoded;         // StreamDecoder::pending(), at most 3 bytes
   std::string held;              // StopMatcher::held()
+  // Of a conversation: how its turns are marked, what the model was told before it, and the turns so far.
+  std::string chat_template;  // empty: a text
+  std::string system;
+  int64_t turns = 0;
 };
 
 // The header.

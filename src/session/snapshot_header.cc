@@ -167,6 +167,9 @@ std::vector<uint8_t> write_snapshot_header(const SnapshotInfo& info, const Hash1
   out.list(state.pending);
   out.text(state.undecoded);
   out.text(state.held);
+  out.text(state.chat_template);
+  out.text(state.system);
+  out.number(state.turns);
   out.number(uint64_t{state.stops.size()});
   for (const std::string& stop : state.stops) out.text(stop);
 
@@ -244,9 +247,12 @@ Result<SnapshotHeader> read_snapshot_header(std::span<const uint8_t> file, const
   in.list(state.pending);
   in.text(state.undecoded);
   in.text(state.held);
+  in.text(state.chat_template);
+  in.text(state.system);
+  in.number(state.turns);
   const auto stops = in.number<uint64_t>();
   for (uint64_t i = 0; i < stops && in.fits(stops - i, sizeof(uint64_t)); ++i) in.text(state.stops.emplace_back());
-  const bool meant = in.ok() && info.length >= 0 && state.undecoded.size() <= kMaxUndecodedBytes &&
+  const bool meant = in.ok() && info.length >= 0 && state.turns >= 0 && state.undecoded.size() <= kMaxUndecodedBytes &&
                      validate(state.sampling).ok() &&
                      state.recent.size() <= static_cast<size_t>(state.sampling.repeat_last_n);
   if (!meant) return bad_input(name, "fields of a snapshot", "others, under a valid checksum");

@@ -239,7 +239,7 @@ TEST_F(Refused, OtherModelsArithmeticsAndPlans) {
 }
 
 TEST_F(Refused, OtherVersions) {
-  refused(with([](SnapshotInfo& info) { ++info.version; }), {"snapshot version 1, got 2"});
+  refused(with([](SnapshotInfo& info) { ++info.version; }), {"snapshot version 2, got 3"});
   refused(with([](SnapshotInfo& info) { ++info.numerics; }), {"numerics version 1, got 2"});
 }
 
