@@ -238,6 +238,29 @@ TEST_F(AttentionGoldens, EveryCaseIsWithinItsToleranceThroughTheOperators) {
   }
 }
 
+TEST_F(AttentionGoldens, EveryGradientIsWithinItsTolerance) {
+  for (const std::string& backend : test_backends()) {
+    OpContext context = test_context(2, backend);
+    int64_t cases = 0;
+    for (const auto& info : list_.at("cases")) {
+      if (!info.at("grad")) continue;
+      const std::string name = info.at("name");
+      SCOPED_TRACE(name + " with " + backend);
+      OperatorCase one(info, golden_);
+      const TestTensor dout(DType::f32, one.q.shape(), golden_.at<uint8_t>(name + "/dout"));
+      TestTensor dq(DType::f32, one.q.shape()), dk(DType::f32, one.k.shape()), dv(DType::f32, one.k.shape());
+      const Status status = attention_backward(context, one.q.view(), one.k.view(), one.v.view(), dout.view(),
+                                               one.options, {dq.view(), dk.view(), dv.view()});
+      ASSERT_TRUE(status.ok()) << status.message();
+      EXPECT_LE(dq.peak_relative_error(golden_.at<double>(name + "/dq")), 1e-5);
+      EXPECT_LE(dk.peak_relative_error(golden_.at<double>(name + "/dk")), 1e-5);
+      EXPECT_LE(dv.peak_relative_error(golden_.at<double>(name + "/dv")), 1e-5);
+      ++cases;
+    }
+    EXPECT_GE(cases, 7);
+  }
+}
+
 TEST_F(AttentionGoldens, EveryNegativeCaseIsAnErrorThatNamesTheArgument) {
   OpContext context = test_context(1, "");
   for (const auto& info : list_.at("negative")) {
