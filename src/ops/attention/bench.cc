@@ -12,6 +12,7 @@
 #include "base/float16.h"
 #include "kvass/ops.h"
 #include "ops/attention/attention.h"
+#include "ops/context.h"
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -180,7 +181,7 @@ class Setup {
 class RowSetup {
  public:
   RowSetup(int64_t heads, int64_t kv_heads, int64_t head_dim, DType dtype, int64_t keys, int64_t rows, bool cold)
-      : context_(OpContext::create().value()), pool_(usable_cpus()), isa_(default_isa().value()) {
+      : context_(OpContext::create().value()), pool_(context_.state().pool), isa_(default_isa().value()) {
     bytes_ = static_cast<size_t>(2 * kv_heads * keys * head_dim) * dtype_bytes(dtype);
     copies_ = cold ? (kColdBytes + bytes_ - 1) / bytes_ : 1;
     memory_ = Block::map(std::max(copies_ * bytes_, kColdBytes)).value();
@@ -207,7 +208,7 @@ class RowSetup {
 
  private:
   OpContext context_;
-  ThreadPool pool_;  // for the limits
+  ThreadPool& pool_;
   Isa isa_;
   Block memory_;  // [copies] of k, v
   Block rows_;    // q, out
