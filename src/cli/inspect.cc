@@ -1,9 +1,10 @@
-// kvass inspect: what a file holds.
+// kvass inspect: what a file holds, or which backends the operators have on this machine.
 #include "app/inspect.h"
 
 #include <nlohmann/json.hpp>
 
 #include "cli/command.h"
+#include "kvass/ops.h"
 
 namespace kvass {
 namespace {
@@ -11,6 +12,7 @@ namespace {
 struct InspectFlags {
   std::string file;
   bool program = false;
+  bool ops = false;
   bool json = false;
 };
 
@@ -40,7 +42,25 @@ void print_file(const FileSummary& file) {
   }
 }
 
+Status print_ops(bool json) {
+  nlohmann::json rows = nlohmann::json::array();
+  if (!json) print("{:<24} {:<8} {:<12} {:>8}  {}\n", "operator", "device", "backend", "priority", "available");
+  for (const Backend& row : list_backends()) {
+    rows.push_back({{"op", row.op},
+                    {"device", device_name(row.device)},
+                    {"backend", row.name},
+                    {"priority", row.priority},
+                    {"available", row.available},
+                    {"reason", row.reason}});
+    if (json) continue;
+    print("{:<24} {:<8} {:<12} {:>8}  {}\n", row.op, device_name(row.device), row.name, row.priority,
+          row.available ? "yes" : "no: " + row.reason);
+  }
+  return json ? print_json(rows) : flush_stdout();
+}
+
 Status run(const InspectFlags& flags) {
+  if (flags.ops) return print_ops(flags.json);
   if (flags.program) {
     KVASS_ASSIGN_OR_RETURN(const ProgramSummary program, inspect_program(flags.file));
     if (flags.json) return print_json({{"kind", "program"}, {"family", program.family}, {"text", program.text}});
@@ -57,11 +77,18 @@ Status run(const InspectFlags& flags) {
 
 CommandAction add_inspect(CLI::App& command) {
   auto flags = std::make_shared<InspectFlags>();
-  command.description("Print what a file holds: a model's metadata, tensors or program, or a snapshot's header");
-  command.footer("Example:\n  kvass inspect model.gguf --program");
-  command.add_option("FILE", flags->file, "A GGUF file or a snapshot")->required()->type_name("");
+  command.description(
+      "Print what a file holds: a model's metadata, tensors or program, or a snapshot's header; or which backends the "
+      "operators have");
+  command.footer("Examples:\n  kvass inspect model.gguf --program\n  kvass inspect --ops");
+  CLI::Option* file = command.add_option("FILE", flags->file, "A GGUF file or a snapshot")->type_name("");
+  command.add_flag("--ops", flags->ops, "The operators' backends, and why one is not available; no FILE")
+      ->excludes(file);
   command.add_flag("--program", flags->program, "The program that kvass makes of it: one line an operator");
-  command.add_flag("--json", flags->json, "One JSON object instead of text");
+  command.add_flag("--json", flags->json, "JSON on one line instead of text");
+  command.parse_complete_callback([flags] {
+    if (flags->file.empty() && !flags->ops) throw CLI::RequiredError("FILE");
+  });
   return [flags] { return run(*flags); };
 }
 

@@ -369,5 +369,20 @@ TEST(Inspect, ShowsMetadataTensorsAndTheProgram) {
   EXPECT_TRUE(has(kvass({"inspect", tiny(), "--program"}).out, "attention"));
 }
 
+TEST(Inspect, ListsTheBackendsOfTheOperators) {
+  bool reference = false, cuda = false;
+  for (const json& row : parsed(kvass({"inspect", "--ops", "--json"}))) {
+    if (row.at("op") != "attention") continue;
+    if (row.at("backend") == "reference") {
+      reference = row.at("available") == true && row.at("device") == "cpu" && row.at("priority") == 0;
+    }
+    if (row.at("device") == "cuda") cuda = row.at("available") == false && row.at("reason") == "not built";
+  }
+  EXPECT_TRUE(reference);
+  EXPECT_TRUE(cuda);
+  EXPECT_TRUE(has(kvass({"inspect", "--ops"}).out, "no: not built"));
+  expect_refused(kvass({"inspect", "--ops", tiny()}), 2, {"--help`"});
+}
+
 }  // namespace
 }  // namespace kvass

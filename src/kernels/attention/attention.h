@@ -14,11 +14,26 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "kvass/tiles.h"
 #include "kernels/dispatch.h"
 #include "kernels/rotary/rotate_row.h"
+#include "kvass/tiles.h"
 
 namespace kvass {
+
+// A tile that does not lie in a cache, as its reader gives it.
+struct AttentionTile {
+  const void* k = nullptr;  // [head_dim][64]
+  const void* v = nullptr;  // [64] rows of head_dim
+  int64_t v_stride = 0;     // elements from a row of v to the next
+  // Read towards the cache while K and while V are walked, as many bytes as K has; null: nothing.
+  const uint8_t* ahead_of_v = nullptr;
+  const uint8_t* ahead_of_k = nullptr;
+};
+
+// Tile `tile` of a KV head; only the keys in `lanes` (bit = lane, not 0) need be there. What must be rearranged goes to
+// `scratch`: a tile's bytes, 64-byte aligned.
+using AttentionTileReader = AttentionTile (*)(const void* source, int64_t kv_head, int64_t tile, uint64_t lanes,
+                                              void* scratch);
 
 // The tiles of one KV head in one segment; `offset` of a key = position − origin.
 struct AttentionKeys {
@@ -26,6 +41,10 @@ struct AttentionKeys {
   int64_t tiles = 0;                // 0: no such segment
   int64_t origin = 0;               // position of offset 0
   const uint64_t* valid = nullptr;  // [tiles] bit = lane: keys that may be seen at all; null: every key
+  // Keys that do not lie in tiles are read through this; `data` is null then.
+  AttentionTileReader read = nullptr;
+  const void* source = nullptr;
+  int64_t kv_head = 0;
 };
 
 // Rows are (query, head of the group) pairs, heads fastest: row i is query (first_row + i) / group, head (first_row +
@@ -36,6 +55,7 @@ struct AttentionBlock {
   int64_t rows = 0;
   int64_t group = 1;                       // query heads of the KV head
   const float* q = nullptr;                // [queries] rows of [group][head_dim]; not rotated when there are tables
+  const float* q_sink = nullptr;           // as q: the query as sink keys see it; null: q
   int64_t q_stride = 0;                    // elements from a query to the next
   float* out = nullptr;                    // as q; holds the row's merged o until it is finished
   int64_t out_stride = 0;                  // elements
@@ -54,7 +74,8 @@ struct AttentionBlock {
   AttentionKeys ring;
   int64_t sink_spans = 0;
   int64_t ring_first_span = 0;
-  void* scratch = nullptr;  // attention_scratch_floats(rows, head_dim) floats, 64-byte aligned
+  void* scratch = nullptr;       // attention_scratch_floats(rows, head_dim) floats, 64-byte aligned
+  void* tile_scratch = nullptr;  // for keys with a reader
 };
 
 inline constexpr int64_t kAttentionMaxHeadDim = 512;

@@ -88,7 +88,8 @@ class Walk {
       const RowVisibility& visible = block_.visible[query];
       low_[i] = in_sink ? 0 : larger(visible.begin - segment_->origin, 0);
       high_[i] = (in_sink ? visible.sink_end : visible.end) - segment_->origin;
-      const float* x = block_.q + query * block_.q_stride + row % block_.group * head_dim_;
+      const float* rows = in_sink && block_.q_sink ? block_.q_sink : block_.q;
+      const float* x = rows + query * block_.q_stride + row % block_.group * head_dim_;
       float* q = q_ + i * head_dim_;
       if (cos) {
         block_.rotate(x, cos + query * (head_dim_ / 2), sin + query * (head_dim_ / 2), q, 1, head_dim_);
@@ -129,16 +130,23 @@ class Walk {
     }
 
     const int64_t key_elements = head_dim_ * kTileKeys;
-    const T* k = reinterpret_cast<const T*>(segment_->data) + slot * 2 * key_elements;
-    const T* v = k + key_elements;
     const int64_t key_bytes = key_elements * static_cast<int64_t>(sizeof(T));
+    AttentionTile at;
+    if (segment_->read) {
+      at = segment_->read(segment_->source, segment_->kv_head, tile, any, block_.tile_scratch);
+    } else {
+      const uint8_t* data = segment_->data + slot * 2 * key_bytes;
+      at = {data, data + key_bytes, head_dim_, data + key_bytes, data + 2 * key_bytes};
+    }
+    const T* k = static_cast<const T*>(at.k);
+    const T* v = static_cast<const T*>(at.v);
     if (rows_ >= kExpandRows) {
       expand_keys<V, S>(k, any, head_dim_, keys_);
-      expand_values<V, S>(v, any, head_dim_, values_);
-      const TileView<float> view{keys_, 16, 16 * head_dim_, values_, 16, 16 * kTileKeys, nullptr, key_bytes};
+      expand_values<V, S>(v, at.v_stride, any, head_dim_, values_);
+      const TileView<float> view{keys_, 16, 16 * head_dim_, values_, 16, 16 * kTileKeys, nullptr, nullptr, key_bytes};
       attend<StoredF32<V>>(view, vectors_for(kMicroRows, kAccumulators));
     } else {
-      const TileView<T> view{k, kTileKeys, 16, v, head_dim_, 16, reinterpret_cast<const uint8_t*>(v), key_bytes};
+      const TileView<T> view{k, kTileKeys, 16, v, at.v_stride, 16, at.ahead_of_v, at.ahead_of_k, key_bytes};
       attend<S>(view, static_cast<int>(larger(vectors_, 4)));
     }
   }
@@ -156,7 +164,7 @@ class Walk {
         Loops::score[micro_begin(micro + 1) - first](view, c, static_cast<int>(smaller(c + step, 4)),
                                                      joined_[micro].seen, q_ + first * head_dim_, head_dim_,
                                                      s_ + first * 64);
-        view.ahead = nullptr;  // asked for once
+        view.ahead_of_v = nullptr;  // asked for once
       }
     }
     for (int64_t i = 0; i < rows_; ++i) {
@@ -166,7 +174,6 @@ class Walk {
       factor_[i] = weigh(s_ + i * 64, mask_[i], block_.scale, block_.softcap, m_ + i, l_ + i * 16);
     }
 
-    view.ahead = tile.ahead;
     for (int64_t c = 0; c < vectors_; c += step) {
       for (int64_t micro = 0; micro < micros_; ++micro) {
         const uint64_t mask = joined_[micro].common;
@@ -175,7 +182,7 @@ class Walk {
         Loops::value[micro_begin(micro + 1) - first](view, c, smaller(c + step, vectors_), s_ + first * 64,
                                                      __builtin_ctzll(mask), kTileKeys - __builtin_clzll(mask),
                                                      factor_ + first, o_ + first * 16, rows_ * 16);
-        view.ahead = nullptr;
+        view.ahead_of_k = nullptr;
       }
     }
     for (int64_t micro = 0; micro < micros_; ++micro) {
@@ -191,7 +198,7 @@ class Walk {
   void add_ragged(const TileView<typename Loops::T>& tile, int64_t first, int64_t count) {
     constexpr float kNoFactor[kMicroRows] = {1.0f, 1.0f, 1.0f, 1.0f, 1.0f, 1.0f};
     TileView<typename Loops::T> view = tile;
-    view.ahead = nullptr;
+    view.ahead_of_k = nullptr;
     const int64_t o_stride = rows_ * 16;
     uint64_t any = 0;
     uint64_t edges = 0;

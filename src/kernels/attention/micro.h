@@ -116,11 +116,11 @@ struct TileView {
   int64_t k_stride;         // from d to d + 1
   int64_t k_vector_stride;  // from 16 keys to the next 16
   const T* v;
-  int64_t v_stride;         // from a key to the next
-  int64_t v_vector_stride;  // from 16 channels to the next 16
-  const uint8_t*
-      ahead;          // what is wanted next, laid out as this tile: key bytes are read ahead while K is; null: nothing
-  int64_t key_bytes;  // of K, and of V
+  int64_t v_stride;           // from a key to the next
+  int64_t v_vector_stride;    // from 16 channels to the next 16
+  const uint8_t* ahead_of_v;  // read towards the cache while K is walked, as many bytes; null: nothing
+  const uint8_t* ahead_of_k;  // and while V is
+  int64_t key_bytes;          // of K, and of V
 };
 
 // K [head_dim][64] -> panels [4][head_dim][16], from the first to the last vector with a key in `any` (bit = lane, not
@@ -134,12 +134,12 @@ void expand_keys(const typename S::T* k, uint64_t any, int64_t head_dim, float* 
   }
 }
 
-// V [64][head_dim] -> panels [head_dim / 16][64][16], from the first to the last key in `any`.
+// V, 64 rows -> panels [head_dim / 16][64][16], from the first to the last key in `any`.
 template <class V, class S>
-void expand_values(const typename S::T* v, uint64_t any, int64_t head_dim, float* panels) {
+void expand_values(const typename S::T* v, int64_t v_stride, uint64_t any, int64_t head_dim, float* panels) {
   const int64_t end = 64 - __builtin_clzll(any);
   for (int64_t j = __builtin_ctzll(any); j < end; ++j) {
-    for (int64_t d = 0; d < head_dim; d += 16) V::store(panels + d * 64 + j * 16, S::load(v + j * head_dim + d));
+    for (int64_t d = 0; d < head_dim; d += 16) V::store(panels + d * 64 + j * 16, S::load(v + j * v_stride + d));
   }
 }
 
@@ -154,7 +154,7 @@ void score_tile(const TileView<typename S::T>& tile, int first, int last, uint64
   for (; c + C <= last; c += C) {
     if (((seen >> (16 * c)) & (~uint64_t{0} >> (64 - 16 * C))) == 0) continue;
     score_vectors<V, S, R, C>(tile.k + c * tile.k_vector_stride, tile.k_stride, tile.k_vector_stride, q, head_dim,
-                              s + c * 16, tile.ahead ? tile.ahead + c * quarter : nullptr);
+                              s + c * 16, tile.ahead_of_v ? tile.ahead_of_v + c * quarter : nullptr);
   }
   if constexpr (C > 1) {
     for (; c < last; ++c) {
@@ -169,7 +169,7 @@ template <class V, class S, int R, int kAccumulators>
 void value_tile(const TileView<typename S::T>& tile, int64_t first, int64_t last, const float* p, int64_t begin,
                 int64_t end, const float* factor, float* o, int64_t o_stride) {
   constexpr int C = vectors_for(R, kAccumulators);
-  const uint8_t* ahead = tile.ahead ? tile.ahead + tile.key_bytes : nullptr;
+  const uint8_t* ahead = tile.ahead_of_k;
   int64_t c = first;
   for (; c + C <= last; c += C) {
     value_vectors<V, S, R, C>(tile.v + c * tile.v_vector_stride, tile.v_stride, tile.v_vector_stride, p, begin, end,

@@ -10,14 +10,14 @@
 namespace kvass::scalar {
 namespace {
 
-float load(const uint8_t* data, DType dtype, int64_t index) {
+float load(const void* data, DType dtype, int64_t index) {
   switch (dtype) {
     case DType::f32:
-      return reinterpret_cast<const float*>(data)[index];
+      return static_cast<const float*>(data)[index];
     case DType::f16:
-      return f16_to_float(reinterpret_cast<const uint16_t*>(data)[index]);
+      return f16_to_float(static_cast<const uint16_t*>(data)[index]);
     case DType::bf16:
-      return bf16_to_float(reinterpret_cast<const uint16_t*>(data)[index]);
+      return bf16_to_float(static_cast<const uint16_t*>(data)[index]);
   }
   return 0.0f;
 }
@@ -46,7 +46,8 @@ struct Row {
 };
 
 void load_query(const AttentionBlock& block, const Row& row, bool in_sink, float* q) {
-  const float* x = block.q + row.query * block.q_stride + row.head * block.head_dim;
+  const float* x =
+      (in_sink && block.q_sink ? block.q_sink : block.q) + row.query * block.q_stride + row.head * block.head_dim;
   const int64_t half = block.head_dim / 2;
   const float* cos = in_sink && block.sink_cos ? block.sink_cos : block.cos;
   const float* sin = in_sink && block.sink_sin ? block.sink_sin : block.sin;
@@ -76,28 +77,35 @@ void run_span(const AttentionBlock& block, const Row& row, int64_t span, float* 
   bool empty = true;
 
   for (int64_t tile = first / kTileKeys; tile < (first + kSpanKeys) / kTileKeys; ++tile) {
-    const uint8_t* k = keys.data + static_cast<size_t>(tile % keys.tiles * tile_elements) * dtype_bytes(block.dtype);
-    const uint8_t* v = k + static_cast<size_t>(head_dim * kTileKeys) * dtype_bytes(block.dtype);
     const auto sees = [&](int64_t lane) {
       const int64_t position = keys.origin + tile * kTileKeys + lane;
       return position >= begin && position < end && (!keys.valid || (keys.valid[tile % keys.tiles] >> lane & 1));
     };
 
+    uint64_t lanes = 0;
+    for (int64_t lane = 0; lane < kTileKeys; ++lane) lanes |= sees(lane) ? uint64_t{1} << lane : 0;
+    if (lanes == 0) continue;
+    AttentionTile at;
+    if (keys.read) {
+      at = keys.read(keys.source, keys.kv_head, tile, lanes, block.tile_scratch);
+    } else {
+      at.k = keys.data + static_cast<size_t>(tile % keys.tiles * tile_elements) * dtype_bytes(block.dtype);
+      at.v = static_cast<const uint8_t*>(at.k) + static_cast<size_t>(tile_elements / 2) * dtype_bytes(block.dtype);
+      at.v_stride = head_dim;
+    }
+
     float s[kTileKeys];
     float highest = -__builtin_inff();
-    bool any = false;
     for (int64_t lane = 0; lane < kTileKeys; ++lane) {
       if (!sees(lane)) continue;
       float chain = 0.0f;
       for (int64_t d = 0; d < head_dim; ++d) {
-        chain = __builtin_fmaf(q[d], load(k, block.dtype, d * kTileKeys + lane), chain);
+        chain = __builtin_fmaf(q[d], load(at.k, block.dtype, d * kTileKeys + lane), chain);
       }
       s[lane] = chain * block.scale;
       if (block.softcap != 0.0f) s[lane] = softcap<V>(s[lane], block.softcap);
       highest = std::max(highest, s[lane]);
-      any = true;
     }
-    if (!any) continue;
 
     if (empty) {
       m = highest;
@@ -112,7 +120,9 @@ void run_span(const AttentionBlock& block, const Row& row, int64_t span, float* 
       if (!sees(lane)) continue;
       const float p = exp<V>(s[lane] - m);
       l[lane % 16] += p;
-      for (int64_t d = 0; d < head_dim; ++d) o[d] = __builtin_fmaf(p, load(v, block.dtype, lane * head_dim + d), o[d]);
+      for (int64_t d = 0; d < head_dim; ++d) {
+        o[d] = __builtin_fmaf(p, load(at.v, block.dtype, lane * at.v_stride + d), o[d]);
+      }
     }
   }
   partial[0] = m;

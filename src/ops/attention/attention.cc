@@ -49,10 +49,17 @@ class Division {
     for (const AttentionRun& run : args_.runs) items += args_.shape.kv_heads * blocks(run);
     return items;
   }
-  AttentionKeys keys(const KeySegment& segment, const uint64_t* valid, int64_t kv_head) const {
+  AttentionKeys keys(const KeySegment& segment, const RowKeys* rows, const uint64_t* valid, int64_t kv_head) const {
     if (segment.tiles == 0) return {};
+    if (rows) return {nullptr, segment.tiles, segment.origin, valid, &read_row_tile, rows, kv_head};
     const size_t first_tile = static_cast<size_t>(kv_head * segment.tiles);
-    return {segment.data + first_tile * args_.shape.tile_bytes(), segment.tiles, segment.origin, valid};
+    return {segment.data + first_tile * args_.shape.tile_bytes(),
+            segment.tiles,
+            segment.origin,
+            valid,
+            nullptr,
+            nullptr,
+            0};
   }
 
   const AttentionArgs& args_;
@@ -76,6 +83,7 @@ AttentionBlock Division::block(int64_t item, RotateRowKernel rotate, int64_t& sp
   block.rows = std::min(block_rows_, run->rows * group_ - block.first_row);
   block.group = group_;
   block.q = args_.q + run->first_row * args_.q_stride + first_head * head_dim;
+  if (args_.q_sink) block.q_sink = args_.q_sink + (block.q - args_.q);
   block.q_stride = args_.q_stride;
   block.out = args_.out + run->first_row * args_.out_stride + first_head * head_dim;
   block.out_stride = args_.out_stride;
@@ -90,8 +98,8 @@ AttentionBlock Division::block(int64_t item, RotateRowKernel rotate, int64_t& sp
   block.softcap = args_.softcap;
   block.dtype = args_.shape.dtype;
   block.head_dim = head_dim;
-  block.sink = keys(run->sink, run->sink_valid, kv_head);
-  block.ring = keys(run->ring, run->ring_valid, kv_head);
+  block.sink = keys(run->sink, run->sink_rows, run->sink_valid, kv_head);
+  block.ring = keys(run->ring, run->ring_rows, run->ring_valid, kv_head);
 
   int64_t sink_end = 0;  // offsets
   int64_t ring_begin = INT64_MAX;
@@ -139,6 +147,11 @@ struct Scratch {
   }
 };
 
+void* tile_scratch(const AttentionArgs& args, int thread) {
+  if (!args.tile_scratch) return nullptr;
+  return static_cast<uint8_t*>(args.tile_scratch) + static_cast<size_t>(thread) * args.shape.tile_bytes();
+}
+
 int64_t rows_of(const AttentionArgs& args) {
   int64_t rows = 0;
   for (const AttentionRun& run : args.runs) rows += run.rows;
@@ -183,6 +196,7 @@ void run_by_spans(const AttentionArgs& args, const Division& division, const Scr
       int64_t spans = 0;
       AttentionBlock block = division.block(piece->item, rotate, spans);
       block.scratch = scratch + thread * layout.block_floats;
+      block.tile_scratch = tile_scratch(args, thread);
       kernel(block, piece->begin + task, piece->begin + task + 1,
              partials + (piece->partial + task * block.rows) * partial_floats);
     });
@@ -220,6 +234,7 @@ void attention(const AttentionArgs& args, void* scratch, ThreadPool& pool, Isa i
     int64_t spans = 0;
     AttentionBlock block = division.block(item, rotation_for(isa, args.interleaved), spans);
     block.scratch = floats + thread * layout.block_floats;
+    block.tile_scratch = tile_scratch(args, thread);
     kernel(block, 0, spans, nullptr);
   });
 }

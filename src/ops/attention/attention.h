@@ -18,6 +18,7 @@
 #include "base/cpu.h"
 #include "base/thread_pool.h"
 #include "kvass/tiles.h"
+#include "ops/attention/row_keys.h"
 
 namespace kvass {
 
@@ -31,15 +32,19 @@ struct AttentionRun {
   // Key padding: bit = lane of a tile of the segment, 1 = may be seen; [tiles]. Null: every key.
   const uint64_t* sink_valid = nullptr;
   const uint64_t* ring_valid = nullptr;
+  // Keys that do not lie in tiles (the segment's data is null): where they are.
+  const RowKeys* sink_rows = nullptr;
+  const RowKeys* ring_rows = nullptr;
 };
 
 struct AttentionArgs {
-  const float* q = nullptr;  // [rows][heads * head_dim]; not rotated when there are tables
-  int64_t q_stride = 0;      // elements from a row to the next
-  float* out = nullptr;      // [rows][heads * head_dim], not overlapping q
-  int64_t out_stride = 0;    // elements
-  int64_t heads = 0;         // a multiple of shape.kv_heads
-  TileShape shape;           // of the cache; head_dim at most 512
+  const float* q = nullptr;       // [rows][heads * head_dim]; not rotated when there are tables
+  const float* q_sink = nullptr;  // as q: the query as sink keys see it, where that is no rotation; null: q
+  int64_t q_stride = 0;           // elements from a row to the next
+  float* out = nullptr;           // [rows][heads * head_dim], not overlapping q
+  int64_t out_stride = 0;         // elements
+  int64_t heads = 0;              // a multiple of shape.kv_heads
+  TileShape shape;                // of the cache; head_dim at most 512
   float scale = 1.0f;
   float softcap = 0.0f;                // 0: none
   const float* sink_logits = nullptr;  // [heads]; null: none
@@ -49,6 +54,7 @@ struct AttentionArgs {
   const float* sink_sin = nullptr;
   bool interleaved = false;            // rotary pairs are neighbours, not halves
   std::span<const AttentionRun> runs;  // no row in two runs
+  void* tile_scratch = nullptr;        // [threads] tiles (shape.tile_bytes), 64-byte aligned; for runs with RowKeys
 };
 
 // Bytes that `attention` needs for any args with at most these rows (all runs together) and a pool of `threads`. How

@@ -1,6 +1,7 @@
-// Attention beside what the machine can do: the best of the repetitions, as GB/s of cache read (decode) or GFLOP/s of
-// visible pairs (prefill), and its share of the roofline: the lower of a plain read of as many bytes and an fma loop of
-// as many flops, by the same threads, sampled before and after in the same run.
+// Attention beside what the machine can do, over a cache's tiles and (rows_…) over row-major tensors from outside: the
+// best of the repetitions, as GB/s of keys and values read (decode) or GFLOP/s of visible pairs (prefill), and its
+// share of the roofline: the lower of a plain read of as many bytes and an fma loop of as many flops, by the same
+// threads, sampled before and after in the same run.
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
@@ -9,7 +10,9 @@
 
 #include "base/block.h"
 #include "base/float16.h"
+#include "kvass/ops.h"
 #include "ops/attention/attention.h"
+#include "ops/context.h"
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -83,6 +86,40 @@ struct Limits {
   }
 };
 
+template <class Attend>
+void best_of(benchmark::State& state, Limits& limits, const Block& memory, ThreadPool& pool, Isa isa, size_t bytes,
+             double flops, Attend&& attend) {
+  double best = 1e9;
+  attend();
+  for (auto _ : state) {
+    const double time = seconds_of(attend);
+    state.SetIterationTime(time);
+    best = std::min(best, time);
+  }
+  limits.sample(memory, pool, isa);
+  const double read = static_cast<double>(bytes) / limits.bytes_per_second;
+  const double compute = flops / limits.flops_per_second;
+  state.counters["GB/s"] = static_cast<double>(bytes) / best * 1e-9;
+  state.counters["read_GB/s"] = limits.bytes_per_second * 1e-9;
+  state.counters["GFLOP/s"] = flops / best * 1e-9;
+  state.counters["fma_GFLOP/s"] = limits.flops_per_second * 1e-9;
+  state.counters["share"] = std::max(read, compute) / best;
+  state.SetLabel(std::string(isa_name(isa)) + ", " + std::to_string(pool.threads()) + " threads");
+}
+
+void fill(Block& block, DType dtype) {
+  const float values[4] = {0.1f, -0.2f, 0.3f, -0.05f};
+  if (dtype == DType::f32) {
+    float* data = reinterpret_cast<float*>(block.data());
+    for (size_t i = 0; i < block.bytes() / 4; ++i) data[i] = values[i * 7 / 5 % 4];
+  } else {
+    uint16_t bits[4];
+    for (int i = 0; i < 4; ++i) bits[i] = dtype == DType::f16 ? float_to_f16(values[i]) : float_to_bf16(values[i]);
+    uint16_t* data = reinterpret_cast<uint16_t*>(block.data());
+    for (size_t i = 0; i < block.bytes() / 2; ++i) data[i] = bits[i * 7 / 5 % 4];
+  }
+}
+
 // As many caches of `keys` keys as make a cold working set (or one), and queries for the last `rows` positions.
 class Setup {
  public:
@@ -93,7 +130,7 @@ class Setup {
     segment_bytes_ = shape.segment_bytes(tiles);
     copies_ = cold ? (kColdBytes + segment_bytes_ - 1) / segment_bytes_ : 1;
     cache_ = Block::map(std::max(copies_ * segment_bytes_, kColdBytes)).value();
-    fill(dtype);
+    fill(cache_, dtype);
     scratch_ = Block::map(attention_scratch_bytes(rows, heads, kv_heads, head_dim, pool_.threads())).value();
     q_.resize(static_cast<size_t>(rows * heads * head_dim));
     for (size_t i = 0; i < q_.size(); ++i) q_[i] = static_cast<float>(i % 17) * 0.1f - 0.8f;
@@ -121,38 +158,10 @@ class Setup {
   }
 
   void measure(benchmark::State& state) {
-    double best = 1e9;
-    attend();
-    for (auto _ : state) {
-      const double time = seconds_of([&] { attend(); });
-      state.SetIterationTime(time);
-      best = std::min(best, time);
-    }
-    limits_.sample(cache_, pool_, isa_);
-    const double read = static_cast<double>(segment_bytes_) / limits_.bytes_per_second;
-    const double compute = flops_ / limits_.flops_per_second;
-    state.counters["GB/s"] = static_cast<double>(segment_bytes_) / best * 1e-9;
-    state.counters["read_GB/s"] = limits_.bytes_per_second * 1e-9;
-    state.counters["GFLOP/s"] = flops_ / best * 1e-9;
-    state.counters["fma_GFLOP/s"] = limits_.flops_per_second * 1e-9;
-    state.counters["share"] = std::max(read, compute) / best;
-    state.SetLabel(std::string(isa_name(isa_)) + ", " + std::to_string(pool_.threads()) + " threads");
+    best_of(state, limits_, cache_, pool_, isa_, segment_bytes_, flops_, [&] { attend(); });
   }
 
  private:
-  void fill(DType dtype) {
-    const float values[4] = {0.1f, -0.2f, 0.3f, -0.05f};
-    if (dtype == DType::f32) {
-      float* data = reinterpret_cast<float*>(cache_.data());
-      for (size_t i = 0; i < cache_.bytes() / 4; ++i) data[i] = values[i * 7 / 5 % 4];
-    } else {
-      uint16_t bits[4];
-      for (int i = 0; i < 4; ++i) bits[i] = dtype == DType::f16 ? float_to_f16(values[i]) : float_to_bf16(values[i]);
-      uint16_t* data = reinterpret_cast<uint16_t*>(cache_.data());
-      for (size_t i = 0; i < cache_.bytes() / 2; ++i) data[i] = bits[i * 7 / 5 % 4];
-    }
-  }
-
   ThreadPool pool_;
   Isa isa_;
   Block cache_;  // [copies] segments
@@ -168,10 +177,65 @@ class Setup {
   Limits limits_;
 };
 
+// The operator on row-major tensors, as many pairs of them as make a cold working set (or one).
+class RowSetup {
+ public:
+  RowSetup(int64_t heads, int64_t kv_heads, int64_t head_dim, DType dtype, int64_t keys, int64_t rows, bool cold)
+      : context_(OpContext::create().value()), pool_(context_.state().pool), isa_(default_isa().value()) {
+    bytes_ = static_cast<size_t>(2 * kv_heads * keys * head_dim) * dtype_bytes(dtype);
+    copies_ = cold ? (kColdBytes + bytes_ - 1) / bytes_ : 1;
+    memory_ = Block::map(std::max(copies_ * bytes_, kColdBytes)).value();
+    fill(memory_, dtype);
+    rows_ = Block::map(static_cast<size_t>(2 * heads * rows * head_dim) * dtype_bytes(dtype)).value();
+    fill(rows_, dtype);
+    q_ = Tensor(rows_.data(), dtype, {1, heads, rows, head_dim});
+    out_ = Tensor(rows_.data() + rows_.bytes() / 2, dtype, {1, heads, rows, head_dim});
+    k_ = Tensor(memory_.data(), dtype, {1, kv_heads, keys, head_dim});
+    const int64_t first = keys - rows;
+    flops_ = static_cast<double>((rows * first + rows * (rows + 1) / 2) * heads * head_dim * 4);
+    limits_.sample(memory_, pool_, isa_);
+  }
+
+  void measure(benchmark::State& state) {
+    best_of(state, limits_, memory_, pool_, isa_, bytes_, flops_, [&] {
+      Tensor k = k_, v = k_;
+      k.data = memory_.data() + next_++ % copies_ * bytes_;
+      v.data = static_cast<uint8_t*>(k.data) + bytes_ / 2;
+      const Status status = attention(context_, q_, k, v, {}, out_);
+      if (!status.ok()) state.SkipWithError(status.message().c_str());
+    });
+  }
+
+ private:
+  OpContext context_;
+  ThreadPool& pool_;
+  Isa isa_;
+  Block memory_;  // [copies] of k, v
+  Block rows_;    // q, out
+  Tensor q_, k_, out_;
+  size_t bytes_ = 0;
+  size_t copies_ = 1;
+  size_t next_ = 0;
+  double flops_ = 0.0;
+  Limits limits_;
+};
+
 // Arguments: heads, kv_heads, head_dim, dtype, keys.
 void decode(benchmark::State& state) {
   Setup setup(state.range(0), state.range(1), state.range(2), static_cast<DType>(state.range(3)), state.range(4), 1,
               true);
+  setup.measure(state);
+}
+
+void rows_decode(benchmark::State& state) {
+  RowSetup setup(state.range(0), state.range(1), state.range(2), static_cast<DType>(state.range(3)), state.range(4), 1,
+                 true);
+  setup.measure(state);
+}
+
+void rows_prefill(benchmark::State& state) {
+  RowSetup setup(state.range(0), state.range(1), state.range(2), static_cast<DType>(state.range(3)), state.range(4),
+                 state.range(4), false);
   setup.measure(state);
 }
 
@@ -190,6 +254,17 @@ BENCHMARK(decode)
     ->ArgNames({"heads", "kv", "dim", "dtype", "keys"})
     ->ArgsProduct({{4}, {1}, {256}, {kF32, kF16, kBf16}, {4096, 32768}})
     ->ArgsProduct({{32}, {8}, {128}, {kF32, kF16, kBf16}, {4096, 32768}})
+    ->UseManualTime()
+    ->Unit(benchmark::kMicrosecond);
+BENCHMARK(rows_decode)
+    ->ArgNames({"heads", "kv", "dim", "dtype", "keys"})
+    ->ArgsProduct({{4}, {1}, {256}, {kF32, kF16, kBf16}, {32768}})
+    ->ArgsProduct({{32}, {8}, {128}, {kF32, kF16, kBf16}, {4096, 32768}})
+    ->UseManualTime()
+    ->Unit(benchmark::kMicrosecond);
+BENCHMARK(rows_prefill)
+    ->ArgNames({"heads", "kv", "dim", "dtype", "rows"})
+    ->ArgsProduct({{32}, {8}, {128}, {kF32, kF16}, {512, 2048}})
     ->UseManualTime()
     ->Unit(benchmark::kMicrosecond);
 BENCHMARK(prefill)

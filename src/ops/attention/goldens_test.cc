@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "ops/attention/test_stream.h"
+#include "ops/attention/test_tensors.h"
 
 namespace kvass {
 namespace {
@@ -132,25 +133,178 @@ double peak_relative_error(const nlohmann::json& info, const Golden& golden, Isa
   return peak == 0.0 ? error : error / peak;
 }
 
-TEST(AttentionGoldens, EveryCaseIsWithinItsTolerance) {
-  const std::string folder = KVASS_GOLDENS_DIR;
-  std::ifstream list(folder + "/attention.json");
-  std::ifstream data(folder + "/attention.safetensors", std::ios::binary);
-  if (!list || !data) GTEST_SKIP() << "no goldens at " << folder;
-  uint64_t header_bytes = 0;
-  data.read(reinterpret_cast<char*>(&header_bytes), 8);
-  std::string header(header_bytes, ' ');
-  data.read(header.data(), static_cast<std::streamsize>(header_bytes));
-  Golden golden{nlohmann::json::parse(header), {std::istreambuf_iterator<char>(data), {}}};
+class AttentionGoldens : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    const std::string folder = KVASS_GOLDENS_DIR;
+    std::ifstream list(folder + "/attention.json");
+    std::ifstream data(folder + "/attention.safetensors", std::ios::binary);
+    if (!list || !data) GTEST_SKIP() << "no goldens at " << folder;
+    uint64_t header_bytes = 0;
+    data.read(reinterpret_cast<char*>(&header_bytes), 8);
+    std::string header(header_bytes, ' ');
+    data.read(header.data(), static_cast<std::streamsize>(header_bytes));
+    golden_ = {nlohmann::json::parse(header), {std::istreambuf_iterator<char>(data), {}}};
+    list_ = nlohmann::json::parse(list);
+    EXPECT_GE(list_.at("cases").size(), 30u);
+  }
 
-  const nlohmann::json cases = nlohmann::json::parse(list).at("cases");
-  EXPECT_GE(cases.size(), 30u);
+  Golden golden_;
+  nlohmann::json list_;
+};
+
+double tolerance_of(const std::string& name) {
+  return name.find("large") != std::string::npos || name.find("softcap") != std::string::npos ? 2e-5 : 2e-6;
+}
+
+TEST_F(AttentionGoldens, EveryCaseIsWithinItsToleranceThroughACache) {
   for (Isa isa : available_isas()) {
-    for (const auto& info : cases) {
+    for (const auto& info : list_.at("cases")) {
       const std::string name = info.at("name");
-      const bool loose = name.find("large") != std::string::npos || name.find("softcap") != std::string::npos;
-      EXPECT_LE(peak_relative_error(info, golden, isa), loose ? 2e-5 : 2e-6) << name << " with " << isa_name(isa);
+      EXPECT_LE(peak_relative_error(info, golden_, isa), tolerance_of(name)) << name << " with " << isa_name(isa);
     }
+  }
+}
+
+// A case as the operators take it.
+struct OperatorCase {
+  TestTensor q, k, v;
+  AttentionOptions options;
+  std::vector<float> sink_logits;
+  int64_t cached = -1;  // keys that come as the cache; -1: plain attention
+
+  OperatorCase(const nlohmann::json& info, const Golden& golden) {
+    const std::string name = info.at("name");
+    const auto number = [&](const char* key) { return info.at(key).is_null() ? 0 : info.at(key).get<int64_t>(); };
+    const DType dtype = info.at("dtype") == "f32" ? DType::f32 : info.at("dtype") == "f16" ? DType::f16 : DType::bf16;
+    const auto tensor = [&](const char* which, int64_t heads, int64_t rows) {
+      return TestTensor(dtype, {number("B"), heads, rows, number("d")}, golden.at<uint8_t>(name + "/" + which));
+    };
+    q = tensor("q", number("Hq"), number("Sq"));
+    k = tensor("k", number("Hkv"), number("Skv"));
+    v = tensor("v", number("Hkv"), number("Skv"));
+    options.causal = info.at("causal");
+    options.window = number("window");
+    options.sinks = number("sink");
+    if (!info.at("scale_is_default")) options.scale = info.at("scale").get<float>();
+    if (!info.at("softcap").is_null()) options.softcap = info.at("softcap").get<float>();
+    if (!info.at("sink_logits").is_null()) sink_logits = info.at("sink_logits").get<std::vector<float>>();
+    options.sink_logits = sink_logits;
+    if (info.at("key_padding_mask")) {
+      options.key_padding_mask = {golden.at<uint8_t>(name + "/key_padding_mask"), number("B"), number("Skv"),
+                                  number("Skv"), 1};
+    }
+    if (!info.at("cache_len").is_null()) cached = number("cache_len");
+  }
+
+  Status run(OpContext& context, bool fp32, Tensor out) const {
+    if (cached < 0) {
+      return fp32 ? attention_fp32(context, q.view(), k.view(), v.view(), options, out)
+                  : attention(context, q.view(), k.view(), v.view(), options, out);
+    }
+    const int64_t all = k.view().shape[2];
+    const CachedKeys keys{k.view().slice(2, 0, cached), v.view().slice(2, 0, cached), k.view().slice(2, cached, all),
+                          v.view().slice(2, cached, all)};
+    return fp32 ? kv_cache_attention_fp32(context, q.view(), keys, options, out)
+                : kv_cache_attention(context, q.view(), keys, options, out);
+  }
+};
+
+TEST_F(AttentionGoldens, EveryCaseIsWithinItsToleranceThroughTheOperators) {
+  for (const std::string& backend : test_backends()) {
+    OpContext context = test_context(2, backend);
+    for (const auto& info : list_.at("cases")) {
+      const std::string name = info.at("name");
+      SCOPED_TRACE(name + " with " + backend);
+      OperatorCase one(info, golden_);
+      const double* truth = golden_.at<double>(name + "/out");
+      TestTensor wide(DType::f32, one.q.shape()), rounded(one.q.dtype(), one.q.shape());
+      ASSERT_TRUE(one.run(context, true, wide.view()).ok());
+      ASSERT_TRUE(one.run(context, false, rounded.view()).ok());
+      EXPECT_LE(wide.peak_relative_error(truth), tolerance_of(name));
+      const double loose = one.q.dtype() == DType::f32   ? tolerance_of(name)
+                           : one.q.dtype() == DType::f16 ? 2e-3
+                                                         : 1.6e-2;
+      EXPECT_LE(rounded.peak_relative_error(truth), loose);
+      EXPECT_TRUE(rounded.same_bits(wide.rounded(one.q.dtype()))) << "the result is not the float32 one, rounded once";
+      for (const auto& row : info.at("rows_without_keys")) {
+        for (int64_t h = 0; h < one.q.shape()[1]; ++h) {
+          for (int64_t d = 0; d < one.q.shape()[3]; ++d) {
+            EXPECT_EQ(std::bit_cast<uint32_t>(wide.at(row[0], h, row[1], d)), 0u);
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_F(AttentionGoldens, EveryGradientIsWithinItsTolerance) {
+  for (const std::string& backend : test_backends()) {
+    OpContext context = test_context(2, backend);
+    int64_t cases = 0;
+    for (const auto& info : list_.at("cases")) {
+      if (!info.at("grad")) continue;
+      const std::string name = info.at("name");
+      SCOPED_TRACE(name + " with " + backend);
+      OperatorCase one(info, golden_);
+      const TestTensor dout(DType::f32, one.q.shape(), golden_.at<uint8_t>(name + "/dout"));
+      TestTensor dq(DType::f32, one.q.shape()), dk(DType::f32, one.k.shape()), dv(DType::f32, one.k.shape());
+      const Status status = attention_backward(context, one.q.view(), one.k.view(), one.v.view(), dout.view(),
+                                               one.options, {dq.view(), dk.view(), dv.view()});
+      ASSERT_TRUE(status.ok()) << status.message();
+      EXPECT_LE(dq.peak_relative_error(golden_.at<double>(name + "/dq")), 1e-5);
+      EXPECT_LE(dk.peak_relative_error(golden_.at<double>(name + "/dk")), 1e-5);
+      EXPECT_LE(dv.peak_relative_error(golden_.at<double>(name + "/dv")), 1e-5);
+      ++cases;
+    }
+    EXPECT_GE(cases, 7);
+  }
+}
+
+TEST_F(AttentionGoldens, EveryNegativeCaseIsAnErrorThatNamesTheArgument) {
+  OpContext context = test_context(1, "");
+  for (const auto& info : list_.at("negative")) {
+    const std::string what = info.at("what");
+    SCOPED_TRACE(what);
+    const std::vector<float> memory(1 << 16, 1.0f);
+    const auto tensor = [&](const char* name) {
+      ConstTensor view(memory.data(), DType::f32, {1, 4, 2, 64});
+      if (info.contains(name)) {
+        const auto sizes = info.at(name).get<std::vector<int64_t>>();
+        view.rank = static_cast<int>(sizes.size());
+        int64_t stride = 1;
+        for (size_t i = sizes.size(); i-- > 0; stride *= sizes[i]) {
+          view.shape[i] = sizes[i];
+          view.strides[i] = stride;
+        }
+      }
+      if (info.contains(std::string(name) + "_dtype") && info.at(std::string(name) + "_dtype") == "f16") {
+        view.dtype = DType::f16;
+      }
+      return view;
+    };
+    TestTensor out(DType::f32, {1, 4, 2, 64});
+    const TestTensor before = out;
+    Status status;
+    if (info.at("op") == "attention") {
+      AttentionOptions options;
+      std::vector<uint8_t> mask(64, 1);
+      if (info.contains("key_padding_mask")) {
+        options.key_padding_mask = {mask.data(), info.at("key_padding_mask")[0], info.at("key_padding_mask")[1], 8, 1};
+      }
+      status = attention(context, tensor("q"), tensor("k"), tensor("v"), options, out.view());
+    } else {
+      const CachedKeys keys{tensor("k_cache"), tensor("v_cache"), tensor("k_new"), tensor("v_new")};
+      status = kv_cache_attention(context, tensor("q"), keys, {}, out.view());
+    }
+    ASSERT_FALSE(status.ok());
+    EXPECT_NE(status.message().find("expected"), std::string::npos) << status.message();
+    EXPECT_NE(status.message().find("got"), std::string::npos) << status.message();
+    if (what.find("both numbers") != std::string::npos) {
+      EXPECT_NE(status.message().find("3 rows of q"), std::string::npos) << status.message();
+      EXPECT_NE(status.message().find("2 of k_new"), std::string::npos) << status.message();
+    }
+    EXPECT_TRUE(out.same_bits(before)) << "something was written";
   }
 }
 

@@ -1,0 +1,346 @@
+// attention_backward (kvass/ops.h): rows first (statistics and dq, blocks of rows of a KV head shared between threads),
+// then keys (dk and dv, tiles shared between threads), scores computed anew for both. No matrix of queries by keys is
+// kept beyond a block of rows.
+#include <algorithm>
+#include <vector>
+
+#include "base/float_env.h"
+#include "kernels/attention_gradient/attention_gradient.h"
+#include "ops/attention/problem.h"
+#include "ops/context.h"
+#include "ops/views.h"
+
+namespace kvass {
+namespace {
+
+constexpr int64_t kBlockRows = 48;
+constexpr int64_t kBlockFloats = int64_t{1} << 21;  // of s, and of dp
+
+// What one thread works in.
+struct Desk {
+  float* rows;     // [64][padded]
+  float* rows2;    // [64][padded]
+  float* columns;  // [padded][64]
+  float* columns2;
+  float* q;         // [kBlockRows][padded]; for keys [64][padded]
+  float* dout;      // as q
+  float* s;         // [tiles][block rows][64]; for keys p and g
+  float* dp;        // as s
+  uint64_t* masks;  // [tiles][block rows]; for keys [64]
+  float* sums;      // [padded / 16][block rows][16]; for keys dk
+  float* sums2;     // for keys dv
+  float* logits;    // [block rows]
+  float* stats;     // [3][64]
+
+  Desk(int64_t padded, int64_t tiles, int64_t block_rows, Carver& carver) {
+    const int64_t tile = kTileKeys * padded;
+    const int64_t scores = std::max(tiles * block_rows, kTileKeys) * kTileKeys;
+    rows = carver.take<float>(tile);
+    rows2 = carver.take<float>(tile);
+    columns = carver.take<float>(tile);
+    columns2 = carver.take<float>(tile);
+    q = carver.take<float>(tile);
+    dout = carver.take<float>(tile);
+    s = carver.take<float>(scores);
+    dp = carver.take<float>(scores);
+    masks = carver.take<uint64_t>(std::max(tiles * block_rows, kTileKeys));
+    sums = carver.take<float>(tile);
+    sums2 = carver.take<float>(tile);
+    logits = carver.take<float>(kTileKeys);
+    stats = carver.take<float>(3 * kTileKeys);
+  }
+};
+
+class Backward {
+ public:
+  Backward(const AttentionProblem& p, const ConstTensor& dout, const AttentionGradients& out, Isa isa, int threads)
+      : p_(p),
+        dout_(dout),
+        out_(out),
+        kernels_(attention_gradient_for(isa)),
+        group_(p.heads / p.kv_heads),
+        padded_(p.padded_dim()),
+        threads_(threads) {
+    for (int64_t b = 0; b < p.batch; ++b) tiles_ = std::max(tiles_, p.sink_tiles(b) + p.ring_tiles(b));
+    block_rows_ = std::clamp<int64_t>(kBlockFloats / (std::max<int64_t>(tiles_, 1) * kTileKeys), 1, kBlockRows);
+  }
+
+  void carve(Carver& carver) {
+    stats_ = carver.take<GradientStats>(p_.batch * p_.heads * p_.queries);
+    desk_memory_ = carver.take<uint8_t>(threads_ * desk_bytes());
+  }
+
+  void run(ThreadPool& pool) {
+    const int64_t blocks = (p_.queries * group_ + block_rows_ - 1) / block_rows_;
+    pool.run(p_.batch * p_.kv_heads * blocks, [&](int64_t task, int thread) {
+      const int64_t head = task / blocks % p_.kv_heads;
+      const int64_t b = task / blocks / p_.kv_heads;
+      run_rows(b, head, (blocks - 1 - task % blocks) * block_rows_, desk(thread));  // the longest come first
+    });
+    pool.run(p_.batch * p_.kv_heads * tiles_, [&](int64_t task, int thread) {
+      const int64_t tile = task % tiles_;
+      const int64_t b = task / tiles_ / p_.kv_heads;
+      if (tile < p_.sink_tiles(b) + p_.ring_tiles(b)) run_keys(b, task / tiles_ % p_.kv_heads, tile, desk(thread));
+    });
+    clear_padding(pool);
+  }
+
+ private:
+  // A tile of batch row b: sink tiles first.
+  struct Tile {
+    int64_t first_key = 0;  // of lane 0: an index of k
+    int64_t position = 0;   // of lane 0
+    int64_t keys = 0;       // lanes that there are
+    bool sink = false;
+  };
+  Tile tile_at(int64_t b, int64_t index) const {
+    Tile tile;
+    tile.sink = index < p_.sink_tiles(b);
+    tile.position = tile.sink ? index * kTileKeys : p_.sinks(b) + (index - p_.sink_tiles(b)) * kTileKeys;
+    tile.first_key = p_.first(b) + tile.position;
+    tile.keys = std::min(kTileKeys, (tile.sink ? p_.sinks(b) : p_.length(b)) - tile.position);
+    return tile;
+  }
+  uint64_t valid(int64_t b, const Tile& tile) const {
+    uint64_t bits = 0;
+    for (int64_t lane = 0; lane < tile.keys; ++lane) {
+      bits |= static_cast<uint64_t>(p_.valid(b, tile.first_key + lane)) << lane;
+    }
+    return bits;
+  }
+  // The keys of a tile that a query sees.
+  uint64_t seen(int64_t b, int64_t query, const Tile& tile) const {
+    const RowVisibility visible = p_.visible(b, query);
+    const int64_t begin = std::max<int64_t>((tile.sink ? 0 : visible.begin) - tile.position, 0);
+    const int64_t end = std::min((tile.sink ? visible.sink_end : visible.end) - tile.position, tile.keys);
+    return begin < end ? (~uint64_t{0} >> (64 - (end - begin))) << begin : 0;
+  }
+
+  int64_t desk_bytes() const {
+    Carver carver(nullptr);
+    (void)Desk(padded_, tiles_, block_rows_, carver);
+    return static_cast<int64_t>(carver.bytes());
+  }
+  Desk desk(int thread) const {
+    Carver carver(desk_memory_ + thread * desk_bytes());
+    return Desk(padded_, tiles_, block_rows_, carver);
+  }
+  GradientStats* stats(int64_t b, int64_t kv_head) const {
+    return stats_ + (b * p_.kv_heads + kv_head) * group_ * p_.queries;  // [queries][group]
+  }
+
+  void load_row(const ConstTensor& t, int64_t b, int64_t head, int64_t row, float* to) const {
+    load_elements(element(t, b, head, row), t.dtype, t.strides[3], p_.head_dim, to);
+    std::fill(to + p_.head_dim, to + padded_, 0.0f);
+  }
+  // The rows of a tile, [64][padded], +0 where `lanes` has none; and as columns, [padded][64].
+  void load_tile(const ConstTensor& t, int64_t b, int64_t head, int64_t first, uint64_t lanes, float* rows,
+                 float* columns) const {
+    const uint8_t* row_bytes[kTileKeys];
+    for (int64_t lane = 0; lane < kTileKeys; ++lane) {
+      float* row = rows + lane * padded_;
+      row_bytes[lane] = reinterpret_cast<const uint8_t*>(row);
+      if (lanes >> lane & 1) {
+        load_row(t, b, head, first + lane, row);
+      } else {
+        std::fill(row, row + padded_, 0.0f);
+      }
+    }
+    if (columns) transpose_rows(row_bytes, 1, 0, kTileKeys, padded_, DType::f32, columns);
+  }
+
+  void run_rows(int64_t b, int64_t kv_head, int64_t first_row, const Desk& desk);
+  void run_keys(int64_t b, int64_t kv_head, int64_t tile, const Desk& desk);
+  void clear_padding(ThreadPool& pool);
+  void store(const float* sums, int64_t rows, int64_t i, const Tensor& to, int64_t b, int64_t head, int64_t row) const {
+    float x[kAttentionMaxHeadDim];
+    for (int64_t d = 0; d < padded_; ++d) x[d] = sums[(d / 16 * rows + i) * 16 + d % 16];
+    store_elements(x, p_.head_dim, DType::f32, to.strides[3], const_cast<uint8_t*>(element(to, b, head, row)));
+  }
+
+  const AttentionProblem& p_;
+  const ConstTensor& dout_;
+  const AttentionGradients& out_;
+  GradientKernels kernels_;
+  int64_t group_;
+  int64_t padded_;
+  int threads_;
+  int64_t tiles_ = 0;  // most of a batch row
+  int64_t block_rows_ = 1;
+  GradientStats* stats_ = nullptr;
+  uint8_t* desk_memory_ = nullptr;
+};
+
+void Backward::run_rows(int64_t b, int64_t kv_head, int64_t first_row, const Desk& desk) {
+  GradientRows rows;
+  rows.rows = std::min(block_rows_, p_.queries * group_ - first_row);
+  rows.tiles = p_.sink_tiles(b) + p_.ring_tiles(b);
+  rows.head_dim = padded_;
+  rows.q = desk.q;
+  rows.dout = desk.dout;
+  rows.scale = p_.scale;
+  rows.softcap = p_.options.softcap;
+  rows.masks = desk.masks;
+  rows.s = desk.s;
+  rows.dp = desk.dp;
+  rows.dq = desk.sums;
+  const auto query_of = [&](int64_t i) { return (first_row + i) / group_; };
+  const auto head_of = [&](int64_t i) { return kv_head * group_ + (first_row + i) % group_; };
+  for (int64_t i = 0; i < rows.rows; ++i) {
+    load_row(p_.q, b, head_of(i), query_of(i), desk.q + i * padded_);
+    load_row(dout_, b, head_of(i), query_of(i), desk.dout + i * padded_);
+    if (!p_.options.sink_logits.empty()) {
+      desk.logits[i] = p_.options.sink_logits[static_cast<size_t>(head_of(i))];
+      rows.sink_logits = desk.logits;
+    }
+  }
+  std::fill(desk.sums, desk.sums + rows.rows * padded_, 0.0f);
+
+  const auto seen_by_any = [&](int64_t tile) {
+    uint64_t any = 0;
+    for (int64_t i = 0; i < rows.rows; ++i) any |= desk.masks[tile * rows.rows + i];
+    return any;
+  };
+  for (int64_t index = 0; index < rows.tiles; ++index) {
+    const Tile tile = tile_at(b, index);
+    const uint64_t allowed = valid(b, tile);
+    for (int64_t i = 0; i < rows.rows; ++i) {
+      desk.masks[index * rows.rows + i] = seen(b, query_of(i), tile) & allowed;
+    }
+    const uint64_t any = seen_by_any(index);
+    if (any == 0) continue;
+    load_tile(p_.keys.k_new, b, kv_head, tile.first_key, any, desk.rows, desk.columns);
+    load_tile(p_.keys.v_new, b, kv_head, tile.first_key, any, desk.rows, desk.columns2);
+    kernels_.scores(rows, index, desk.columns, desk.columns2);
+  }
+  kernels_.softmax(rows, stats(b, kv_head) + first_row);
+  for (int64_t index = 0; index < rows.tiles; ++index) {
+    const uint64_t any = seen_by_any(index);
+    if (any == 0) continue;
+    load_tile(p_.keys.k_new, b, kv_head, tile_at(b, index).first_key, any, desk.rows, nullptr);
+    kernels_.queries(rows, index, desk.rows);
+  }
+  for (int64_t i = 0; i < rows.rows; ++i) store(desk.sums, rows.rows, i, out_.dq, b, head_of(i), query_of(i));
+}
+
+void Backward::run_keys(int64_t b, int64_t kv_head, int64_t index, const Desk& desk) {
+  const Tile tile = tile_at(b, index);
+  const uint64_t allowed = valid(b, tile);
+  GradientKeys keys;
+  keys.head_dim = padded_;
+  keys.k = desk.rows;
+  keys.v = desk.rows2;
+  keys.q = desk.q;
+  keys.dout = desk.dout;
+  keys.q_columns = desk.columns;
+  keys.dout_columns = desk.columns2;
+  keys.masks = desk.masks;
+  keys.m = desk.stats;
+  keys.r = desk.stats + kTileKeys;
+  keys.delta = desk.stats + 2 * kTileKeys;
+  keys.scale = p_.scale;
+  keys.softcap = p_.options.softcap;
+  keys.p = desk.s;
+  keys.g = desk.dp;
+  keys.dk = desk.sums;
+  keys.dv = desk.sums2;
+  load_tile(p_.keys.k_new, b, kv_head, tile.first_key, allowed, desk.rows, nullptr);
+  load_tile(p_.keys.v_new, b, kv_head, tile.first_key, allowed, desk.rows2, nullptr);
+  std::fill(desk.sums, desk.sums + kTileKeys * padded_, 0.0f);
+  std::fill(desk.sums2, desk.sums2 + kTileKeys * padded_, 0.0f);
+
+  for (int64_t h = 0; h < group_; ++h) {
+    for (int64_t first = 0; first < p_.queries; first += kTileKeys) {
+      const int64_t count = std::min(kTileKeys, p_.queries - first);
+      std::fill(desk.masks, desk.masks + kTileKeys, uint64_t{0});
+      uint64_t queries = 0;  // that see a key of the tile
+      for (int64_t i = 0; i < count; ++i) {
+        uint64_t bits = seen(b, first + i, tile) & allowed;
+        if (bits != 0) queries |= uint64_t{1} << i;
+        for (; bits != 0; bits &= bits - 1) desk.masks[__builtin_ctzll(bits)] |= uint64_t{1} << i;
+      }
+      if (queries == 0) continue;
+      for (int64_t i = 0; i < kTileKeys; ++i) {
+        const GradientStats row = queries >> i & 1 ? stats(b, kv_head)[(first + i) * group_ + h] : GradientStats{};
+        desk.stats[i] = row.m;
+        desk.stats[kTileKeys + i] = row.r;
+        desk.stats[2 * kTileKeys + i] = row.delta;
+      }
+      load_tile(p_.q, b, kv_head * group_ + h, first, queries, desk.q, desk.columns);
+      load_tile(dout_, b, kv_head * group_ + h, first, queries, desk.dout, desk.columns2);
+      kernels_.keys(keys);
+    }
+  }
+  for (int64_t lane = 0; lane < tile.keys; ++lane) {
+    store(desk.sums, kTileKeys, lane, out_.dk, b, kv_head, tile.first_key + lane);
+    store(desk.sums2, kTileKeys, lane, out_.dv, b, kv_head, tile.first_key + lane);
+  }
+}
+
+// Keys before first_position are in no tile.
+void Backward::clear_padding(ThreadPool& pool) {
+  const std::vector<float> zeros(static_cast<size_t>(p_.head_dim));
+  pool.run(p_.batch * p_.kv_heads, [&](int64_t task, int) {
+    const int64_t b = task / p_.kv_heads;
+    for (int64_t key = 0; key < p_.first(b); ++key) {
+      for (const Tensor* to : {&out_.dk, &out_.dv}) {
+        store_elements(zeros.data(), p_.head_dim, DType::f32, to->strides[3],
+                       const_cast<uint8_t*>(element(*to, b, task % p_.kv_heads, key)));
+      }
+    }
+  });
+}
+
+Status check(const AttentionProblem& p, const ConstTensor& dout, const AttentionGradients& out) {
+  const Argument cotangent{p.op, "dout", dout};
+  KVASS_RETURN_IF_ERROR(cotangent.check_device(p.q.device));
+  KVASS_RETURN_IF_ERROR(cotangent.check_shape({p.batch, p.heads, p.queries, p.head_dim}, "q's shape [B, Hq, Sq, D]"));
+  if (p.options.q_sink.data) {
+    return Argument{p.op, "q_sink", p.options.q_sink}.bad("none: it has no gradient here");
+  }
+  struct Output {
+    std::string_view name;
+    const Tensor& tensor;
+    int64_t heads, rows;
+    std::string_view form;
+  };
+  const Output outputs[] = {
+      {"dq", out.dq, p.heads, p.queries, "q's shape [B, Hq, Sq, D]"},
+      {"dk", out.dk, p.kv_heads, p.key_count, "k's shape [B, Hkv, Skv, D]"},
+      {"dv", out.dv, p.kv_heads, p.key_count, "v's shape [B, Hkv, Skv, D]"},
+  };
+  for (const Output& one : outputs) {
+    KVASS_RETURN_IF_ERROR(check_output(p, one.name, one.tensor, DType::f32, "gradients",
+                                       {p.batch, one.heads, one.rows, p.head_dim}, one.form));
+    const Argument argument{p.op, one.name, one.tensor};
+    if (overlap(one.tensor, dout)) return argument.bad("memory apart from the inputs", "some that overlaps dout");
+    for (const Output& other : outputs) {
+      if (&other == &one || !overlap(one.tensor, other.tensor)) continue;
+      return argument.bad("memory apart from the other gradients", "some that overlaps " + std::string(other.name));
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+Status attention_backward(OpContext& context, ConstTensor q, ConstTensor k, ConstTensor v, ConstTensor dout,
+                          const AttentionOptions& options, const AttentionGradients& gradients) {
+  KVASS_ASSIGN_OR_RETURN(const AttentionProblem p,
+                         attention_problem("attention_backward", q, {{}, {}, k, v}, false, options));
+  KVASS_RETURN_IF_ERROR(check(p, dout, gradients));
+  OpContext::State& state = context.state();
+  KVASS_ASSIGN_OR_RETURN(const Isa isa, state.kernels(p.op, q.device));
+  const std::lock_guard lock(state.mutex);
+  Backward backward(p, dout, gradients, isa, state.pool.threads());
+  Carver count(nullptr);
+  backward.carve(count);
+  KVASS_ASSIGN_OR_RETURN(uint8_t* const scratch, state.reserve(count.bytes()));
+  Carver carver(scratch);
+  backward.carve(carver);
+  const FloatEnvironment environment;
+  backward.run(state.pool);
+  return {};
+}
+
+}  // namespace kvass

@@ -1,0 +1,556 @@
+// The attention operators on tensors from outside: bits that may not depend on how the work comes, closed forms, and
+// what is refused. Truth from float64 is in goldens_test.cc.
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <thread>
+
+#include "ops/attention/test_stream.h"
+#include "ops/attention/test_tensors.h"
+
+namespace kvass {
+namespace {
+
+// One call, its tensors and what its options point to.
+struct Call {
+  TestTensor q, k, v, q_sink;
+  AttentionOptions options;
+  std::vector<uint8_t> mask;
+  std::vector<int64_t> first;
+  std::vector<float> logits;
+
+  Call() = default;
+  Call(DType dtype, int64_t batch, int64_t heads, int64_t kv_heads, int64_t rows, int64_t keys, int64_t head_dim,
+       testing::Random& random)
+      : q(dtype, {batch, heads, rows, head_dim}, random, 3.0f),
+        k(dtype, {batch, kv_heads, keys, head_dim}, random),
+        v(dtype, {batch, kv_heads, keys, head_dim}, random) {}
+
+  int64_t batch() const { return q.shape()[0]; }
+  int64_t rows() const { return q.shape()[2]; }
+  int64_t keys() const { return k.shape()[2]; }
+  AttentionOptions all_options() const {
+    AttentionOptions all = options;
+    if (!mask.empty()) all.key_padding_mask = {mask.data(), batch(), keys(), keys(), 1};
+    all.first_position = first;
+    all.sink_logits = logits;
+    if (q_sink.elements() > 1) all.q_sink = q_sink.view();
+    return all;
+  }
+  TestTensor run(OpContext& context) const {
+    TestTensor out(DType::f32, q.shape());
+    const Status status = attention_fp32(context, q.view(), k.view(), v.view(), all_options(), out.view());
+    EXPECT_TRUE(status.ok()) << status.message();
+    return out;
+  }
+  // Keys [0, cached) as the cache; queries from row cached − (keys − rows) on.
+  TestTensor run_cached(OpContext& context, int64_t cached) const {
+    const int64_t first_row = cached - (keys() - rows());
+    const TestTensor suffix = q.slice(2, first_row, rows());
+    AttentionOptions all = all_options();
+    TestTensor sinks;
+    if (all.q_sink.data) {
+      sinks = q_sink.slice(2, first_row, rows());
+      all.q_sink = std::as_const(sinks).view();
+    }
+    TestTensor out(DType::f32, suffix.shape());
+    const CachedKeys parts{k.view().slice(2, 0, cached), v.view().slice(2, 0, cached),
+                           k.view().slice(2, cached, keys()), v.view().slice(2, cached, keys())};
+    const Status status = kv_cache_attention_fp32(context, suffix.view(), parts, all, out.view());
+    EXPECT_TRUE(status.ok()) << status.message();
+    return out;
+  }
+  std::string describe() const {
+    return std::string(dtype_name(q.dtype())) + " q [" + std::to_string(batch()) + ", " + std::to_string(q.shape()[1]) +
+           ", " + std::to_string(rows()) + ", " + std::to_string(q.shape()[3]) + "] kv heads " +
+           std::to_string(k.shape()[1]) + " keys " + std::to_string(keys()) + " window " +
+           std::to_string(options.window) + " sinks " + std::to_string(options.sinks) +
+           (options.causal ? " causal" : "") + (mask.empty() ? "" : " mask") + (first.empty() ? "" : " first") +
+           (q_sink.elements() > 1 ? " q_sink" : "");
+  }
+};
+
+constexpr DType kTypes[] = {DType::f32, DType::f16, DType::bf16};
+
+Call random_call(testing::Random& random) {
+  const int64_t head_dims[] = {16, 20, 64, 80, 128, 7, 256};
+  const int64_t kv_heads = random.integer(1, 3);
+  const int64_t rows = random.integer(0, 3) == 0 ? random.integer(1, 60) : random.integer(1, 5);
+  const int64_t keys = random.integer(0, 4) == 0 ? random.integer(1, 30) : rows + random.integer(0, 700);
+  Call call(kTypes[random.integer(0, 2)], random.integer(1, 3), kv_heads * random.integer(1, 5), kv_heads, rows, keys,
+            head_dims[random.integer(0, 6)], random);
+  call.options.causal = random.integer(0, 3) != 0;
+  if (random.integer(0, 2) == 0) call.options.window = random.integer(1, 300);
+  if (random.integer(0, 1) == 0) call.options.sinks = random.integer(1, 100);
+  if (random.integer(0, 3) == 0) call.options.softcap = 4.0f;
+  if (random.integer(0, 3) == 0) {
+    for (int64_t h = 0; h < call.q.shape()[1]; ++h) call.logits.push_back(random.real());
+  }
+  if (random.integer(0, 2) == 0) {
+    for (int64_t i = 0; i < call.batch() * keys; ++i) call.mask.push_back(random.integer(0, 5) != 0);
+  }
+  if (random.integer(0, 2) == 0) {
+    for (int64_t b = 0; b < call.batch(); ++b) call.first.push_back(random.integer(0, keys));
+  }
+  if (random.integer(0, 2) == 0) call.q_sink = TestTensor(call.q.dtype(), call.q.shape(), random);
+  return call;
+}
+
+TEST(AttentionOperators, EveryBackendAndThreadCountGivesTheBitsOfTheReference) {
+  testing::Random random;
+  OpContext reference = test_context(1, "reference");
+  std::vector<OpContext> contexts;
+  for (const std::string& backend : test_backends()) {
+    for (const int threads : {1, 2, 3, 8}) contexts.push_back(test_context(threads, backend));
+  }
+  for (int trial = 0; trial < 25; ++trial) {
+    const Call call = random_call(random);
+    const TestTensor expected = call.run(reference);
+    for (OpContext& context : contexts) ASSERT_TRUE(call.run(context).same_bits(expected)) << call.describe();
+  }
+}
+
+// The same keys written into a cache's tiles and attended as a model does.
+TEST(AttentionOperators, RowMajorKeysGiveTheBitsOfACache) {
+  testing::Random random;
+  for (int trial = 0; trial < 12; ++trial) {
+    const DType dtype = kTypes[trial % 3];
+    const int64_t kv_heads = 2, heads = 6, head_dim = trial % 2 == 0 ? 64 : 128;
+    const int64_t rows = trial % 4 == 0 ? 40 : 1;
+    Call call(dtype, 1, heads, kv_heads, rows, 640 + random.integer(0, 90), head_dim, random);
+    call.options.sinks = trial % 3 * 5;
+    call.options.window = trial % 2 * 200;
+    const TileShape shape{dtype, kv_heads, head_dim};
+    TestCache cache(shape, call.options.sinks, (call.keys() + kTileKeys) / kTileKeys);
+    for (int64_t j = 0; j < call.keys(); ++j) {
+      std::vector<float> k, v;
+      for (int64_t h = 0; h < kv_heads; ++h) {
+        for (int64_t d = 0; d < head_dim; ++d) {
+          k.push_back(call.k.at(0, h, j, d));
+          v.push_back(call.v.at(0, h, j, d));
+        }
+      }
+      cache.write(j, k.data(), v.data());
+    }
+    TestStream form;
+    form.shape = shape;
+    form.heads = heads;
+    form.sinks = call.options.sinks;
+    form.window = call.options.window;
+    TestRows through(form);
+    through.add(form, cache, call.keys() - rows, call.keys());
+    for (int64_t i = 0; i < rows; ++i) {
+      for (int64_t h = 0; h < heads; ++h) {
+        for (int64_t d = 0; d < head_dim; ++d) {
+          through.q()[static_cast<size_t>((i * heads + h) * head_dim + d)] = call.q.at(0, h, i, d);
+        }
+      }
+    }
+    OpContext context = test_context(2, "");
+    const TestTensor out = call.run(context);
+    const std::vector<float> expected = through.attend(best_isa(), 2);
+    for (int64_t i = 0; i < rows; ++i) {
+      for (int64_t h = 0; h < heads; ++h) {
+        for (int64_t d = 0; d < head_dim; ++d) {
+          ASSERT_EQ(std::bit_cast<uint32_t>(out.at(0, h, i, d)),
+                    std::bit_cast<uint32_t>(expected[static_cast<size_t>((i * heads + h) * head_dim + d)]))
+              << call.describe();
+        }
+      }
+    }
+  }
+}
+
+TEST(AttentionOperators, StepwiseDecodeIsOnePrefill) {
+  testing::Random random;
+  OpContext context = test_context(2, "");
+  for (const DType dtype : kTypes) {
+    Call call(dtype, 2, 4, 2, 150, 150, 64, random);
+    call.options.window = 70;
+    call.options.sinks = 3;
+    const TestTensor whole = call.run(context);
+    for (int64_t i = 0; i < 150; ++i) {
+      Call step = call;
+      step.q = call.q.slice(2, i, i + 1);
+      step.k = call.k.slice(2, 0, i + 1);
+      step.v = call.v.slice(2, 0, i + 1);
+      ASSERT_TRUE(step.run_cached(context, i).same_bits(whole.slice(2, i, i + 1))) << "step " << i;
+    }
+  }
+}
+
+TEST(AttentionOperators, EverySplitOfCacheAndNewIsThePlainCall) {
+  testing::Random random;
+  OpContext context = test_context(2, "");
+  for (int trial = 0; trial < 4; ++trial) {
+    Call call = random_call(random);
+    call.k = TestTensor(call.q.dtype(), {call.batch(), call.k.shape()[1], 140, call.q.shape()[3]}, random);
+    call.v = TestTensor(call.q.dtype(), call.k.shape(), random);
+    call.q = TestTensor(call.q.dtype(), {call.batch(), call.q.shape()[1], 140, call.q.shape()[3]}, random);
+    call.mask.clear();
+    call.first.clear();
+    if (call.q_sink.elements() > 1) call.q_sink = TestTensor(call.q.dtype(), call.q.shape(), random);
+    const TestTensor whole = call.run(context);
+    for (int64_t cached = 0; cached <= 140; cached += trial == 0 ? 1 : 7) {
+      ASSERT_TRUE(call.run_cached(context, cached).same_bits(whole.slice(2, cached, 140)))
+          << call.describe() << " cached " << cached;
+    }
+  }
+}
+
+TEST(AttentionOperators, ABatchIsItsSlices) {
+  testing::Random random;
+  OpContext context = test_context(3, "");
+  for (int trial = 0; trial < 15; ++trial) {
+    const Call call = random_call(random);
+    const TestTensor whole = call.run(context);
+    for (int64_t b = 0; b < call.batch(); ++b) {
+      Call one = call;
+      one.q = call.q.slice(0, b, b + 1);
+      one.k = call.k.slice(0, b, b + 1);
+      one.v = call.v.slice(0, b, b + 1);
+      if (call.q_sink.elements() > 1) one.q_sink = call.q_sink.slice(0, b, b + 1);
+      if (!call.first.empty()) one.first = {call.first[static_cast<size_t>(b)]};
+      if (!call.mask.empty()) {
+        one.mask.assign(call.mask.begin() + b * call.keys(), call.mask.begin() + (b + 1) * call.keys());
+      }
+      ASSERT_TRUE(one.run(context).same_bits(whole.slice(0, b, b + 1))) << call.describe();
+    }
+  }
+}
+
+TEST(AttentionOperators, PaddingIsAsIfItWereNotThere) {
+  testing::Random random;
+  OpContext context = test_context(2, "");
+  for (const int64_t sinks : {0, 5}) {
+    Call plain(DType::f32, 1, 4, 2, 90, 90, 64, random);
+    plain.options.sinks = sinks;
+    plain.options.window = sinks == 0 ? 0 : 40;
+    const TestTensor expected = plain.run(context);
+    const auto padded = [&](const TestTensor& t, int64_t left, int64_t right) {
+      TestTensor result(t.dtype(), {1, t.shape()[1], left + 90 + right, 64});  // NaN around it
+      for (int64_t h = 0; h < t.shape()[1]; ++h) {
+        for (int64_t i = 0; i < 90; ++i) {
+          for (int64_t d = 0; d < 64; ++d) result.set(result.index(0, h, left + i, d), t.at(0, h, i, d));
+        }
+      }
+      return result;
+    };
+    for (const int64_t left : {0, 1, 37, 64}) {
+      Call call = plain;
+      const int64_t right = left == 0 ? 21 : 0;
+      call.q = padded(plain.q, left, right);
+      call.k = padded(plain.k, left, right);
+      call.v = padded(plain.v, left, right);
+      for (int64_t j = 0; j < call.keys(); ++j) call.mask.push_back(j >= left && j < left + 90);
+      call.first = {left};
+      EXPECT_TRUE(call.run(context).slice(2, left, left + 90).same_bits(expected)) << left << " to the left";
+      call.mask.clear();
+      if (right == 0) {
+        EXPECT_TRUE(call.run(context).slice(2, left, left + 90).same_bits(expected)) << left << " without a mask";
+      }
+      if (sinks != 0 || right != 0) continue;
+      call.mask.assign(static_cast<size_t>(call.keys()), 1);
+      std::fill(call.mask.begin(), call.mask.begin() + left, uint8_t{0});
+      call.first.clear();  // another origin: other bits, the same values
+      const TestTensor near = call.run(context).slice(2, left, left + 90);
+      for (size_t i = 0; i < near.elements(); ++i) ASSERT_NEAR(near.get(i), expected.get(i), 2e-6);
+    }
+  }
+}
+
+TEST(AttentionOperators, AnyStridesGiveTheSameBits) {
+  testing::Random random;
+  OpContext context = test_context(2, "");
+  for (const DType dtype : kTypes) {
+    for (const int64_t head_dim : {64, 20}) {
+      Call call(dtype, 2, 4, 2, 9, 150, head_dim, random);
+      const TestTensor expected = call.run(context);
+      // The same elements with dimensions in the order `order`, outermost first, in a larger tensor.
+      const auto strided = [&](const TestTensor& t, std::array<size_t, 4> order, std::vector<uint8_t>& memory) {
+        ConstTensor view = t.view();
+        int64_t stride = 2;
+        for (size_t i = 4; i-- > 0;) {
+          if (i == 3 && order[3] == 3) stride = 1;
+          view.strides[order[i]] = stride;
+          stride *= view.shape[order[i]] + 1;
+        }
+        memory.assign(static_cast<size_t>(stride) * dtype_bytes(dtype), 0xff);
+        const auto at = [&](int64_t a, int64_t b, int64_t c, int64_t d) {
+          return (a * view.strides[0] + b * view.strides[1] + c * view.strides[2] + d * view.strides[3]) *
+                 static_cast<int64_t>(dtype_bytes(dtype));
+        };
+        for (int64_t a = 0; a < view.shape[0]; ++a)
+          for (int64_t b = 0; b < view.shape[1]; ++b)
+            for (int64_t c = 0; c < view.shape[2]; ++c)
+              for (int64_t d = 0; d < view.shape[3]; ++d)
+                std::memcpy(memory.data() + at(a, b, c, d),
+                            static_cast<const uint8_t*>(t.view().data) + t.index(a, b, c, d) * dtype_bytes(dtype),
+                            dtype_bytes(dtype));
+        view.data = memory.data();
+        return view;
+      };
+      for (const std::array<size_t, 4>& order : {std::array<size_t, 4>{0, 1, 2, 3}, {0, 2, 1, 3}, {3, 2, 1, 0}}) {
+        std::vector<uint8_t> q, k, v;
+        TestTensor out(DType::f32, call.q.shape());
+        const ConstTensor keys = strided(call.k, order, k), values = strided(call.v, {2, 0, 1, 3}, v);
+        ASSERT_TRUE(attention_fp32(context, strided(call.q, order, q), keys, values, {}, out.view()).ok());
+        EXPECT_TRUE(out.same_bits(expected));
+        // A cache and new keys whose strides differ.
+        const CachedKeys parts{keys.slice(2, 0, 141), values.slice(2, 0, 141), call.k.view().slice(2, 141, 150),
+                               call.v.view().slice(2, 141, 150)};
+        ASSERT_TRUE(kv_cache_attention_fp32(context, call.q.view(), parts, {}, out.view()).ok());
+        EXPECT_TRUE(out.same_bits(expected));
+      }
+    }
+  }
+}
+
+TEST(AttentionOperators, UniformScoresGiveTheMeanAndOneHotKeysTheirValue) {
+  testing::Random random;
+  OpContext context = test_context(2, "");
+  Call mean(DType::f32, 1, 2, 1, 3, 16, 64, random);
+  mean.options.causal = false;
+  for (size_t i = 0; i < mean.q.elements(); ++i) mean.q.set(i, 0.0f);
+  const TestTensor out = mean.run(context);
+  for (int64_t d = 0; d < 64; ++d) {
+    double sum = 0.0;
+    for (int64_t j = 0; j < 16; ++j) sum += mean.v.at(0, 0, j, d);
+    EXPECT_NEAR(out.at(0, 1, 2, d), sum / 16, 1e-6);
+  }
+  Call hot(DType::f32, 1, 1, 1, 64, 64, 64, random);
+  hot.options.causal = false;
+  hot.options.scale = 1.0f;
+  for (int64_t i = 0; i < 64; ++i) {
+    for (int64_t d = 0; d < 64; ++d) {
+      hot.q.set(hot.q.index(0, 0, i, d), i == d ? 1000.0f : 0.0f);
+      hot.k.set(hot.k.index(0, 0, i, d), i == d ? 1.0f : 0.0f);
+    }
+  }
+  EXPECT_TRUE(hot.run(context).same_bits(hot.v)) << "all other weights are exp(−1000) = 0";
+}
+
+TEST(AttentionOperators, LowPrecisionIsNearFloat32) {
+  testing::Random random;
+  OpContext context = test_context(2, "");
+  Call wide(DType::f32, 2, 8, 2, 5, 300, 128, random);
+  const TestTensor truth = wide.run(context);
+  std::vector<double> exact;
+  for (size_t i = 0; i < truth.elements(); ++i) exact.push_back(truth.get(i));
+  for (const auto& [dtype, tolerance] : {std::pair{DType::f16, 4e-3}, std::pair{DType::bf16, 3e-2}}) {
+    Call call = wide;
+    call.q = wide.q.rounded(dtype);
+    call.k = wide.k.rounded(dtype);
+    call.v = wide.v.rounded(dtype);
+    TestTensor out(dtype, call.q.shape());
+    ASSERT_TRUE(attention(context, call.q.view(), call.k.view(), call.v.view(), {}, out.view()).ok());
+    EXPECT_LE(out.peak_relative_error(exact.data()), tolerance) << dtype_name(dtype);
+  }
+}
+
+TEST(AttentionOperators, InputsStayAsTheyWere) {
+  testing::Random random;
+  OpContext context = test_context(2, "");
+  for (int trial = 0; trial < 5; ++trial) {
+    const Call call = random_call(random);
+    const Call before = call;
+    const TestTensor first = call.run(context);
+    EXPECT_TRUE(call.run(context).same_bits(first)) << "a second call is the first";
+    EXPECT_TRUE(call.q.same_bits(before.q) && call.k.same_bits(before.k) && call.v.same_bits(before.v));
+    EXPECT_EQ(call.mask, before.mask);
+  }
+}
+
+TEST(AttentionOperators, ManyThreadsMayCallAtOnce) {
+  testing::Random random;
+  std::vector<Call> calls;
+  std::vector<TestTensor> expected;
+  OpContext shared = test_context(2, "");
+  for (int i = 0; i < 6; ++i) {
+    calls.push_back(random_call(random));
+    expected.push_back(calls.back().run(shared));
+  }
+  std::vector<int> wrong(6);
+  std::vector<std::thread> threads;
+  for (size_t i = 0; i < 6; ++i) {
+    threads.emplace_back([&, i] {
+      OpContext own = test_context(2, "");
+      for (int round = 0; round < 3; ++round) {
+        wrong[i] += !calls[i].run(shared).same_bits(expected[i]);
+        wrong[i] += !calls[i].run(own).same_bits(expected[i]);
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(wrong, std::vector<int>(6));
+}
+
+TEST(AttentionOperators, QwenSizedDecodeIsTheReferenceAndItsOwnPrefill) {
+  testing::Random random;
+  OpContext context = test_context(2, ""), reference = test_context(2, "reference");
+  Call call(DType::bf16, 1, 32, 8, 12, 1200, 128, random);
+  const TestTensor whole = call.run(context);
+  EXPECT_TRUE(call.run_cached(context, 1199).same_bits(whole.slice(2, 11, 12)));
+  EXPECT_TRUE(call.run_cached(reference, 1199).same_bits(whole.slice(2, 11, 12)));
+}
+
+TEST(AttentionOperators, NoKeysGivePositiveZeroAndNoRowsNothing) {
+  testing::Random random;
+  OpContext context = test_context(2, "");
+  const Call none(DType::f32, 2, 4, 2, 3, 0, 64, random);
+  const TestTensor out = none.run(context);
+  for (size_t i = 0; i < out.elements(); ++i) EXPECT_EQ(std::bit_cast<uint32_t>(out.get(i)), 0u);
+  const Call empty(DType::f32, 0, 4, 2, 3, 5, 64, random);
+  empty.run(context);
+}
+
+TEST(AttentionOperators, WhatIsWrongIsNamedAndNothingIsWritten) {
+  testing::Random random;
+  OpContext context = test_context(1, "");
+  Call call(DType::f32, 1, 4, 2, 3, 9, 32, random);
+  TestTensor out(DType::f32, call.q.shape());
+  const TestTensor before = out;
+  const auto refused = [&](const std::string& part, const std::function<void(AttentionOptions&, Tensor&)>& change) {
+    AttentionOptions options;
+    Tensor to = out.view();
+    change(options, to);
+    const Status status = attention(context, call.q.view(), call.k.view(), call.v.view(), options, to);
+    EXPECT_NE(status.message().find(part), std::string::npos) << part << " is not in: " << status.message();
+    EXPECT_TRUE(out.same_bits(before));
+  };
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  const std::vector<float> logits(3);
+  const std::vector<int64_t> firsts{10};
+  refused("attention: scale: expected a finite number, got nan", [&](auto& o, auto&) { o.scale = nan; });
+  refused("attention: softcap:", [&](auto& o, auto&) { o.softcap = -1.0f; });
+  refused("attention: window: expected at least 0 keys, got -1", [&](auto& o, auto&) { o.window = -1; });
+  refused("attention: sinks:", [&](auto& o, auto&) { o.sinks = -5; });
+  refused("attention: sink_logits: expected [Hq] = [4], got [3]", [&](auto& o, auto&) { o.sink_logits = logits; });
+  refused("attention: first_position: expected 0 to Skv = 9, got 10",
+          [&](auto& o, auto&) { o.first_position = firsts; });
+  refused("attention: q_sink:", [&](auto& o, auto&) { o.q_sink = call.k.view(); });
+  refused("attention: out: expected f32 (as q), got bf16", [&](auto&, Tensor& to) { to.dtype = DType::bf16; });
+  refused("attention: out: expected memory on cpu", [&](auto&, Tensor& to) { to.device = Device::cuda; });
+  refused("attention: out: expected 4 dimensions, got [1, 4, 3]", [&](auto&, Tensor& to) { to.rank = 3; });
+  refused("[1, 4, 2, 32]", [&](auto&, Tensor& to) { to.shape[2] = 2; });
+  refused("attention: out: expected elements that do not overlap", [&](auto&, Tensor& to) { to.strides[2] = 0; });
+  refused("that overlaps q [1, 4, 3, 32]", [&](auto&, Tensor& to) { to.data = call.q.view().data; });
+  refused("that overlaps v [1, 2, 9, 32]",
+          [&](auto&, Tensor& to) { to.data = static_cast<uint8_t*>(call.v.view().data) + 64; });
+  refused("null pointer", [&](auto&, Tensor& to) { to.data = nullptr; });
+  refused("aligned", [&](auto&, Tensor& to) { to.data = static_cast<uint8_t*>(to.data) + 1; });
+  refused("fits in memory", [&](auto&, Tensor& to) { to.strides[0] = to.strides[1] = INT64_MIN; });
+  ConstTensor on_device = call.q.view();
+  on_device.device = Device::cuda;
+  EXPECT_FALSE(attention(context, on_device, call.k.view(), call.v.view(), {}, out.view()).ok());
+}
+
+TEST(AttentionOperators, OutMayBeASliceBesideTheInputs) {
+  testing::Random random;
+  OpContext context = test_context(1, "");
+  // One tensor [1, rows, (q, k, v, out), 64]: they interleave and share nothing.
+  TestTensor all(DType::f32, {1, 10, 4, 64}, random);
+  const auto part = [&](int64_t i) {
+    Tensor view = all.view().slice(2, i, i + 1);
+    std::swap(view.shape[1], view.shape[2]);
+    std::swap(view.strides[1], view.strides[2]);
+    return view;
+  };
+  const Status status = attention(context, part(0), part(1), part(2), {}, part(3));
+  EXPECT_TRUE(status.ok()) << status.message();
+  EXPECT_FALSE(attention(context, part(0), part(1), part(2), {}, part(2)).ok());
+}
+
+struct Gradients {
+  TestTensor dq, dk, dv;
+  bool same_bits(const Gradients& o) const { return dq.same_bits(o.dq) && dk.same_bits(o.dk) && dv.same_bits(o.dv); }
+};
+
+Gradients backward(const Call& call, const TestTensor& dout, OpContext& context) {
+  Gradients g{TestTensor(DType::f32, call.q.shape()), TestTensor(DType::f32, call.k.shape()),
+              TestTensor(DType::f32, call.k.shape())};
+  AttentionOptions options = call.all_options();
+  options.q_sink = {};
+  const Status status = attention_backward(context, call.q.view(), call.k.view(), call.v.view(), dout.view(), options,
+                                           {g.dq.view(), g.dk.view(), g.dv.view()});
+  EXPECT_TRUE(status.ok()) << status.message();
+  return g;
+}
+
+TEST(AttentionBackward, EveryBackendThreadCountAndBatchGivesTheBitsOfTheReference) {
+  testing::Random random;
+  OpContext reference = test_context(1, "reference");
+  std::vector<OpContext> contexts;
+  for (const std::string& backend : test_backends()) {
+    for (const int threads : {1, 2, 3, 8}) contexts.push_back(test_context(threads, backend));
+  }
+  for (int trial = 0; trial < 15; ++trial) {
+    const Call call = random_call(random);
+    const TestTensor dout(kTypes[trial % 3], call.q.shape(), random);
+    const Gradients expected = backward(call, dout, reference);
+    for (OpContext& context : contexts) {
+      ASSERT_TRUE(backward(call, dout, context).same_bits(expected)) << call.describe();
+    }
+    for (int64_t b = 0; b < call.batch(); ++b) {
+      Call one = call;
+      one.q = call.q.slice(0, b, b + 1);
+      one.k = call.k.slice(0, b, b + 1);
+      one.v = call.v.slice(0, b, b + 1);
+      if (!call.first.empty()) one.first = {call.first[static_cast<size_t>(b)]};
+      if (!call.mask.empty()) {
+        one.mask.assign(call.mask.begin() + b * call.keys(), call.mask.begin() + (b + 1) * call.keys());
+      }
+      const Gradients slice = backward(one, dout.slice(0, b, b + 1), contexts.back());
+      ASSERT_TRUE(slice.dq.same_bits(expected.dq.slice(0, b, b + 1))) << call.describe();
+      ASSERT_TRUE(slice.dk.same_bits(expected.dk.slice(0, b, b + 1))) << call.describe();
+      ASSERT_TRUE(slice.dv.same_bits(expected.dv.slice(0, b, b + 1))) << call.describe();
+    }
+  }
+}
+
+TEST(AttentionBackward, KeysThatNoRowSeesAreNotReadAndHaveGradientZero) {
+  testing::Random random;
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  for (const std::string& backend : test_backends()) {
+    OpContext context = test_context(2, backend);
+    Call call(DType::f32, 1, 2, 1, 4, 200, 32, random);
+    call.options.window = 20;
+    call.mask.assign(200, 1);
+    call.mask[190] = 0;
+    for (const int64_t key : {0, 100, 175, 190}) {
+      for (int64_t d = 0; d < 32; ++d) {
+        call.k.set(call.k.index(0, 0, key, d), nan);
+        call.v.set(call.v.index(0, 0, key, d), nan);
+      }
+    }
+    const Gradients g = backward(call, TestTensor(DType::f32, call.q.shape(), random), context);
+    for (size_t i = 0; i < g.dq.elements(); ++i) ASSERT_FALSE(std::isnan(g.dq.get(i)));
+    for (size_t i = 0; i < g.dk.elements(); ++i) ASSERT_FALSE(std::isnan(g.dk.get(i)) || std::isnan(g.dv.get(i)));
+    for (const int64_t key : {0, 100, 175, 190}) {
+      for (int64_t d = 0; d < 32; ++d) {
+        EXPECT_EQ(std::bit_cast<uint32_t>(g.dk.at(0, 0, key, d)), 0u);
+        EXPECT_EQ(std::bit_cast<uint32_t>(g.dv.at(0, 0, key, d)), 0u);
+      }
+    }
+  }
+}
+
+TEST(AttentionBackward, WrongArgumentsAreNamed) {
+  testing::Random random;
+  OpContext context = test_context(1, "");
+  Call call(DType::f32, 1, 2, 1, 4, 6, 32, random);
+  TestTensor dout(DType::f32, call.q.shape(), random), dq(DType::f32, call.q.shape()), dk(DType::f32, call.k.shape());
+  const auto message = [&](const TestTensor& cotangent, Tensor to_dq, Tensor to_dk, Tensor to_dv) {
+    return attention_backward(context, call.q.view(), call.k.view(), call.v.view(), cotangent.view(), {},
+                              {to_dq, to_dk, to_dv})
+        .message();
+  };
+  TestTensor half(DType::f16, call.q.shape());
+  EXPECT_NE(message(call.k, dq.view(), dk.view(), dk.view()).find("attention_backward: dout:"), std::string::npos);
+  EXPECT_NE(message(dout, dq.view(), dk.view(), dk.view()).find("overlaps dv"), std::string::npos);
+  EXPECT_NE(message(dout, half.view(), dk.view(), dk.view()).find("dq: expected f32"), std::string::npos);
+  EXPECT_NE(message(dout, dout.view(), dk.view(), dk.view()).find("overlaps dout"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace kvass

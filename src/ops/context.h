@@ -1,0 +1,50 @@
+// What an OpContext owns: threads, scratch that grows to the largest call and is then reused, and the choices of
+// backends read once, when it was made.
+#pragma once
+
+#include <mutex>
+#include <string>
+#include <string_view>
+
+#include "base/block.h"
+#include "base/cpu.h"
+#include "base/thread_pool.h"
+#include "kvass/ops.h"
+
+namespace kvass {
+
+struct OpContext::State {
+  explicit State(int threads) : pool(threads) {}
+
+  std::mutex mutex;  // held by the call that runs
+  ThreadPool pool;
+  Block scratch;
+  CpuFeatures features;
+  std::string backends;     // Options::backends
+  std::string environment;  // KVASS_BACKEND
+  std::string isa;          // KVASS_ISA
+
+  // The kernels that `op` runs on `device`.
+  Result<Isa> kernels(std::string_view op, Device device) const;
+  // At least `bytes` of scratch. What was in it is lost.
+  Result<uint8_t*> reserve(size_t bytes);
+};
+
+// Cuts a piece of memory into 64-byte aligned parts. Over no memory it only counts.
+class Carver {
+ public:
+  explicit Carver(uint8_t* data) : data_(data) {}
+  template <class T>
+  T* take(int64_t count) {
+    T* part = data_ ? reinterpret_cast<T*>(data_ + bytes_) : nullptr;
+    bytes_ += (static_cast<size_t>(count) * sizeof(T) + 63) / 64 * 64;
+    return part;
+  }
+  size_t bytes() const { return bytes_; }
+
+ private:
+  uint8_t* data_;
+  size_t bytes_ = 0;
+};
+
+}  // namespace kvass
