@@ -1,6 +1,7 @@
 #include "plan/arena.h"
 
 #include <algorithm>
+#include <functional>
 #include <string>
 
 namespace kvass {
@@ -134,11 +135,8 @@ std::vector<Buffer> buffers_of(const Program& program, const RowLimits& rows, st
   return buffers;
 }
 
-// Greedy by size: the largest first, each at the lowest offset that is free over its whole lifetime.
-size_t place(std::vector<Buffer>& buffers) {
-  std::vector<Buffer*> order;
-  for (Buffer& buffer : buffers) order.push_back(&buffer);
-  std::stable_sort(order.begin(), order.end(), [](const Buffer* a, const Buffer* b) { return a->bytes > b->bytes; });
+// Greedy, in an order: each at the lowest offset that is free over its whole lifetime. The bytes of the arena.
+size_t place_in_order(std::span<Buffer* const> order) {
   std::vector<const Buffer*> placed;  // by offset
   size_t end = 0;
   for (Buffer* buffer : order) {
@@ -155,6 +153,34 @@ size_t place(std::vector<Buffer>& buffers) {
                   buffer);
   }
   return end;
+}
+
+// No order is best for every program: the largest first, the largest areas of bytes and ops first, the longest lives
+// first, as they come; the best of them is kept.
+size_t place(std::vector<Buffer>& buffers) {
+  const auto life = [](const Buffer* b) { return static_cast<size_t>(b->last - b->first + 1); };
+  const std::function<bool(const Buffer*, const Buffer*)> orders[] = {
+      [](const Buffer* a, const Buffer* b) { return a->bytes > b->bytes; },
+      [&](const Buffer* a, const Buffer* b) { return a->bytes * life(a) > b->bytes * life(b); },
+      [&](const Buffer* a, const Buffer* b) { return life(a) > life(b); },
+      [](const Buffer* a, const Buffer* b) { return a->first < b->first; },
+  };
+  size_t best = 0;
+  std::vector<size_t> offsets;
+  for (const auto& before : orders) {
+    std::vector<Buffer*> order;
+    for (Buffer& buffer : buffers) {
+      if (buffer.bytes != 0) order.push_back(&buffer);
+    }
+    std::stable_sort(order.begin(), order.end(), before);
+    const size_t bytes = place_in_order(order);
+    if (!offsets.empty() && bytes >= best) continue;
+    best = bytes;
+    offsets.clear();
+    for (const Buffer& buffer : buffers) offsets.push_back(buffer.offset);
+  }
+  for (size_t i = 0; i < buffers.size(); ++i) buffers[i].offset = offsets[i];
+  return best;
 }
 
 std::vector<Buffer> all_buffers(const Program& program, const RowLimits& rows, std::span<const size_t> workspace_bytes,
