@@ -97,7 +97,7 @@ TEST_F(Conversations, TurnsAreTheTemplatesTextAndOnlyTheFirstBegins) {
   const std::vector<int32_t> next = chat.prompt("and");
   EXPECT_NE(next.front(), tokenizer.bos());
   EXPECT_EQ(tokenizer.decode(next), "<|im_end|>\n<|im_start|>user\nand<|im_end|>\n<|im_start|>assistant\n");
-  chat.clear();
+  ASSERT_TRUE(chat.clear().ok());
   EXPECT_EQ(stream.sequence->length(), 0);
   EXPECT_EQ(chat.prompt("the"), first);
 }
@@ -117,7 +117,7 @@ TEST_F(Conversations, AfterClearAnswersAreThoseOfANewConversation) {
   std::vector<std::vector<int32_t>> told;
   for (int round = 0; round < 2; ++round) {
     for (const char* user : kUsers) told.push_back(answer(chat, user).ids);
-    chat.clear();
+    ASSERT_TRUE(chat.clear().ok());
   }
   for (size_t i = 0; i < 5; ++i) EXPECT_EQ(told[i], told[i + 5]);
   EXPECT_NE(told[0], told[3]);
