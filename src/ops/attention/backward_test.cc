@@ -1,0 +1,102 @@
+// attention_backward: bits that may not depend on how the work is shared, keys that nobody sees, what is refused. Truth
+// from float64 is in goldens_test.cc.
+#include <gtest/gtest.h>
+
+#include "ops/attention/test_calls.h"
+
+namespace kvass {
+namespace {
+
+struct Gradients {
+  TestTensor dq, dk, dv;
+  bool same_bits(const Gradients& o) const { return dq.same_bits(o.dq) && dk.same_bits(o.dk) && dv.same_bits(o.dv); }
+};
+
+Gradients backward(const Call& call, const TestTensor& dout, OpContext& context) {
+  Gradients g{TestTensor(DType::f32, call.q.shape()), TestTensor(DType::f32, call.k.shape()),
+              TestTensor(DType::f32, call.k.shape())};
+  AttentionOptions options = call.all_options();
+  options.q_sink = {};
+  const Status status = attention_backward(context, call.q.view(), call.k.view(), call.v.view(), dout.view(), options,
+                                           {g.dq.view(), g.dk.view(), g.dv.view()});
+  EXPECT_TRUE(status.ok()) << status.message();
+  return g;
+}
+
+TEST(AttentionBackward, EveryBackendThreadCountAndBatchGivesTheBitsOfTheReference) {
+  testing::Random random;
+  OpContext reference = test_context(1, "reference");
+  std::vector<OpContext> contexts;
+  for (const std::string& backend : test_backends()) {
+    for (const int threads : {1, 2, 3, 8}) contexts.push_back(test_context(threads, backend));
+  }
+  for (int trial = 0; trial < 15; ++trial) {
+    const Call call = random_call(random);
+    const TestTensor dout(kTypes[trial % 3], call.q.shape(), random);
+    const Gradients expected = backward(call, dout, reference);
+    for (OpContext& context : contexts) {
+      ASSERT_TRUE(backward(call, dout, context).same_bits(expected)) << call.describe();
+    }
+    for (int64_t b = 0; b < call.batch(); ++b) {
+      Call one = call;
+      one.q = call.q.slice(0, b, b + 1);
+      one.k = call.k.slice(0, b, b + 1);
+      one.v = call.v.slice(0, b, b + 1);
+      if (!call.first.empty()) one.first = {call.first[static_cast<size_t>(b)]};
+      if (!call.mask.empty()) {
+        one.mask.assign(call.mask.begin() + b * call.keys(), call.mask.begin() + (b + 1) * call.keys());
+      }
+      const Gradients slice = backward(one, dout.slice(0, b, b + 1), contexts.back());
+      ASSERT_TRUE(slice.dq.same_bits(expected.dq.slice(0, b, b + 1))) << call.describe();
+      ASSERT_TRUE(slice.dk.same_bits(expected.dk.slice(0, b, b + 1))) << call.describe();
+      ASSERT_TRUE(slice.dv.same_bits(expected.dv.slice(0, b, b + 1))) << call.describe();
+    }
+  }
+}
+
+TEST(AttentionBackward, KeysThatNoRowSeesAreNotReadAndHaveGradientZero) {
+  testing::Random random;
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  for (const std::string& backend : test_backends()) {
+    OpContext context = test_context(2, backend);
+    Call call(DType::f32, 1, 2, 1, 4, 200, 32, random);
+    call.options.window = 20;
+    call.mask.assign(200, 1);
+    call.mask[190] = 0;
+    for (const int64_t key : {0, 100, 175, 190}) {
+      for (int64_t d = 0; d < 32; ++d) {
+        call.k.set(call.k.index(0, 0, key, d), nan);
+        call.v.set(call.v.index(0, 0, key, d), nan);
+      }
+    }
+    const Gradients g = backward(call, TestTensor(DType::f32, call.q.shape(), random), context);
+    for (size_t i = 0; i < g.dq.elements(); ++i) ASSERT_FALSE(std::isnan(g.dq.get(i)));
+    for (size_t i = 0; i < g.dk.elements(); ++i) ASSERT_FALSE(std::isnan(g.dk.get(i)) || std::isnan(g.dv.get(i)));
+    for (const int64_t key : {0, 100, 175, 190}) {
+      for (int64_t d = 0; d < 32; ++d) {
+        EXPECT_EQ(std::bit_cast<uint32_t>(g.dk.at(0, 0, key, d)), 0u);
+        EXPECT_EQ(std::bit_cast<uint32_t>(g.dv.at(0, 0, key, d)), 0u);
+      }
+    }
+  }
+}
+
+TEST(AttentionBackward, WrongArgumentsAreNamed) {
+  testing::Random random;
+  OpContext context = test_context(1, "");
+  Call call(DType::f32, 1, 2, 1, 4, 6, 32, random);
+  TestTensor dout(DType::f32, call.q.shape(), random), dq(DType::f32, call.q.shape()), dk(DType::f32, call.k.shape());
+  const auto message = [&](const TestTensor& cotangent, Tensor to_dq, Tensor to_dk, Tensor to_dv) {
+    return attention_backward(context, call.q.view(), call.k.view(), call.v.view(), cotangent.view(), {},
+                              {to_dq, to_dk, to_dv})
+        .message();
+  };
+  TestTensor half(DType::f16, call.q.shape());
+  EXPECT_NE(message(call.k, dq.view(), dk.view(), dk.view()).find("attention_backward: dout:"), std::string::npos);
+  EXPECT_NE(message(dout, dq.view(), dk.view(), dk.view()).find("overlaps dv"), std::string::npos);
+  EXPECT_NE(message(dout, half.view(), dk.view(), dk.view()).find("dq: expected f32"), std::string::npos);
+  EXPECT_NE(message(dout, dout.view(), dk.view(), dk.view()).find("overlaps dout"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace kvass
