@@ -21,9 +21,9 @@ ALLOWED = {
     "ops": ["kernels", "cache"],
     "plan": ["program", "cache"],
     "model": ["program", "ops/linear", "file"],
-    "kvp": ["program", "plan", "file"],
+    "kvp": ["program", "plan", "ops/linear", "text"],
     "session": ["program", "plan", "cache", "ops", "kernels"],
-    "app": ["session", "model", "kvp", "text", "audio", "file", "cache", "ops"],
+    "app": ["session", "model", "kvp", "text", "audio", "file", "program", "plan", "cache", "ops"],
     "cli": ["app"],
 }
 FREE = re.compile(r"(^|_)(test|bench|fuzz)\.cc$|^test_.*\.h$")

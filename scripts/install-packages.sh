@@ -6,6 +6,7 @@ set -euo pipefail
 # group -> packages
 build=(build-essential g++ cmake ninja-build ccache pkg-config
   libcli11-dev nlohmann-json3-dev libyaml-cpp-dev libfmt-dev libpcre2-dev libxxhash-dev
+  flatbuffers-compiler libflatbuffers-dev
   libgtest-dev libbenchmark-dev libsimde-dev
   python3 python3-pip python3-venv unzip ca-certificates bible-kjv)
 fuzz=(clang llvm)

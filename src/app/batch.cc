@@ -200,9 +200,10 @@ Status check_prompt(const Sequence& sequence, size_t index, size_t tokens) {
 
 Result<StreamBatch> open_batch(const OpenModel& model, const StreamOptions& options, const SampleOptions& sampling) {
   KVASS_ASSIGN_OR_RETURN(const CacheOptions caches, resolve_caches(options, model.trained_context));
-  KVASS_ASSIGN_OR_RETURN(const SessionOptions session, session_options(options, caches, /*head_rows=*/1));
+  KVASS_ASSIGN_OR_RETURN(SessionOptions session, session_options(options, caches, /*head_rows=*/1));
+  session.decode_method = model.methods.size() > 1;
   StreamBatch batch;
-  KVASS_ASSIGN_OR_RETURN(batch.session, Session::create(model.engine, session));
+  KVASS_ASSIGN_OR_RETURN(batch.session, Session::create(model.engine, session, model.methods));
   for (int64_t i = 0; i < options.sequences; ++i) {
     KVASS_ASSIGN_OR_RETURN(std::unique_ptr<Sequence> sequence, Sequence::create(model.engine, caches));
     KVASS_ASSIGN_OR_RETURN(Sampler sampler, create_sampler(model, sampling));

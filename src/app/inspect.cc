@@ -1,6 +1,14 @@
 #include "app/inspect.h"
 
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "app/plan.h"
+#include "app/text.h"
 #include "file/gguf.h"
+#include "kvass/version.h"
+#include "kvp/kvp.h"
 #include "model/model.h"
 #include "session/snapshot.h"
 
@@ -66,12 +74,113 @@ FileSummary summary_of(const SnapshotInfo& info) {
   return summary;
 }
 
+FileSummary summary_of(const KvpFile& file) {
+  FileSummary summary{"kvass program", file.version(), {}, {}};
+  const auto text = [&](const char* key, std::string value) {
+    summary.metadata.push_back({key, "string", value, value});
+  };
+  const auto integer = [&](const char* key, int64_t value) {
+    summary.metadata.push_back({key, "i64", std::to_string(value), value});
+  };
+  const KvpModel& model = file.model();
+  const CacheOptions& caches = model.caches;
+  text("producer", model.producer);
+  text("family", model.family);
+  text("source", model.source);
+  integer("numerics_version", kNumericsVersion);
+  text("math", std::string(math_name(model.math)));
+  integer("trained_context", model.trained_context);
+  integer("max_context_len", caches.context);
+  integer("input_len", caches.chunk);
+  if (caches.sinks) {
+    integer("sink_tokens", caches.sink_tokens);
+    integer("sink_window", caches.sink_window);
+    text("sink_positions", std::string(sink_positions_name(caches.sink_positions)));
+  }
+  text("kv", std::string(dtype_name(caches.dtype)));
+  integer("cache_bytes", static_cast<int64_t>(file.cache_plan().bytes));
+  integer("weight_bytes", static_cast<int64_t>(file.section_bytes()));
+  for (const MethodPlan& method : model.methods) {
+    integer(("method." + method.name + ".rows").c_str(), method.rows);
+    integer(("method." + method.name + ".arena_bytes").c_str(), static_cast<int64_t>(method.arena.bytes));
+  }
+  for (size_t i = 0; i < model.program.weights.size(); ++i) {
+    const Weight& weight = model.program.weights[i];
+    const PackedWeight& matrix = file.matrices()[i];
+    if (weight.outputs == 0) {
+      summary.tensors.push_back({weight.name, "F32", {weight.inputs}, static_cast<size_t>(weight.inputs) * 4});
+    } else {
+      summary.tensors.push_back({weight.name,
+                                 std::string(weight_type_name(matrix.type)),
+                                 {weight.inputs, weight.outputs},
+                                 packed_bytes(matrix.type, matrix.n, matrix.k).value()});
+    }
+  }
+  return summary;
+}
+
+// One box of the picture.
+struct Box {
+  std::string name;
+  int32_t first = 0, last = 0;  // ops
+  size_t offset = 0, bytes = 0;
+  bool workspace = false;
+};
+
+std::vector<Box> boxes_of(const Program& program, const MethodPlan& method) {
+  const auto end = static_cast<int32_t>(program.ops.size());
+  std::vector<Box> boxes(program.values.size());
+  std::vector<const Method*> home(program.values.size(), nullptr);
+  for (const Method& part : program.methods) {
+    for (int32_t i = part.begin; i < part.end; ++i) {
+      const Op& op = program.ops[static_cast<size_t>(i)];
+      for (ValueId id : op.outputs) {
+        const auto v = static_cast<size_t>(id);
+        const Value& value = program.values[v];
+        home[v] = &part;
+        boxes[v] = {value.name, i, i, method.arena.values[v], 0, false};
+        if (value.view == View::none) {
+          boxes[v].bytes = static_cast<size_t>(method.limits().of(program, value.extent) * value.width) * sizeof(float);
+        }
+      }
+      for (ValueId id : op.inputs) {
+        Box& box = boxes[static_cast<size_t>(id)];
+        box.last = std::max(box.last, home[static_cast<size_t>(id)] == &part ? i : end);
+      }
+    }
+  }
+  for (ValueId id : {program.hidden, program.logits}) boxes[static_cast<size_t>(id)].last = end;
+  for (size_t i = 0; i < program.ops.size(); ++i) {
+    const auto op = static_cast<int32_t>(i);
+    boxes.push_back(
+        {"workspace of " + program.ops[i].name, op, op, method.arena.workspace[i], method.workspace_bytes[i], true});
+  }
+  return boxes;
+}
+
+std::string escaped(std::string_view text) {
+  std::string out;
+  for (char c : text) {
+    if (c == '<')
+      out += "&lt;";
+    else if (c == '&')
+      out += "&amp;";
+    else if (static_cast<unsigned char>(c) >= 0x20)
+      out += c;
+  }
+  return out;
+}
+
 }  // namespace
 
 Result<FileSummary> inspect_file(const std::string& path) {
   if (is_snapshot(path)) {
     KVASS_ASSIGN_OR_RETURN(const Snapshot snapshot, Snapshot::open(path));
     return summary_of(snapshot.info());
+  }
+  if (is_kvp(path)) {
+    KVASS_ASSIGN_OR_RETURN(const KvpFile file, KvpFile::open(path));
+    return summary_of(file);
   }
   KVASS_ASSIGN_OR_RETURN(const Gguf file, Gguf::open(path));
   FileSummary summary{"gguf", file.version(), {}, {}};
@@ -83,9 +192,64 @@ Result<FileSummary> inspect_file(const std::string& path) {
 }
 
 Result<ProgramSummary> inspect_program(const std::string& path) {
-  KVASS_ASSIGN_OR_RETURN(const Gguf file, Gguf::open(path));
-  KVASS_ASSIGN_OR_RETURN(const ModelProgram model, build_program(file));
-  return ProgramSummary{model.family, print_program(model.program)};
+  KVASS_ASSIGN_OR_RETURN(const ModelFile file, ModelFile::open(path));
+  return ProgramSummary{file.family(), print_program(file.program())};
+}
+
+Result<StaticProgram> inspect_static(const std::string& path, bool check) {
+  if (!is_kvp(path)) return bad_input(path, "a .kvp file, which has a plan", "another kind of file");
+  KVASS_ASSIGN_OR_RETURN(const KvpFile file, KvpFile::open(path));
+  if (check) {
+    ThreadPool pool(usable_cpus());
+    KVASS_RETURN_IF_ERROR(file.check_weights(pool));
+  }
+  StaticProgram program{file.model().program, file.cache_plan(), {}, file.model().methods};
+  KVASS_ASSIGN_OR_RETURN(program.cache_lens, cache_lens(cache_shapes(program.program), file.model().caches));
+  return program;
+}
+
+std::vector<LayerMask> layer_masks(const CachePlan& caches, int64_t position, int64_t rows) {
+  std::vector<LayerMask> masks;
+  for (size_t i = 0; i < caches.layers.size(); ++i) {
+    const Layout& layout = caches.layers[i].layout;
+    const auto known = std::find_if(masks.begin(), masks.end(), [&](const LayerMask& m) { return m.layout == layout; });
+    if (known != masks.end()) {
+      known->layers.push_back(i);
+      continue;
+    }
+    LayerMask mask{{i}, layout, position, {}};
+    for (int64_t row = 0; row < rows; ++row) mask.rows.push_back(layout.row_visibility(position + row));
+    masks.push_back(std::move(mask));
+  }
+  return masks;
+}
+
+std::string arena_svg(const Program& program, const MethodPlan& method) {
+  constexpr double kWidth = 1600.0, kHeight = 800.0, kMargin = 40.0;
+  const double step = kWidth / static_cast<double>(program.ops.size() + 1);
+  const double scale = kHeight / static_cast<double>(std::max<size_t>(1, method.arena.bytes));
+  std::string out = fmt::format(
+      "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {:.0f} {:.0f}\" font-family=\"sans-serif\" "
+      "font-size=\"14\">\n<text x=\"{:.0f}\" y=\"24\">{}: {} rows, arena {}, {} ops from left to right, bytes from "
+      "top to bottom</text>\n",
+      kWidth + 2 * kMargin, kHeight + 2 * kMargin, kMargin, escaped(method.name), method.rows,
+      human_bytes(method.arena.bytes), program.ops.size());
+  out += fmt::format(
+      "<rect x=\"{0:.0f}\" y=\"{0:.0f}\" width=\"{1:.0f}\" height=\"{2:.0f}\" fill=\"none\" stroke=\"#888\"/>\n",
+      kMargin, kWidth, kHeight);
+  const std::vector<Box> boxes = boxes_of(program, method);
+  for (size_t i = 0; i < boxes.size(); ++i) {
+    const Box& box = boxes[i];
+    if (box.bytes == 0) continue;
+    const std::string fill = box.workspace ? "#bbb" : fmt::format("hsl({},60%,65%)", i * 47 % 360);
+    out += fmt::format(
+        "<rect x=\"{:.2f}\" y=\"{:.2f}\" width=\"{:.2f}\" height=\"{:.2f}\" fill=\"{}\" stroke=\"#444\" "
+        "stroke-width=\"0.3\"><title>{}: {} bytes at {}, ops {} to {}</title></rect>\n",
+        kMargin + step * box.first, kMargin + scale * static_cast<double>(box.offset),
+        step * (box.last - box.first + 1), std::max(0.5, scale * static_cast<double>(box.bytes)), fill,
+        escaped(box.name), box.bytes, box.offset, box.first, box.last);
+  }
+  return out + "</svg>\n";
 }
 
 }  // namespace kvass

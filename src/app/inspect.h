@@ -1,5 +1,6 @@
-// The job of `kvass inspect`: what a model file or a snapshot holds, and the program that kvass makes of a model. Reads
-// metadata and the tensor table, no weights; a snapshot is verified.
+// The job of `kvass inspect`: what a model file, a program or a snapshot holds, and the program that kvass makes of a
+// model. Reads metadata and the tensor table, no weights (unless their hashes are asked for); a program and a snapshot
+// are verified.
 #pragma once
 
 #include <cstdint>
@@ -7,7 +8,10 @@
 #include <variant>
 #include <vector>
 
+#include "kvass/cache_plan.h"
 #include "kvass/status.h"
+#include "plan/method.h"
+#include "program/program.h"
 
 namespace kvass {
 
@@ -26,12 +30,34 @@ struct FileTensor {
 };
 
 struct FileSummary {
-  std::string kind;  // "gguf", "kvass snapshot"
+  std::string kind;  // "gguf", "kvass program", "kvass snapshot"
   uint32_t version = 0;
   std::vector<FileEntry> metadata;  // in the file's order, as are the tensors
   std::vector<FileTensor> tensors;
 };
 Result<FileSummary> inspect_file(const std::string& path);
+
+// What a .kvp has beside that: the program with its plans.
+struct StaticProgram {
+  Program program;
+  CachePlan caches;
+  std::vector<int64_t> cache_lens;  // [states] tokens in sight by the export rule
+  std::vector<MethodPlan> methods;
+};
+// `check`: the hashes of the weights, too.
+Result<StaticProgram> inspect_static(const std::string& path, bool check);
+
+// Layers whose queries see alike, and what those of a step at `position` see: the step's visibility table as a mask.
+struct LayerMask {
+  std::vector<size_t> layers;
+  Layout layout;
+  int64_t position = 0;  // of the first row
+  std::vector<RowVisibility> rows;
+};
+std::vector<LayerMask> layer_masks(const CachePlan& caches, int64_t position, int64_t rows);
+
+// The arena of a method over its ops as an SVG: a box for each value and workspace, as long as it lives.
+std::string arena_svg(const Program& program, const MethodPlan& method);
 
 struct ProgramSummary {
   std::string family;  // "gemma3"

@@ -9,6 +9,7 @@
 #include <fstream>
 
 #include "app/batch.h"
+#include "app/export.h"
 #include "app/text_output.h"
 #include "tiny_model.h"
 
@@ -152,6 +153,50 @@ TEST_F(PlannedMemory, AThousandStepsOfABatchAllocateNothing) {
   EXPECT_EQ(g_allocations.load() - before, 0);
   EXPECT_EQ(mapped_bytes(), mapped);
   EXPECT_EQ(result.tokens, 4 * 1300);
+}
+
+TEST_F(PlannedMemory, AThousandStepsOfAStaticProgramAllocateNothing) {
+  const std::string base =
+      (std::filesystem::temp_directory_path() / ("kvass_memory_test_" + std::to_string(::getpid()))).string();
+  ASSERT_TRUE(TinyModel().writer().write(base + ".gguf").ok());
+  ExportOptions options;
+  options.model = base + ".gguf";
+  options.out = base + ".kvp";
+  options.stream = options_;
+  options.multifunction = true;
+  ASSERT_TRUE(export_program(options).ok());
+  const size_t page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+  const size_t before_open = mapped_bytes();
+  const OpenModel model = open_model(options.out, Math::a16, 1).value();
+  const StreamOptions own = stream_defaults(options.out).value();
+  const MemoryPlan plan = PlannedModel::open(options.out)->plan(own, 1).value();
+  EXPECT_EQ(plan.weight_bytes, model.engine->weights().bytes());
+  EXPECT_GE(mapped_bytes() - before_open, plan.weight_bytes);
+  Stream stream = open_stream(model, own, 1).value();
+  EXPECT_EQ(plan.arena_bytes, stream.arena_bytes());
+  EXPECT_EQ(plan.cache_bytes(), stream.cache_bytes());
+  std::vector<int32_t> tokens = TinyModel().tokens(32);
+  kvass::Run run{stream.sequence.get(), 0, tokens};
+  ASSERT_TRUE(stream.session->step(std::span(&run, 1)).ok());
+  const size_t mapped = mapped_bytes();
+  const int64_t before = g_allocations.load();
+  const int32_t row = 0;
+  for (int64_t i = 0; i < 1000; ++i) {
+    run = {stream.sequence.get(), stream.sequence->length(), std::span(tokens).first(1)};
+    ASSERT_TRUE(stream.session->step(std::span(&run, 1)).ok());
+    const Result<std::span<const float>> logits = stream.session->logits(std::span(&row, 1));
+    ASSERT_TRUE(logits.ok());
+    tokens[0] = static_cast<int32_t>(std::max_element(logits->begin(), logits->end()) - logits->begin());
+  }
+  EXPECT_EQ(g_allocations.load() - before, 0);
+  EXPECT_EQ(mapped_bytes(), mapped);
+  // Each buffer by itself grows the address space by what the plan says, in whole pages.
+  const size_t before_sequence = mapped_bytes();
+  const CacheOptions caches = resolve_caches(own, model.trained_context).value();
+  const std::unique_ptr<Sequence> sequence = Sequence::create(model.engine, caches).value();
+  EXPECT_LE(mapped_bytes() - before_sequence, plan.cache_bytes() + page);
+  std::filesystem::remove(base + ".gguf");
+  std::filesystem::remove(base + ".kvp");
 }
 
 TEST_F(PlannedMemory, WhatAPlanSaysIsWhatIsMapped) {

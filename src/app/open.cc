@@ -7,39 +7,52 @@
 #include <string>
 #include <utility>
 
-#include "file/gguf.h"
-#include "model/model.h"
 #include "text/vocabulary.h"
 
 namespace kvass {
 
-Result<OpenModel> open_model(const std::string& path, Math math, int threads) {
+Result<OpenModel> open_model(const std::string& path, Math math, int threads, const WeightOptions& weights) {
   const auto begin = std::chrono::steady_clock::now();
-  KVASS_ASSIGN_OR_RETURN(const Isa isa, default_isa());
-  KVASS_ASSIGN_OR_RETURN(const Gguf file, Gguf::open(path));
-  KVASS_ASSIGN_OR_RETURN(const Vocabulary vocabulary, read_vocabulary(file));
-  KVASS_ASSIGN_OR_RETURN(Tokenizer tokenizer, Tokenizer::create(vocabulary));
-  KVASS_ASSIGN_OR_RETURN(ModelProgram model_program, build_program(file));
-  if (tokenizer.size() > model_program.program.vocabulary()) {
-    return bad_input(path + ": token_embd.weight", "a row for each of " + std::to_string(tokenizer.size()) + " tokens",
-                     std::to_string(model_program.program.vocabulary()));
-  }
-  KVASS_ASSIGN_OR_RETURN(const std::string_view chat_template, file.get_string_or("tokenizer.chat_template", ""));
-  ThreadPool pool(threads);
-  KVASS_ASSIGN_OR_RETURN(WeightStore weights, load_weights(file, model_program, pool));
-  OpenModel model;
-  KVASS_ASSIGN_OR_RETURN(model.engine,
-                         Engine::create(std::move(model_program.program), std::move(weights), {math, isa}));
-  model.path = path;
-  model.family = model_program.family;
-  model.tokenizer = std::make_shared<const Tokenizer>(std::move(tokenizer));
-  model.chat_template = chat_template;
-  model.trained_context = model_program.trained_context;
+  KVASS_ASSIGN_OR_RETURN(ModelFile file, ModelFile::open(path));
+  KVASS_ASSIGN_OR_RETURN(OpenModel model, open_model(std::move(file), math, threads, weights));
   model.load_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   return model;
 }
 
+Result<OpenModel> open_model(ModelFile file, Math math, int threads, const WeightOptions& options) {
+  KVASS_ASSIGN_OR_RETURN(const Isa isa, default_isa());
+  KVASS_ASSIGN_OR_RETURN(const Vocabulary vocabulary, file.vocabulary());
+  KVASS_ASSIGN_OR_RETURN(Tokenizer tokenizer, Tokenizer::create(vocabulary));
+  if (tokenizer.size() > file.program().vocabulary()) {
+    return bad_input(file.path() + ": token_embd.weight",
+                     "a row for each of " + std::to_string(tokenizer.size()) + " tokens",
+                     std::to_string(file.program().vocabulary()));
+  }
+  OpenModel model;
+  model.path = file.path();
+  model.family = file.family();
+  model.tokenizer = std::make_shared<const Tokenizer>(std::move(tokenizer));
+  KVASS_ASSIGN_OR_RETURN(model.chat_template, file.chat_template());
+  model.trained_context = file.trained_context();
+  model.methods = file.methods();
+  ThreadPool pool(threads);
+  KVASS_ASSIGN_OR_RETURN(WeightStore weights, file.load_weights(options, pool));
+  KVASS_ASSIGN_OR_RETURN(model.engine, Engine::create(file.take_program(), std::move(weights), {math, isa}));
+  return model;
+}
+
+Result<StreamOptions> stream_defaults(const std::string& path) {
+  if (!is_kvp(path)) return StreamOptions();
+  KVASS_ASSIGN_OR_RETURN(const KvpFile file, KvpFile::open(path));
+  return options_of(file.model().caches, file.model().math, {});
+}
+
 Result<Tokenizer> open_tokenizer(const std::string& path) {
+  if (is_kvp(path)) {
+    KVASS_ASSIGN_OR_RETURN(const KvpFile file, KvpFile::open(path));
+    KVASS_ASSIGN_OR_RETURN(const Vocabulary vocabulary, file.vocabulary());
+    return Tokenizer::create(vocabulary);
+  }
   KVASS_ASSIGN_OR_RETURN(const Gguf file, Gguf::open(path));
   KVASS_ASSIGN_OR_RETURN(const Vocabulary vocabulary, read_vocabulary(file));
   return Tokenizer::create(vocabulary);
@@ -62,8 +75,9 @@ Result<Stream> open_stream(const OpenModel& model, const StreamOptions& options,
   KVASS_ASSIGN_OR_RETURN(const CacheOptions caches, resolve_caches(options, model.trained_context));
   Stream stream;
   KVASS_ASSIGN_OR_RETURN(stream.sequence, Sequence::create(model.engine, caches));
-  KVASS_ASSIGN_OR_RETURN(const SessionOptions session, session_options(options, caches, head_rows));
-  KVASS_ASSIGN_OR_RETURN(stream.session, Session::create(model.engine, session));
+  KVASS_ASSIGN_OR_RETURN(SessionOptions session, session_options(options, caches, head_rows));
+  session.decode_method = model.methods.size() > 1;
+  KVASS_ASSIGN_OR_RETURN(stream.session, Session::create(model.engine, session, model.methods));
   return stream;
 }
 

@@ -4,6 +4,7 @@
 #include <memory>
 #include <string>
 
+#include "app/model_file.h"
 #include "app/stream_options.h"
 #include "kvass/status.h"
 #include "session/engine.h"
@@ -17,13 +18,19 @@ struct OpenModel {
   std::string family;  // "gemma3"
   std::shared_ptr<const Engine> engine;
   std::shared_ptr<const Tokenizer> tokenizer;
-  std::string chat_template;    // its jinja text as the file has it; empty: none
-  int64_t trained_context = 0;  // tokens
+  std::string chat_template;        // its jinja text as the file has it; empty: none
+  int64_t trained_context = 0;      // tokens
+  std::vector<MethodPlan> methods;  // that the file brings; sessions of other options plan their own
   double load_seconds = 0.0;
 };
 
-// Maps the file, packs the weights on `threads` threads and chooses the instruction set (KVASS_ISA forces one).
-Result<OpenModel> open_model(const std::string& path, Math math, int threads);
+// Maps the file, brings the weights into memory on `threads` threads (those of a .kvp are there with the map) and
+// chooses the instruction set (KVASS_ISA forces one).
+Result<OpenModel> open_model(const std::string& path, Math math, int threads, const WeightOptions& weights = {});
+Result<OpenModel> open_model(ModelFile file, Math math, int threads, const WeightOptions& weights = {});
+
+// What the streams of a file are unless they say otherwise: for a .kvp those that it was exported for.
+Result<StreamOptions> stream_defaults(const std::string& path);
 
 // The tokenizer alone; reads no weights.
 Result<Tokenizer> open_tokenizer(const std::string& path);

@@ -6,8 +6,6 @@
 #include <utility>
 
 #include "app/text.h"
-#include "file/gguf.h"
-#include "model/model.h"
 
 namespace kvass {
 namespace {
@@ -45,14 +43,14 @@ std::string resized_text(const CacheOptions& caches, int64_t tokens) {
 
 }  // namespace
 
-Result<PlannedModel> PlannedModel::open(const std::string& path) {
-  KVASS_ASSIGN_OR_RETURN(const Gguf file, Gguf::open(path));
-  KVASS_ASSIGN_OR_RETURN(ModelProgram model, build_program(file));
+Result<PlannedModel> PlannedModel::open(const std::string& path, const WeightOptions& weights) {
+  KVASS_ASSIGN_OR_RETURN(ModelFile file, ModelFile::open(path));
   PlannedModel planned;
-  KVASS_ASSIGN_OR_RETURN(planned.weight_bytes_, plan_weights(file, model));
-  planned.shapes_ = cache_shapes(model.program);
-  planned.trained_context_ = model.trained_context;
-  planned.program_ = std::move(model.program);
+  KVASS_ASSIGN_OR_RETURN(planned.weight_bytes_, file.weight_bytes(weights));
+  planned.shapes_ = cache_shapes(file.program());
+  planned.trained_context_ = file.trained_context();
+  planned.decode_method_ = file.methods().size() > 1;
+  planned.program_ = file.take_program();
   return planned;
 }
 
@@ -67,7 +65,8 @@ Result<MemoryPlan> PlannedModel::plan(const StreamOptions& options, int64_t head
   KVASS_ASSIGN_OR_RETURN(const CacheOptions caches, resolve_caches(options, trained_context_));
   MemoryPlan plan;
   KVASS_ASSIGN_OR_RETURN(plan.caches, plan_caches(shapes_, caches));
-  KVASS_ASSIGN_OR_RETURN(const SessionOptions session, session_options(options, caches, head_rows));
+  KVASS_ASSIGN_OR_RETURN(SessionOptions session, session_options(options, caches, head_rows));
+  session.decode_method = decode_method_;
   plan.sequences = session.sequences;
   if (!program_) return plan;
   plan.weight_bytes = weight_bytes_;
@@ -114,9 +113,10 @@ Status PlannedModel::check_limit(const StreamOptions& options, int64_t head_rows
   return bad_input("--memory-limit", fmt::format("at most {} bytes", limit), what + "; " + proposal);
 }
 
-Status check_memory_limit(const std::string& path, const StreamOptions& options, int64_t head_rows) {
+Status check_memory_limit(const std::string& path, const StreamOptions& options, int64_t head_rows,
+                          const WeightOptions& weights) {
   if (!options.memory_limit) return {};
-  KVASS_ASSIGN_OR_RETURN(const PlannedModel model, PlannedModel::open(path));
+  KVASS_ASSIGN_OR_RETURN(const PlannedModel model, PlannedModel::open(path, weights));
   return model.check_limit(options, head_rows);
 }
 

@@ -35,10 +35,10 @@ struct CacheTotals {
   std::optional<size_t> all_sliding_bytes;  // … if every layer kept the widest window; none: no layer slides
 };
 
-// What a plan is made for: a model file, of which metadata is read and no weights, or bare layers.
+// What a plan is made for: a model file of either kind, of which metadata is read and no weights, or bare layers.
 class PlannedModel {
  public:
-  static Result<PlannedModel> open(const std::string& path);
+  static Result<PlannedModel> open(const std::string& path, const WeightOptions& weights = {});
   static Result<PlannedModel> of(const LayerPattern& pattern);  // caches only: no weights, no arena
 
   bool has_program() const { return program_.has_value(); }
@@ -54,10 +54,12 @@ class PlannedModel {
   std::vector<CacheShape> shapes_;
   size_t weight_bytes_ = 0;
   int64_t trained_context_ = 0;  // tokens
+  bool decode_method_ = false;
 };
 
 // The same check for what is about to be opened; reads the file only where there is a limit.
-Status check_memory_limit(const std::string& path, const StreamOptions& options, int64_t head_rows);
+Status check_memory_limit(const std::string& path, const StreamOptions& options, int64_t head_rows,
+                          const WeightOptions& weights = {});
 
 // Of what is open.
 MemoryPlan plan_of(const OpenModel& model, const Stream& stream);

@@ -50,7 +50,8 @@ Result<std::unique_ptr<Session>> open_session(const OpenModel& model, const Stre
   KVASS_ASSIGN_OR_RETURN(SessionOptions session, session_options(options, caches, /*head_rows=*/sequences));
   session.rows = std::max(session.rows, sequences);
   session.sequences = sequences;
-  return Session::create(model.engine, session);
+  session.decode_method = model.methods.size() > 1;
+  return Session::create(model.engine, session, model.methods);
 }
 
 Result<Batch> open_batch(const OpenModel& model, const StreamOptions& options, const Depth& depth, int64_t sequences) {

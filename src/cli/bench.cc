@@ -3,6 +3,7 @@
 
 #include "app/speed.h"
 #include "cli/command.h"
+#include "cli/model_flags.h"
 #include "cli/stream_flags.h"
 
 namespace kvass {
@@ -13,6 +14,7 @@ struct BenchFlags {
   BenchOptions bench{.prefill = {512}, .decode = {64}};
   bool json = false;
   StreamFlags stream;
+  ModelFlags weights;
 };
 
 nlohmann::json row_json(const BenchRow& row, const MachineLimits& limits) {
@@ -35,9 +37,11 @@ void print_row(const BenchRow& row, const MachineLimits& limits) {
 
 Status run(const BenchFlags& flags) {
   const std::atomic<bool>& cancel = cancelled();
-  KVASS_ASSIGN_OR_RETURN(const StreamOptions options, flags.stream.resolve());
+  KVASS_ASSIGN_OR_RETURN(const WeightOptions weights, flags.weights.resolve());
+  KVASS_ASSIGN_OR_RETURN(const StreamOptions defaults, stream_defaults(flags.model));
+  KVASS_ASSIGN_OR_RETURN(const StreamOptions options, flags.stream.resolve(defaults));
   KVASS_RETURN_IF_ERROR(validate(flags.bench));
-  KVASS_ASSIGN_OR_RETURN(const OpenModel model, open_model(flags.model, options.math, options.threads));
+  KVASS_ASSIGN_OR_RETURN(const OpenModel model, open_model(flags.model, options.math, options.threads, weights));
   nlohmann::json rows = nlohmann::json::array();
   if (!flags.json) {
     print("{}, {}, {} threads, math {}, cache {}\n", model.family, isa_name(model.engine->isa()), options.threads,
@@ -67,7 +71,7 @@ CommandAction add_bench(CLI::App& command) {
       "is a loop of multiply-adds, that of tg a plain read of the weights and the keys and values that are in sight;\n"
       "both are measured in the same process. Lists are separated by commas. Example:\n"
       "  kvass bench model.gguf -p 512,2048 -n 64 -d 0,4096 -b 1,8 -t 2");
-  command.add_option("MODEL", flags->model, "A GGUF file")->required()->type_name("");
+  command.add_option("MODEL", flags->model, "A GGUF or .kvp file")->required()->type_name("");
   const auto list = [&](const char* name, std::vector<int64_t>& values, const char* type, const char* what) {
     command.add_option(name, values, what)
         ->type_name(type)
@@ -88,6 +92,7 @@ CommandAction add_bench(CLI::App& command) {
       ->capture_default_str();
   command.add_flag("--json", flags->json, "A JSON list instead of the table")->group("Measurements");
   flags->stream.add(command);
+  flags->weights.add(command);
   return [flags] { return run(*flags); };
 }
 

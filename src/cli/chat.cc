@@ -8,6 +8,7 @@
 #include "app/plan.h"
 #include "cli/command.h"
 #include "cli/config.h"
+#include "cli/model_flags.h"
 #include "cli/sampling_flags.h"
 #include "cli/snapshot_flags.h"
 #include "cli/stream_flags.h"
@@ -25,6 +26,7 @@ struct ChatFlags {
   bool quiet = false;
   StreamFlags stream;
   SnapshotFlags snapshots;
+  ModelFlags weights;
 
   bool talks() const { return !quiet && !json; }
 };
@@ -88,7 +90,9 @@ Status converse(Chat& chat, const Stream& stream, const ChatFlags& flags) {
 
 Status run(const ChatFlags& flags) {
   Interrupts::watch();
-  KVASS_ASSIGN_OR_RETURN(StreamOptions stream_options, flags.stream.resolve());
+  KVASS_ASSIGN_OR_RETURN(const WeightOptions weights, flags.weights.resolve());
+  KVASS_ASSIGN_OR_RETURN(const StreamOptions defaults, stream_defaults(flags.model));
+  KVASS_ASSIGN_OR_RETURN(StreamOptions stream_options, flags.stream.resolve(defaults));
   stream_options.endless = !flags.no_endless;
   ChatOptions options = flags.chat;
   options.collect = flags.json;
@@ -101,7 +105,8 @@ Status run(const ChatFlags& flags) {
     options.sampling = resumed_sampling(*flags.command, options.sampling, info.state.sampling);
   }
   KVASS_RETURN_IF_ERROR(validate(options.sampling));
-  KVASS_ASSIGN_OR_RETURN(const OpenModel model, open_model(flags.model, stream_options.math, stream_options.threads));
+  KVASS_ASSIGN_OR_RETURN(const OpenModel model,
+                         open_model(flags.model, stream_options.math, stream_options.threads, weights));
   if (!resumed) {
     KVASS_ASSIGN_OR_RETURN(stream_options.endless_sink_tokens, opening_tokens(model, options));
   }
@@ -133,7 +138,7 @@ CommandAction add_chat(CLI::App& command) {
       "  kvass chat model.gguf --save talk.kvsnap\n"
       "  kvass chat model.gguf --temp 0.7 --top-p 0.9 --context 8192\n"
       "  printf 'Hello\\nAnd now in French\\n' | kvass chat model.gguf -n 100 --json");
-  command.add_option("MODEL", flags->model, "A GGUF file of a chat model")->required()->type_name("");
+  command.add_option("MODEL", flags->model, "A GGUF or .kvp file of a chat model")->required()->type_name("");
 
   const std::string group = "Conversation";
   command.add_option("--system", flags->chat.system, "What the model is told before the conversation")
@@ -158,6 +163,7 @@ CommandAction add_chat(CLI::App& command) {
   for (const char* name : {"--system", "--chat-template"}) {
     command.get_option("--resume")->excludes(command.get_option(name));
   }
+  flags->weights.add(command);
   add_config(command);
   no_endless->excludes(command.get_option("--endless"))->excludes(command.get_option("--attention-sink"));
   add_sampling_flags(command, flags->chat.sampling);

@@ -8,6 +8,8 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 
+#include "base/new_file.h"
+
 namespace kvass {
 namespace {
 
@@ -77,6 +79,13 @@ Result<std::string> read_text(const std::string& path) {
   if (file != stdin) std::fclose(file);
   if (failed) return bad_input(path == "-" ? "stdin" : path, "a readable file", std::strerror(error));
   return text;
+}
+
+Status write_text(const std::string& path, std::string_view text) {
+  KVASS_RETURN_IF_ERROR(check_new_file(path));
+  KVASS_ASSIGN_OR_RETURN(NewFile file, NewFile::create(path));
+  KVASS_RETURN_IF_ERROR(file.write(0, {reinterpret_cast<const uint8_t*>(text.data()), text.size()}));
+  return file.commit();
 }
 
 Result<std::vector<int32_t>> parse_ids(const std::string& text, const std::string& where) {

@@ -56,6 +56,9 @@ Status print_json(const nlohmann::json& json);
 // The whole of a file, or of stdin for "-".
 Result<std::string> read_text(const std::string& path);
 
+// A new file with this text, or the one that was there.
+Status write_text(const std::string& path, std::string_view text);
+
 // A JSON array of token ids; `where` stands in messages.
 Result<std::vector<int32_t>> parse_ids(const std::string& text, const std::string& where);
 

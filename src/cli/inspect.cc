@@ -1,6 +1,7 @@
 // kvass inspect: what a file holds, or which backends the operators have on this machine.
 #include "app/inspect.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "cli/command.h"
@@ -14,7 +15,109 @@ struct InspectFlags {
   bool program = false;
   bool ops = false;
   bool json = false;
+  bool check = false;
+  int64_t mask = -1;
+  std::string svg;
 };
+
+constexpr int64_t kMaskRows = 8;
+
+nlohmann::json masks_json(const CachePlan& caches, int64_t position) {
+  nlohmann::json list = nlohmann::json::array();
+  for (const LayerMask& mask : layer_masks(caches, position, std::min(kMaskRows, caches.chunk))) {
+    nlohmann::json rows = nlohmann::json::array();
+    for (size_t i = 0; i < mask.rows.size(); ++i) {
+      rows.push_back({{"position", mask.position + static_cast<int64_t>(i)},
+                      {"sink_end", mask.rows[i].sink_end},
+                      {"begin", mask.rows[i].begin},
+                      {"end", mask.rows[i].end}});
+    }
+    list.push_back(
+        {{"layers", mask.layers}, {"kind", layout_kind_name(mask.layout.kind())}, {"rows", std::move(rows)}});
+  }
+  return list;
+}
+
+// What a program has beside metadata and tensors.
+void add_static(const StaticProgram& file, int64_t mask, nlohmann::json& json) {
+  const Program& program = file.program;
+  nlohmann::json values = nlohmann::json::array(), ops = nlohmann::json::array(), states = nlohmann::json::array(),
+                 methods = nlohmann::json::array();
+  for (const Value& value : program.values) {
+    values.push_back({{"name", value.name}, {"width", value.width}, {"rows", extent_name(value.extent)}});
+  }
+  for (const Op& op : program.ops) {
+    nlohmann::json weights = nlohmann::json::array();
+    for (WeightId id : op.weights) weights.push_back(program.weights[static_cast<size_t>(id)].name);
+    ops.push_back({{"kind", op_kind_name(op.kind)},
+                   {"name", op.name},
+                   {"inputs", op.inputs},
+                   {"outputs", op.outputs},
+                   {"weights", std::move(weights)},
+                   {"state", op.state}});
+  }
+  size_t cache_bytes = 0;
+  for (size_t i = 0; i < file.caches.layers.size(); ++i) {
+    const LayerCache& layer = file.caches.layers[i];
+    const size_t bytes = static_cast<size_t>(file.cache_lens[i]) * layer.shape.key_bytes() / kTileKeys *
+                         static_cast<size_t>(layer.shape.kv_heads);
+    cache_bytes += 2 * bytes;
+    states.push_back({{"name", program.states[i].name},
+                      {"kind", layout_kind_name(layer.layout.kind())},
+                      {"window", layer.layout.window()},
+                      {"kv_heads", layer.shape.kv_heads},
+                      {"head_dim", layer.shape.head_dim},
+                      {"dtype", dtype_name(layer.shape.dtype)},
+                      {"cache_len", file.cache_lens[i]},
+                      {"slots", layer.slots()},
+                      {"k_bytes", bytes},
+                      {"v_bytes", bytes},
+                      {"allocated_bytes", layer.bytes()}});
+  }
+  for (const MethodPlan& method : file.methods) {
+    methods.push_back({{"name", method.name},
+                       {"rows", method.rows},
+                       {"head_rows", method.head_rows},
+                       {"sequences", method.sequences},
+                       {"threads", method.threads},
+                       {"arena_bytes", method.arena.bytes},
+                       {"value_offsets", method.arena.values},
+                       {"workspace_offsets", method.arena.workspace},
+                       {"workspace_bytes", method.workspace_bytes}});
+  }
+  json["methods"] = std::move(methods);
+  json["values"] = std::move(values);
+  json["states"] = std::move(states);
+  json["ops"] = std::move(ops);
+  json["cache_bytes"] = cache_bytes;
+  json["allocated_bytes"] = file.caches.bytes;
+  if (mask >= 0) json["masks"] = masks_json(file.caches, mask);
+}
+
+void print_static(const StaticProgram& file, int64_t mask) {
+  for (const MethodPlan& method : file.methods) {
+    print("method {:<10} {:>6} rows, {:>3} rows of logits, {} ops, {} threads, arena {}\n", method.name, method.rows,
+          method.head_rows, file.program.ops.size(), method.threads, human_bytes(method.arena.bytes));
+  }
+  print("\n{:>5}  {:<10} {:>9} {:>9} {:>9} {:>14} {:>14}\n", "layer", "layout", "window", "cache_len", "slots",
+        "allocated", "at");
+  for (size_t i = 0; i < file.caches.layers.size(); ++i) {
+    const LayerCache& layer = file.caches.layers[i];
+    print("{:>5}  {:<10} {:>9} {:>9} {:>9} {:>14} {:>14}\n", i, layout_kind_name(layer.layout.kind()),
+          layer.layout.window() == 0 ? "all" : std::to_string(layer.layout.window()), file.cache_lens[i], layer.slots(),
+          layer.bytes(), layer.sink_offset);
+  }
+  if (mask < 0) return;
+  for (const LayerMask& one : layer_masks(file.caches, mask, std::min(kMaskRows, file.caches.chunk))) {
+    print("\nlayers of {} (first: {}, {} in all)\n", layout_kind_name(one.layout.kind()), one.layers[0],
+          one.layers.size());
+    for (size_t i = 0; i < one.rows.size(); ++i) {
+      const RowVisibility& row = one.rows[i];
+      print("  position {:>8} sees {}keys {} to {}\n", one.position + static_cast<int64_t>(i),
+            row.sink_end > 0 ? fmt::format("sinks 0 to {}, ", row.sink_end - 1) : "", row.begin, row.end - 1);
+    }
+  }
+}
 
 nlohmann::json file_json(const FileSummary& file) {
   nlohmann::json metadata = nlohmann::json::object();
@@ -68,9 +171,25 @@ Status run(const InspectFlags& flags) {
     return flush_stdout();
   }
   KVASS_ASSIGN_OR_RETURN(const FileSummary file, inspect_file(flags.file));
-  if (flags.json) return print_json(file_json(file));
-  print_file(file);
-  return flush_stdout();
+  nlohmann::json json;
+  if (flags.json) {
+    json = file_json(file);
+  } else {
+    print_file(file);
+  }
+  if (file.kind == "kvass program" || flags.check || flags.mask >= 0 || !flags.svg.empty()) {
+    KVASS_ASSIGN_OR_RETURN(const StaticProgram program, inspect_static(flags.file, flags.check));
+    if (!flags.svg.empty()) {
+      KVASS_RETURN_IF_ERROR(write_text(flags.svg, arena_svg(program.program, program.methods.front())));
+    }
+    if (flags.json) {
+      add_static(program, flags.mask, json);
+    } else {
+      print("\n");
+      print_static(program, flags.mask);
+    }
+  }
+  return flags.json ? print_json(json) : flush_stdout();
 }
 
 }  // namespace
@@ -78,14 +197,21 @@ Status run(const InspectFlags& flags) {
 CommandAction add_inspect(CLI::App& command) {
   auto flags = std::make_shared<InspectFlags>();
   command.description(
-      "Print what a file holds: a model's metadata, tensors or program, or a snapshot's header; or which backends the "
-      "operators have");
+      "Print what a file holds: a model's metadata, tensors or program, a static program's plan, or a snapshot's\n"
+      "header; or which backends the operators have");
   command.footer("Examples:\n  kvass inspect model.gguf --program\n  kvass inspect --ops");
-  CLI::Option* file = command.add_option("FILE", flags->file, "A GGUF file or a snapshot")->type_name("");
+  CLI::Option* file =
+      command.add_option("FILE", flags->file, "A GGUF file, a .kvp file or a snapshot")->type_name("");
   command.add_flag("--ops", flags->ops, "The operators' backends, and why one is not available; no FILE")
       ->excludes(file);
   command.add_flag("--program", flags->program, "The program that kvass makes of it: one line an operator");
   command.add_flag("--json", flags->json, "JSON on one line instead of text");
+  command.add_flag("--check", flags->check, "Of a .kvp: read the weights and compare their hashes");
+  command.add_option("--mask", flags->mask, "Of a .kvp: what the rows of a step at this position see, for each layout")
+      ->type_name("POSITION")
+      ->check(CLI::NonNegativeNumber);
+  command.add_option("--svg", flags->svg, "Of a .kvp: a picture of its arena over the ops, as an SVG file")
+      ->type_name("FILE");
   command.parse_complete_callback([flags] {
     if (flags->file.empty() && !flags->ops) throw CLI::RequiredError("FILE");
   });

@@ -5,6 +5,7 @@
 
 #include "cli/command.h"
 #include "cli/config.h"
+#include "cli/model_flags.h"
 #include "cli/stream_flags.h"
 
 namespace kvass {
@@ -17,6 +18,7 @@ struct PlanFlags {
   int64_t sliding_window_pattern = 0;
   bool json = false;
   StreamFlags stream;
+  ModelFlags weights;
   std::vector<const CLI::Option*> needed;  // where there is no MODEL
   const CLI::Option* window_given = nullptr;
   const CLI::Option* pattern_given = nullptr;
@@ -24,7 +26,10 @@ struct PlanFlags {
 
 // A file, or layers by flags.
 Result<PlannedModel> planned_model(const PlanFlags& flags) {
-  if (!flags.model.empty()) return PlannedModel::open(flags.model);
+  if (!flags.model.empty()) {
+    KVASS_ASSIGN_OR_RETURN(const WeightOptions weights, flags.weights.resolve());
+    return PlannedModel::open(flags.model, weights);
+  }
   for (const CLI::Option* needed : flags.needed) {
     if (needed->count() == 0) throw CLI::RequiredError("MODEL, or --layers, --kv-heads and --head-dim,");
   }
@@ -86,7 +91,11 @@ void print_table(const PlannedModel& model, const MemoryPlan& plan, const CacheT
 }
 
 Status run(const PlanFlags& flags) {
-  KVASS_ASSIGN_OR_RETURN(const StreamOptions options, flags.stream.resolve());
+  StreamOptions defaults;
+  if (!flags.model.empty()) {
+    KVASS_ASSIGN_OR_RETURN(defaults, stream_defaults(flags.model));
+  }
+  KVASS_ASSIGN_OR_RETURN(const StreamOptions options, flags.stream.resolve(defaults));
   KVASS_ASSIGN_OR_RETURN(const PlannedModel model, planned_model(flags));
   KVASS_ASSIGN_OR_RETURN(const MemoryPlan plan, model.plan(options, /*head_rows=*/1));
   KVASS_ASSIGN_OR_RETURN(const CacheTotals totals, model.totals(options));
@@ -110,7 +119,7 @@ CommandAction add_plan(CLI::App& command) {
       "  kvass plan --layers 35 --kv-heads 1 --head-dim 256 --max-context-len 8192 --input-len 32 \\\n"
       "      --sliding-window 4096 --sliding-window-pattern 5");
   CLI::Option* model =
-      command.add_option("MODEL", flags->model, "A GGUF file; without one, layers by flags")->type_name("");
+      command.add_option("MODEL", flags->model, "A GGUF or .kvp file; without one, layers by flags")->type_name("");
   command.add_flag("--json", flags->json, "One JSON object instead of the table");
   const auto shape = [&](const char* name, int64_t& value, const char* type, const char* what) {
     CLI::Option* option = command.add_option(name, value, what);
@@ -124,6 +133,7 @@ CommandAction add_plan(CLI::App& command) {
   flags->pattern_given = shape("--sliding-window-pattern", flags->sliding_window_pattern, "P",
                                "Every P-th layer is full, the others slide (default: every layer slides)");
   flags->stream.add(command);
+  flags->weights.add(command);
   flags->stream.add_memory_limit(command);
   flags->stream.add_sequences(command, "Sequences that run together, each with such caches");
   add_config(command);

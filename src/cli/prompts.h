@@ -4,6 +4,7 @@
 #include <string>
 
 #include "app/generate.h"
+#include "app/model_file.h"
 #include "app/stream_options.h"
 #include "kvass/status.h"
 
@@ -11,6 +12,7 @@ namespace kvass {
 
 struct PromptsRun {
   std::string model;
+  WeightOptions weights;
   std::string prompts;           // the file, one prompt a line; - is stdin
   StreamOptions stream;          // sequences: only where they are asked for
   bool sequences_given = false;  // otherwise 8, or as many as there are prompts

@@ -8,6 +8,7 @@
 #include "app/plan.h"
 #include "cli/command.h"
 #include "cli/config.h"
+#include "cli/model_flags.h"
 #include "cli/prompts.h"
 #include "cli/sampling_flags.h"
 #include "cli/snapshot_flags.h"
@@ -30,6 +31,7 @@ struct RunFlags {
   bool json = false;
   bool quiet = false;
   StreamFlags stream;
+  ModelFlags weights;
   SnapshotFlags snapshots;
 
   bool talks() const { return !quiet && !json; }
@@ -81,7 +83,9 @@ void say_summary(const GenerateResult& result, const MemoryPlan& plan, bool outp
 Status run(const RunFlags& flags) {
   if (flags.tokens < 0) return bad_input("-n", "0 or more tokens", std::to_string(flags.tokens));
   const std::atomic<bool>& cancel = cancelled();
-  KVASS_ASSIGN_OR_RETURN(StreamOptions stream_options, flags.stream.resolve());
+  KVASS_ASSIGN_OR_RETURN(const WeightOptions weights, flags.weights.resolve());
+  KVASS_ASSIGN_OR_RETURN(const StreamOptions defaults, stream_defaults(flags.model));
+  KVASS_ASSIGN_OR_RETURN(StreamOptions stream_options, flags.stream.resolve(defaults));
   KVASS_RETURN_IF_ERROR(validate(flags.sampling));
   if (!flags.prompts.empty()) {
     GenerateOptions generation;
@@ -89,7 +93,7 @@ Status run(const RunFlags& flags) {
     generation.ignore_eos = flags.ignore_eos || stream_options.endless;
     generation.stops = flags.stops;
     generation.sampling = flags.sampling;
-    return run_prompts({flags.model, flags.prompts, stream_options, flags.stream.sequences_given(),
+    return run_prompts({flags.model, weights, flags.prompts, stream_options, flags.stream.sequences_given(),
                         std::move(generation), flags.talks()});
   }
   if (flags.stream.sequences_given()) return bad_input("--sequences", "--prompts FILE beside it", "none");
@@ -111,8 +115,9 @@ Status run(const RunFlags& flags) {
     options.sampling = resumed_sampling(*flags.command, flags.sampling, state.sampling);
     KVASS_RETURN_IF_ERROR(validate(options.sampling));
   }
-  KVASS_RETURN_IF_ERROR(check_memory_limit(flags.model, stream_options, /*head_rows=*/1));
-  KVASS_ASSIGN_OR_RETURN(const OpenModel model, open_model(flags.model, stream_options.math, stream_options.threads));
+  KVASS_RETURN_IF_ERROR(check_memory_limit(flags.model, stream_options, /*head_rows=*/1, weights));
+  KVASS_ASSIGN_OR_RETURN(const OpenModel model,
+                         open_model(flags.model, stream_options.math, stream_options.threads, weights));
   KVASS_ASSIGN_OR_RETURN(options.prompt, prompt_ids(flags, *model.tokenizer, resumed.has_value()));
   options.max_tokens = flags.tokens;
   options.collect = flags.json;
@@ -166,7 +171,7 @@ CommandAction add_run(CLI::App& command) {
       "  kvass run model.gguf -p \"Log:\" --endless --save log.kvsnap --save-every 10000\n"
       "  kvass run model.gguf --resume log.kvsnap --save log.kvsnap\n"
       "With --resume a prompt is appended; without one the text goes on.");
-  command.add_option("MODEL", flags->model, "A GGUF file")->required()->type_name("");
+  command.add_option("MODEL", flags->model, "A GGUF or .kvp file")->required()->type_name("");
   CLI::Option* dash = command.add_option("STDIN", flags->dash, "- reads the prompt from stdin")->type_name("");
   dash->check([](const std::string& text) { return text == "-" ? "" : "expected -, got '" + text + "'"; });
 
@@ -205,6 +210,7 @@ CommandAction add_run(CLI::App& command) {
   flags->stream.add_memory_limit(command);
   flags->stream.add_sequences(command,
                               "With --prompts: sequences that advance together (default: 8, or as many as prompts)");
+  flags->weights.add(command);
   flags->snapshots.add(command);
   flags->snapshots.add_every(command);
   for (const char* name : {"--save", "--save-every", "--resume"}) {

@@ -10,6 +10,7 @@
 #include "app/plan.h"
 #include "cli/command.h"
 #include "cli/config.h"
+#include "cli/model_flags.h"
 #include "cli/stream_flags.h"
 
 namespace kvass {
@@ -26,6 +27,7 @@ struct ScoreFlags {
   int64_t rotary_offset = 0;
   bool json = false;
   StreamFlags stream;
+  ModelFlags weights;
 };
 
 struct Bucket {
@@ -90,10 +92,12 @@ Status run(const ScoreFlags& flags) {
   if (flags.max_tokens < 0) return bad_input("--max-tokens", "0 or more tokens", std::to_string(flags.max_tokens));
   if (flags.top < 0) return bad_input("--top", "0 or more tokens", std::to_string(flags.top));
   const std::atomic<bool>& cancel = cancelled();
-  KVASS_ASSIGN_OR_RETURN(StreamOptions options, flags.stream.resolve());
+  KVASS_ASSIGN_OR_RETURN(const WeightOptions weights, flags.weights.resolve());
+  KVASS_ASSIGN_OR_RETURN(const StreamOptions defaults, stream_defaults(flags.model));
+  KVASS_ASSIGN_OR_RETURN(StreamOptions options, flags.stream.resolve(defaults));
   options.rotary_offset = flags.rotary_offset;
-  KVASS_RETURN_IF_ERROR(check_memory_limit(flags.model, options, kScoreHeadRows));
-  KVASS_ASSIGN_OR_RETURN(const OpenModel model, open_model(flags.model, options.math, options.threads));
+  KVASS_RETURN_IF_ERROR(check_memory_limit(flags.model, options, kScoreHeadRows, weights));
+  KVASS_ASSIGN_OR_RETURN(const OpenModel model, open_model(flags.model, options.math, options.threads, weights));
   KVASS_ASSIGN_OR_RETURN(const std::vector<int32_t> ids, text_ids(flags, *model.tokenizer));
   KVASS_ASSIGN_OR_RETURN(Stream stream, open_stream(model, options, kScoreHeadRows));
   const MemoryPlan plan = plan_of(model, stream);
@@ -129,7 +133,7 @@ CommandAction add_score(CLI::App& command) {
       "Examples:\n"
       "  kvass score model.gguf -f book.txt --attention-sink 4,508 --bucket 2048\n"
       "  echo \"[2, 818, 7217]\" | kvass score model.gguf -f - --ids --top 5");
-  command.add_option("MODEL", flags->model, "A GGUF file")->required()->type_name("");
+  command.add_option("MODEL", flags->model, "A GGUF or .kvp file")->required()->type_name("");
   command.add_option("-f,--file", flags->file, "The text; - is stdin")->type_name("FILE")->required();
   command.add_flag("--ids", flags->ids, "The file is a JSON array of token ids, taken as they are");
   command.add_flag("--no-bos", flags->no_bos, "Do not begin the text with the token that begins one");
@@ -150,6 +154,7 @@ CommandAction add_score(CLI::App& command) {
       ->capture_default_str();
   command.add_flag("--json", flags->json, "One JSON object instead of text");
   flags->stream.add(command);
+  flags->weights.add(command);
   flags->stream.add_memory_limit(command);
   add_config(command);
   return [flags] { return run(*flags); };

@@ -66,17 +66,24 @@ void StreamFlags::add_sequences(CLI::App& command, const std::string& text) {
   sequences_given_ = command.add_option("--sequences", sequences_, text)->type_name("N")->group("Stream");
 }
 
-Result<StreamOptions> StreamFlags::resolve() const {
-  StreamOptions options;
-  if (context_given_->count() > 0) options.context = context_;
+Result<StreamOptions> StreamFlags::resolve(const StreamOptions& defaults) const {
+  StreamOptions options = defaults;
   if (sink_given_->count() > 0) {
     KVASS_ASSIGN_OR_RETURN(options.attention_sink, parse_attention_sink(attention_sink_));
+    options.context.reset();
   }
+  if (context_given_->count() > 0) options.context = context_;
   options.endless = endless_;
   if (chunk_given_->count() > 0) options.chunk = chunk_;
-  KVASS_ASSIGN_OR_RETURN(options.sink_positions, parse_sink_positions(sink_positions_));
-  KVASS_ASSIGN_OR_RETURN(options.kv, parse_dtype(kv_));
-  KVASS_ASSIGN_OR_RETURN(options.math, parse_math(math_));
+  if (sink_positions_given_->count() > 0) {
+    KVASS_ASSIGN_OR_RETURN(options.sink_positions, parse_sink_positions(sink_positions_));
+  }
+  if (kv_given_->count() > 0) {
+    KVASS_ASSIGN_OR_RETURN(options.kv, parse_dtype(kv_));
+  }
+  if (math_given_->count() > 0) {
+    KVASS_ASSIGN_OR_RETURN(options.math, parse_math(math_));
+  }
   KVASS_ASSIGN_OR_RETURN(options.threads, resolve_threads(threads_));
   if (sequences_given()) options.sequences = sequences_;
   if (memory_limit_given_ && memory_limit_given_->count() > 0) {

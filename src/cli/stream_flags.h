@@ -17,7 +17,8 @@ class StreamFlags {
   void add_memory_limit(CLI::App& command);                        // for the commands that hold their plan against it
   void add_sequences(CLI::App& command, const std::string& text);  // for the commands that run several together
   bool sequences_given() const { return sequences_given_ && sequences_given_->count() > 0; }
-  Result<StreamOptions> resolve() const;
+  // What is not given is as in `defaults`: those of the model's file (app/open.h).
+  Result<StreamOptions> resolve(const StreamOptions& defaults = {}) const;
   // For a stream of these caches and this arithmetic that goes on: flags that are given must say the same.
   Status check_resumed(const CacheOptions& caches, Math math) const;
 

@@ -6,6 +6,7 @@
 #include "app/open.h"
 #include "cli/command.h"
 #include "cli/config.h"
+#include "cli/model_flags.h"
 #include "kvass/version.h"
 
 namespace kvass {
@@ -19,6 +20,7 @@ struct VerifyFlags {
   std::string math = std::string(math_name(StreamOptions().math));
   int threads = 0;
   bool json = false;
+  ModelFlags weights;
 };
 
 Result<std::vector<int32_t>> text_ids(const VerifyFlags& flags, const Tokenizer& tokenizer) {
@@ -38,11 +40,12 @@ std::string checksum_text(const VerifyRow& row) { return fmt::format("{:016x}", 
 
 Status run(const VerifyFlags& flags) {
   const std::atomic<bool>& cancel = cancelled();
+  KVASS_ASSIGN_OR_RETURN(const WeightOptions weights, flags.weights.resolve());
   KVASS_ASSIGN_OR_RETURN(const Math math, parse_math(flags.math));
   VerifyInput input;
   KVASS_ASSIGN_OR_RETURN(input.kv, parse_dtype(flags.kv));
   KVASS_ASSIGN_OR_RETURN(input.threads, resolve_threads(flags.threads));
-  KVASS_ASSIGN_OR_RETURN(const OpenModel model, open_model(flags.model, math, input.threads));
+  KVASS_ASSIGN_OR_RETURN(const OpenModel model, open_model(flags.model, math, input.threads, weights));
   KVASS_ASSIGN_OR_RETURN(input.ids, text_ids(flags, *model.tokenizer));
   input.engine = model.engine;
   if (!flags.json) {
@@ -84,7 +87,7 @@ CommandAction add_verify(CLI::App& command) {
       "if\n"
       "a row differs; it then names the position, the layer and the operator. Example:\n"
       "  kvass verify model.gguf --tokens 1500 -t 2");
-  command.add_option("MODEL", flags->model, "A GGUF file")->required()->type_name("");
+  command.add_option("MODEL", flags->model, "A GGUF or .kvp file")->required()->type_name("");
   command.add_option("--tokens", flags->tokens, "Tokens of the text")->type_name("TOKENS")->capture_default_str();
   command.add_option("-f,--file", flags->file, "The text (default: one that is made up); - is stdin")
       ->type_name("FILE");
@@ -96,6 +99,7 @@ CommandAction add_verify(CLI::App& command) {
       ->capture_default_str();
   command.add_option("-t,--threads", flags->threads, "Threads where a row does not say (default: as many as CPUs)")
       ->type_name("N");
+  flags->weights.add(command);
   command.add_flag("--json", flags->json, "One JSON object instead of the table");
   add_config(command);
   return [flags] { return run(*flags); };

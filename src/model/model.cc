@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "model/family.h"
+#include "ops/linear/requantise.h"
 #include "ops/linear/weight.h"
 
 namespace kvass {
@@ -27,14 +28,15 @@ constexpr Family kFamilies[] = {
 struct WeightPlan {
   struct Entry {
     const GgufTensor* source = nullptr;
-    WeightType type = WeightType::F32;
+    WeightType source_type = WeightType::F32;
+    WeightType type = WeightType::F32;  // that is stored
     size_t offset = 0;
   };
   std::vector<Entry> entries;  // [weights of the program]
   size_t bytes = 0;
 };
 
-Result<WeightPlan> plan(const Gguf& file, const ModelProgram& model) {
+Result<WeightPlan> plan(const Gguf& file, const ModelProgram& model, std::optional<WeightType> type) {
   WeightPlan plan;
   for (size_t i = 0; i < model.tensors.size(); ++i) {
     const Weight& weight = model.program.weights[i];
@@ -42,7 +44,8 @@ Result<WeightPlan> plan(const Gguf& file, const ModelProgram& model) {
     KVASS_ASSIGN_OR_RETURN(entry.source, file.tensor(model.tensors[i]));
     size_t bytes = static_cast<size_t>(weight.inputs) * sizeof(float);
     if (weight.outputs > 0) {
-      KVASS_ASSIGN_OR_RETURN(entry.type, weight_type_of(entry.source->type));
+      KVASS_ASSIGN_OR_RETURN(entry.source_type, weight_type_of(entry.source->type));
+      entry.type = stored_type(entry.source_type, weight.inputs, type);
       KVASS_ASSIGN_OR_RETURN(bytes, packed_bytes(entry.type, weight.outputs, weight.inputs));
     }
     entry.offset = plan.bytes;
@@ -52,19 +55,37 @@ Result<WeightPlan> plan(const Gguf& file, const ModelProgram& model) {
   return plan;
 }
 
+// Panels [begin, end) by way of the source's own type.
+void convert_panels(const WeightPlan::Entry& entry, const Weight& weight, int64_t begin, int64_t end, uint8_t* out) {
+  std::vector<uint8_t> panel(static_cast<size_t>(panel_bytes(entry.source_type, weight.inputs)));
+  const size_t row_bytes = source_row_bytes(entry.source_type, weight.inputs);
+  for (int64_t index = begin; index < end; ++index) {
+    const int64_t first = index * kPanelOutputs;
+    const int64_t rows = std::min<int64_t>(kPanelOutputs, weight.outputs - first);
+    pack_panels(entry.source_type, entry.source->data + static_cast<size_t>(first) * row_bytes, rows, weight.inputs, 0,
+                1, panel.data());
+    requantise_panels({entry.source_type, rows, weight.inputs, panel.data()}, entry.type, 0, 1,
+                      out + index * panel_bytes(entry.type, weight.inputs));
+  }
+}
+
 // Packs one matrix in waves over its panels, on all threads, and gives back the source pages of each wave: the file's
 // pages and the packed bytes of a weight never stand in memory together.
 void pack_weight(const Gguf& file, const WeightPlan::Entry& entry, const Weight& weight, uint8_t* out,
                  ThreadPool& pool) {
-  const size_t panel_source = kPanelOutputs * source_row_bytes(entry.type, weight.inputs);
+  const size_t panel_source = kPanelOutputs * source_row_bytes(entry.source_type, weight.inputs);
   const int64_t panels = panel_count(weight.outputs);
   const int64_t wave = std::max<int64_t>(1, static_cast<int64_t>(kWaveBytes / panel_source));
   for (int64_t first = 0; first < panels; first += wave) {
     const int64_t count = std::min(wave, panels - first);
     const int64_t task = std::max<int64_t>(1, count / (4 * pool.threads()));  // panels
     pool.run((count + task - 1) / task, [&](int64_t i, int) {
-      pack_panels(entry.type, entry.source->data, weight.outputs, weight.inputs, first + i * task,
-                  first + std::min(count, (i + 1) * task), out);
+      const int64_t end = first + std::min(count, (i + 1) * task);
+      if (entry.type == entry.source_type) {
+        pack_panels(entry.type, entry.source->data, weight.outputs, weight.inputs, first + i * task, end, out);
+      } else {
+        convert_panels(entry, weight, first + i * task, end, out);
+      }
     });
     const size_t begin = static_cast<size_t>(first) * panel_source;
     file.release(*entry.source, begin,
@@ -112,13 +133,14 @@ Result<ModelProgram> build_program(const Gguf& file) {
   return bad_input(file.name() + ": general.architecture", known, architecture);
 }
 
-Result<size_t> plan_weights(const Gguf& file, const ModelProgram& model) {
-  KVASS_ASSIGN_OR_RETURN(const WeightPlan weights, plan(file, model));
+Result<size_t> plan_weights(const Gguf& file, const ModelProgram& model, std::optional<WeightType> type) {
+  KVASS_ASSIGN_OR_RETURN(const WeightPlan weights, plan(file, model, type));
   return weights.bytes;
 }
 
-Result<WeightStore> load_weights(const Gguf& file, const ModelProgram& model, ThreadPool& pool) {
-  KVASS_ASSIGN_OR_RETURN(const WeightPlan weights, plan(file, model));
+Result<WeightStore> load_weights(const Gguf& file, const ModelProgram& model, ThreadPool& pool,
+                                 std::optional<WeightType> type) {
+  KVASS_ASSIGN_OR_RETURN(const WeightPlan weights, plan(file, model, type));
   WeightStore store;
   KVASS_ASSIGN_OR_RETURN(store.block, Block::map(weights.bytes));
   for (size_t i = 0; i < weights.entries.size(); ++i) {

@@ -2,6 +2,7 @@
 // where an architecture is written down (family_*.cc, listed in families.inc). Nothing here runs anything.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -27,10 +28,11 @@ Result<ModelProgram> build_program(const Gguf& file);
 Result<WeightType> weight_type_of(GgmlType type);
 
 // Packs the weights, tensor by tensor, on the pool's threads, and gives back each tensor's source pages once it is
-// packed.
-Result<WeightStore> load_weights(const Gguf& file, const ModelProgram& model, ThreadPool& pool);
+// packed. `type`: what every matrix becomes whose rows allow it (requantise.h); none: what the file has.
+Result<WeightStore> load_weights(const Gguf& file, const ModelProgram& model, ThreadPool& pool,
+                                 std::optional<WeightType> type = {});
 
 // Bytes of the block that load_weights maps.
-Result<size_t> plan_weights(const Gguf& file, const ModelProgram& model);
+Result<size_t> plan_weights(const Gguf& file, const ModelProgram& model, std::optional<WeightType> type = {});
 
 }  // namespace kvass

@@ -552,6 +552,15 @@ Status verify_program(const Program& program) {
                        extent_name(program.values[static_cast<size_t>(result)].extent));
     }
   }
+  for (const Op& op : program.ops) {  // whatever is a token has a row
+    if (op.kind != OpKind::embed) continue;
+    const Weight& table = program.weights[static_cast<size_t>(op.weights[0])];
+    if (table.outputs < program.vocabulary()) {
+      return bad_input("program weight '" + table.name + "'",
+                       fmt::format("a row for each of {} tokens", program.vocabulary()),
+                       fmt::format("{}", table.outputs));
+    }
+  }
   return {};
 }
 

@@ -32,28 +32,51 @@ class Claims {
   size_t held_ = 0;  // runs [0, held_)
 };
 
-struct Planned {
-  ArenaPlan arena;
-  size_t tables = 0;  // bytes
-};
+Result<MethodPlan> plan_method(std::string name, const Program& program, Math math, const SessionOptions& options) {
+  MethodPlan method;
+  method.name = std::move(name);
+  method.rows = options.rows;
+  method.head_rows = options.head_rows;
+  method.sequences = options.sequences;
+  method.threads = options.threads;
+  for (const Op& op : program.ops) method.workspace_bytes.push_back(workspace_bytes(program, math, op, options));
+  KVASS_ASSIGN_OR_RETURN(method.arena, plan_arena(program, method.limits(), method.workspace_bytes));
+  return method;
+}
 
-Result<Planned> plan_session(const Program& program, Math math, const SessionOptions& options) {
-  if (options.threads < 1) return bad_input("--threads", "at least 1", std::to_string(options.threads));
-  if (options.sequences < 1) return bad_input("sequences", "at least 1", std::to_string(options.sequences));
-  std::vector<size_t> workspace;
-  for (const Op& op : program.ops) workspace.push_back(workspace_bytes(program, math, op, options));
-  Planned planned;
-  KVASS_ASSIGN_OR_RETURN(planned.arena,
-                         plan_arena(program, {options.rows, options.head_rows, options.sequences}, workspace));
-  planned.tables = StepTables::bytes(program, options);
-  return planned;
+size_t arena_bytes_of(const std::vector<MethodPlan>& methods) {
+  size_t bytes = 0;
+  for (const MethodPlan& method : methods) bytes = std::max(bytes, method.arena.bytes);
+  return bytes;
+}
+
+// Whether planned methods are those that would be planned now, wherever they put their values.
+bool same_methods(const std::vector<MethodPlan>& planned, const std::vector<MethodPlan>& wanted) {
+  return std::equal(
+      planned.begin(), planned.end(), wanted.begin(), wanted.end(), [](const MethodPlan& a, const MethodPlan& b) {
+        return a.rows == b.rows && a.head_rows == b.head_rows && a.sequences == b.sequences && a.threads == b.threads &&
+               a.workspace_bytes == b.workspace_bytes && a.arena.values.size() == b.arena.values.size();
+      });
 }
 
 }  // namespace
 
+Result<std::vector<MethodPlan>> plan_methods(const Program& program, Math math, const SessionOptions& options) {
+  if (options.threads < 1) return bad_input("--threads", "at least 1", std::to_string(options.threads));
+  if (options.sequences < 1) return bad_input("sequences", "at least 1", std::to_string(options.sequences));
+  std::vector<MethodPlan> methods;
+  KVASS_ASSIGN_OR_RETURN(methods.emplace_back(),
+                         plan_method(options.decode_method ? "prefill" : "forward", program, math, options));
+  if (!options.decode_method) return methods;
+  SessionOptions decode = options;
+  decode.rows = std::min(options.rows, options.sequences);
+  KVASS_ASSIGN_OR_RETURN(methods.emplace_back(), plan_method("decode", program, math, decode));
+  return methods;
+}
+
 Result<size_t> plan_session_bytes(const Program& program, Math math, const SessionOptions& options) {
-  KVASS_ASSIGN_OR_RETURN(const Planned planned, plan_session(program, math, options));
-  return planned.arena.bytes + planned.tables;
+  KVASS_ASSIGN_OR_RETURN(const std::vector<MethodPlan> methods, plan_methods(program, math, options));
+  return arena_bytes_of(methods) + StepTables::bytes(program, options);
 }
 
 Session::Session(std::shared_ptr<const Engine> engine, const SessionOptions& options)
@@ -69,13 +92,16 @@ Session::Session(std::shared_ptr<const Engine> engine, const SessionOptions& opt
 
 Session::~Session() = default;
 
-Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<const Engine> engine, const SessionOptions& options) {
-  KVASS_ASSIGN_OR_RETURN(Planned planned, plan_session(engine->program(), engine->math(), options));
+Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<const Engine> engine, const SessionOptions& options,
+                                                 const std::vector<MethodPlan>& planned) {
+  KVASS_ASSIGN_OR_RETURN(std::vector<MethodPlan> methods, plan_methods(engine->program(), engine->math(), options));
+  if (same_methods(planned, methods)) methods = planned;
   std::unique_ptr<Session> session(new Session(std::move(engine), options));
-  session->plan_ = std::move(planned.arena);
-  KVASS_ASSIGN_OR_RETURN(session->arena_, Block::map(session->plan_.bytes + planned.tables));
-  session->tables_ =
-      std::make_unique<StepTables>(session->engine_->program(), options, session->arena_.data() + session->plan_.bytes);
+  session->methods_ = std::move(methods);
+  const size_t bytes = arena_bytes_of(session->methods_);
+  const Program& program = session->engine_->program();
+  KVASS_ASSIGN_OR_RETURN(session->arena_, Block::map(bytes + StepTables::bytes(program, options)));
+  session->tables_ = std::make_unique<StepTables>(program, options, session->arena_.data() + bytes);
   return session;
 }
 
@@ -140,6 +166,8 @@ Status Session::step(std::span<const Run> runs) {
   FloatEnvironment environment;
   tables_->begin(*engine_, runs, pool_);
   if (tables_->rows() == 0) return {};
+  method_ = methods_.size() - 1;
+  while (methods_[method_].rows < tables_->rows()) --method_;
   execute(*engine_->program().find_method("body"));
   for (const Run& run : runs) run.sequence->commit(static_cast<int64_t>(run.tokens.size()));
   return {};
@@ -219,7 +247,7 @@ void Session::execute(const Method& method, const EncoderInput* input) { execute
 
 void Session::execute_ops(int32_t begin, int32_t end, const EncoderInput* input) {
   const Program& program = engine_->program();
-  const OpContext context{*engine_, *tables_, plan_, arena_.data(), pool_, input};
+  const OpContext context{*engine_, *tables_, last_method().arena, arena_.data(), pool_, input};
   for (int32_t i = begin; i < end; ++i) {
     const Op& op = program.ops[static_cast<size_t>(i)];
     ++executed_[static_cast<size_t>(i)];

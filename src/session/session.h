@@ -10,7 +10,7 @@
 
 #include "base/block.h"
 #include "base/thread_pool.h"
-#include "plan/arena.h"
+#include "plan/method.h"
 #include "session/engine.h"
 #include "session/sequence.h"
 
@@ -21,7 +21,11 @@ struct SessionOptions {
   int64_t head_rows = 1;  // most rows of one `logits` call
   int64_t sequences = 1;  // most runs of one step
   int threads = 1;
+  bool decode_method = false;  // beside `prefill` of so many rows a `decode` of one row a sequence; otherwise `forward`
 };
+
+// The methods of such a session. They share its arena; a step runs the shortest that its rows fit.
+Result<std::vector<MethodPlan>> plan_methods(const Program& program, Math math, const SessionOptions& options);
 
 // `tokens` are the positions [start, start + size) of `sequence`; start is its length.
 struct Run {
@@ -53,7 +57,10 @@ class StepTables;
 
 class Session {
  public:
-  static Result<std::unique_ptr<Session>> create(std::shared_ptr<const Engine> engine, const SessionOptions& options);
+  // `planned`: methods that have been planned before, proven by check_method. Where they are not what these options
+  // take (other rows, threads or workspaces), they are planned anew.
+  static Result<std::unique_ptr<Session>> create(std::shared_ptr<const Engine> engine, const SessionOptions& options,
+                                                 const std::vector<MethodPlan>& planned = {});
   ~Session();
 
   // Runs the program's body over the runs' tokens, row after row in the order of the runs, and advances the sequences.
@@ -72,8 +79,10 @@ class Session {
   ThreadPool& pool() { return pool_; }
   const Engine& engine() const { return *engine_; }
   const SessionOptions& options() const { return options_; }
-  const ArenaPlan& arena_plan() const { return plan_; }
-  size_t arena_bytes() const { return arena_.bytes(); }  // values, workspace and the step's tables
+  const std::vector<MethodPlan>& methods() const { return methods_; }  // the longest first
+  const ArenaPlan& arena_plan() const { return methods_.front().arena; }
+  const MethodPlan& last_method() const { return methods_[method_]; }  // that the last step ran
+  size_t arena_bytes() const { return arena_.bytes(); }                // values, workspace and the step's tables
   // How often each op of the program has run, by its index; in a branch, once for each time that it was taken.
   std::span<const int64_t> executed_ops() const { return executed_; }
   int64_t executed(OpKind kind) const;
@@ -88,13 +97,16 @@ class Session {
   void execute_ops(int32_t begin, int32_t end, const EncoderInput* input);
   void execute_cond(const Op& op);
   void show(const Op& op);
-  float* value(ValueId id) { return reinterpret_cast<float*>(arena_.data() + plan_.values[static_cast<size_t>(id)]); }
+  float* value(ValueId id) {
+    return reinterpret_cast<float*>(arena_.data() + last_method().arena.values[static_cast<size_t>(id)]);
+  }
 
   std::shared_ptr<const Engine> engine_;
   SessionOptions options_;
   ThreadPool pool_;
-  ArenaPlan plan_;
-  Block arena_;  // [values and workspace | tables of the step]
+  std::vector<MethodPlan> methods_;
+  size_t method_ = 0;  // of the last step
+  Block arena_;        // [values and workspace of the longest method | tables of the step]
   std::unique_ptr<StepTables> tables_;
   std::function<void(const ProbeView&)> probe_;
   std::vector<int64_t> executed_;   // [ops]

@@ -1,0 +1,142 @@
+#include "app/model_file.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+namespace kvass {
+namespace {
+
+constexpr size_t kAlignment = 64;  // bytes: a panel vector
+
+size_t aligned(size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
+
+// Bytes of weight i as it is stored with these options.
+size_t stored_bytes(const KvpFile& file, size_t i, const WeightOptions& options) {
+  const PackedWeight& matrix = file.matrices()[i];
+  if (matrix.data == nullptr) return static_cast<size_t>(file.model().program.weights[i].inputs) * sizeof(float);
+  return packed_bytes(stored_type(matrix.type, matrix.k, options.type), matrix.n, matrix.k).value();
+}
+
+}  // namespace
+
+Result<Pages> parse_pages(std::string_view text) {
+  if (text == "mapped") return Pages::mapped;
+  if (text == "huge") return Pages::huge;
+  return bad_input("--pages", "mapped or huge", "'" + std::string(text) + "'");
+}
+
+ModelFile::ModelFile(std::string path, Gguf file, ModelProgram model)
+    : path_(std::move(path)), file_(std::move(file)), model_(std::move(model)), program_(std::move(model_.program)) {}
+
+ModelFile::ModelFile(std::string path, KvpFile file)
+    : path_(std::move(path)), file_(std::move(file)), program_(kvp().model().program) {}
+
+Result<ModelFile> ModelFile::open(const std::string& path) {
+  if (is_kvp(path)) {
+    KVASS_ASSIGN_OR_RETURN(KvpFile file, KvpFile::open(path));
+    return ModelFile(path, std::move(file));
+  }
+  KVASS_ASSIGN_OR_RETURN(Gguf file, Gguf::open(path));
+  KVASS_ASSIGN_OR_RETURN(ModelProgram model, build_program(file));
+  return ModelFile(path, std::move(file), std::move(model));
+}
+
+const Program& ModelFile::program() const { return program_; }
+
+const std::string& ModelFile::family() const { return is_static() ? kvp().model().family : model_.family; }
+
+int64_t ModelFile::trained_context() const {
+  return is_static() ? kvp().model().trained_context : model_.trained_context;
+}
+
+Result<std::string> ModelFile::chat_template() const {
+  if (is_static()) return kvp().model().chat_template;
+  KVASS_ASSIGN_OR_RETURN(const std::string_view text,
+                         std::get<Gguf>(file_).get_string_or("tokenizer.chat_template", ""));
+  return std::string(text);
+}
+
+StreamOptions ModelFile::stream_options() const {
+  return is_static() ? options_of(kvp().model().caches, kvp().model().math, {}) : StreamOptions();
+}
+
+std::vector<MethodPlan> ModelFile::methods() const {
+  return is_static() ? kvp().model().methods : std::vector<MethodPlan>();
+}
+
+Result<Vocabulary> ModelFile::vocabulary() const {
+  return is_static() ? kvp().vocabulary() : read_vocabulary(std::get<Gguf>(file_));
+}
+
+Status ModelFile::check(const WeightOptions& options) const {
+  if (!is_static() && options.pages == Pages::mapped) {
+    return bad_input("--pages", "huge, or a .kvp file (of a GGUF the weights are packed)", "mapped");
+  }
+  if (options.pages == Pages::mapped && options.type) {
+    return bad_input("--pages", "huge beside --weights, which makes other weights of the file's", "mapped");
+  }
+  if (!is_static() && options.check) {
+    return bad_input("--check", "a .kvp file, which has hashes of its weights", path_);
+  }
+  return {};
+}
+
+Result<size_t> ModelFile::weight_bytes(const WeightOptions& options) const {
+  KVASS_RETURN_IF_ERROR(check(options));
+  if (!is_static()) {
+    const Gguf& file = std::get<Gguf>(file_);
+    ModelProgram model = model_;
+    model.program.weights = program_.weights;
+    return plan_weights(file, model, options.type);
+  }
+  if (!options.type && options.pages != Pages::huge) return kvp().section_bytes();
+  size_t bytes = 0;
+  for (size_t i = 0; i < program_.weights.size(); ++i) bytes += aligned(stored_bytes(kvp(), i, options));
+  return bytes;
+}
+
+Result<WeightStore> ModelFile::load_weights(const WeightOptions& options, ThreadPool& pool) {
+  KVASS_RETURN_IF_ERROR(check(options));
+  if (!is_static()) {
+    model_.program.weights = program_.weights;
+    return kvass::load_weights(std::get<Gguf>(file_), model_, pool, options.type);
+  }
+  if (options.check) KVASS_RETURN_IF_ERROR(kvp().check_weights(pool));
+  if (options.type || options.pages == Pages::huge) return copied_weights(options, pool);
+  return std::get<KvpFile>(std::move(file_)).take_weights();
+}
+
+Result<WeightStore> ModelFile::copied_weights(const WeightOptions& options, ThreadPool& pool) const {
+  WeightStore store;
+  KVASS_ASSIGN_OR_RETURN(const size_t bytes, weight_bytes(options));
+  KVASS_ASSIGN_OR_RETURN(store.block, Block::map(bytes));
+  uint8_t* at = store.block.data();
+  for (size_t i = 0; i < program_.weights.size(); ++i) {
+    const PackedWeight& from = kvp().matrices()[i];
+    const size_t size = stored_bytes(kvp(), i, options);
+    if (from.data == nullptr) {
+      std::memcpy(at, kvp().vectors()[i], size);
+      store.vectors.push_back(reinterpret_cast<const float*>(at));
+      store.matrices.push_back({});
+    } else {
+      const WeightType type = stored_type(from.type, from.k, options.type);
+      const auto panel = static_cast<size_t>(panel_bytes(type, from.k));
+      const int64_t panels = panel_count(from.n);
+      const int64_t task = std::max<int64_t>(1, panels / (8 * pool.threads()));
+      pool.run((panels + task - 1) / task, [&](int64_t index, int) {
+        const int64_t begin = index * task;
+        const int64_t end = std::min(panels, begin + task);
+        if (type != from.type) return requantise_panels(from, type, begin, end, at);
+        const size_t offset = static_cast<size_t>(begin) * panel;
+        std::memcpy(at + offset, from.data + offset, static_cast<size_t>(end - begin) * panel);
+      });
+      store.vectors.push_back(nullptr);
+      store.matrices.push_back({type, from.n, from.k, at});
+    }
+    at += aligned(size);
+  }
+  return store;
+}
+
+}  // namespace kvass

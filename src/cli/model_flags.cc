@@ -1,0 +1,38 @@
+#include "cli/model_flags.h"
+
+namespace kvass {
+
+void ModelFlags::add_weights(CLI::App& command) {
+  command
+      .add_option("--weights", weights_,
+                  "Quantise every matrix anew, to f32, f16, bf16, q8_0 or q4_0; results change\n"
+                  "(default: as the file has them)")
+      ->type_name("TYPE")
+      ->group("Weights");
+}
+
+void ModelFlags::add(CLI::App& command) {
+  add_weights(command);
+  command
+      .add_option("--pages", pages_,
+                  "Weights of a .kvp file: mapped (used where the file is, ready at once) or huge (copied\n"
+                  "into memory with huge pages) (default: mapped)")
+      ->type_name("PAGES")
+      ->group("Weights");
+  command.add_flag("--check", check_, "Read the weights of a .kvp file and compare their hashes first")
+      ->group("Weights");
+}
+
+Result<WeightOptions> ModelFlags::resolve() const {
+  WeightOptions options;
+  if (!weights_.empty()) {
+    KVASS_ASSIGN_OR_RETURN(options.type, parse_weight_type(weights_));
+  }
+  if (!pages_.empty()) {
+    KVASS_ASSIGN_OR_RETURN(options.pages, parse_pages(pages_));
+  }
+  options.check = check_;
+  return options;
+}
+
+}  // namespace kvass

@@ -1,0 +1,79 @@
+#include "kvp/kvp.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "kvp/table.h"
+
+namespace kvass {
+
+size_t KvpFile::section_bytes() const {
+  size_t bytes = 0;
+  for (const KvpSection& section : sections_) bytes += section.bytes;
+  return bytes;
+}
+
+Result<Vocabulary> KvpFile::vocabulary() const {
+  const fb::Vocabulary& from = *fb::GetModel(table_.data())->vocabulary();
+  Vocabulary to;
+  to.source = name_;
+  to.kind = view(from.kind()) == "spm" ? VocabularyKind::spm : VocabularyKind::bpe;
+  const auto split = [](const flatbuffers::Vector<uint8_t>* bytes, const flatbuffers::Vector<uint32_t>* ends,
+                        std::vector<std::string>& texts) {
+    texts.reserve(size_of(ends));
+    uint32_t begin = 0;
+    for (size_t i = 0; i < size_of(ends); ++i) {
+      const uint32_t end = ends->Get(static_cast<uint32_t>(i));
+      if (end == begin) {
+        texts.emplace_back();
+      } else {
+        texts.emplace_back(reinterpret_cast<const char*>(bytes->data()) + begin, end - begin);
+      }
+      begin = end;
+    }
+  };
+  split(from.pieces(), from.piece_ends(), to.pieces);
+  split(from.merges(), from.merge_ends(), to.merges);
+  for (size_t i = 0; i < size_of(from.types()); ++i) {
+    to.types.push_back(static_cast<TokenType>(from.types()->Get(static_cast<uint32_t>(i))));
+  }
+  if (from.scores() != nullptr) to.scores.assign(from.scores()->begin(), from.scores()->end());
+  to.pre = view(from.pre());
+  to.bos = from.bos();
+  to.eos = from.eos();
+  to.eot = from.eot();
+  to.eom = from.eom();
+  to.unknown = from.unknown();
+  to.add_bos = from.add_bos();
+  to.add_eos = from.add_eos();
+  to.add_space_prefix = from.add_space_prefix();
+  return to;
+}
+
+Status KvpFile::check_weights(ThreadPool& pool) const {
+  std::vector<uint8_t> right(sections_.size());
+  pool.run(static_cast<int64_t>(sections_.size()), [&](int64_t i, int) {
+    const KvpSection& section = sections_[static_cast<size_t>(i)];
+    right[static_cast<size_t>(i)] = hash_bytes(bytes_.subspan(section.offset, section.bytes)) == section.hash;
+  });
+  const auto bad = std::find(right.begin(), right.end(), 0);
+  if (bad == right.end()) return {};
+  return bad_input(name_ + ": section " + std::to_string(bad - right.begin()), "bytes of the hash that the table has",
+                   "others");
+}
+
+WeightStore KvpFile::take_weights() && {
+  WeightStore store;
+  store.file_bytes = section_bytes();
+  store.matrices = std::move(matrices_);
+  store.vectors = std::move(vectors_);
+  store.file = std::move(map_);
+  return store;
+}
+
+bool is_kvp(const std::string& path) {
+  const Result<FileMap> map = FileMap::open(path);
+  return map.ok() && map->bytes().size() >= 8 && std::memcmp(map->bytes().data(), kKvpMagic, 8) == 0;
+}
+
+}  // namespace kvass

@@ -1,0 +1,98 @@
+// .kvp: a program in a file, with everything that running it takes: operators, packed weights, vocabulary, caches and
+// the places of all values. docs/export.md has the format, schema.fbs the fields.
+//
+//     [fixed header | FlatBuffer | section 0 | section 1 | …]      sections begin on pages of 4096 bytes
+//
+// Opening maps the file and verifies all of it but the weights' bytes, which are only read when they are used (or when
+// asked: check_weights). Files are taken for hostile: what has passed `open` can be run, and reads and writes nothing
+// outside its buffers. A file that is changed while it is mapped is the one thing that nobody can check.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/file_map.h"
+#include "base/hash.h"
+#include "base/thread_pool.h"
+#include "kvass/cache_plan.h"
+#include "kvass/status.h"
+#include "ops/linear/linear.h"
+#include "ops/linear/weight_store.h"
+#include "plan/method.h"
+#include "program/program.h"
+#include "text/vocabulary.h"
+
+namespace kvass {
+
+inline constexpr char kKvpMagic[] = "KVASSKVP";  // 8 bytes without the terminator
+inline constexpr uint32_t kKvpVersion = 1;       // of the file's layout; the FlatBuffer grows by itself
+inline constexpr size_t kKvpHeaderBytes = 64;
+inline constexpr size_t kKvpPage = 4096;  // bytes: sections begin on these
+
+// Everything but the weights.
+struct KvpModel {
+  std::string producer;  // "kvass 0.1.0"
+  std::string family;
+  std::string source;  // the name of the file that it was exported from
+  std::string chat_template;
+  int64_t trained_context = 0;  // tokens
+  Math math = Math::a16;
+  Program program;
+  CacheOptions caches;
+  std::vector<MethodPlan> methods;  // the longest first
+};
+
+struct KvpSection {
+  uint64_t offset = 0;  // bytes from the start of the file
+  uint64_t bytes = 0;
+  Hash128 hash;
+};
+
+class KvpFile {
+ public:
+  static Result<KvpFile> open(const std::string& path);
+  // The same of bytes that outlive it, at an address that is a multiple of 64; `name` stands in messages.
+  static Result<KvpFile> parse(std::span<const uint8_t> bytes, const std::string& name);
+
+  const std::string& name() const { return name_; }
+  uint32_t version() const { return version_; }
+  const KvpModel& model() const { return model_; }
+  const CachePlan& cache_plan() const { return cache_plan_; }
+  const std::vector<KvpSection>& sections() const { return sections_; }
+  const std::vector<PackedWeight>& matrices() const { return matrices_; }  // as in WeightStore, in the file's bytes
+  const std::vector<const float*>& vectors() const { return vectors_; }
+  size_t section_bytes() const;
+
+  Result<Vocabulary> vocabulary() const;         // a copy; Tokenizer::create checks what the tokens say
+  Status check_weights(ThreadPool& pool) const;  // reads every section and compares its hash
+
+  // The weights where they are: of a file that `open` mapped. Nothing else of it may be used afterwards.
+  WeightStore take_weights() &&;
+
+ private:
+  friend class KvpReader;
+  KvpFile() = default;
+  std::string name_;
+  std::optional<FileMap> map_;
+  std::span<const uint8_t> bytes_;
+  std::span<const uint8_t> table_;  // the FlatBuffer
+  uint32_t version_ = 0;
+  KvpModel model_;
+  CachePlan cache_plan_;
+  std::vector<KvpSection> sections_;
+  std::vector<PackedWeight> matrices_;
+  std::vector<const float*> vectors_;
+};
+
+// Whether the file at `path` begins as these do.
+bool is_kvp(const std::string& path);
+
+// Writes the file beside `path` and renames it (base/new_file.h): it appears whole or not at all. `cache_lens`: tokens
+// in sight a layer (cache_plan.h). Returns its bytes.
+Result<size_t> write_kvp(const std::string& path, const KvpModel& model, const Vocabulary& vocabulary,
+                         const WeightStore& weights, const std::vector<int64_t>& cache_lens);
+
+}  // namespace kvass

@@ -1,0 +1,475 @@
+// From the bytes of a file to what is in it, each field checked on the way: bounds before anything is read, counts
+// before anything is allocated, the program, the caches and the places of values by the rules of those who made them.
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <limits>
+
+#include "kvass/version.h"
+#include "kvp/kvp.h"
+#include "kvp/table.h"
+
+namespace kvass {
+namespace {
+
+// More than any model has, and little enough that what a small file can ask for stays small.
+constexpr size_t kMostNameBytes = 256;
+constexpr size_t kMostTextBytes = size_t{1} << 20;  // a chat template
+constexpr size_t kMostThings = size_t{1} << 16;     // ops, values, weights, states
+constexpr size_t kMostRotaries = 1024;
+constexpr size_t kMostMethods = 16;
+constexpr size_t kMostOperands = 16;             // of an op
+constexpr int64_t kMostRows = int64_t{1} << 24;  // of a step
+constexpr int64_t kMostHeadDim = 4096;
+constexpr size_t kMostTable = (size_t{1} << 31) - 1;  // bytes: FlatBuffers' offsets
+
+template <class T>
+T load(const uint8_t* bytes) {
+  T value;
+  std::memcpy(&value, bytes, sizeof value);
+  return value;
+}
+
+// A name inside a message: one line of printable characters.
+std::string shown(std::string_view text) {
+  std::string out(text.substr(0, 64));
+  std::replace_if(
+      out.begin(), out.end(), [](char c) { return c < ' ' || c > '~'; }, '?');
+  return out;
+}
+
+}  // namespace
+
+class KvpReader {
+ public:
+  KvpReader(std::span<const uint8_t> bytes, std::string name) {
+    file_.bytes_ = bytes;
+    file_.name_ = std::move(name);
+  }
+
+  Result<KvpFile> read() && {
+    KVASS_RETURN_IF_ERROR(header());
+    flatbuffers::Verifier verifier(file_.table_.data(), file_.table_.size());
+    if (!fb::VerifyModelBuffer(verifier)) return wrong("table", "a FlatBuffer of this schema", "something else");
+    const fb::Model& root = *fb::GetModel(file_.table_.data());
+    KVASS_RETURN_IF_ERROR(general(root));
+    KVASS_RETURN_IF_ERROR(program(root));
+    KVASS_RETURN_IF_ERROR(sections(root));
+    KVASS_RETURN_IF_ERROR(weights(*root.program()));
+    KVASS_RETURN_IF_ERROR(vocabulary(root));
+    KVASS_RETURN_IF_ERROR(caches(root));
+    KVASS_RETURN_IF_ERROR(methods(root));
+    return std::move(file_);
+  }
+
+ private:
+  Status wrong(std::string_view what, std::string_view expected, std::string_view got) const {
+    return bad_input(file_.name_ + ": " + std::string(what), expected, got);
+  }
+  Status in_file(const Status& status) const { return Status::error(file_.name_ + ": " + shown_message(status)); }
+  // Names of the file may stand in a message; it stays one line.
+  static std::string shown_message(const Status& status) {
+    std::string out = status.message();
+    std::replace_if(
+        out.begin(), out.end(), [](unsigned char c) { return c < ' ' || c == 0x7f; }, '?');
+    return out;
+  }
+  Status at_most(std::string_view what, size_t count, size_t most) const {
+    if (count <= most) return {};
+    return wrong(what, "at most " + std::to_string(most), std::to_string(count));
+  }
+  Status read_name(std::string_view what, const flatbuffers::String* from, std::string& to,
+                   size_t most = kMostNameBytes) const {
+    KVASS_RETURN_IF_ERROR(at_most(std::string(what) + " in bytes", view(from).size(), most));
+    to = view(from);
+    return {};
+  }
+  Status read_ids(std::string_view what, const flatbuffers::Vector<int32_t>* from, std::vector<int32_t>& to) const {
+    KVASS_RETURN_IF_ERROR(at_most(what, size_of(from), kMostOperands));
+    if (from != nullptr) to.assign(from->begin(), from->end());
+    return {};
+  }
+
+  Status header() {
+    const std::span<const uint8_t> bytes = file_.bytes_;
+    if (bytes.size() < kKvpHeaderBytes || std::memcmp(bytes.data(), kKvpMagic, 8) != 0) {
+      return wrong("start of the file", kKvpMagic, "something else");
+    }
+    file_.version_ = load<uint32_t>(bytes.data() + 8);
+    if (file_.version_ != kKvpVersion) {
+      return wrong("version", std::to_string(kKvpVersion), std::to_string(file_.version_));
+    }
+    const auto offset = load<uint64_t>(bytes.data() + 16);
+    const auto size = load<uint64_t>(bytes.data() + 24);
+    const auto file_bytes = load<uint64_t>(bytes.data() + 32);
+    if (file_bytes != bytes.size()) {
+      return wrong("size", std::to_string(file_bytes) + " bytes", std::to_string(bytes.size()));
+    }
+    if (offset % 64 != 0 || offset < kKvpHeaderBytes || offset > bytes.size() || size > bytes.size() - offset ||
+        size > kMostTable || size < 16) {
+      return wrong("table", "bytes of the file behind its header",
+                   std::to_string(size) + " bytes at " + std::to_string(offset));
+    }
+    file_.table_ = bytes.subspan(offset, size);
+    const Hash128 hash{load<uint64_t>(bytes.data() + 40), load<uint64_t>(bytes.data() + 48)};
+    const Hash128 got = hash_bytes(file_.table_);
+    if (hash != got) return wrong("hash of the table", hash_text(hash), hash_text(got));
+    return {};
+  }
+
+  Status general(const fb::Model& root) {
+    if (size_of(root.needs()) > 0) {
+      return wrong("needs", "nothing that this version does not know", shown(view(root.needs()->Get(0))));
+    }
+    if (root.numerics() != static_cast<uint32_t>(kNumericsVersion)) {
+      return wrong("numerics version", std::to_string(kNumericsVersion), std::to_string(root.numerics()));
+    }
+    KvpModel& model = file_.model_;
+    KVASS_RETURN_IF_ERROR(read_name("producer", root.producer(), model.producer));
+    KVASS_RETURN_IF_ERROR(read_name("family", root.family(), model.family));
+    KVASS_RETURN_IF_ERROR(read_name("source", root.source(), model.source, 4096));
+    KVASS_RETURN_IF_ERROR(read_name("chat template", root.chat_template(), model.chat_template, kMostTextBytes));
+    model.trained_context = root.trained_context();
+    if (model.trained_context < 1 || model.trained_context > int64_t{1} << 40) {
+      return wrong("trained context", "1 to 2^40 tokens", std::to_string(model.trained_context));
+    }
+    for (Math math : {Math::f32, Math::a16, Math::a8}) {
+      if (view(root.math()) != math_name(math)) continue;
+      model.math = math;
+      return {};
+    }
+    return wrong("math", "f32, a16 or a8", shown(view(root.math())));
+  }
+
+  Status program(const fb::Model& root) {
+    if (root.program() == nullptr) return wrong("program", "one", "none");
+    const fb::Program& from = *root.program();
+    Program& to = file_.model_.program;
+    for (const size_t count :
+         {size_of(from.values()), size_of(from.weights()), size_of(from.states()), size_of(from.ops()),
+          size_of(from.op_kinds()), size_of(from.crosses()), size_of(from.branches())}) {
+      KVASS_RETURN_IF_ERROR(at_most("things of one kind in the program", count, kMostThings));
+    }
+    KVASS_RETURN_IF_ERROR(at_most("rotary embeddings", size_of(from.rotaries()), kMostRotaries));
+    KVASS_RETURN_IF_ERROR(at_most("parts", size_of(from.parts()), kMostMethods));
+    std::vector<OpKind> kinds;
+    for (size_t i = 0; i < size_of(from.op_kinds()); ++i) {
+      const std::string_view name = view(from.op_kinds()->Get(static_cast<uint32_t>(i)));
+      const auto kind = find_op_kind(name);
+      if (!kind) return wrong("operators", "operators of this version", shown(name));
+      kinds.push_back(*kind);
+    }
+    to.values.resize(size_of(from.values()));
+    for (size_t i = 0; i < to.values.size(); ++i) {
+      const fb::Value& value = *from.values()->Get(static_cast<uint32_t>(i));
+      KVASS_RETURN_IF_ERROR(read_name("name of a value", value.name(), to.values[i].name));
+      to.values[i].width = value.width();
+      if (value.extent() > fb::Extent_MAX || value.view() > fb::View_MAX) {
+        return wrong("rows of value " + std::to_string(i), "an extent and a view of this version",
+                     std::to_string(value.extent()) + ", " + std::to_string(value.view()));
+      }
+      to.values[i].extent = static_cast<Extent>(value.extent());
+      to.values[i].view = static_cast<View>(value.view());
+      to.values[i].cross = value.cross();
+    }
+    to.weights.resize(size_of(from.weights()));
+    for (size_t i = 0; i < to.weights.size(); ++i) {
+      const fb::Weight& weight = *from.weights()->Get(static_cast<uint32_t>(i));
+      KVASS_RETURN_IF_ERROR(read_name("name of a weight", weight.name(), to.weights[i].name));
+      to.weights[i].outputs = weight.outputs();
+      to.weights[i].inputs = weight.inputs();
+    }
+    to.states.resize(size_of(from.states()));
+    for (size_t i = 0; i < to.states.size(); ++i) {
+      const fb::State& state = *from.states()->Get(static_cast<uint32_t>(i));
+      KVASS_RETURN_IF_ERROR(read_name("name of a state", state.name(), to.states[i].name));
+      if (state.head_dim() > kMostHeadDim) {
+        return wrong("head size", "at most " + std::to_string(kMostHeadDim), std::to_string(state.head_dim()));
+      }
+      to.states[i].kv_heads = state.kv_heads();
+      to.states[i].head_dim = state.head_dim();
+      to.states[i].window = state.window();
+      to.states[i].rotary = state.rotary();
+    }
+    to.rotaries.resize(size_of(from.rotaries()));
+    for (size_t i = 0; i < to.rotaries.size(); ++i) {
+      const fb::Rotary& rotary = *from.rotaries()->Get(static_cast<uint32_t>(i));
+      KVASS_RETURN_IF_ERROR(at_most("divisors", size_of(rotary.divisors()), kMostHeadDim / 2));
+      RotaryParams& params = to.rotaries[i];
+      params.head_dim = rotary.head_dim();
+      params.base = rotary.base();
+      params.factor = rotary.factor();
+      params.interleaved = rotary.interleaved();
+      if (rotary.divisors() != nullptr) params.divisors.assign(rotary.divisors()->begin(), rotary.divisors()->end());
+      params.attention_factor = rotary.attention_factor();
+      params.yarn = {rotary.yarn_context(), rotary.yarn_beta_fast(), rotary.yarn_beta_slow(),
+                     rotary.yarn_extrapolation()};
+    }
+    to.ops.resize(size_of(from.ops()));
+    for (size_t i = 0; i < to.ops.size(); ++i) {
+      const fb::Op& op = *from.ops()->Get(static_cast<uint32_t>(i));
+      Op& made = to.ops[i];
+      if (op.kind() >= kinds.size()) {
+        return wrong("kind of op " + std::to_string(i), "one of the file's", std::to_string(op.kind()));
+      }
+      made.kind = kinds[op.kind()];
+      KVASS_RETURN_IF_ERROR(read_name("name of an op", op.name(), made.name));
+      KVASS_RETURN_IF_ERROR(read_ids("inputs of an op", op.inputs(), made.inputs));
+      KVASS_RETURN_IF_ERROR(read_ids("outputs of an op", op.outputs(), made.outputs));
+      KVASS_RETURN_IF_ERROR(read_ids("weights of an op", op.weights(), made.weights));
+      made.state = op.state();
+      made.heads = op.heads();
+      made.epsilon = op.epsilon();
+      made.scale = op.scale();
+      made.cap = op.cap();
+      made.cross = op.cross();
+      KVASS_RETURN_IF_ERROR(read_ids("branches of an op", op.branches(), made.branches));
+      made.stride = op.stride();
+    }
+    to.crosses.resize(size_of(from.crosses()));
+    for (size_t i = 0; i < to.crosses.size(); ++i) {
+      const fb::Cross& cross = *from.crosses()->Get(static_cast<uint32_t>(i));
+      KVASS_RETURN_IF_ERROR(read_name("name of a cross cache", cross.name(), to.crosses[i].name));
+      to.crosses[i].kv_heads = cross.kv_heads();
+      to.crosses[i].head_dim = cross.head_dim();
+    }
+    to.branches.resize(size_of(from.branches()));
+    for (size_t i = 0; i < to.branches.size(); ++i) {
+      const fb::Branch& branch = *from.branches()->Get(static_cast<uint32_t>(i));
+      to.branches[i].begin = branch.begin();
+      to.branches[i].end = branch.end();
+      KVASS_RETURN_IF_ERROR(read_ids("results of a branch", branch.results(), to.branches[i].results));
+    }
+    to.source = {from.source_rows(), from.source_width(), from.source_frames()};
+    to.methods.resize(size_of(from.parts()));
+    for (size_t i = 0; i < to.methods.size(); ++i) {
+      const fb::Part& part = *from.parts()->Get(static_cast<uint32_t>(i));
+      KVASS_RETURN_IF_ERROR(read_name("name of a part", part.name(), to.methods[i].name));
+      to.methods[i].begin = part.begin();
+      to.methods[i].end = part.end();
+    }
+    to.hidden = from.hidden();
+    to.logits = from.logits();
+    const Status verified = verify_program(to);
+    return verified.ok() ? Status() : in_file(verified);
+  }
+
+  static std::optional<OpKind> find_op_kind(std::string_view name) {
+    for (int i = 0; op_kind_name(static_cast<OpKind>(i)) != "unknown"; ++i) {
+      if (op_kind_name(static_cast<OpKind>(i)) == name) return static_cast<OpKind>(i);
+    }
+    return std::nullopt;
+  }
+
+  Status sections(const fb::Model& root) {
+    KVASS_RETURN_IF_ERROR(at_most("sections", size_of(root.sections()), kMostThings + 1));
+    uint64_t end = static_cast<uint64_t>(file_.table_.data() - file_.bytes_.data()) + file_.table_.size();
+    for (size_t i = 0; i < size_of(root.sections()); ++i) {
+      const fb::Section& from = *root.sections()->Get(static_cast<uint32_t>(i));
+      const KvpSection section{from.offset(), from.bytes(), {from.hash_low(), from.hash_high()}};
+      const uint64_t size = file_.bytes_.size();
+      if (section.offset % kKvpPage != 0 || section.offset < end || section.offset > size ||
+          section.bytes > size - section.offset) {
+        return wrong("section " + std::to_string(i),
+                     "whole pages of the file behind byte " + std::to_string(end) + ", up to " + std::to_string(size),
+                     std::to_string(section.bytes) + " bytes at " + std::to_string(section.offset));
+      }
+      end = section.offset + section.bytes;
+      file_.sections_.push_back(section);
+    }
+    return {};
+  }
+
+  Status weights(const fb::Program& from) {
+    const Program& program = file_.model_.program;
+    struct Place {
+      uint64_t begin = 0, end = 0;
+    };
+    std::vector<Place> places;
+    for (size_t i = 0; i < program.weights.size(); ++i) {
+      const fb::Weight& weight = *from.weights()->Get(static_cast<uint32_t>(i));
+      const Weight& shape = program.weights[i];
+      const std::string what = "weight '" + shown(shape.name) + "'";
+      const auto type = find_weight_type(view(weight.type()));
+      if (!type) return wrong(what, "a weight type of this version", shown(view(weight.type())));
+      size_t bytes = static_cast<size_t>(shape.inputs) * sizeof(float);
+      if (shape.outputs > 0) {
+        const Result<size_t> packed = packed_bytes(*type, shape.outputs, shape.inputs);
+        if (!packed.ok()) return in_file(packed.status());
+        bytes = packed.value();
+      } else if (*type != WeightType::F32) {
+        return wrong(what, "a vector of type F32", shown(view(weight.type())));
+      }
+      if (weight.section() >= file_.sections_.size()) {
+        return wrong(what, "a section of the file", std::to_string(weight.section()));
+      }
+      const KvpSection& section = file_.sections_[weight.section()];
+      if (weight.offset() % 64 != 0 || weight.offset() > section.bytes || bytes > section.bytes - weight.offset()) {
+        return wrong(what, std::to_string(bytes) + " bytes inside its section of " + std::to_string(section.bytes),
+                     "offset " + std::to_string(weight.offset()));
+      }
+      const uint64_t at = section.offset + weight.offset();
+      places.push_back({at, at + bytes});
+      const uint8_t* data = file_.bytes_.data() + at;
+      const bool matrix = shape.outputs > 0;
+      file_.matrices_.push_back(matrix ? PackedWeight{*type, shape.outputs, shape.inputs, data} : PackedWeight{});
+      file_.vectors_.push_back(matrix ? nullptr : reinterpret_cast<const float*>(data));
+    }
+    std::sort(places.begin(), places.end(), [](const Place& a, const Place& b) { return a.begin < b.begin; });
+    for (size_t i = 1; i < places.size(); ++i) {
+      if (places[i].begin < places[i - 1].end) {
+        return wrong("weights", "bytes of its own for each", "two at byte " + std::to_string(places[i].begin));
+      }
+    }
+    return {};
+  }
+
+  static std::optional<WeightType> find_weight_type(std::string_view name) {
+    for (WeightType type :
+         {WeightType::F32, WeightType::F16, WeightType::BF16, WeightType::Q8_0, WeightType::Q4_0, WeightType::Q4_1,
+          WeightType::Q5_0, WeightType::Q5_1, WeightType::Q4_K, WeightType::Q5_K, WeightType::Q6_K}) {
+      if (weight_type_name(type) == name) return type;
+    }
+    return std::nullopt;
+  }
+
+  Status vocabulary(const fb::Model& root) {
+    if (root.vocabulary() == nullptr) return wrong("vocabulary", "one", "none");
+    const fb::Vocabulary& from = *root.vocabulary();
+    if (view(from.kind()) != "spm" && view(from.kind()) != "bpe") {
+      return wrong("vocabulary", "spm or bpe", shown(view(from.kind())));
+    }
+    KVASS_RETURN_IF_ERROR(at_most("name of the pre-tokenizer in bytes", view(from.pre()).size(), kMostNameBytes));
+    KVASS_RETURN_IF_ERROR(ends("tokens", from.pieces(), from.piece_ends()));
+    KVASS_RETURN_IF_ERROR(ends("merges", from.merges(), from.merge_ends()));
+    const auto tokens = static_cast<int64_t>(size_of(from.piece_ends()));
+    if (tokens > file_.model_.program.vocabulary()) {
+      return wrong("vocabulary",
+                   "at most " + std::to_string(file_.model_.program.vocabulary()) + " tokens, a logit each",
+                   std::to_string(tokens));
+    }
+    return {};
+  }
+  Status ends(const char* what, const flatbuffers::Vector<uint8_t>* bytes,
+              const flatbuffers::Vector<uint32_t>* ends) const {
+    uint32_t last = 0;
+    for (size_t i = 0; i < size_of(ends); ++i) {
+      const uint32_t end = ends->Get(static_cast<uint32_t>(i));
+      if (end < last || end > size_of(bytes))
+        return wrong(what, "ascending ends inside their bytes", std::to_string(end));
+      last = end;
+    }
+    return {};
+  }
+
+  Status caches(const fb::Model& root) {
+    if (root.caches() == nullptr) return wrong("caches", "some", "none");
+    const fb::Caches& from = *root.caches();
+    CacheOptions& to = file_.model_.caches;
+    to.context = from.context();
+    to.chunk = from.chunk();
+    to.sinks = from.sinks();
+    to.sink_tokens = from.sink_tokens();
+    to.sink_window = from.sink_window();
+    if (to.chunk > kMostRows) return wrong("input length", "at most 2^24 tokens", std::to_string(to.chunk));
+    bool known = false;
+    for (SinkPositions mode : {SinkPositions::in_cache, SinkPositions::original, SinkPositions::wrapped}) {
+      if (view(from.sink_positions()) != sink_positions_name(mode)) continue;
+      to.sink_positions = mode;
+      known = true;
+    }
+    if (!known) return wrong("sink positions", "a mode of this version", shown(view(from.sink_positions())));
+    const std::optional<DType> dtype = find_dtype(view(from.dtype()));
+    if (!dtype) return wrong("storage of the caches", "a type of this version", shown(view(from.dtype())));
+    to.dtype = *dtype;
+    std::vector<CacheShape> shapes;
+    for (const CacheState& state : file_.model_.program.states) {
+      shapes.push_back({state.kv_heads, state.head_dim, state.window});
+    }
+    Result<CachePlan> plan = plan_caches(shapes, to);
+    if (!plan.ok()) return in_file(plan.status());
+    file_.cache_plan_ = std::move(plan).value();
+    const Result<std::vector<int64_t>> lens = cache_lens(shapes, to);
+    if (!lens.ok()) return in_file(lens.status());
+    return same_caches(from, file_.cache_plan_, lens.value());
+  }
+
+  // What the file says of each cache is what its program and options give.
+  Status same_caches(const fb::Caches& from, const CachePlan& plan, const std::vector<int64_t>& lens) const {
+    if (size_of(from.layers()) != plan.layers.size() || from.bytes() != plan.bytes) {
+      return wrong("caches", std::to_string(plan.layers.size()) + " of " + std::to_string(plan.bytes) + " bytes",
+                   std::to_string(size_of(from.layers())) + " of " + std::to_string(from.bytes()));
+    }
+    for (size_t i = 0; i < plan.layers.size(); ++i) {
+      const fb::Cache& cache = *from.layers()->Get(static_cast<uint32_t>(i));
+      const LayerCache& layer = plan.layers[i];
+      const bool same = view(cache.kind()) == layout_kind_name(layer.layout.kind()) && cache.cache_len() == lens[i] &&
+                        cache.sink_tiles() == layer.sink_tiles && cache.ring_tiles() == layer.ring_tiles &&
+                        cache.sink_offset() == layer.sink_offset && cache.ring_offset() == layer.ring_offset &&
+                        cache.bytes() == layer.bytes();
+      if (!same) {
+        return wrong("cache " + std::to_string(i),
+                     std::to_string(layer.sink_tiles) + " + " + std::to_string(layer.ring_tiles) + " tiles at " +
+                         std::to_string(layer.sink_offset),
+                     "another place or size");
+      }
+    }
+    return {};
+  }
+
+  static std::optional<DType> find_dtype(std::string_view name) {
+    for (DType type : {DType::f32, DType::f16, DType::bf16}) {
+      if (dtype_name(type) == name) return type;
+    }
+    return std::nullopt;
+  }
+
+  Status methods(const fb::Model& root) {
+    KVASS_RETURN_IF_ERROR(at_most("methods", size_of(root.methods()), kMostMethods));
+    if (size_of(root.methods()) == 0) return wrong("methods", "at least one", "none");
+    for (size_t i = 0; i < size_of(root.methods()); ++i) {
+      const fb::Method& from = *root.methods()->Get(static_cast<uint32_t>(i));
+      MethodPlan method;
+      KVASS_RETURN_IF_ERROR(read_name("name of a method", from.name(), method.name));
+      method.rows = from.rows();
+      method.head_rows = from.head_rows();
+      method.sequences = from.sequences();
+      method.threads = from.threads();
+      if (method.rows > kMostRows || method.head_rows > kMostRows || method.sequences < 1 ||
+          method.sequences > kMostRows || method.threads > 1024) {
+        return wrong("method " + std::to_string(i), "at most 2^24 rows and 1024 threads", "more");
+      }
+      if (i > 0 && method.rows > file_.model_.methods.back().rows) {
+        return wrong("methods", "the longest first", std::to_string(method.rows) + " rows behind fewer");
+      }
+      KVASS_RETURN_IF_ERROR(read_places(from.values(), method.arena.values));
+      KVASS_RETURN_IF_ERROR(read_places(from.workspace(), method.arena.workspace));
+      KVASS_RETURN_IF_ERROR(read_places(from.workspace_bytes(), method.workspace_bytes));
+      method.arena.bytes = from.bytes();
+      const Status checked = check_method(file_.model_.program, method);
+      if (!checked.ok()) return in_file(checked);
+      file_.model_.methods.push_back(std::move(method));
+    }
+    return {};
+  }
+  Status read_places(const flatbuffers::Vector<uint64_t>* from, std::vector<size_t>& to) const {
+    KVASS_RETURN_IF_ERROR(at_most("places of a method", size_of(from), kMostThings));
+    if (from != nullptr) to.assign(from->begin(), from->end());
+    return {};
+  }
+
+  KvpFile file_;
+};
+
+Result<KvpFile> KvpFile::open(const std::string& path) {
+  KVASS_ASSIGN_OR_RETURN(FileMap map, FileMap::open(path));
+  KVASS_ASSIGN_OR_RETURN(KvpFile file, parse(map.bytes(), path));
+  file.map_ = std::move(map);
+  return file;
+}
+
+Result<KvpFile> KvpFile::parse(std::span<const uint8_t> bytes, const std::string& name) {
+  return KvpReader(bytes, name).read();
+}
+
+}  // namespace kvass
