@@ -117,6 +117,15 @@ static inline __attribute__((always_inline)) typename V::F gelu_tanh(typename V:
   return V::div(x, V::add(V::set1(1.0f), exp<V>(V::mul(x, poly))));
 }
 
+// (x / 2) · (1 + erf(x / sqrt(2))), one rounding each. Absolute errors are those of erf times |x| / 2; where 1 + erf
+// cancels (x far below 0) the relative ones are larger, as in every form over erf.
+template <class V>
+static inline __attribute__((always_inline)) typename V::F gelu_erf(typename V::F x) {
+  using F = typename V::F;
+  const F half = V::mul(V::set1(0.5f), x);
+  return V::mul(half, V::add(V::set1(1.0f), erf<V>(V::mul(V::set1(0x1.6a09e6p-1f), x))));
+}
+
 // x / (1 + exp(-x)), the logistic gate.
 template <class V>
 static inline __attribute__((always_inline)) typename V::F silu(typename V::F x) {

@@ -23,34 +23,6 @@ constexpr Family kFamilies[] = {
 #undef KVASS_FAMILY
 };
 
-Result<WeightType> weight_type(GgmlType type) {
-  switch (type) {
-    case GgmlType::F32:
-      return WeightType::F32;
-    case GgmlType::F16:
-      return WeightType::F16;
-    case GgmlType::BF16:
-      return WeightType::BF16;
-    case GgmlType::Q8_0:
-      return WeightType::Q8_0;
-    case GgmlType::Q4_0:
-      return WeightType::Q4_0;
-    case GgmlType::Q4_1:
-      return WeightType::Q4_1;
-    case GgmlType::Q5_0:
-      return WeightType::Q5_0;
-    case GgmlType::Q5_1:
-      return WeightType::Q5_1;
-    case GgmlType::Q4_K:
-      return WeightType::Q4_K;
-    case GgmlType::Q5_K:
-      return WeightType::Q5_K;
-    case GgmlType::Q6_K:
-      return WeightType::Q6_K;
-  }
-  return bad_input("tensor type", "a type that the reader reads", std::to_string(static_cast<uint32_t>(type)));
-}
-
 // Where each weight goes in the block.
 struct WeightPlan {
   struct Entry {
@@ -70,7 +42,7 @@ Result<WeightPlan> plan(const Gguf& file, const ModelProgram& model) {
     KVASS_ASSIGN_OR_RETURN(entry.source, file.tensor(model.tensors[i]));
     size_t bytes = static_cast<size_t>(weight.inputs) * sizeof(float);
     if (weight.outputs > 0) {
-      KVASS_ASSIGN_OR_RETURN(entry.type, weight_type(entry.source->type));
+      KVASS_ASSIGN_OR_RETURN(entry.type, weight_type_of(entry.source->type));
       KVASS_ASSIGN_OR_RETURN(bytes, packed_bytes(entry.type, weight.outputs, weight.inputs));
     }
     entry.offset = plan.bytes;
@@ -101,6 +73,34 @@ void pack_weight(const Gguf& file, const WeightPlan::Entry& entry, const Weight&
 }
 
 }  // namespace
+
+Result<WeightType> weight_type_of(GgmlType type) {
+  switch (type) {
+    case GgmlType::F32:
+      return WeightType::F32;
+    case GgmlType::F16:
+      return WeightType::F16;
+    case GgmlType::BF16:
+      return WeightType::BF16;
+    case GgmlType::Q8_0:
+      return WeightType::Q8_0;
+    case GgmlType::Q4_0:
+      return WeightType::Q4_0;
+    case GgmlType::Q4_1:
+      return WeightType::Q4_1;
+    case GgmlType::Q5_0:
+      return WeightType::Q5_0;
+    case GgmlType::Q5_1:
+      return WeightType::Q5_1;
+    case GgmlType::Q4_K:
+      return WeightType::Q4_K;
+    case GgmlType::Q5_K:
+      return WeightType::Q5_K;
+    case GgmlType::Q6_K:
+      return WeightType::Q6_K;
+  }
+  return bad_input("tensor type", "a type that the reader reads", std::to_string(static_cast<uint32_t>(type)));
+}
 
 Result<ModelProgram> build_program(const Gguf& file) {
   KVASS_ASSIGN_OR_RETURN(const std::string_view architecture, file.get_string("general.architecture"));

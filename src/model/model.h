@@ -23,6 +23,9 @@ struct ModelProgram {
 // The program of a file, by its general.architecture. Every tensor that it names has been found, with the right shape.
 Result<ModelProgram> build_program(const Gguf& file);
 
+// The type that a tensor's blocks are packed as.
+Result<WeightType> weight_type_of(GgmlType type);
+
 // Packs the weights, tensor by tensor, on the pool's threads, and gives back each tensor's source pages once it is
 // packed.
 Result<WeightStore> load_weights(const Gguf& file, const ModelProgram& model, ThreadPool& pool);

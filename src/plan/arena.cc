@@ -1,6 +1,7 @@
 #include "plan/arena.h"
 
 #include <algorithm>
+#include <functional>
 #include <string>
 
 namespace kvass {
@@ -13,69 +14,135 @@ struct Buffer {
   int32_t first = 0;  // op that writes it
   int32_t last = 0;   // last op that reads it
   size_t offset = 0;
+
+  bool meets(const Buffer& other) const { return first <= other.last && other.first <= last; }
 };
 
 size_t aligned(size_t bytes) { return (bytes + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment; }
 
 bool works_in_place(OpKind kind) {
-  return kind == OpKind::rms_norm || kind == OpKind::add || kind == OpKind::bias || kind == OpKind::gelu_gate ||
-         kind == OpKind::silu_gate || kind == OpKind::softcap;
+  return kind == OpKind::rms_norm || kind == OpKind::layer_norm || kind == OpKind::add || kind == OpKind::bias ||
+         kind == OpKind::gelu || kind == OpKind::gelu_gate || kind == OpKind::silu_gate || kind == OpKind::softcap ||
+         kind == OpKind::positions;
 }
 
-// Lifetimes; an in-place output joins the buffer of its first input. `buffer_of` maps values to buffers.
-std::vector<Buffer> lifetimes(const Program& program, int64_t rows, int64_t head_rows, std::vector<size_t>& buffer_of) {
-  std::vector<int32_t> last_read(program.values.size(), 0);
-  std::vector<const Method*> written_in(program.values.size(), nullptr);
+// When each value lives, in op indices, and which bytes it shares by rule.
+struct Lifetimes {
+  std::vector<int32_t> scope;      // [ops] the branch that it stands in, kNone outside of all
+  std::vector<int32_t> written;    // [values] op
+  std::vector<int32_t> last_read;  // [values] op, or one behind them all
+  std::vector<ValueId>
+      result_of;  // [values] the output of a cond that lies where this result of a branch does, or kNone
+};
+
+// Ops [begin, end), which stand in `scope`.
+void walk(const Program& program, int32_t begin, int32_t end, int32_t scope, Lifetimes& live) {
+  for (int32_t i = begin; i < end; ++i) {
+    const Op& op = program.ops[static_cast<size_t>(i)];
+    live.scope[static_cast<size_t>(i)] = scope;
+    for (BranchId id : op.branches) {
+      const Branch& branch = program.branches[static_cast<size_t>(id)];
+      for (size_t r = 0; r < branch.results.size(); ++r) {
+        live.result_of[static_cast<size_t>(branch.results[r])] = op.outputs[r];
+      }
+      walk(program, branch.begin, branch.end, id, live);
+      i = branch.end - 1;
+    }
+  }
+}
+
+Lifetimes lifetimes(const Program& program) {
   const int32_t end = static_cast<int32_t>(program.ops.size());
+  Lifetimes live{std::vector<int32_t>(program.ops.size(), kNone), std::vector<int32_t>(program.values.size(), 0),
+                 std::vector<int32_t>(program.values.size(), 0), std::vector<ValueId>(program.values.size(), kNone)};
+  std::vector<int32_t> parent(program.branches.size(), kNone);  // branch around a branch
+  std::vector<int32_t> cond_end(program.branches.size(), 0);    // one behind the last op of the cond that has it
+  std::vector<const Method*> written_in(program.values.size(), nullptr);
   for (const Method& method : program.methods) {
+    walk(program, method.begin, method.end, kNone, live);
     for (int32_t i = method.begin; i < method.end; ++i) {
       const Op& op = program.ops[static_cast<size_t>(i)];
-      for (ValueId id : op.outputs) written_in[static_cast<size_t>(id)] = &method;
+      for (BranchId id : op.branches) {
+        parent[static_cast<size_t>(id)] = live.scope[static_cast<size_t>(i)];
+        cond_end[static_cast<size_t>(id)] = program.branches[static_cast<size_t>(op.branches.back())].end;
+      }
+      for (ValueId id : op.outputs) {
+        written_in[static_cast<size_t>(id)] = &method;
+        live.written[static_cast<size_t>(id)] = i;
+      }
       for (ValueId id : op.inputs) {
-        // A method may run again on what another one left: such a value is never written over.
-        const bool own = written_in[static_cast<size_t>(id)] == &method;
-        last_read[static_cast<size_t>(id)] = std::max(last_read[static_cast<size_t>(id)], own ? i : end);
+        const size_t v = static_cast<size_t>(id);
+        // A method may run again on what another one left, and a branch on what was there before its cond: such a
+        // value is never written over.
+        int32_t last = written_in[v] == &method ? i : end;
+        if (op.kind == OpKind::cond) {  // asked for sequence by sequence
+          last = std::max(last, program.branches[static_cast<size_t>(op.branches.back())].end);
+        }
+        const int32_t home = live.scope[static_cast<size_t>(live.written[v])];
+        for (int32_t scope = live.scope[static_cast<size_t>(i)]; scope != home && scope != kNone;
+             scope = parent[static_cast<size_t>(scope)]) {
+          last = std::max(last, cond_end[static_cast<size_t>(scope)]);
+        }
+        live.last_read[v] = std::max(live.last_read[v], last);
       }
     }
   }
   // Results are read after the last op, by whoever runs the program.
-  for (ValueId id : {program.hidden, program.logits}) last_read[static_cast<size_t>(id)] = end;
+  for (ValueId id : {program.hidden, program.logits}) live.last_read[static_cast<size_t>(id)] = end;
+  for (size_t v = 0; v < live.written.size(); ++v) live.last_read[v] = std::max(live.last_read[v], live.written[v]);
+  return live;
+}
+
+// What needs bytes; an in-place output joins the buffer of its first input, a branch's result that of the cond's
+// output. `buffer_of` maps values to buffers.
+std::vector<Buffer> buffers_of(const Program& program, const RowLimits& rows, std::vector<size_t>& buffer_of) {
+  const Lifetimes live = lifetimes(program);
   std::vector<Buffer> buffers;
   buffer_of.assign(program.values.size(), 0);
   for (size_t i = 0; i < program.ops.size(); ++i) {
     const Op& op = program.ops[i];
     for (ValueId id : op.outputs) {
       const size_t v = static_cast<size_t>(id);
-      const int32_t last = std::max(last_read[v], static_cast<int32_t>(i));
+      const Value& value = program.values[v];
+      if (live.result_of[v] != kNone) {  // its cond stands before it
+        buffer_of[v] = buffer_of[static_cast<size_t>(live.result_of[v])];
+        Buffer& buffer = buffers[buffer_of[v]];
+        buffer.last = std::max(buffer.last, live.last_read[v]);
+        continue;
+      }
       if (works_in_place(op.kind)) {
         const size_t input = static_cast<size_t>(op.inputs[0]);
-        if (last_read[input] == static_cast<int32_t>(i)) {
+        const bool same_branch = live.scope[static_cast<size_t>(live.written[input])] == live.scope[i];
+        if (live.last_read[input] == static_cast<int32_t>(i) && same_branch && live.result_of[input] == kNone &&
+            program.values[input].view == View::none) {
           buffer_of[v] = buffer_of[input];
-          buffers[buffer_of[v]].last = last;
+          buffers[buffer_of[v]].last = live.last_read[v];
           continue;
         }
       }
-      const Value& value = program.values[v];
-      const int64_t extent = value.extent == Extent::chunk ? rows : head_rows;
+      size_t bytes = 0;
+      if (value.view == View::none) {
+        bytes = aligned(static_cast<size_t>(rows.of(program, value.extent) * value.width) * sizeof(float));
+      }
+      int32_t last = live.last_read[v];
+      if (op.kind == OpKind::cond) {  // the branches write it
+        last = std::max(last, program.branches[static_cast<size_t>(op.branches.back())].end);
+      }
       buffer_of[v] = buffers.size();
-      buffers.push_back(
-          {aligned(static_cast<size_t>(extent * value.width) * sizeof(float)), static_cast<int32_t>(i), last, 0});
+      buffers.push_back({bytes, static_cast<int32_t>(i), last, 0});
     }
   }
   return buffers;
 }
 
-// Greedy by size: the largest first, each at the lowest offset that is free over its whole lifetime.
-size_t place(std::vector<Buffer>& buffers) {
-  std::vector<Buffer*> order;
-  for (Buffer& buffer : buffers) order.push_back(&buffer);
-  std::stable_sort(order.begin(), order.end(), [](const Buffer* a, const Buffer* b) { return a->bytes > b->bytes; });
+// Greedy, in an order: each at the lowest offset that is free over its whole lifetime. The bytes of the arena.
+size_t place_in_order(std::span<Buffer* const> order) {
   std::vector<const Buffer*> placed;  // by offset
   size_t end = 0;
   for (Buffer* buffer : order) {
     size_t offset = 0;
     for (const Buffer* other : placed) {
-      if (other->last < buffer->first || buffer->last < other->first) continue;
+      if (!other->meets(*buffer)) continue;
       if (offset + buffer->bytes <= other->offset) break;
       offset = std::max(offset, other->offset + other->bytes);
     }
@@ -88,38 +155,158 @@ size_t place(std::vector<Buffer>& buffers) {
   return end;
 }
 
-}  // namespace
+// No order is best for every program: the largest first, the largest areas of bytes and ops first, the longest lives
+// first, as they come; the best of them is kept.
+size_t place(std::vector<Buffer>& buffers) {
+  const auto life = [](const Buffer* b) { return static_cast<size_t>(b->last - b->first + 1); };
+  const std::function<bool(const Buffer*, const Buffer*)> orders[] = {
+      [](const Buffer* a, const Buffer* b) { return a->bytes > b->bytes; },
+      [&](const Buffer* a, const Buffer* b) { return a->bytes * life(a) > b->bytes * life(b); },
+      [&](const Buffer* a, const Buffer* b) { return life(a) > life(b); },
+      [](const Buffer* a, const Buffer* b) { return a->first < b->first; },
+  };
+  size_t best = 0;
+  std::vector<size_t> offsets;
+  for (const auto& before : orders) {
+    std::vector<Buffer*> order;
+    for (Buffer& buffer : buffers) {
+      if (buffer.bytes != 0) order.push_back(&buffer);
+    }
+    std::stable_sort(order.begin(), order.end(), before);
+    const size_t bytes = place_in_order(order);
+    if (!offsets.empty() && bytes >= best) continue;
+    best = bytes;
+    offsets.clear();
+    for (const Buffer& buffer : buffers) offsets.push_back(buffer.offset);
+  }
+  for (size_t i = 0; i < buffers.size(); ++i) buffers[i].offset = offsets[i];
+  return best;
+}
 
-Result<ArenaPlan> plan_arena(const Program& program, int64_t rows, int64_t head_rows,
-                             std::span<const size_t> workspace_bytes) {
-  if (rows < 1 || head_rows < 1)
-    return bad_input("planned rows", "at least 1", std::to_string(std::min(rows, head_rows)));
+std::vector<Buffer> all_buffers(const Program& program, const RowLimits& rows, std::span<const size_t> workspace_bytes,
+                                std::vector<size_t>& buffer_of) {
+  std::vector<Buffer> buffers = buffers_of(program, rows, buffer_of);
+  for (size_t i = 0; i < program.ops.size(); ++i) {
+    buffers.push_back({aligned(workspace_bytes[i]), static_cast<int32_t>(i), static_cast<int32_t>(i), 0});
+  }
+  return buffers;
+}
+
+// The most bytes that live at one op.
+size_t most_live(const Program& program, const std::vector<Buffer>& buffers) {
+  std::vector<size_t> begins(program.ops.size() + 2, 0), ends(program.ops.size() + 2, 0);
+  for (const Buffer& buffer : buffers) {
+    begins[static_cast<size_t>(buffer.first)] += buffer.bytes;
+    ends[static_cast<size_t>(buffer.last) + 1] += buffer.bytes;
+  }
+  size_t most = 0;
+  size_t live = 0;
+  for (size_t op = 0; op < program.ops.size(); ++op) {
+    live += begins[op];
+    live -= ends[op];
+    most = std::max(most, live);
+  }
+  return most;
+}
+
+Status check_limits(const Program& program, const RowLimits& rows) {
+  const int64_t least = std::min({rows.chunk, rows.head, rows.sequences});
+  if (least < 1) return bad_input("planned rows", "at least 1", std::to_string(least));
   for (const Value& value : program.values) {
-    const int64_t most = std::max(rows, head_rows);
-    if (value.width < 1 || most > static_cast<int64_t>(kMaxArena) / 4 / value.width) {
+    const int64_t most = rows.of(program, value.extent);
+    if (value.width < 1 || most < 0 || most > static_cast<int64_t>(kMaxArena) / 4 / value.width) {
       return bad_input("planned rows", "values below 64 TiB",
                        std::to_string(most) + " rows of " + std::to_string(value.width));
     }
   }
-  std::vector<size_t> buffer_of;
-  std::vector<Buffer> buffers = lifetimes(program, rows, head_rows, buffer_of);
-  const size_t first_workspace = buffers.size();
-  for (size_t i = 0; i < program.ops.size(); ++i) {
-    buffers.push_back({aligned(workspace_bytes[i]), static_cast<int32_t>(i), static_cast<int32_t>(i), 0});
+  return {};
+}
+
+}  // namespace
+
+int64_t RowLimits::of(const Program& program, Extent extent) const {
+  switch (extent) {
+    case Extent::chunk:
+      return chunk;
+    case Extent::head:
+      return head;
+    case Extent::frames:
+      return program.source.frames;
+    case Extent::source:
+      return program.source.rows;
+    case Extent::sequence:
+      return sequences;
   }
+  return 0;
+}
+
+Result<ArenaPlan> plan_arena(const Program& program, const RowLimits& rows, std::span<const size_t> workspace_bytes) {
+  KVASS_RETURN_IF_ERROR(check_limits(program, rows));
+  std::vector<size_t> buffer_of;
+  std::vector<Buffer> buffers = all_buffers(program, rows, workspace_bytes, buffer_of);
+  const size_t first_workspace = buffers.size() - program.ops.size();
   ArenaPlan plan;
   plan.bytes = place(buffers);
   for (const Buffer& buffer : buffers) plan.sum_bytes += buffer.bytes;
-  for (int32_t op = 0; op < static_cast<int32_t>(program.ops.size()); ++op) {
-    size_t live = 0;
-    for (const Buffer& buffer : buffers) {
-      if (buffer.first <= op && op <= buffer.last) live += buffer.bytes;
-    }
-    plan.bound_bytes = std::max(plan.bound_bytes, live);
-  }
+  plan.bound_bytes = most_live(program, buffers);
   for (size_t v : buffer_of) plan.values.push_back(buffers[v].offset);
   for (size_t i = first_workspace; i < buffers.size(); ++i) plan.workspace.push_back(buffers[i].offset);
   return plan;
+}
+
+Status check_arena(const Program& program, const RowLimits& rows, std::span<const size_t> workspace_bytes,
+                   const ArenaPlan& plan) {
+  KVASS_RETURN_IF_ERROR(check_limits(program, rows));
+  if (plan.values.size() != program.values.size() || plan.workspace.size() != program.ops.size()) {
+    return bad_input("arena",
+                     std::to_string(program.values.size()) + " values, " + std::to_string(program.ops.size()) + " ops",
+                     std::to_string(plan.values.size()) + ", " + std::to_string(plan.workspace.size()));
+  }
+  std::vector<size_t> buffer_of;
+  std::vector<Buffer> buffers = all_buffers(program, rows, workspace_bytes, buffer_of);
+  // Values of one buffer lie at one place: that of the first that was seen.
+  std::vector<bool> placed(buffers.size(), false);
+  const auto put = [&](size_t buffer, size_t offset, const std::string& name) -> Status {
+    if (buffers[buffer].bytes == 0) return {};
+    if (offset % kArenaAlignment != 0 || offset > plan.bytes || buffers[buffer].bytes > plan.bytes - offset) {
+      return bad_input("arena: place of '" + name + "'",
+                       std::to_string(buffers[buffer].bytes) + " aligned bytes inside " + std::to_string(plan.bytes),
+                       "offset " + std::to_string(offset));
+    }
+    if (placed[buffer] && buffers[buffer].offset != offset) {
+      return bad_input("arena: place of '" + name + "'",
+                       std::to_string(buffers[buffer].offset) + ", where it is made in place", std::to_string(offset));
+    }
+    placed[buffer] = true;
+    buffers[buffer].offset = offset;
+    return {};
+  };
+  std::vector<bool> written(program.values.size(), false);
+  for (const Op& op : program.ops) {
+    for (ValueId id : op.outputs) written[static_cast<size_t>(id)] = true;
+  }
+  for (size_t v = 0; v < buffer_of.size(); ++v) {
+    if (written[v]) KVASS_RETURN_IF_ERROR(put(buffer_of[v], plan.values[v], program.values[v].name));
+  }
+  const size_t first_workspace = buffers.size() - program.ops.size();
+  for (size_t i = 0; i < program.ops.size(); ++i) {
+    KVASS_RETURN_IF_ERROR(put(first_workspace + i, plan.workspace[i], "workspace of " + program.ops[i].name));
+  }
+  std::vector<const Buffer*> by_offset;
+  for (const Buffer& buffer : buffers) {
+    if (buffer.bytes != 0) by_offset.push_back(&buffer);
+  }
+  std::sort(by_offset.begin(), by_offset.end(), [](const Buffer* a, const Buffer* b) { return a->offset < b->offset; });
+  for (size_t i = 0; i < by_offset.size(); ++i) {
+    const size_t end = by_offset[i]->offset + by_offset[i]->bytes;
+    for (size_t j = i + 1; j < by_offset.size() && by_offset[j]->offset < end; ++j) {
+      if (!by_offset[i]->meets(*by_offset[j])) continue;
+      return bad_input("arena", "bytes of its own for everything that lives at one time",
+                       "two that meet at byte " + std::to_string(by_offset[j]->offset) + ", of op " +
+                           std::to_string(by_offset[i]->first) + " and op " + std::to_string(by_offset[j]->first));
+    }
+  }
+  return {};
 }
 
 }  // namespace kvass

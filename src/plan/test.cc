@@ -97,7 +97,7 @@ void replay(const Program& program, const ArenaPlan& plan, int64_t rows, int64_t
 // Two steps, the second one asking for logits three times: what is live at the end stays live.
 void check_plan(const Program& program, int64_t rows, int64_t head_rows, const std::vector<size_t>& workspace) {
   ASSERT_TRUE(verify_program(program).ok()) << verify_program(program).message();
-  const Result<ArenaPlan> plan = plan_arena(program, rows, head_rows, workspace);
+  const Result<ArenaPlan> plan = plan_arena(program, {rows, head_rows, 1}, workspace);
   ASSERT_TRUE(plan.ok()) << plan.status().message();
   ASSERT_EQ(plan->values.size(), program.values.size());
   ASSERT_EQ(plan->workspace.size(), program.ops.size());
@@ -181,7 +181,7 @@ TEST(Arena, GemmaShapedProgramIsSoundAndWithinATenthOfTheBound) {
       SCOPED_TRACE(::testing::Message() << rows << " rows, " << head_rows << " head rows");
       const std::vector<size_t> workspace = typical_workspace(program, rows);
       check_plan(program, rows, head_rows, workspace);
-      const ArenaPlan plan = plan_arena(program, rows, head_rows, workspace).value();
+      const ArenaPlan plan = plan_arena(program, {rows, head_rows, 1}, workspace).value();
       EXPECT_LE(static_cast<double>(plan.bytes), 1.1 * static_cast<double>(plan.bound_bytes));
       if (rows == 256) {
         EXPECT_LT(plan.bytes * 8, plan.sum_bytes);
@@ -204,7 +204,7 @@ TEST(Arena, ElementwiseOpsWriteOverAnInputThatEnds) {
   builder.set_logits(builder.linear("logits", builder.select_rows(sum), table));
   const Program program = std::move(builder).finish();
   ASSERT_EQ(verify_program(program).message(), "");
-  const ArenaPlan plan = plan_arena(program, 10, 1, std::vector<size_t>(program.ops.size(), 0)).value();
+  const ArenaPlan plan = plan_arena(program, {10, 1, 1}, std::vector<size_t>(program.ops.size(), 0)).value();
   for (const ValueId value : {biased, silu, gelu, program.hidden}) {
     EXPECT_EQ(plan.values[static_cast<size_t>(value)], plan.values[static_cast<size_t>(first)]) << value;
   }
@@ -224,7 +224,7 @@ TEST(Arena, BoundIsTheMostThatIsLiveAtOneOp) {
   builder.set_logits(builder.linear("logits", builder.select_rows(x), table));
   const Program program = std::move(builder).finish();
   const std::vector<size_t> workspace = {0, 0, 0, 128};
-  const ArenaPlan plan = plan_arena(program, 8, 2, workspace).value();
+  const ArenaPlan plan = plan_arena(program, {8, 2, 1}, workspace).value();
   check_plan(program, 8, 2, workspace);
   EXPECT_EQ(plan.values[0], plan.values[1]);  // the norm works in place
   EXPECT_EQ(plan.bound_bytes, (8 * 64 + 2 * 64 + 2 * 1000) * sizeof(float) + 128);
@@ -244,7 +244,7 @@ TEST(Arena, AnInputThatIsReadLaterIsNotWrittenOver) {
   builder.set_logits(builder.linear("logits", builder.select_rows(sum), table));
   const Program program = std::move(builder).finish();
   const std::vector<size_t> workspace(program.ops.size(), 0);
-  const ArenaPlan plan = plan_arena(program, 4, 1, workspace).value();
+  const ArenaPlan plan = plan_arena(program, {4, 1, 1}, workspace).value();
   EXPECT_NE(plan.values[static_cast<size_t>(x)], plan.values[static_cast<size_t>(h)]);
   EXPECT_EQ(plan.values[static_cast<size_t>(sum)], plan.values[static_cast<size_t>(h)]);
   check_plan(program, 4, 1, workspace);
@@ -344,12 +344,12 @@ TEST(Arena, AbsurdLimitsAreErrors) {
   const Program program = decoder({.layers = 1});
   const std::vector<size_t> none(program.ops.size(), 0);
   constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
-  EXPECT_FALSE(plan_arena(program, 0, 1, none).ok());
-  EXPECT_FALSE(plan_arena(program, 1, 0, none).ok());
-  EXPECT_FALSE(plan_arena(program, -1, 1, none).ok());
-  EXPECT_FALSE(plan_arena(program, kMost, 1, none).ok());
-  EXPECT_FALSE(plan_arena(program, 1, kMost, none).ok());
-  EXPECT_FALSE(plan_arena(program, int64_t{1} << 45, 1, none).ok());
+  EXPECT_FALSE(plan_arena(program, {0, 1, 1}, none).ok());
+  EXPECT_FALSE(plan_arena(program, {1, 0, 1}, none).ok());
+  EXPECT_FALSE(plan_arena(program, {-1, 1, 1}, none).ok());
+  EXPECT_FALSE(plan_arena(program, {kMost, 1, 1}, none).ok());
+  EXPECT_FALSE(plan_arena(program, {1, kMost, 1}, none).ok());
+  EXPECT_FALSE(plan_arena(program, {int64_t{1} << 45, 1, 1}, none).ok());
 }
 
 }  // namespace

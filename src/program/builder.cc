@@ -124,6 +124,139 @@ ValueId ProgramBuilder::softcap(ValueId x, float cap) {
   return value("softcap", at(x).width, at(x).extent);
 }
 
+CrossId ProgramBuilder::cross_cache(std::string name, int64_t kv_heads, int64_t head_dim) {
+  program_.crosses.push_back({std::move(name), kv_heads, head_dim});
+  return static_cast<CrossId>(program_.crosses.size() - 1);
+}
+
+ValueId ProgramBuilder::view(const std::string& name, int64_t width, View of, CrossId cross) {
+  const ValueId id = value(name, width, Extent::source);
+  program_.values.back().view = of;
+  program_.values.back().cross = cross;
+  return id;
+}
+
+ProgramBuilder::Keys ProgramBuilder::views(const std::string& name, CrossId cross) {
+  const CrossState& state = program_.crosses[static_cast<size_t>(cross)];
+  const int64_t width = state.kv_heads * state.head_dim;
+  program_.ops.back().cross = cross;
+  const ValueId k = view(name + " k", width, View::keys, cross);
+  return {k, view(name + " v", width, View::values, cross)};
+}
+
+ValueId ProgramBuilder::copy(std::string name, ValueId x) {
+  op(OpKind::copy, name, {x});
+  return value(name, at(x).width, at(x).extent);
+}
+
+ValueId ProgramBuilder::gelu(ValueId x) {
+  op(OpKind::gelu, "gelu", {x});
+  return value("gelu", at(x).width, at(x).extent);
+}
+
+ValueId ProgramBuilder::layer_norm(std::string name, ValueId x, WeightId weight, WeightId bias, float epsilon) {
+  Op& norm = op(OpKind::layer_norm, name, {x});
+  norm.weights = {weight, bias};
+  norm.epsilon = epsilon;
+  return value(name, at(x).width, at(x).extent);
+}
+
+ValueId ProgramBuilder::positions(ValueId x, WeightId table) {
+  op(OpKind::positions, "positions", {x}).weights = {table};
+  return value("positions", at(x).width, at(x).extent);
+}
+
+ValueId ProgramBuilder::input(int64_t width, Extent extent) {
+  op(OpKind::input, "input", {});
+  return value("input", width, extent);
+}
+
+ValueId ProgramBuilder::conv1d(std::string name, ValueId x, WeightId weight, int64_t stride) {
+  Op& conv = op(OpKind::conv1d, name, {x});
+  conv.weights = {weight};
+  conv.stride = stride;
+  return value(name, program_.weights[static_cast<size_t>(weight)].outputs,
+               stride == 1 ? at(x).extent : Extent::source);
+}
+
+ValueId ProgramBuilder::attend_rows(ValueId q, ValueId k, ValueId v, int64_t heads, float scale) {
+  Op& attention = op(OpKind::attend_rows, "attention", {q, k, v});
+  attention.heads = heads;
+  attention.scale = scale;
+  return value("attention", at(q).width, at(q).extent);
+}
+
+void ProgramBuilder::store_source(ValueId x) { op(OpKind::store_source, "store source", {x}); }
+
+ValueId ProgramBuilder::source() {
+  op(OpKind::source, "source", {});
+  return view("source", program_.source.width, View::source, kNone);
+}
+
+ValueId ProgramBuilder::is_initialised(CrossId cross) {
+  op(OpKind::is_initialised, "is initialised", {}).cross = cross;
+  return value("is initialised", 1, Extent::sequence);
+}
+
+ValueId ProgramBuilder::any_nonzero(CrossId cross) {
+  op(OpKind::any_nonzero, "any nonzero", {}).cross = cross;
+  return value("any nonzero", 1, Extent::sequence);
+}
+
+ProgramBuilder::Keys ProgramBuilder::alias(CrossId cross) {
+  op(OpKind::alias, "alias", {});
+  return views("alias", cross);
+}
+
+ProgramBuilder::Keys ProgramBuilder::update_cross_attn_cache(ValueId k, ValueId v, CrossId cross) {
+  op(OpKind::update_cross_attn_cache, "update cross cache", {k, v});
+  return views("updated", cross);
+}
+
+ValueId ProgramBuilder::cross_attention(ValueId q, const Keys& keys, int64_t heads, float scale) {
+  Op& attention = op(OpKind::cross_attention, "cross attention", {q, keys.k, keys.v});
+  attention.cross = at(keys.k).cross;
+  attention.heads = heads;
+  attention.scale = scale;
+  return value("cross attention", at(q).width, at(q).extent);
+}
+
+size_t ProgramBuilder::begin_cond(const std::string& name, ValueId predicate) {
+  op(OpKind::cond, name, {predicate});
+  return program_.ops.size() - 1;
+}
+
+void ProgramBuilder::begin_branch(size_t cond) {
+  program_.ops[cond].branches.push_back(static_cast<BranchId>(program_.branches.size()));
+  program_.branches.push_back({static_cast<int32_t>(program_.ops.size()), 0, {}});
+}
+
+void ProgramBuilder::end_branch(size_t cond, std::vector<ValueId> results) {
+  const size_t id = static_cast<size_t>(program_.ops[cond].branches.back());
+  for (ValueId& result : results) {
+    bool written_here = false;
+    for (size_t i = static_cast<size_t>(program_.branches[id].begin); i < program_.ops.size(); ++i) {
+      for (ValueId output : program_.ops[i].outputs) written_here |= output == result;
+    }
+    if (!written_here) result = copy(at(result).name, result);
+  }
+  program_.branches[id].end = static_cast<int32_t>(program_.ops.size());
+  program_.branches[id].results = std::move(results);
+}
+
+std::vector<ValueId> ProgramBuilder::end_cond(size_t cond) {
+  const std::vector<ValueId> results = program_.branches[static_cast<size_t>(program_.ops[cond].branches[0])].results;
+  std::vector<ValueId> outputs;
+  for (ValueId result : results) {
+    Value output = at(result);
+    output.name = program_.ops[cond].name;
+    program_.values.push_back(std::move(output));
+    outputs.push_back(static_cast<ValueId>(program_.values.size() - 1));
+  }
+  program_.ops[cond].outputs = outputs;
+  return outputs;
+}
+
 Program ProgramBuilder::finish() && {
   assert(!program_.methods.empty());
   program_.methods.back().end = static_cast<int32_t>(program_.ops.size());

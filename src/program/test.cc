@@ -74,7 +74,7 @@ TEST(VerifyProgram, IndicesOutsideTheirTablesAreRefused) {
   EXPECT_REFUSED("state", find_op(p, OpKind::attention).state = 1);
   EXPECT_REFUSED("state", find_op(p, OpKind::cache_write).state = kNone);
   EXPECT_REFUSED("rotary", p.states[0].rotary = 1);
-  EXPECT_REFUSED("rotary", p.states[0].rotary = kNone);
+  EXPECT_REFUSED("rotary", p.states[0].rotary = -2);
   EXPECT_REFUSED("result", p.hidden = kNone);
   EXPECT_REFUSED("result", p.logits = 1000);
   EXPECT_REFUSED("kind", find_op(p, OpKind::add).kind = static_cast<OpKind>(200));

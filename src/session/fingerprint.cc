@@ -84,6 +84,32 @@ class FieldHasher {
     add(program.methods);
     add(program.hidden);
     add(program.logits);
+    if (program.has_encoder() || !program.branches.empty()) add_more(program);
+  }
+  // What only programs with an encoder or with branches have: the fingerprints of the others are as they were without
+  // it.
+  void add_more(const Program& program) {
+    for (const Value& value : program.values) {
+      add(value.view);
+      add(value.cross);
+    }
+    for (const Op& op : program.ops) {
+      add(op.cross);
+      add(op.stride);
+      add(op.branches);
+    }
+    for (const CrossState& cross : program.crosses) {
+      add(cross.kv_heads);
+      add(cross.head_dim);
+    }
+    add(program.source.rows);
+    add(program.source.width);
+    add(program.source.frames);
+    for (const Branch& branch : program.branches) {
+      add(branch.begin);
+      add(branch.end);
+      add(branch.results);
+    }
   }
   void bytes(const void* data, size_t size) { hasher_.add({static_cast<const uint8_t*>(data), size}); }
 

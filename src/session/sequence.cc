@@ -1,6 +1,7 @@
 #include "session/sequence.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <string>
 #include <utility>
@@ -10,18 +11,36 @@ namespace {
 
 constexpr int64_t kMaxLength = int64_t{1} << 60;  // keeps sums of positions and sizes inside int64
 
+std::atomic<uint64_t> tokens_written{1};  // of all sequences: a name for every position that a step writes
+
 }  // namespace
 
-Result<std::unique_ptr<Sequence>> Sequence::create(std::shared_ptr<const Engine> engine, const CacheOptions& options) {
+Result<std::unique_ptr<Sequence>> Sequence::create(std::shared_ptr<const Engine> engine, const CacheOptions& options,
+                                                   std::shared_ptr<CrossCache> cross) {
   std::unique_ptr<Sequence> sequence(new Sequence());
+  if (cross && cross->dtype() != options.dtype) {
+    return bad_input("cross cache", "keys and values stored as " + std::string(dtype_name(options.dtype)),
+                     dtype_name(cross->dtype()));
+  }
+  sequence->cross_ = std::move(cross);
   KVASS_ASSIGN_OR_RETURN(sequence->plan_, plan_caches(engine->cache_shapes(), options));
   KVASS_ASSIGN_OR_RETURN(sequence->block_, Block::map(sequence->plan_.bytes));
   sequence->engine_ = std::move(engine);
   sequence->options_ = options;
   sequence->first_held_.resize(sequence->plan_.layers.size());
   sequence->checkpoints_.resize(static_cast<size_t>(options.checkpoints));
-  sequence->clear();
+  const std::vector<LayerCache>& layers = sequence->plan_.layers;
+  const bool all_full =
+      std::none_of(layers.begin(), layers.end(), [](const LayerCache& l) { return l.layout.endless(); });
+  if (all_full) sequence->written_by_.resize(static_cast<size_t>(options.context), 0);
+  sequence->rewind_all();
   return sequence;
+}
+
+Status Sequence::own_cross() {
+  if (cross_.use_count() == 1) return {};
+  KVASS_ASSIGN_OR_RETURN(cross_, CrossCache::create(engine_->program(), options_.dtype));
+  return {};
 }
 
 Status Sequence::check_extend(int64_t start, int64_t count) const {
@@ -37,6 +56,7 @@ void Sequence::commit(int64_t count) {
   for (Checkpoint& checkpoint : checkpoints_) {
     if (checkpoint.position > length_) checkpoint.position = -1;  // another stream from here on
   }
+  name_positions(length_, length_ + count);
   length_ += count;
   for (size_t i = 0; i < first_held_.size(); ++i) {
     first_held_[i] = plan_.layers[i].layout.first_held_after(first_held_[i], length_);
@@ -44,6 +64,15 @@ void Sequence::commit(int64_t count) {
 }
 
 void Sequence::clear() {
+  rewind_all();
+  if (cross_.use_count() > 1) {
+    cross_.reset();
+  } else if (cross_) {
+    cross_->clear();
+  }
+}
+
+void Sequence::rewind_all() {
   length_ = 0;
   for (size_t i = 0; i < first_held_.size(); ++i) first_held_[i] = plan_.layers[i].layout.sink();
   for (Checkpoint& checkpoint : checkpoints_) checkpoint.position = -1;
@@ -54,15 +83,35 @@ Status Sequence::copy_from(const Sequence& other) {
     return bad_input("sequence to copy", "one of the same engine and cache options", "another");
   }
   if (&other == this) return {};
-  clear();
+  const int64_t common = common_with(other);
+  rewind_all();
   for (size_t i = 0; i < plan_.layers.size(); ++i) {
-    for_each_tile_range(plan_.layers[i], other.first_held_[i], other.length_, [&](size_t offset, size_t bytes) {
+    const int64_t begin = std::max(common, other.first_held_[i]);
+    for_each_tile_range(plan_.layers[i], begin, other.length_, [&](size_t offset, size_t bytes) {
       std::memcpy(block_.data() + offset, other.block_.data() + offset, bytes);
     });
   }
+  for (int64_t i = common; i < other.length_ && !written_by_.empty(); ++i) {
+    written_by_[static_cast<size_t>(i)] = other.written_by_[static_cast<size_t>(i)];
+  }
+  cross_ = other.cross_;
   length_ = other.length_;
   first_held_ = other.first_held_;
   return {};
+}
+
+void Sequence::name_positions(int64_t begin, int64_t end) {
+  if (written_by_.empty()) return;
+  uint64_t name = tokens_written.fetch_add(static_cast<uint64_t>(end - begin), std::memory_order_relaxed);
+  for (int64_t i = begin; i < end; ++i) written_by_[static_cast<size_t>(i)] = name++;
+}
+
+// A step's name stands at one position, and everything before it was there when it ran: so the names agree up to some
+// position and differ from there on.
+int64_t Sequence::common_with(const Sequence& other) const {
+  if (written_by_.empty()) return 0;
+  const auto end = other.written_by_.begin() + other.length_;
+  return std::mismatch(other.written_by_.begin(), end, written_by_.begin()).first - other.written_by_.begin();
 }
 
 Result<std::unique_ptr<Sequence>> Sequence::fork() const {
@@ -96,7 +145,7 @@ Status Sequence::restore(int64_t length, std::span<const int64_t> first_held, st
   if (bytes != held.size()) {
     return bad_input("keys and values", std::to_string(bytes) + " bytes", std::to_string(held.size()));
   }
-  clear();
+  rewind_all();
   const uint8_t* from = held.data();
   for (size_t i = 0; i < plan_.layers.size(); ++i) {
     for_each_tile_range(plan_.layers[i], first_held[i], length, [&](size_t offset, size_t count) {
@@ -106,6 +155,7 @@ Status Sequence::restore(int64_t length, std::span<const int64_t> first_held, st
   }
   length_ = length;
   first_held_.assign(first_held.begin(), first_held.end());
+  name_positions(0, length);
   return {};
 }
 

@@ -5,6 +5,10 @@
 // for bit. A full layer holds every key for that; a ring only the latest, so that how far back it goes depends on what
 // has been overwritten since (rewind_floor). A checkpoint keeps the keys that the rings hold at its position; a rewind
 // to it works however far the stream has gone, until the stream goes on from before it.
+//
+// Of a program with an encoder a sequence also has what that left (CrossCache): a fork shares it. Where all
+// layers are full, copies are of what differs: every position knows which step wrote it, and where both streams have it
+// from the same one nothing is copied. So beams that take each other's place copy tails, and never what is shared.
 #pragma once
 
 #include <memory>
@@ -15,13 +19,16 @@
 #include "cache/tile_ranges.h"
 #include "kvass/cache_plan.h"
 #include "kvass/status.h"
+#include "session/cross_cache.h"
 #include "session/engine.h"
 
 namespace kvass {
 
 class Sequence {
  public:
-  static Result<std::unique_ptr<Sequence>> create(std::shared_ptr<const Engine> engine, const CacheOptions& options);
+  // `cross`: what an encoder left for another sequence of the engine and storage type; null: none yet.
+  static Result<std::unique_ptr<Sequence>> create(std::shared_ptr<const Engine> engine, const CacheOptions& options,
+                                                  std::shared_ptr<CrossCache> cross = nullptr);
 
   const Engine& engine() const { return *engine_; }
   const CacheOptions& options() const { return options_; }
@@ -53,10 +60,15 @@ class Sequence {
   // changes; checkpoints are forgotten.
   Status restore(int64_t length, std::span<const int64_t> first_held, std::span<const uint8_t> held);
 
+  CrossCache* cross() { return cross_.get(); }  // null: none
+  // Before the encoder writes: what is there is this sequence's alone. Memory is mapped only where others hold the old.
+  Status own_cross();
+
   uint8_t* block() { return block_.data(); }
   const uint8_t* block() const { return block_.data(); }
   void commit(int64_t count);  // the session's, after a step has run
-  void clear();                // an empty stream again; nothing is freed
+  // An empty stream again; nothing is freed. What an encoder left is forgotten; others that share it keep it.
+  void clear();
 
  private:
   struct Checkpoint {
@@ -67,6 +79,9 @@ class Sequence {
   Sequence() = default;
   bool holds(size_t layer, int64_t length) const;  // what a row at position `length` may see
   int64_t first_seen(size_t layer, int64_t length) const;
+  void rewind_all();
+  void name_positions(int64_t begin, int64_t end);
+  int64_t common_with(const Sequence& other) const;  // positions from 0 on that are in both, from the same steps
   // body(bytes of the cache, bytes of the checkpoint, count) for every stretch of tiles.
   template <class Body>
   void for_each_kept(const Checkpoint& checkpoint, Body&& body);
@@ -79,6 +94,8 @@ class Sequence {
   std::vector<int64_t> first_held_;      // [layers] behind the sinks, positions [first_held, length) are in their slots
   std::vector<Checkpoint> checkpoints_;  // [options.checkpoints]
   int64_t checkpoints_made_ = 0;
+  std::vector<uint64_t> written_by_;  // [context] who wrote a position; none where a layer overwrites them
+  std::shared_ptr<CrossCache> cross_;
 };
 
 template <class Piece>

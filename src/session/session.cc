@@ -37,7 +37,8 @@ Result<Planned> plan_session(const Program& program, Math math, const SessionOpt
   std::vector<size_t> workspace;
   for (const Op& op : program.ops) workspace.push_back(workspace_bytes(program, math, op, options));
   Planned planned;
-  KVASS_ASSIGN_OR_RETURN(planned.arena, plan_arena(program, options.rows, options.head_rows, workspace));
+  KVASS_ASSIGN_OR_RETURN(planned.arena,
+                         plan_arena(program, {options.rows, options.head_rows, options.sequences}, workspace));
   planned.tables = StepTables::bytes(program, options);
   return planned;
 }
@@ -50,7 +51,15 @@ Result<size_t> plan_session_bytes(const Program& program, Math math, const Sessi
 }
 
 Session::Session(std::shared_ptr<const Engine> engine, const SessionOptions& options)
-    : engine_(std::move(engine)), options_(options), pool_(options.threads) {}
+    : engine_(std::move(engine)),
+      options_(options),
+      pool_(options.threads),
+      executed_(engine_->program().ops.size(), 0),
+      max_positions_(engine_->program().max_positions()) {
+  for (const Branch& branch : engine_->program().branches) {
+    one_sequence_.push_back(engine_->program().one_sequence(branch));
+  }
+}
 
 Session::~Session() = default;
 
@@ -86,6 +95,13 @@ Status Session::check(std::span<const Run> runs) const {
                            std::string(dtype_name(run.sequence->options().dtype)));
     }
     KVASS_RETURN_IF_ERROR(run.sequence->check_extend(run.start, static_cast<int64_t>(run.tokens.size())));
+    if (max_positions_ != 0 && run.start + static_cast<int64_t>(run.tokens.size()) > max_positions_) {
+      return bad_input("positions of a step", "below " + std::to_string(max_positions_) + ", as many as the model has",
+                       "tokens up to " + std::to_string(run.start + static_cast<int64_t>(run.tokens.size())));
+    }
+    if (engine_->program().has_encoder() && (run.sequence->cross() == nullptr || run.sequence->cross()->rows() == 0)) {
+      return bad_input("sequence of run " + std::to_string(i), "an encode before its first step", "none");
+    }
     const int64_t vocabulary = engine_->program().vocabulary();
     for (int32_t token : run.tokens) {
       if (token < 0 || token >= vocabulary) {
@@ -132,16 +148,113 @@ Result<std::span<const float>> Session::logits(std::span<const int32_t> rows) {
   return std::span<const float>(value(logits), rows.size() * static_cast<size_t>(engine_->program().vocabulary()));
 }
 
-void Session::execute(const Method& method) {
-  const OpContext context{*engine_, *tables_, plan_, arena_.data(), pool_};
-  for (int32_t i = method.begin; i < method.end; ++i) {
-    const Op& op = engine_->program().ops[static_cast<size_t>(i)];
-    execute_op(context, op, static_cast<size_t>(i));
-    if (!probe_) continue;
-    for (ValueId id : op.outputs) {
-      const Value& output = engine_->program().values[static_cast<size_t>(id)];
-      probe_(
-          {op, id, value(id), output.extent == Extent::chunk ? tables_->rows() : tables_->head_rows(), output.width});
+Status Session::check_input(const EncoderInput& input, int64_t& rows) const {
+  const Program& program = engine_->program();
+  if (!program.has_encoder()) return bad_input("encode", "a program with an encoder", "one without");
+  const Value& value = program.values[static_cast<size_t>(program.input()->outputs[0])];
+  const int64_t most = value.extent == Extent::frames ? program.source.frames : program.source.rows;
+  if (input.shape.size() != 2) {
+    return bad_input("encoder input", "rank 2: [channels][rows]", "rank " + std::to_string(input.shape.size()));
+  }
+  if (input.dtype != DType::f32) return bad_input("encoder input", "f32", dtype_name(input.dtype));
+  if (input.shape[0] != value.width) {
+    return bad_input("encoder input", std::to_string(value.width) + " channels", std::to_string(input.shape[0]));
+  }
+  if (input.shape[1] < 1 || input.shape[1] > most) {
+    return bad_input("encoder input", "1 to " + std::to_string(most) + " rows", std::to_string(input.shape[1]));
+  }
+  if (input.stride != 0 && input.stride < input.shape[1]) {
+    return bad_input("encoder input",
+                     "channels that do not overlap, a stride of at least " + std::to_string(input.shape[1]),
+                     std::to_string(input.stride));
+  }
+  rows = input.shape[1];
+  return {};
+}
+
+Status Session::encode(Sequence& sequence, const EncoderInput& input) {
+  Busy busy(busy_);
+  if (!busy.mine()) return busy_error();
+  int64_t frames = 0;
+  KVASS_RETURN_IF_ERROR(check_input(input, frames));
+  if (&sequence.engine() != engine_.get())
+    return bad_input("sequence to encode for", "one of this session's engine", "another");
+  KVASS_RETURN_IF_ERROR(sequence.own_cross());
+  const Program& program = engine_->program();
+  const bool halved = program.values[static_cast<size_t>(program.input()->outputs[0])].extent == Extent::frames;
+  sequence.cross()->begin(halved ? (frames + 1) / 2 : frames);
+  FloatEnvironment environment;
+  tables_->begin_encode(sequence, frames);
+  execute(*program.find_method("encode"), &input);
+  return {};
+}
+
+int64_t Session::executed(OpKind kind) const {
+  int64_t count = 0;
+  for (size_t i = 0; i < executed_.size(); ++i) {
+    if (engine_->program().ops[i].kind == kind) count += executed_[i];
+  }
+  return count;
+}
+
+void Session::execute(const Method& method, const EncoderInput* input) { execute_ops(method.begin, method.end, input); }
+
+void Session::execute_ops(int32_t begin, int32_t end, const EncoderInput* input) {
+  const Program& program = engine_->program();
+  const OpContext context{*engine_, *tables_, plan_, arena_.data(), pool_, input};
+  for (int32_t i = begin; i < end; ++i) {
+    const Op& op = program.ops[static_cast<size_t>(i)];
+    ++executed_[static_cast<size_t>(i)];
+    if (op.kind == OpKind::cond) {
+      execute_cond(op);
+      i = program.branches[static_cast<size_t>(op.branches.back())].end - 1;
+    } else {
+      execute_op(context, op, static_cast<size_t>(i));
+    }
+    if (probe_) show(op);
+  }
+}
+
+// Neighbours that take the same branch run it together, unless it works on the source rows of one sequence.
+void Session::execute_cond(const Op& op) {
+  const Program& program = engine_->program();
+  const StepTables::Window whole = tables_->window();
+  const float* predicate = value(op.inputs[0]);
+  const int64_t end = whole.first_run + whole.runs;
+  for (int64_t run = whole.first_run; run < end;) {
+    const bool taken = predicate[run] != 0.0f;
+    const size_t id = static_cast<size_t>(op.branches[taken ? 0 : 1]);
+    int64_t next = run + 1;
+    while (!one_sequence_[id] && next < end && (predicate[next] != 0.0f) == taken) ++next;
+    tables_->set_window(tables_->narrow(run, next - run));
+    execute_ops(program.branches[id].begin, program.branches[id].end, nullptr);
+    run = next;
+  }
+  tables_->set_window(whole);
+}
+
+void Session::show(const Op& op) {
+  for (ValueId id : op.outputs) {
+    const Value& output = engine_->program().values[static_cast<size_t>(id)];
+    if (output.view == View::keys || output.view == View::values) continue;
+    const StepTables::Window& window = tables_->window();
+    switch (output.extent) {
+      case Extent::chunk:
+        probe_({op, id, value(id) + window.first_row * output.width, window.rows, output.width});
+        break;
+      case Extent::head:
+        probe_({op, id, value(id), tables_->head_rows(), output.width});
+        break;
+      case Extent::frames:
+        probe_({op, id, value(id), tables_->frames(), output.width});
+        break;
+      case Extent::source:
+        probe_({op, id, output.view == View::source ? tables_->cross().source() : value(id), tables_->cross().rows(),
+                output.width});
+        break;
+      case Extent::sequence:
+        probe_({op, id, value(id) + window.first_run, window.runs, output.width});
+        break;
     }
   }
 }

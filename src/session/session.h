@@ -30,7 +30,17 @@ struct Run {
   std::span<const int32_t> tokens;
 };
 
-// What a probe sees after each op, in program order: its outputs as they are. For tests and for `verify`.
+// What `encode` reads: float32 [width of the program's input][rows], channels first, `stride` elements from a channel
+// to the next.
+struct EncoderInput {
+  const void* data = nullptr;
+  DType dtype = DType::f32;
+  std::span<const int64_t> shape;
+  int64_t stride = 0;  // elements; 0: rows, they lie close
+};
+
+// What a probe sees after each op, in program order: its outputs as they are; in a branch, the rows of the sequences
+// that took it. Views of keys and values are not shown. For tests and for `verify`.
 struct ProbeView {
   const Op& op;
   ValueId value;
@@ -50,6 +60,11 @@ class Session {
   // On an error nothing has changed.
   Status step(std::span<const Run> runs);
 
+  // Runs the program's encoder and keeps its rows beside the sequence: the next step's cross-attention makes its keys
+  // and values of them. What an earlier encode left for this sequence is forgotten; sequences that share it keep it.
+  // The sequence's own stream is not touched. On an error nothing has changed.
+  Status encode(Sequence& sequence, const EncoderInput& input);
+
   // Logits of rows of the last step: [rows.size()][vocabulary], valid until the next call.
   Result<std::span<const float>> logits(std::span<const int32_t> rows);
 
@@ -59,12 +74,19 @@ class Session {
   const SessionOptions& options() const { return options_; }
   const ArenaPlan& arena_plan() const { return plan_; }
   size_t arena_bytes() const { return arena_.bytes(); }  // values, workspace and the step's tables
+  // How often each op of the program has run, by its index; in a branch, once for each time that it was taken.
+  std::span<const int64_t> executed_ops() const { return executed_; }
+  int64_t executed(OpKind kind) const;
   void set_probe(std::function<void(const ProbeView&)> probe) { probe_ = std::move(probe); }
 
  private:
   Session(std::shared_ptr<const Engine> engine, const SessionOptions& options);
   Status check(std::span<const Run> runs) const;
-  void execute(const Method& method);
+  Status check_input(const EncoderInput& input, int64_t& rows) const;
+  void execute(const Method& method, const EncoderInput* input = nullptr);
+  void execute_ops(int32_t begin, int32_t end, const EncoderInput* input);
+  void execute_cond(const Op& op);
+  void show(const Op& op);
   float* value(ValueId id) { return reinterpret_cast<float*>(arena_.data() + plan_.values[static_cast<size_t>(id)]); }
 
   std::shared_ptr<const Engine> engine_;
@@ -74,6 +96,9 @@ class Session {
   Block arena_;  // [values and workspace | tables of the step]
   std::unique_ptr<StepTables> tables_;
   std::function<void(const ProbeView&)> probe_;
+  std::vector<int64_t> executed_;   // [ops]
+  std::vector<bool> one_sequence_;  // [branches]
+  int64_t max_positions_ = 0;       // of position embeddings; 0: any number
   std::atomic<bool> busy_{false};
 };
 

@@ -6,13 +6,14 @@
 namespace kvass {
 namespace {
 
-using Window = StepTables::Window;
+using KeyWindow = StepTables::KeyWindow;
 
-std::vector<Window> distinct_windows(const Program& program) {
-  std::vector<Window> windows;
+std::vector<KeyWindow> distinct_windows(const Program& program) {
+  std::vector<KeyWindow> windows;
   for (size_t i = 0; i < program.states.size(); ++i) {
     const int64_t tokens = program.states[i].window;
-    const bool known = std::any_of(windows.begin(), windows.end(), [&](const Window& w) { return w.tokens == tokens; });
+    const bool known =
+        std::any_of(windows.begin(), windows.end(), [&](const KeyWindow& w) { return w.tokens == tokens; });
     if (!known) windows.push_back({tokens, static_cast<StateId>(i)});
   }
   return windows;
@@ -62,11 +63,13 @@ StepTables::StepTables(const Program& program, const SessionOptions& options, ui
   angles_ = distinct_angles(program, &angles_of_);
   const std::vector<bool> takes_sinks = sink_layers(cache_shapes(program));
   for (Angles& angles : angles_) {
+    if (angles.rotary == kNone) continue;
     for (float** table : {&angles.cos, &angles.sin}) *table = cursor.take<float>(options.rows * angles.half);
     if (!takes_sinks[static_cast<size_t>(angles.state)]) continue;
     for (float** table : {&angles.sink_cos, &angles.sink_sin}) *table = cursor.take<float>(options.rows * angles.half);
   }
   for (size_t i = 0; i < windows_.size(); ++i) visible_.push_back(cursor.take<RowVisibility>(options.rows));
+  if (program.has_encoder()) cross_visible_ = cursor.take<RowVisibility>(options.rows);
   run_of_ = cursor.take<int32_t>(options.rows);
   tokens_ = cursor.take<int32_t>(options.rows);
   selected_ = cursor.take<int32_t>(options.head_rows);
@@ -76,12 +79,29 @@ StepTables::StepTables(const Program& program, const SessionOptions& options, ui
   attention_runs_.reserve(static_cast<size_t>(options.sequences));
 }
 
+void StepTables::begin_encode(Sequence& sequence, int64_t frames) {
+  runs_.clear();
+  runs_.push_back({&sequence, 0, 0, 0});
+  rows_ = 0;
+  head_rows_ = 0;
+  frames_ = frames;
+  window_ = narrow(0, 1);
+}
+
+StepTables::Window StepTables::narrow(int64_t first_run, int64_t runs) const {
+  Window window{first_run, runs, 0, 0};
+  if (runs == 0) return window;
+  window.first_row = runs_[static_cast<size_t>(first_run)].first_row;
+  for (int64_t i = first_run; i < first_run + runs; ++i) window.rows += runs_[static_cast<size_t>(i)].rows;
+  return window;
+}
+
 size_t StepTables::bytes(const Program& program, const SessionOptions& options) {
   return StepTables(program, options, nullptr).bytes_;
 }
 
 const RowVisibility* StepTables::visible(int64_t window) const {
-  const auto same = [&](const Window& w) { return w.tokens == window; };
+  const auto same = [&](const KeyWindow& w) { return w.tokens == window; };
   return visible_[static_cast<size_t>(std::find_if(windows_.begin(), windows_.end(), same) - windows_.begin())];
 }
 
@@ -105,10 +125,15 @@ void StepTables::begin(const Engine& engine, std::span<const Run> runs, ThreadPo
     }
     rows_ += count;
   }
+  window_ = narrow(0, static_cast<int64_t>(runs_.size()));
+  const bool turns = std::any_of(angles_.begin(), angles_.end(), [](const Angles& a) { return a.rotary != kNone; });
+  if (!turns) return;
   pool.run(rows_, [&](int64_t row, int) {
     const RunRows& run = runs_[static_cast<size_t>(run_of_[row])];
     const int64_t position = run.start + row - run.first_row;
-    for (const Angles& angles : angles_) fill_angles(engine, run, angles, position, row);
+    for (const Angles& angles : angles_) {
+      if (angles.rotary != kNone) fill_angles(engine, run, angles, position, row);
+    }
   });
 }
 
@@ -134,7 +159,7 @@ void StepTables::select(std::span<const int32_t> rows) {
 
 std::span<const CacheWriteRun> StepTables::write_runs(StateId state) {
   write_runs_.clear();
-  for (const RunRows& run : runs_) {
+  for (const RunRows& run : window_runs()) {
     const LayerCache& cache = run.sequence->plan().layers[static_cast<size_t>(state)];
     uint8_t* block = run.sequence->block();
     write_runs_.push_back({run.first_row, run.rows, run.start, cache.sink_segment(block), cache.ring_segment(block)});
@@ -145,7 +170,7 @@ std::span<const CacheWriteRun> StepTables::write_runs(StateId state) {
 std::span<const AttentionRun> StepTables::attention_runs(const Program& program, StateId state) {
   const RowVisibility* visible = this->visible(program.states[static_cast<size_t>(state)].window);
   attention_runs_.clear();
-  for (const RunRows& run : runs_) {
+  for (const RunRows& run : window_runs()) {
     const LayerCache& cache = run.sequence->plan().layers[static_cast<size_t>(state)];
     uint8_t* block = run.sequence->block();
     AttentionRun attention;
@@ -154,6 +179,21 @@ std::span<const AttentionRun> StepTables::attention_runs(const Program& program,
     attention.sink = cache.sink_segment(block);
     attention.ring = cache.ring_segment(block);
     attention.visible = visible + run.first_row;
+    attention_runs_.push_back(attention);
+  }
+  return attention_runs_;
+}
+
+std::span<const AttentionRun> StepTables::cross_runs(CrossId id) {
+  attention_runs_.clear();
+  for (const RunRows& run : window_runs()) {
+    CrossCache& cross = *run.sequence->cross();
+    std::fill_n(cross_visible_ + run.first_row, run.rows, RowVisibility{0, 0, cross.filled(id)});
+    AttentionRun attention;
+    attention.first_row = run.first_row;
+    attention.rows = run.rows;
+    attention.ring = cross.segment(id);
+    attention.visible = cross_visible_ + run.first_row;
     attention_runs_.push_back(attention);
   }
   return attention_runs_;

@@ -17,8 +17,8 @@ namespace kvass {
 
 class StepTables {
  public:
-  // A window that layers share, and the first state that has it: their layouts are the same.
-  struct Window {
+  // A window of keys that layers share, and the first state that has it: their layouts are the same.
+  struct KeyWindow {
     int64_t tokens = 0;
     StateId state = kNone;
   };
@@ -29,8 +29,30 @@ class StepTables {
   void begin(const Engine& engine, std::span<const Run> runs, ThreadPool& pool);
   void select(std::span<const int32_t> rows);  // the rows of the next head
 
-  int64_t rows() const { return rows_; }
+  // An encode of `sequence`: no rows of a step, but those of its source.
+  void begin_encode(Sequence& sequence, int64_t frames);
+
+  // The runs whose rows ops work on: all of a step, or in a branch those that took it.
+  struct Window {
+    int64_t first_run = 0;
+    int64_t runs = 0;
+    int64_t first_row = 0;
+    int64_t rows = 0;
+  };
+  const Window& window() const { return window_; }
+  Window narrow(int64_t first_run, int64_t runs) const;
+  void set_window(const Window& window) { window_ = window; }
+
+  int64_t rows() const { return rows_; }  // of the step
   int64_t head_rows() const { return head_rows_; }
+  int64_t frames() const { return frames_; }
+  Sequence& sequence(int64_t run) const { return *runs_[static_cast<size_t>(run)].sequence; }
+  // Of the window's first sequence, which is its only one where source rows are worked on.
+  CrossCache& cross() const { return *sequence(window_.first_run).cross(); }
+  int64_t position(int64_t row) const {
+    const RunRows& run = runs_[static_cast<size_t>(run_of_[row])];
+    return run.start + row - run.first_row;
+  }
   const int32_t* tokens() const { return tokens_; }      // [rows]
   const int32_t* selected() const { return selected_; }  // [head_rows]
 
@@ -50,8 +72,10 @@ class StepTables {
   TileShape shape(StateId state) const {
     return runs_.front().sequence->plan().layers[static_cast<size_t>(state)].shape;
   }
+  // Of the window's runs; valid until the next call.
   std::span<const CacheWriteRun> write_runs(StateId state);
   std::span<const AttentionRun> attention_runs(const Program& program, StateId state);
+  std::span<const AttentionRun> cross_runs(CrossId cross);
 
  private:
   struct RunRows {
@@ -60,23 +84,29 @@ class StepTables {
     int64_t rows = 0;
     int64_t start = 0;
   };
+  std::span<const RunRows> window_runs() const {
+    return std::span(runs_).subspan(static_cast<size_t>(window_.first_run), static_cast<size_t>(window_.runs));
+  }
   const RowVisibility* visible(int64_t window) const;  // [rows]
   void fill_angles(const Engine& engine, const RunRows& run, const Angles& angles, int64_t position, int64_t row) const;
 
   size_t bytes_ = 0;  // of `memory`
 
-  std::vector<Angles> angles_;           // distinct (rotary, window) of the states
-  std::vector<size_t> angles_of_;        // [states] -> angles_
-  std::vector<Window> windows_;          // distinct windows of the states
-  std::vector<RowVisibility*> visible_;  // [distinct windows] -> [rows]
-  int32_t* run_of_ = nullptr;            // [rows] -> runs_
-  int32_t* tokens_ = nullptr;            // [rows]
-  int32_t* selected_ = nullptr;          // [head_rows]
-  std::vector<RunRows> runs_;            // capacity: the planned sequences
+  std::vector<Angles> angles_;              // distinct (rotary, window) of the states
+  std::vector<size_t> angles_of_;           // [states] -> angles_
+  std::vector<KeyWindow> windows_;          // distinct windows of the states
+  std::vector<RowVisibility*> visible_;     // [distinct windows] -> [rows]
+  RowVisibility* cross_visible_ = nullptr;  // [rows] of the op at hand; null without an encoder
+  int32_t* run_of_ = nullptr;               // [rows] -> runs_
+  int32_t* tokens_ = nullptr;               // [rows]
+  int32_t* selected_ = nullptr;             // [head_rows]
+  std::vector<RunRows> runs_;               // capacity: the planned sequences
   std::vector<CacheWriteRun> write_runs_;
   std::vector<AttentionRun> attention_runs_;
   int64_t rows_ = 0;
   int64_t head_rows_ = 0;
+  int64_t frames_ = 0;
+  Window window_;
 };
 
 struct OpContext {
@@ -85,6 +115,7 @@ struct OpContext {
   const ArenaPlan& plan;
   uint8_t* arena;
   ThreadPool& pool;
+  const EncoderInput* input = nullptr;  // of an encode
 };
 
 // Scratch that an op needs while it runs.

@@ -3,6 +3,7 @@
 //   add      y = a + b
 //   scale    y = x · factor
 //   softcap  y = cap · tanh(x / cap)     (softcap of functions.h)
+//   gelu     y = (x / 2) · (1 + erf(x / sqrt(2)))     (gelu_erf of functions.h)
 #pragma once
 
 #include <cstdint>
@@ -22,5 +23,9 @@ KVASS_DECLARE_KERNEL(ScaleKernel, scale)
 // x, y: [n]; y may be x; cap > 0.
 using SoftcapKernel = void (*)(const float* x, float cap, float* y, int64_t n);
 KVASS_DECLARE_KERNEL(SoftcapKernel, softcap)
+
+// x, y: [n]; y may be x.
+using GeluKernel = void (*)(const float* x, float* y, int64_t n);
+KVASS_DECLARE_KERNEL(GeluKernel, gelu)
 
 }  // namespace kvass

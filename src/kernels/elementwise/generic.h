@@ -35,4 +35,12 @@ static inline __attribute__((always_inline)) void softcap_row(const float* x, fl
   if (rest != 0) store_partial<V>(y + whole, softcap<V>(load_partial<V>(x + whole, rest), c), rest);
 }
 
+template <class V>
+static inline __attribute__((always_inline)) void gelu_row(const float* x, float* y, int64_t n) {
+  const int64_t whole = n & ~int64_t{V::kLanes - 1};
+  const int64_t rest = n - whole;
+  for (int64_t i = 0; i < whole; i += V::kLanes) V::store(y + i, gelu_erf<V>(V::load(x + i)));
+  if (rest != 0) store_partial<V>(y + whole, gelu_erf<V>(load_partial<V>(x + whole, rest)), rest);
+}
+
 }  // namespace kvass

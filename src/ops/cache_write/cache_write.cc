@@ -68,7 +68,9 @@ void cache_write(const CacheWriteArgs& args, ThreadPool& pool, Isa isa) {
         const int64_t row = run.first_row + i;
         const int64_t position = run.start + i;
         float* key = args.k + row * width;
-        rotate(key, args.cos + row * half, args.sin + row * half, key, args.shape.kv_heads, args.shape.head_dim);
+        if (args.cos) {
+          rotate(key, args.cos + row * half, args.sin + row * half, key, args.shape.kv_heads, args.shape.head_dim);
+        }
         const KeySegment& segment = position < run.ring.origin ? run.sink : run.ring;
         store(args.shape, segment, position, key, args.v + row * width);
       }

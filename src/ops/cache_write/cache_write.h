@@ -1,6 +1,6 @@
-// Writes a chunk's keys and values into a layer's cache: k is rotated at the row's own position, both are rounded once
-// to the storage type (f16 and bf16 to nearest even; f16 saturating at ±65,504), and each goes to the slot of its
-// position.
+// Writes a chunk's keys and values into a layer's cache: k is rotated at the row's own position (where there are
+// tables), both are rounded once to the storage type (f16 and bf16 to nearest even; f16 saturating at ±65,504), and
+// each goes to the slot of its position.
 #pragma once
 
 #include <cstdint>
@@ -24,7 +24,7 @@ struct CacheWriteRun {
 struct CacheWriteArgs {
   float* k = nullptr;          // [rows][kv_heads * head_dim], rotated in place
   const float* v = nullptr;    // [rows][kv_heads * head_dim]
-  const float* cos = nullptr;  // [rows][head_dim / 2] of the rows' positions
+  const float* cos = nullptr;  // [rows][head_dim / 2] of the rows' positions; null: k is taken as it is
   const float* sin = nullptr;  // [rows][head_dim / 2]
   bool interleaved = false;    // rotary pairs are neighbours, not halves
   TileShape shape;

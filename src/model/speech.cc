@@ -1,0 +1,119 @@
+#include "model/speech.h"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "ops/linear/requantise.h"
+#include "ops/linear/weight.h"
+
+namespace kvass {
+namespace {
+
+constexpr size_t kAlignment = 64;  // bytes: a panel vector
+
+Result<WeightType> packed_type(const TensorSource& source, const SourceTensor& tensor) {
+  if (tensor.is_int8()) return WeightType::Q8_0;
+  const Result<WeightType> type = weight_type_of(tensor.type);
+  if (type.ok()) return type;
+  return bad_input(source.name() + ": tensor '" + tensor.name + "'", "a type that weights have", "another");
+}
+
+struct Entry {
+  SourceTensor source;
+  WeightType type = WeightType::F32;
+  bool direct = false;  // the source's rows are packed as they are
+  size_t offset = 0;
+};
+
+Result<Entry> plan_entry(const TensorSource& source, const Weight& weight, const std::string& tensor,
+                         std::optional<WeightType> type) {
+  Entry entry;
+  KVASS_ASSIGN_OR_RETURN(entry.source, source.tensor(tensor));
+  const bool floats = entry.source.is_int8() || entry.source.type == GgmlType::F32 ||
+                      entry.source.type == GgmlType::F16 || entry.source.type == GgmlType::BF16;
+  KVASS_ASSIGN_OR_RETURN(const WeightType own, packed_type(source, entry.source));
+  const bool convolution = entry.source.shape.size() == 3;
+  if (weight.outputs > 0) {
+    entry.type = stored_type(own, weight.inputs, type);
+    if (weight.inputs % panel_format(entry.type).k_multiple() != 0) entry.type = WeightType::F32;
+    entry.direct = entry.type == own && !convolution && !entry.source.is_int8();
+  }
+  if (!entry.direct && !floats) {
+    return bad_input(source.name() + ": tensor '" + tensor + "'", "a float type, or 8-bit integers with scales",
+                     weight_type_name(own));
+  }
+  return entry;
+}
+
+// Panel `index` by way of float32. A convolution's [in][3] becomes [3][in], as its rows lie.
+void convert_panel(const Entry& entry, const Weight& weight, int64_t index, uint8_t* out) {
+  const int64_t k = weight.inputs;
+  const int64_t first = index * kPanelOutputs;
+  const int64_t rows = std::min<int64_t>(kPanelOutputs, weight.outputs - first);
+  std::vector<float> row(static_cast<size_t>(k)), turned(static_cast<size_t>(k));
+  const size_t row_bytes = source_row_bytes(entry.type, k);
+  std::vector<uint8_t> bytes(static_cast<size_t>(rows) * row_bytes);
+  for (int64_t i = 0; i < rows; ++i) {
+    entry.source.read_rows(first + i, 1, row.data());
+    if (entry.source.shape.size() == 3) {
+      for (int64_t at = 0; at < k; ++at) {
+        turned[static_cast<size_t>(at % 3 * (k / 3) + at / 3)] = row[static_cast<size_t>(at)];
+      }
+      std::swap(row, turned);
+    }
+    quantise_row(entry.type, row.data(), k, bytes.data() + static_cast<size_t>(i) * row_bytes);
+  }
+  pack_panels(entry.type, bytes.data(), rows, k, 0, 1, out + index * panel_bytes(entry.type, k));
+}
+
+}  // namespace
+
+Result<WeightStore> load_weights(const TensorSource& source, const ModelProgram& model, std::optional<WeightType> type,
+                                 ThreadPool& pool) {
+  const Program& program = model.program;
+  std::vector<bool> is_positions(program.weights.size(), false);
+  for (const Op& op : program.ops) {
+    if (op.kind == OpKind::positions) is_positions[static_cast<size_t>(op.weights[0])] = true;
+  }
+  std::vector<Entry> entries;
+  size_t bytes = 0;
+  for (size_t i = 0; i < program.weights.size(); ++i) {
+    const Weight& weight = program.weights[i];
+    KVASS_ASSIGN_OR_RETURN(Entry entry, plan_entry(source, weight, model.tensors[i],
+                                                   is_positions[i] ? std::optional<WeightType>() : type));
+    size_t own = static_cast<size_t>(weight.inputs) * sizeof(float);
+    if (weight.outputs > 0) {
+      KVASS_ASSIGN_OR_RETURN(own, packed_bytes(entry.type, weight.outputs, weight.inputs));
+    }
+    entry.offset = bytes;
+    bytes += (own + kAlignment - 1) / kAlignment * kAlignment;
+    entries.push_back(std::move(entry));
+  }
+  WeightStore store;
+  KVASS_ASSIGN_OR_RETURN(store.block, Block::map(bytes));
+  for (size_t i = 0; i < entries.size(); ++i) {
+    const Entry& entry = entries[i];
+    const Weight& weight = program.weights[i];
+    uint8_t* out = store.block.data() + entry.offset;
+    if (weight.outputs == 0) {
+      entry.source.read_rows(0, entry.source.rows(), reinterpret_cast<float*>(out));
+      store.vectors.push_back(reinterpret_cast<const float*>(out));
+      store.matrices.push_back({});
+    } else {
+      pool.run(panel_count(weight.outputs), [&](int64_t panel, int) {
+        if (entry.direct) {
+          pack_panels(entry.type, entry.source.data.data(), weight.outputs, weight.inputs, panel, panel + 1, out);
+        } else {
+          convert_panel(entry, weight, panel, out);
+        }
+      });
+      store.vectors.push_back(nullptr);
+      store.matrices.push_back({entry.type, weight.outputs, weight.inputs, out});
+    }
+    source.release(entry.source.data);
+  }
+  return store;
+}
+
+}  // namespace kvass
