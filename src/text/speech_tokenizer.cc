@@ -187,7 +187,7 @@ void SpeechTokenizer::find_suppressed() {
     for (const std::string& text : {std::string(sign), " " + std::string(sign)}) {
       size_t length = text.size();
       while (length > 1 && id_of(text.substr(0, length)) < 0) --length;
-      add(id_of(text.substr(0, length)));
+      if (length > 1) add(id_of(text.substr(0, length)));  // a single byte is part of other characters
     }
   }
   // Hyphens and apostrophes are fine within words, not before them.
