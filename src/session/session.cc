@@ -235,6 +235,25 @@ Status Session::encode(Sequence& sequence, const EncoderInput& input) {
   return {};
 }
 
+Status Session::set_cross_weights(const CrossWeights& weights) {
+  Busy busy(busy_);
+  if (!busy.mine()) return busy_error();
+  const Program& program = engine_->program();
+  for (const CrossHead& wanted : weights.heads) {
+    int64_t heads = 0;
+    for (const Op& op : program.ops) {
+      if (op.kind == OpKind::cross_attention && op.cross == wanted.cross) heads = op.heads;
+    }
+    if (wanted.head < 0 || wanted.head >= heads) {
+      return bad_input("head of cross-attention " + std::to_string(wanted.cross), "below " + std::to_string(heads),
+                       std::to_string(wanted.head));
+    }
+  }
+  if (!weights.heads.empty() && weights.out == nullptr) return bad_input("cross weights", "memory for them", "none");
+  cross_weights_ = weights;
+  return {};
+}
+
 int64_t Session::executed(OpKind kind) const {
   int64_t count = 0;
   for (size_t i = 0; i < executed_.size(); ++i) {
@@ -247,7 +266,7 @@ void Session::execute(const Method& method, const EncoderInput* input) { execute
 
 void Session::execute_ops(int32_t begin, int32_t end, const EncoderInput* input) {
   const Program& program = engine_->program();
-  const OpContext context{*engine_, *tables_, last_method().arena, arena_.data(), pool_, input};
+  const OpContext context{*engine_, *tables_, last_method().arena, arena_.data(), pool_, input, cross_weights_, options_.rows};
   for (int32_t i = begin; i < end; ++i) {
     const Op& op = program.ops[static_cast<size_t>(i)];
     ++executed_[static_cast<size_t>(i)];

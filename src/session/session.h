@@ -43,6 +43,17 @@ struct EncoderInput {
   int64_t stride = 0;  // elements; 0: rows, they lie close
 };
 
+// Softmax weights of cross-attention, for word times: of which cross caches (their index is the decoder layer's) and
+// heads, and where they go. Memory is the caller's; they are computed only while they are asked for.
+struct CrossHead {
+  CrossId cross = 0;
+  int64_t head = 0;
+};
+struct CrossWeights {
+  std::span<const CrossHead> heads;
+  float* out = nullptr;  // [heads][rows of the session's options][most source rows of the program]
+};
+
 // What a probe sees after each op, in program order: its outputs as they are; in a branch, the rows of the sequences
 // that took it. Views of keys and values are not shown. For tests and for `verify`.
 struct ProbeView {
@@ -83,6 +94,9 @@ class Session {
   const ArenaPlan& arena_plan() const { return methods_.front().arena; }
   const MethodPlan& last_method() const { return methods_[method_]; }  // that the last step ran
   size_t arena_bytes() const { return arena_.bytes(); }                // values, workspace and the step's tables
+  // Every step from here on writes these weights for its rows; no heads: none does. On an error nothing has changed.
+  Status set_cross_weights(const CrossWeights& weights);
+
   // How often each op of the program has run, by its index; in a branch, once for each time that it was taken.
   std::span<const int64_t> executed_ops() const { return executed_; }
   int64_t executed(OpKind kind) const;
@@ -112,6 +126,7 @@ class Session {
   std::vector<int64_t> executed_;   // [ops]
   std::vector<bool> one_sequence_;  // [branches]
   int64_t max_positions_ = 0;       // of position embeddings; 0: any number
+  CrossWeights cross_weights_;
   std::atomic<bool> busy_{false};
 };
 

@@ -115,7 +115,9 @@ struct OpContext {
   const ArenaPlan& plan;
   uint8_t* arena;
   ThreadPool& pool;
-  const EncoderInput* input = nullptr;  // of an encode
+  const EncoderInput* input;  // of an encode
+  const CrossWeights& cross_weights;
+  int64_t most_rows;  // of a step
 };
 
 // Scratch that an op needs while it runs.

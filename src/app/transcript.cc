@@ -1,0 +1,120 @@
+#include "app/transcript.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+namespace kvass {
+namespace {
+
+// "01:02:03,004"; hours are left out of short ones unless `hours`.
+std::string clock(double seconds, char mark, bool hours) {
+  const auto all = static_cast<int64_t>(std::nearbyint(std::max(0.0, seconds) * 1000.0));
+  const int64_t h = all / 3'600'000;
+  const std::string tail = fmt::format("{:02}:{:02}{}{:03}", all / 60'000 % 60, all / 1000 % 60, mark, all % 1000);
+  return hours || h > 0 ? fmt::format("{:02}:{}", h, tail) : tail;
+}
+
+std::string stripped(const std::string& text) {
+  constexpr char kSpace[] = " \t\n\r\f\v";
+  const size_t begin = text.find_first_not_of(kSpace);
+  return begin == std::string::npos ? "" : text.substr(begin, text.find_last_not_of(kSpace) - begin + 1);
+}
+
+// A line of a format in which `from` means something.
+std::string without(std::string text, std::string_view from, std::string_view to) {
+  for (size_t at = text.find(from); at != std::string::npos; at = text.find(from, at + to.size())) {
+    text.replace(at, from.size(), to);
+  }
+  std::replace(text.begin(), text.end(), '\n', ' ');
+  return text;
+}
+
+nlohmann::json to_json(const Transcript& transcript, const std::string& file) {
+  nlohmann::json segments = nlohmann::json::array();
+  std::string text;
+  for (const Segment& segment : transcript.segments) {
+    nlohmann::json words = nlohmann::json::array();
+    for (const Word& word : segment.words) {
+      words.push_back(
+          {{"start", word.start}, {"end", word.end}, {"word", word.text}, {"probability", word.probability}});
+    }
+    text += segment.text;
+    segments.push_back({{"id", segments.size()},
+                        {"seek", segment.seek},
+                        {"start", segment.start},
+                        {"end", segment.end},
+                        {"text", segment.text},
+                        {"tokens", segment.tokens},
+                        {"avg_logprob", segment.avg_logprob},
+                        {"no_speech_prob", segment.no_speech_prob},
+                        {"temperature", segment.temperature},
+                        {"compression_ratio", segment.compression_ratio},
+                        {"words", std::move(words)}});
+  }
+  return {{"file", file},
+          {"language", transcript.language},
+          {"language_probability", transcript.language_probability},
+          {"duration", transcript.duration},
+          {"text", text},
+          {"segments", std::move(segments)}};
+}
+
+}  // namespace
+
+std::string_view transcript_format_name(TranscriptFormat format) {
+  constexpr std::string_view kNames[] = {"txt", "srt", "vtt", "tsv", "json"};
+  return kNames[static_cast<size_t>(format)];
+}
+
+Result<TranscriptFormat> parse_transcript_format(std::string_view name) {
+  for (const TranscriptFormat format : kTranscriptFormats) {
+    if (name == transcript_format_name(format)) return format;
+  }
+  return bad_input("--output-format", "txt, srt, vtt, tsv, json or all", std::string(name));
+}
+
+std::string transcript_header(TranscriptFormat format) {
+  if (format == TranscriptFormat::vtt) return "WEBVTT\n\n";
+  if (format == TranscriptFormat::tsv) return "start\tend\ttext\n";
+  return {};
+}
+
+std::string transcript_segment(TranscriptFormat format, const Segment& segment, int64_t number) {
+  const std::string text = stripped(segment.text);
+  switch (format) {
+    case TranscriptFormat::txt:
+      return text + "\n";
+    case TranscriptFormat::srt:
+      return fmt::format("{}\n{} --> {}\n{}\n\n", number, clock(segment.start, ',', true),
+                         clock(segment.end, ',', true), without(text, "-->", "->"));
+    case TranscriptFormat::vtt:
+      return fmt::format("{} --> {}\n{}\n\n", clock(segment.start, '.', false), clock(segment.end, '.', false),
+                         without(text, "-->", "->"));
+    case TranscriptFormat::tsv:
+      return fmt::format("{}\t{}\t{}\n", std::lround(segment.start * 1000.0), std::lround(segment.end * 1000.0),
+                         without(text, "\t", " "));
+    case TranscriptFormat::json:
+      break;
+  }
+  return {};
+}
+
+std::string transcript_text(TranscriptFormat format, const Transcript& transcript, const std::string& file) {
+  if (format == TranscriptFormat::json) {
+    return to_json(transcript, file).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+  }
+  std::string out = transcript_header(format);
+  int64_t number = 0;
+  for (const Segment& segment : transcript.segments) out += transcript_segment(format, segment, ++number);
+  return out;
+}
+
+std::string transcript_line(const Segment& segment) {
+  return fmt::format("[{} --> {}] {}\n", clock(segment.start, '.', false), clock(segment.end, '.', false),
+                     without(stripped(segment.text), "\r", " "));
+}
+
+}  // namespace kvass

@@ -1,0 +1,25 @@
+// An audio file to the samples that speech models hear: 16 kHz, one channel, 16 bits. Reads what libsndfile reads (WAV,
+// FLAC, OGG, MP3 and more), mixes the channels in equal parts and resamples with libsamplerate, block by block: memory
+// grows by the result only (and by the input itself when that is stdin). Files that are 16 kHz, mono and 16 bit come
+// out as they are.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "kvass/status.h"
+
+namespace kvass {
+
+inline constexpr int64_t kSampleRate = 16000;  // samples a second
+
+// `path` "-": stdin. Errors: no file, not audio, a rate that cannot be resampled. A file that ends early gives what it
+// has; no samples at all are no error.
+Result<std::vector<int16_t>> decode_audio(const std::string& path);
+
+// Of a file in memory; `name` stands in messages.
+Result<std::vector<int16_t>> decode_audio(std::span<const uint8_t> bytes, const std::string& name);
+
+}  // namespace kvass

@@ -1,0 +1,216 @@
+#include <gtest/gtest.h>
+#include <sndfile.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+#include <numbers>
+
+#include "audio/decode.h"
+#include "audio/log_mel.h"
+#include "audio/voice.h"
+#include "damage.h"
+#include "file/safetensors.h"
+#include "goldens.h"
+#include "scratch.h"
+
+namespace kvass {
+namespace {
+
+using namespace testing;  // NOLINT: helpers of the tests
+
+// A file of `channels` equal tones of 440 Hz.
+std::string tone(const Scratch& scratch, const std::string& name, int rate, int channels, int format, int frames) {
+  SF_INFO info{};
+  info.samplerate = rate;
+  info.channels = channels;
+  info.format = format;
+  const std::string path = scratch.file(name);
+  SNDFILE* const file = sf_open(path.c_str(), SFM_WRITE, &info);
+  EXPECT_NE(file, nullptr) << sf_strerror(nullptr);
+  std::vector<float> samples(static_cast<size_t>(frames) * static_cast<size_t>(channels));
+  for (size_t i = 0; i < samples.size(); ++i) {
+    const auto t = static_cast<double>(i / static_cast<size_t>(channels)) / rate;
+    samples[i] = static_cast<float>(0.5 * std::sin(2.0 * std::numbers::pi * 440.0 * t));
+  }
+  EXPECT_EQ(sf_writef_float(file, samples.data(), frames), frames);
+  sf_close(file);
+  return path;
+}
+
+// What part of the samples' energy the tone is.
+double tone_share(const std::vector<int16_t>& samples) {
+  double re = 0, im = 0, all = 0;
+  for (size_t i = 0; i < samples.size(); ++i) {
+    const double angle = 2.0 * std::numbers::pi * 440.0 * static_cast<double>(i) / kSampleRate;
+    re += samples[i] * std::cos(angle);
+    im += samples[i] * std::sin(angle);
+    all += static_cast<double>(samples[i]) * samples[i];
+  }
+  return 2.0 * (re * re + im * im) / (all * static_cast<double>(samples.size()));
+}
+
+TEST(DecodeAudio, TakesEveryFormatRateAndChannelCount) {
+  const Scratch scratch;
+  const struct {
+    const char* name;
+    int rate, channels, format;
+  } cases[] = {{"a.wav", 16000, 1, SF_FORMAT_WAV | SF_FORMAT_PCM_16},
+               {"b.wav", 8000, 1, SF_FORMAT_WAV | SF_FORMAT_PCM_U8},
+               {"c.wav", 48000, 7, SF_FORMAT_WAV | SF_FORMAT_FLOAT},
+               {"d.flac", 44100, 2, SF_FORMAT_FLAC | SF_FORMAT_PCM_24},
+               {"e.ogg", 22050, 2, SF_FORMAT_OGG | SF_FORMAT_VORBIS},
+               {"f.mp3", 44100, 1, SF_FORMAT_MPEG | SF_FORMAT_MPEG_LAYER_III},
+               {"g.wav", 96000, 1, SF_FORMAT_WAV | SF_FORMAT_DOUBLE}};
+  for (const auto& c : cases) {
+    const std::string path = tone(scratch, c.name, c.rate, c.channels, c.format, c.rate);
+    const Result<std::vector<int16_t>> samples = decode_audio(path);
+    ASSERT_TRUE(samples.ok()) << samples.status().message();
+    // MP3 pads its ends.
+    EXPECT_NEAR(static_cast<double>(samples->size()), 16000.0, std::string(c.name) == "f.mp3" ? 1700.0 : 40.0)
+        << c.name;
+    EXPECT_GT(tone_share(samples.value()), 0.9) << c.name;
+    EXPECT_NEAR(*std::max_element(samples->begin() + 4000, samples->begin() + 8000), 16384, 700) << c.name;
+  }
+}
+
+TEST(DecodeAudio, SixteenBitsAtSixteenKilohertzStayAsTheyAre) {
+  const Scratch scratch;
+  SF_INFO info{};
+  info.samplerate = 16000;
+  info.channels = 1;
+  info.format = SF_FORMAT_WAV | SF_FORMAT_PCM_16;
+  std::vector<int16_t> all;
+  for (int value = -32768; value <= 32767; ++value) all.push_back(static_cast<int16_t>(value));
+  SNDFILE* const file = sf_open(scratch.file("all.wav").c_str(), SFM_WRITE, &info);
+  sf_write_short(file, all.data(), static_cast<sf_count_t>(all.size()));
+  sf_close(file);
+  EXPECT_EQ(decode_audio(scratch.file("all.wav")).value(), all);
+}
+
+TEST(DecodeAudio, WhatIsNoAudioIsOneLine) {
+  const Scratch scratch;
+  const auto message = [](const Result<std::vector<int16_t>>& result) {
+    const std::string text = result.ok() ? "" : result.status().message();
+    EXPECT_EQ(text.find('\n'), std::string::npos) << text;
+    return text;
+  };
+  expect_words(message(decode_audio("/nowhere.wav")), {"/nowhere.wav: expected an audio file", "No such file"});
+  expect_words(message(decode_audio(scratch.file(""))), {"a folder"});
+  const std::vector<uint8_t> text(1000, 'x');
+  expect_words(message(decode_audio(text, "f")), {"f: expected an audio file"});
+  expect_words(message(decode_audio(std::span<const uint8_t>(), "f")), {"an empty file"});
+}
+
+TEST(DecodeAudio, ATruncatedFileGivesWhatItHas) {
+  const Scratch scratch;
+  const std::string path = tone(scratch, "whole.wav", 16000, 1, SF_FORMAT_WAV | SF_FORMAT_PCM_16, 16000);
+  std::filesystem::resize_file(path, 44 + 2 * 5000);
+  const Result<std::vector<int16_t>> samples = decode_audio(path);
+  ASSERT_TRUE(samples.ok()) << samples.status().message();
+  EXPECT_EQ(samples->size(), 5000u);
+  std::filesystem::resize_file(path, 44);
+  EXPECT_EQ(decode_audio(path).value().size(), 0u);
+}
+
+TEST(LogMel, OneThreadAndThreeGiveTheSameFrames) {
+  std::vector<int16_t> samples(40000);
+  for (size_t i = 0; i < samples.size(); ++i) samples[i] = static_cast<int16_t>((i * i * 7919) % 20000);
+  ThreadPool one(1), three(3);
+  const LogMel a(samples, 80, one), b(samples, 80, three);
+  EXPECT_EQ(a.frames(), 251);
+  std::vector<float> x(80 * 300), y(80 * 300), part(80 * 50);
+  a.window(0, 251, 300, x.data());
+  b.window(0, 251, 300, y.data());
+  EXPECT_EQ(x, y);
+  a.window(100, 20, 50, part.data());
+  for (size_t mel = 0; mel < 80; ++mel) {
+    for (size_t t = 0; t < 50; ++t) EXPECT_EQ(part[mel * 50 + t], t < 20 ? x[mel * 300 + 100 + t] : 0.0f);
+    for (size_t t = 251; t < 300; ++t) EXPECT_EQ(x[mel * 300 + t], 0.0f);
+  }
+}
+
+TEST(LogMel, ShortAndSilentRecordingsAreFinite) {
+  ThreadPool pool(1);
+  for (const size_t size : {size_t{0}, size_t{1}, size_t{159}, size_t{160}, size_t{1600}}) {
+    const std::vector<int16_t> samples(size, 0);
+    const LogMel mel(samples, 128, pool);
+    EXPECT_EQ(mel.frames(), static_cast<int64_t>(size / 160 + 1));
+    std::vector<float> out(static_cast<size_t>(128 * mel.frames()));
+    mel.window(0, mel.frames(), mel.frames(), out.data());
+    for (const float value : out) EXPECT_EQ(value, -1.5f);
+  }
+}
+
+TEST(LogMel, EqualsTheGoldens) {
+  for (const char* clip : {"jfk", "en_short", "en_two_minutes", "en_8k", "en_44k_stereo", "de"}) {
+    const auto json = load_golden(std::string("whisper/") + clip + ".json");
+    if (!json) GTEST_SKIP() << "no goldens";
+    const Result<SafeTensors> golden = SafeTensors::open(*golden_path(std::string("whisper/") + clip + ".safetensors"));
+    ASSERT_TRUE(golden.ok()) << golden.status().message();
+    std::vector<int16_t> samples;
+    if (const SafeTensor* const pcm = golden->find("pcm16k_int16")) {
+      samples.resize(static_cast<size_t>(pcm->elements()));
+      std::memcpy(samples.data(), pcm->bytes.data(), pcm->bytes.size());
+    } else {
+      const std::string file = (*json)["clip"].get<std::string>();
+      const Result<std::vector<int16_t>> decoded = decode_audio(std::string(KVASS_GOLDENS_DIR) + "/../audio/" + file);
+      ASSERT_TRUE(decoded.ok()) << decoded.status().message();
+      samples = decoded.value();
+    }
+    EXPECT_EQ(samples.size(), (*json)["pcm16k"]["n_samples"].get<size_t>()) << clip;
+    ThreadPool pool(2);
+    const LogMel mel(samples, 80, pool);
+    const auto frames = static_cast<size_t>(mel.frames());
+    ASSERT_EQ(frames, (*json)["features_fw"]["shape"][1].get<size_t>()) << clip;
+    std::vector<float> out(80 * frames);
+    mel.window(0, mel.frames(), mel.frames(), out.data());
+    const auto compare = [&](const char* name, size_t first_mel, size_t mel_step, size_t first, size_t step) {
+      const SafeTensor* const tensor = golden->find(name);
+      if (tensor == nullptr) return;
+      const auto rows = static_cast<size_t>(tensor->shape[0]), columns = static_cast<size_t>(tensor->shape[1]);
+      double worst = 0, sum = 0;
+      for (size_t i = 0; i < rows; ++i) {
+        for (size_t j = 0; j < columns; ++j) {
+          float expected = 0;
+          std::memcpy(&expected, tensor->bytes.data() + 4 * (i * columns + j), 4);
+          const double error = std::abs(out[(first_mel + i * mel_step) * frames + first + j * step] - expected);
+          worst = std::max(worst, error);
+          sum += error * error;
+        }
+      }
+      EXPECT_LE(worst, 1e-4) << clip << " " << name;
+      EXPECT_LE(std::sqrt(sum / static_cast<double>(rows * columns)), 5e-6) << clip << " " << name;
+    };
+    compare("fw_mel_full", 0, 1, 0, 1);
+    compare("fw_mel_first100", 0, 1, 0, 1);
+    compare("fw_mel_stride_4_25", 0, 4, 0, 25);
+    compare("fw_mel_last20", 0, 1, frames - 20, 1);
+  }
+}
+
+TEST(Voice, FindsSpeechBetweenSilences) {
+  std::vector<int16_t> samples(16000 * 20, 0);
+  for (size_t i = 16000 * 5; i < 16000 * 8; ++i) samples[i] = static_cast<int16_t>((i * 7919) % 8000);
+  for (size_t i = 16000 * 9; i < 16000 * 10; ++i) samples[i] = static_cast<int16_t>((i * 7919) % 8000);
+  for (size_t i = 16000 * 16; i < 16000 * 17; ++i) samples[i] = static_cast<int16_t>((i * 7919) % 8000);
+  const std::vector<FrameRange> found = find_voice(samples, 2000);
+  ASSERT_EQ(found.size(), 2u);
+  EXPECT_EQ(found[0].begin, 460);
+  EXPECT_EQ(found[0].end, 1040);
+  EXPECT_EQ(found[1].begin, 1560);
+  EXPECT_EQ(found[1].end, 1740);
+  EXPECT_TRUE(find_voice(std::vector<int16_t>(16000, 0), 100).empty());
+  EXPECT_TRUE(find_voice({}, 0).empty());
+  // A recording without pauses is speech from end to end.
+  std::vector<int16_t> steady(32000);
+  for (size_t i = 0; i < steady.size(); ++i) steady[i] = static_cast<int16_t>((i * 7919) % 8000);
+  const std::vector<FrameRange> all = find_voice(steady, 200);
+  ASSERT_EQ(all.size(), 1u);
+  EXPECT_EQ(all[0].begin, 0);
+  EXPECT_EQ(all[0].end, 200);
+}
+
+}  // namespace
+}  // namespace kvass

@@ -1,0 +1,59 @@
+// A speech model of whisper.cpp (ggml-*.bin), read only, under the tensor names of Hugging Face. Every length is
+// checked before it is used. Not a model: sizes and pieces are as the file has them. Owns the mapping when opened by
+// path.
+//
+//   file      u32 magic 0x67676d6c, i32 sizes [11], mel filters (i32 rows, i32 columns, float32 [rows][columns]),
+//             i32 n, n pieces (u32 length, bytes), tensors to the end of the file
+//   sizes     vocabulary, audio positions, width, heads, layers, text positions, width, heads, layers, mel bins, type
+//   tensor    i32 dimensions, i32 name length, i32 type, i32 size [dimensions] contiguous first, name, data
+// Nothing is aligned. Types are those of GGUF.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/file_map.h"
+#include "file/tensor_source.h"
+#include "kvass/status.h"
+
+namespace kvass {
+
+struct GgmlSpeechSizes {
+  int64_t vocabulary = 0;
+  int64_t audio_positions = 0, audio_width = 0, audio_heads = 0, audio_layers = 0;
+  int64_t text_positions = 0, text_width = 0, text_heads = 0, text_layers = 0;
+  int64_t mel_bins = 0;
+};
+
+class GgmlSpeech final : public TensorSource {
+ public:
+  static Result<GgmlSpeech> open(const std::string& path);
+  // Of bytes that outlive the result; `name` stands in messages.
+  static Result<GgmlSpeech> parse(std::span<const uint8_t> bytes, std::string name);
+
+  const std::string& name() const override { return name_; }
+  bool has(std::string_view tensor) const override;
+  Result<SourceTensor> tensor(std::string_view tensor) const override;
+  std::vector<std::string> names() const override;
+  void release(std::span<const uint8_t> bytes) const override;
+
+  const GgmlSpeechSizes& sizes() const { return sizes_; }
+  const std::vector<std::string>& pieces() const { return pieces_; }  // bytes; the marks are not among them
+
+ private:
+  friend class GgmlSpeechParser;
+  GgmlSpeech() = default;
+
+  std::string name_;
+  std::optional<FileMap> map_;
+  GgmlSpeechSizes sizes_;
+  std::vector<std::string> pieces_;
+  std::map<std::string, SourceTensor, std::less<>> tensors_;  // by the file's own names
+};
+
+}  // namespace kvass
