@@ -48,7 +48,7 @@ struct RowsAttention {
 
 class OpRunner {
  public:
-  OpRunner(const OpContext& context, const Op& op, size_t index) : context_(context), op_(op), index_(index) {}
+  OpRunner(const StepContext& context, const Op& op, size_t index) : context_(context), op_(op), index_(index) {}
 
   void run() {
     switch (op_.kind) {
@@ -446,7 +446,7 @@ class OpRunner {
     }
   }
 
-  const OpContext& context_;
+  const StepContext& context_;
   const Op& op_;
   size_t index_;
 };
@@ -487,6 +487,6 @@ size_t workspace_bytes(const Program& program, Math math, const Op& op, const Se
   }
 }
 
-void execute_op(const OpContext& context, const Op& op, size_t index) { OpRunner(context, op, index).run(); }
+void execute_op(const StepContext& context, const Op& op, size_t index) { OpRunner(context, op, index).run(); }
 
 }  // namespace kvass

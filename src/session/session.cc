@@ -266,7 +266,7 @@ void Session::execute(const Method& method, const EncoderInput* input) { execute
 
 void Session::execute_ops(int32_t begin, int32_t end, const EncoderInput* input) {
   const Program& program = engine_->program();
-  const OpContext context{*engine_, *tables_, last_method().arena, arena_.data(), pool_, input, cross_weights_, options_.rows};
+  const StepContext context{*engine_, *tables_, last_method().arena, arena_.data(), pool_, input, cross_weights_, options_.rows};
   for (int32_t i = begin; i < end; ++i) {
     const Op& op = program.ops[static_cast<size_t>(i)];
     ++executed_[static_cast<size_t>(i)];

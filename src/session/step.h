@@ -109,7 +109,7 @@ class StepTables {
   Window window_;
 };
 
-struct OpContext {
+struct StepContext {
   const Engine& engine;
   StepTables& tables;
   const ArenaPlan& plan;
@@ -124,6 +124,6 @@ struct OpContext {
 size_t workspace_bytes(const Program& program, Math math, const Op& op, const SessionOptions& options);
 
 // Runs op `index` of the program on the step's rows.
-void execute_op(const OpContext& context, const Op& op, size_t index);
+void execute_op(const StepContext& context, const Op& op, size_t index);
 
 }  // namespace kvass
