@@ -8,7 +8,7 @@
 namespace kvass {
 namespace {
 
-constexpr int64_t kRowBlock = 120;  // rows of one task: whole tiles of the kernels, of 4 or 6 rows
+constexpr int64_t kRowBlock = 128;  // rows of one task: the kernels' own block
 constexpr int64_t kLargestTask =
     512 << 10;                          // bytes of weights; small enough that no thread waits long for the last one
 constexpr int64_t kTasksPerThread = 4;  // where the weights are small
