@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstring>
 #include <vector>
 
 #include "base/block.h"
@@ -93,6 +94,7 @@ class Setup {
     segment_bytes_ = shape.segment_bytes(tiles);
     copies_ = cold ? (kColdBytes + segment_bytes_ - 1) / segment_bytes_ : 1;
     cache_ = Block::map(std::max(copies_ * segment_bytes_, kColdBytes)).value();
+    args_.shape = shape;
     fill(dtype);
     scratch_ = Block::map(attention_scratch_bytes(rows, heads, kv_heads, head_dim, pool_.threads())).value();
     q_.resize(static_cast<size_t>(rows * heads * head_dim));
@@ -106,7 +108,6 @@ class Setup {
     args_.out = out_.data();
     args_.q_stride = args_.out_stride = heads * head_dim;
     args_.heads = heads;
-    args_.shape = shape;
     args_.scale = 0.05f;
     int64_t pairs = 0;
     for (const RowVisibility& row : visible_) pairs += row.end;
@@ -142,7 +143,15 @@ class Setup {
  private:
   void fill(DType dtype) {
     const float values[4] = {0.1f, -0.2f, 0.3f, -0.05f};
-    if (dtype == DType::f32) {
+    if (dtype == DType::q8) {
+      for (size_t i = 0; i < cache_.bytes(); ++i) cache_.data()[i] = static_cast<uint8_t>(i * 7 / 5 % 19);
+      const float scale = 0.01f;
+      const size_t half = args_.shape.key_bytes();
+      for (size_t at = 0; at + half <= cache_.bytes(); at += half) {
+        for (size_t i = 0; i < 64; ++i)
+          std::memcpy(cache_.data() + at + args_.shape.scales_offset() + 4 * i, &scale, 4);
+      }
+    } else if (dtype == DType::f32) {
       float* data = reinterpret_cast<float*>(cache_.data());
       for (size_t i = 0; i < cache_.bytes() / 4; ++i) data[i] = values[i * 7 / 5 % 4];
     } else {
@@ -184,12 +193,13 @@ void prefill(benchmark::State& state) {
 
 constexpr int64_t kF32 = static_cast<int64_t>(DType::f32);
 constexpr int64_t kF16 = static_cast<int64_t>(DType::f16);
+constexpr int64_t kQ8 = static_cast<int64_t>(DType::q8);
 constexpr int64_t kBf16 = static_cast<int64_t>(DType::bf16);
 
 BENCHMARK(decode)
     ->ArgNames({"heads", "kv", "dim", "dtype", "keys"})
-    ->ArgsProduct({{4}, {1}, {256}, {kF32, kF16, kBf16}, {4096, 32768}})
-    ->ArgsProduct({{32}, {8}, {128}, {kF32, kF16, kBf16}, {4096, 32768}})
+    ->ArgsProduct({{4}, {1}, {256}, {kF32, kF16, kBf16, kQ8}, {4096, 32768}})
+    ->ArgsProduct({{32}, {8}, {128}, {kF32, kF16, kBf16, kQ8}, {4096, 32768}})
     ->UseManualTime()
     ->Unit(benchmark::kMicrosecond);
 BENCHMARK(prefill)
@@ -202,5 +212,3 @@ BENCHMARK(prefill)
 
 }  // namespace
 }  // namespace kvass
-
-BENCHMARK_MAIN();
