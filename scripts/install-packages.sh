@@ -11,8 +11,7 @@ build=(build-essential g++ cmake ninja-build ccache pkg-config
   libgtest-dev libbenchmark-dev libsimde-dev
   python3 python3-pip python3-venv unzip ca-certificates bible-kjv)
 fuzz=(clang llvm)
-arm=(g++-aarch64-linux-gnu qemu-user libfmt-dev:arm64 libpcre2-dev:arm64 libxxhash-dev:arm64 libgtest-dev:arm64
-  libsndfile1-dev:arm64 libsamplerate0-dev:arm64 zlib1g-dev:arm64)
+arm=(g++-aarch64-linux-gnu qemu-user googletest)
 compare=(git)
 
 usage() {
@@ -21,8 +20,7 @@ usage: scripts/install-packages.sh [--fuzz] [--arm] [--compare] [--list]
 
 Without a group: what the build and its tests need. The groups add to it:
   --fuzz      Clang and llvm-symbolizer, for the libFuzzer programs (preset fuzz)
-  --arm       the AArch64 cross compiler, its emulator and arm64 libraries (preset arm-cross); makes arm64 a
-              foreign architecture of this system
+  --arm       the AArch64 cross compiler and its emulator (preset arm-cross; `make test` then runs NEON kernels)
   --compare   what bench/compare builds other programs with
   --list      print the names and install nothing
 TEXT
@@ -75,7 +73,6 @@ apt() {
 }
 
 echo "packages: installing ${missing[*]}" >&2
-if [[ "${missing[*]}" == *:arm64* ]]; then "${as_root[@]}" dpkg --add-architecture arm64; fi
 for attempt in 1 2 3; do
   apt update && break
   if [ "$attempt" = 3 ]; then

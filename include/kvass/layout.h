@@ -71,7 +71,7 @@ class Layout {
 
   // Of keys and values in all slots. What is mapped is a little more: whole tiles (cache_plan.h).
   size_t bytes(int64_t kv_heads, int64_t head_dim, DType dtype) const {
-    return static_cast<size_t>(2 * slots() * kv_heads * head_dim) * dtype_bytes(dtype);
+    return static_cast<size_t>(2 * slots() * kv_heads) * head_row_bytes(dtype, head_dim);
   }
 
   // The longest chunk that loses no key that one of its rows may see, at any position.

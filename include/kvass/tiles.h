@@ -5,7 +5,11 @@
 // head h of a segment with T tiles begins at data + (h * T + t) * tile_bytes:
 //     K [head_dim][64]   transposed: lanes are keys
 //     V [64][head_dim]   lanes are channels
-// both in the cache's storage type. The key at position p >= origin is in tile ((p - origin) / 64) mod T, lane
+// both in the cache's storage type. With q8 a key or value of a head is int8 times one float32 scale, and four channels
+// of a key lie together, as integer dots like them:
+//     K [head_dim / 4][64][4] int8, then its scales float32 [64]
+//     V [64][head_dim] int8, then its scales float32 [64]
+// The key at position p >= origin is in tile ((p - origin) / 64) mod T, lane
 // (p - origin) mod 64.
 #pragma once
 
@@ -19,12 +23,18 @@ namespace kvass {
 inline constexpr int64_t kTileKeys = 64;   // keys in a tile
 inline constexpr int64_t kSpanKeys = 512;  // keys in a span: the unit that threads share in one row
 
+// What one key (or value) of one head takes.
+constexpr size_t head_row_bytes(DType dtype, int64_t head_dim) {
+  return static_cast<size_t>(head_dim) * dtype_bytes(dtype) + (dtype == DType::q8 ? sizeof(float) : 0);
+}
+
 struct TileShape {
   DType dtype = DType::f16;
   int64_t kv_heads = 0;
   int64_t head_dim = 0;  // a multiple of 16
 
-  size_t key_bytes() const { return static_cast<size_t>(head_dim * kTileKeys) * dtype_bytes(dtype); }  // = value bytes
+  size_t key_bytes() const { return kTileKeys * head_row_bytes(dtype, head_dim); }    // = value bytes
+  size_t scales_offset() const { return static_cast<size_t>(head_dim * kTileKeys); }  // q8: in the keys, in the values
   size_t tile_bytes() const { return 2 * key_bytes(); }
   size_t segment_bytes(int64_t tiles) const { return static_cast<size_t>(kv_heads * tiles) * tile_bytes(); }
 };

@@ -83,7 +83,7 @@ Result<CacheTotals> PlannedModel::totals(const StreamOptions& options) const {
   const int64_t context = caches.sinks ? caches.sink_tokens + caches.sink_window : caches.context - caches.chunk;
   size_t all_sliding = 0;
   for (size_t i = 0; i < shapes_.size(); ++i) {
-    const size_t token = static_cast<size_t>(shapes_[i].kv_heads * shapes_[i].head_dim) * dtype_bytes(caches.dtype);
+    const size_t token = static_cast<size_t>(shapes_[i].kv_heads) * head_row_bytes(caches.dtype, shapes_[i].head_dim);
     totals.k_bytes.push_back(static_cast<size_t>(totals.cache_lens[i]) * token);
     totals.cache_bytes += 2 * totals.k_bytes.back();
     totals.all_full_bytes += 2 * static_cast<size_t>(context) * token;

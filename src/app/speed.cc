@@ -162,7 +162,7 @@ double decode_bytes(const Engine& engine, const Depth& depth, int64_t count, int
   for (size_t i = 0; i < program.states.size(); ++i) {
     const CacheState& state = program.states[i];
     const double key =
-        static_cast<double>(state.kv_heads * state.head_dim) * static_cast<double>(dtype_bytes(depth.caches.dtype));
+        static_cast<double>(state.kv_heads) * static_cast<double>(head_row_bytes(depth.caches.dtype, state.head_dim));
     bytes += static_cast<double>(sequences) * 2.0 * key * visible_keys(depth, i, depth.depth + count / 2);
   }
   return bytes;

@@ -63,10 +63,10 @@ Result<size_t> parse_memory_limit(std::string_view text) {
 }
 
 Result<DType> parse_dtype(std::string_view text) {
-  for (DType type : {DType::f32, DType::f16, DType::bf16}) {
+  for (DType type : {DType::f32, DType::f16, DType::bf16, DType::q8}) {
     if (text == dtype_name(type)) return type;
   }
-  return bad_input("--kv", "f32, f16 or bf16", "'" + std::string(text) + "'");
+  return bad_input("--kv", "f32, f16, bf16 or q8", "'" + std::string(text) + "'");
 }
 
 Result<Math> parse_math(std::string_view text) {

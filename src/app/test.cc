@@ -43,7 +43,7 @@ TEST(StreamOptions, NamesOfTypesAndArithmetics) {
   EXPECT_EQ(parse_dtype("bf16").value(), DType::bf16);
   EXPECT_EQ(parse_math("a8").value(), Math::a8);
   EXPECT_EQ(math_name(Math::a16), "a16");
-  expect_words(refusal(parse_dtype("f64")), {"--kv", "f32, f16 or bf16", "f64"});
+  expect_words(refusal(parse_dtype("f64")), {"--kv", "f32, f16, bf16 or q8", "f64"});
   expect_words(refusal(parse_math("")), {"--math", "f32, a16 or a8"});
 }
 

@@ -44,7 +44,8 @@ std::vector<VerifyRow> rows_of(const VerifyInput& input, const std::vector<Verif
 TEST(Verify, EveryCaseOfATinyModelIsIdentical) {
   for (const Math math : {Math::a16, Math::f32}) {
     for (const TinyConfig& config : {TinyConfig{}, tiny_llama()}) {
-      const VerifyInput input = tiny_input(tiny_engine(TinyModel(config), math, best_isa()));
+      VerifyInput input = tiny_input(tiny_engine(TinyModel(config), math, best_isa()));
+      if (math == Math::f32) input.kv = DType::q8;
       const std::vector<VerifyCase> cases = verify_cases(input);
       std::vector<std::string> told;
       const Result<std::vector<VerifyRow>> rows = verify(
@@ -84,13 +85,15 @@ TEST(Verify, AnotherStorageTypeIsToldWithPositionLayerAndOperator) {
   const VerifyInput input = tiny_input(engine, 100);
   const std::vector<VerifyRow> rows = rows_of(input, {chunked("f16", "", engine, flat_caches(100, 20)),
                                                       chunked("bf16", "f16", engine, flat_caches(100, 20, DType::bf16)),
+                                                      chunked("q8", "f16", engine, flat_caches(100, 20, DType::q8)),
                                                       chunked("f16 again", "f16", engine, flat_caches(120, 33))});
-  ASSERT_EQ(rows.size(), 3u);
+  ASSERT_EQ(rows.size(), 4u);
   EXPECT_FALSE(rows[1].identical);
+  EXPECT_FALSE(rows[2].identical);
   EXPECT_NE(rows[1].checksum, rows[0].checksum);
   EXPECT_EQ(rows[1].first_difference, "position 0, layer 0 attention");
-  EXPECT_TRUE(rows[2].identical) << rows[2].first_difference;
-  EXPECT_EQ(rows[2].checksum, rows[0].checksum);
+  EXPECT_TRUE(rows[3].identical) << rows[3].first_difference;
+  EXPECT_EQ(rows[3].checksum, rows[0].checksum);
 }
 
 TEST(Verify, ASmallerWindowIsToldWhereItsFirstKeyIsMissing) {

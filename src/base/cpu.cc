@@ -59,7 +59,7 @@ bool isa_available(Isa isa, const CpuFeatures& features) {
     case Isa::avx512vnni:
       return features.avx512vnni;
     case Isa::neon:
-      return false;  // no NEON kernels are built; the scalar reference runs there
+      return features.neon;
   }
   return false;
 }

@@ -36,7 +36,7 @@ void StreamFlags::add(CLI::App& command) {
                                  "(default: 256, or half the context if that is less)")
                      ->type_name("TOKENS")
                      ->group(group);
-  kv_given_ = command.add_option("--kv", kv_, "Storage of keys and values: f32, f16 or bf16")
+  kv_given_ = command.add_option("--kv", kv_, "Storage of keys and values: f32, f16, bf16 or q8")
                   ->type_name("TYPE")
                   ->group(group)
                   ->capture_default_str();

@@ -91,7 +91,7 @@ CommandAction add_verify(CLI::App& command) {
   command.add_option("--tokens", flags->tokens, "Tokens of the text")->type_name("TOKENS")->capture_default_str();
   command.add_option("-f,--file", flags->file, "The text (default: one that is made up); - is stdin")
       ->type_name("FILE");
-  command.add_option("--kv", flags->kv, "Storage of keys and values: f32, f16 or bf16")
+  command.add_option("--kv", flags->kv, "Storage of keys and values: f32, f16, bf16 or q8")
       ->type_name("TYPE")
       ->capture_default_str();
   command.add_option("--math", flags->math, "Activations in products with weights: a16, a8 or f32")

@@ -29,6 +29,12 @@
 #define KVASS_CASE_PER_ISA_(name)                     \
   case Isa::avx512vnni: return avx512vnni::name;      \
   case Isa::avx2: return avx2::name;
+#elif defined(__aarch64__)
+#define KVASS_DECLARE_PER_ISA_(Type, name) \
+  namespace neon {                         \
+  extern const Type name;                  \
+  }
+#define KVASS_CASE_PER_ISA_(name) case Isa::neon: return neon::name;
 #else
 #define KVASS_DECLARE_PER_ISA_(Type, name)
 #define KVASS_CASE_PER_ISA_(name)

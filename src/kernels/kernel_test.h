@@ -23,7 +23,7 @@ inline std::vector<Isa> fast_isas() {
 #if defined(KVASS_EMULATE_AVX512)
   features.avx512vnni = true;
 #endif
-  for (const Isa isa : {Isa::avx2, Isa::avx512vnni}) {
+  for (const Isa isa : {Isa::avx2, Isa::avx512vnni, Isa::neon}) {
     if (isa_available(isa, features)) isas.push_back(isa);
   }
   return isas;

@@ -73,6 +73,7 @@ Status Argument::bad(std::string_view expected, std::string_view got) const {
 }
 
 Status Argument::check(int rank) const {
+  if (tensor.dtype == DType::q8) return bad("f32, f16 or bf16", "q8, which only caches have");
   if (tensor.rank != rank) return bad(std::to_string(rank) + " dimensions");
   int64_t reach = 1;
   bool empty = false;
@@ -172,6 +173,8 @@ void load_elements(const uint8_t* from, DType dtype, int64_t stride, int64_t cou
     case DType::bf16:
       for (int64_t i = 0; i < count; ++i) to[i] = bf16_to_float(reinterpret_cast<const uint16_t*>(from)[i * stride]);
       return;
+    case DType::q8:
+      return;  // refused by check
   }
 }
 
@@ -185,6 +188,8 @@ void store_elements(const float* from, int64_t count, DType dtype, int64_t strid
       return;
     case DType::bf16:
       for (int64_t i = 0; i < count; ++i) reinterpret_cast<uint16_t*>(to)[i * stride] = float_to_bf16(from[i]);
+      return;
+    case DType::q8:
       return;
   }
 }

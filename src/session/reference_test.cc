@@ -37,7 +37,8 @@ struct Tolerance {
 };
 constexpr Tolerance kTolerances[] = {{Math::f32, DType::f32, 1e-5},  {Math::f32, DType::f16, 5e-3},
                                      {Math::f32, DType::bf16, 4e-2}, {Math::a16, DType::f32, 1e-3},
-                                     {Math::a16, DType::f16, 5e-3},  {Math::a8, DType::f32, 2e-1}};
+                                     {Math::a16, DType::f16, 5e-3},  {Math::f32, DType::q8, 2e-1},
+                                     {Math::a8, DType::f32, 2e-1}};
 
 void compare(const TinyConfig& config, const ReferenceSinks& sinks, size_t count, const std::vector<int64_t>& chunks) {
   const TinyModel model(config);

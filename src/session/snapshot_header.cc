@@ -222,7 +222,7 @@ Result<SnapshotHeader> read_snapshot_header(std::span<const uint8_t> file, const
   header.body = in.hash();
   info.fingerprint = in.hash();
   in.choice(info.math, 3);
-  in.choice(info.caches.dtype, 3);
+  in.choice(info.caches.dtype, 4);
   in.choice(info.caches.sinks, 2);
   in.choice(info.caches.sink_positions, 3);
   in.number(info.caches.context);

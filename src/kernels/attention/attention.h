@@ -6,6 +6,9 @@
 //     s = cap(chain_d(q[d], k[d]) · scale)              m = max(m, the tile's visible s)
 //     if m rose:  o = o · exp(m_old − m),  l = l · exp(m_old − m)
 //     p = exp(s − m)     l[offset mod 16] += p     o = fma(p, v, o), keys ascending
+// With q8 caches the query is quantised once per head row and segment (kernels/quantise_q8), I is the exact dot of
+// bytes:
+//     s = cap(float(I) · ((scale_q · scale_k) · scale))     o = fma(p · scale_v, float(v), o)
 // then l is folded, and the spans of a row merge left to right, the first non-empty one copied:
 //     m = max(m, m_s)    a = exp(m_old − m), b = exp(m_s − m)    l = fma(l_s, b, l·a)    o = fma(o_s, b, o·a)
 // A learned sink logit is one last span (m = logit, l = 1, o = 0). The result is o · (1/l); without keys it is +0.
@@ -37,7 +40,7 @@ using AttentionTileReader = AttentionTile (*)(const void* source, int64_t kv_hea
 
 // The tiles of one KV head in one segment; `offset` of a key = position − origin.
 struct AttentionKeys {
-  const uint8_t* data = nullptr;    // [tiles] of K [head_dim][64], V [64][head_dim]
+  const uint8_t* data = nullptr;    // [tiles] of K, V: kvass/tiles.h
   int64_t tiles = 0;                // 0: no such segment
   int64_t origin = 0;               // position of offset 0
   const uint64_t* valid = nullptr;  // [tiles] bit = lane: keys that may be seen at all; null: every key

@@ -1,4 +1,5 @@
-// Which keys of a tile rows see, as 64-bit masks (bit = lane). Everything here has internal linkage.
+// How rows are grouped, and which keys of a tile they see, as 64-bit masks (bit = lane). Everything here has internal
+// linkage.
 #pragma once
 
 #include <cstdint>
@@ -8,6 +9,19 @@ namespace {
 
 static inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 static inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
+constexpr int kMicroRows = 6;  // most rows of a micro block
+
+// How rows are cut into micro blocks: block i has rows [begin(i), begin(i + 1)); sizes differ by at most one.
+struct MicroBlocks {
+  int64_t count;
+  int64_t rows;  // of a block; the first `larger` have one more
+  int64_t larger;
+
+  explicit MicroBlocks(int64_t all)
+      : count((all + kMicroRows - 1) / kMicroRows), rows(all / count), larger(all % count) {}
+  int64_t begin(int64_t i) const { return i * rows + smaller(i, larger); }
+};
 
 // The lanes of the tile at offset `first` that lie in [low, high).
 static inline uint64_t tile_mask(int64_t low, int64_t high, int64_t first) {

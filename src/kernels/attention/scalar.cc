@@ -6,6 +6,7 @@
 #include "base/float16.h"
 #include "kernels/attention/attention.h"
 #include "kernels/functions.h"
+#include "kernels/quantise_q8/quantise_q8.h"
 
 namespace kvass::scalar {
 namespace {
@@ -18,6 +19,8 @@ float load(const void* data, DType dtype, int64_t index) {
       return f16_to_float(static_cast<const uint16_t*>(data)[index]);
     case DType::bf16:
       return bf16_to_float(static_cast<const uint16_t*>(data)[index]);
+    case DType::q8:
+      return static_cast<float>(static_cast<const int8_t*>(data)[index]);
   }
   return 0.0f;
 }
@@ -58,6 +61,31 @@ void load_query(const AttentionBlock& block, const Row& row, bool in_sink, float
   }
 }
 
+// A query and the keys of a tile, as their storage type has them.
+struct Query {
+  float x[kAttentionMaxHeadDim];
+  int8_t q[kAttentionMaxHeadDim];  // q8
+  float scale;
+};
+
+// q · k of the key in `lane`, times the block's scale.
+float score(const AttentionBlock& block, const Query& query, const void* k, int64_t lane) {
+  const int64_t head_dim = block.head_dim;
+  if (block.dtype == DType::q8) {
+    int32_t dot = 0;
+    for (int64_t d = 0; d < head_dim; ++d) {
+      dot += query.q[d] * static_cast<const int8_t*>(k)[d / 4 * 4 * kTileKeys + lane * 4 + d % 4];
+    }
+    const float key_scale = load(static_cast<const int8_t*>(k) + head_dim * kTileKeys, DType::f32, lane);
+    return static_cast<float>(dot) * ((query.scale * key_scale) * block.scale);
+  }
+  float chain = 0.0f;
+  for (int64_t d = 0; d < head_dim; ++d) {
+    chain = __builtin_fmaf(query.x[d], load(k, block.dtype, d * kTileKeys + lane), chain);
+  }
+  return chain * block.scale;
+}
+
 // One span of one row, from scratch, into `partial`: m, l, …, o.
 void run_span(const AttentionBlock& block, const Row& row, int64_t span, float* partial) {
   const bool in_sink = span < block.sink_spans;
@@ -66,10 +94,11 @@ void run_span(const AttentionBlock& block, const Row& row, int64_t span, float* 
   const int64_t begin = in_sink ? keys.origin : std::max(row.visible.begin, keys.origin);
   const int64_t end = in_sink ? row.visible.sink_end : row.visible.end;
   const int64_t first = (in_sink ? span : block.ring_first_span + span - block.sink_spans) * kSpanKeys;
-  const int64_t tile_elements = 2 * head_dim * kTileKeys;
+  const size_t key_bytes = TileShape{block.dtype, 1, head_dim}.key_bytes();
 
-  float q[kAttentionMaxHeadDim];
-  load_query(block, row, in_sink, q);
+  Query query;
+  load_query(block, row, in_sink, query.x);
+  if (block.dtype == DType::q8) query.scale = quantise_q8(query.x, head_dim, query.q);
   float m = 0.0f;
   float l[16] = {};
   float* o = partial + kAttentionPartialPad;
@@ -89,8 +118,8 @@ void run_span(const AttentionBlock& block, const Row& row, int64_t span, float* 
     if (keys.read) {
       at = keys.read(keys.source, keys.kv_head, tile, lanes, block.tile_scratch);
     } else {
-      at.k = keys.data + static_cast<size_t>(tile % keys.tiles * tile_elements) * dtype_bytes(block.dtype);
-      at.v = static_cast<const uint8_t*>(at.k) + static_cast<size_t>(tile_elements / 2) * dtype_bytes(block.dtype);
+      at.k = keys.data + static_cast<size_t>(tile % keys.tiles) * 2 * key_bytes;
+      at.v = static_cast<const uint8_t*>(at.k) + key_bytes;
       at.v_stride = head_dim;
     }
 
@@ -98,11 +127,7 @@ void run_span(const AttentionBlock& block, const Row& row, int64_t span, float* 
     float highest = -__builtin_inff();
     for (int64_t lane = 0; lane < kTileKeys; ++lane) {
       if (!sees(lane)) continue;
-      float chain = 0.0f;
-      for (int64_t d = 0; d < head_dim; ++d) {
-        chain = __builtin_fmaf(q[d], load(at.k, block.dtype, d * kTileKeys + lane), chain);
-      }
-      s[lane] = chain * block.scale;
+      s[lane] = score(block, query, at.k, lane);
       if (block.softcap != 0.0f) s[lane] = softcap<V>(s[lane], block.softcap);
       highest = std::max(highest, s[lane]);
     }
@@ -120,8 +145,11 @@ void run_span(const AttentionBlock& block, const Row& row, int64_t span, float* 
       if (!sees(lane)) continue;
       const float p = exp<V>(s[lane] - m);
       l[lane % 16] += p;
+      const float weight =
+          block.dtype == DType::q8 ? p * load(static_cast<const uint8_t*>(at.v) + head_dim * kTileKeys, DType::f32, lane)
+                                   : p;
       for (int64_t d = 0; d < head_dim; ++d) {
-        o[d] = __builtin_fmaf(p, load(at.v, block.dtype, lane * at.v_stride + d), o[d]);
+        o[d] = __builtin_fmaf(weight, load(at.v, block.dtype, lane * at.v_stride + d), o[d]);
       }
     }
   }

@@ -23,10 +23,7 @@ struct Gradients {
   // s [rows][64] = chains of a's rows with the columns.
   static void chains(const float* a, int64_t rows, int64_t head_dim, const float* columns, const uint64_t* masks,
                      float* s) {
-    TileView<float> view{};
-    view.k = columns;
-    view.k_stride = kTileKeys;
-    view.k_vector_stride = 16;
+    const KeyView<float> view{columns, kTileKeys, 16, 0.0f, nullptr, 0};
     for (int64_t i = 0; i < rows; i += kMicroRows) {
       const int64_t count = smaller(kMicroRows, rows - i);
       const uint64_t seen = join_masks(masks + i, count).seen;
@@ -38,10 +35,7 @@ struct Gradients {
   static void accumulate(const float* weights, const uint64_t* masks, int64_t rows, const float* b, int64_t head_dim,
                          float* o) {
     constexpr float kOnes[kMicroRows] = {1.0f, 1.0f, 1.0f, 1.0f, 1.0f, 1.0f};
-    TileView<float> view{};
-    view.v = b;
-    view.v_stride = head_dim;
-    view.v_vector_stride = 16;
+    const ValueView<float> view{b, head_dim, 16, nullptr};
     const auto add = [&](int64_t i, int64_t count, int64_t begin, int64_t end) {
       Loops::value[count](view, 0, head_dim / 16, weights + i * 64, begin, end, kOnes, o + i * 16, rows * 16);
     };

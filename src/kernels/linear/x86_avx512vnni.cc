@@ -9,32 +9,6 @@
 namespace kvass::avx512vnni {
 namespace {
 
-#if defined(KVASS_EMULATE_AVX512)
-// Called, not inlined: a tile holds hundreds of these.
-__attribute__((noinline)) __m512i dot_words(__m512i acc, __m512i w, __m512i a) {
-  int32_t sums[16];
-  int16_t ws[32], as[32];
-  _mm512_storeu_si512(sums, acc);
-  _mm512_storeu_si512(ws, w);
-  _mm512_storeu_si512(as, a);
-  for (int i = 0; i < 32; ++i) sums[i / 2] += ws[i] * as[i];
-  return _mm512_loadu_si512(sums);
-}
-__attribute__((noinline)) __m512i dot_bytes(__m512i acc, __m512i w, __m512i a) {
-  int32_t sums[16];
-  uint8_t ws[64];
-  int8_t as[64];
-  _mm512_storeu_si512(sums, acc);
-  _mm512_storeu_si512(ws, w);
-  _mm512_storeu_si512(as, a);
-  for (int i = 0; i < 64; ++i) sums[i / 4] += ws[i] * as[i];
-  return _mm512_loadu_si512(sums);
-}
-#else
-KVASS_INLINE __m512i dot_words(__m512i acc, __m512i w, __m512i a) { return _mm512_dpwssd_epi32(acc, w, a); }
-KVASS_INLINE __m512i dot_bytes(__m512i acc, __m512i w, __m512i a) { return _mm512_dpbusd_epi32(acc, w, a); }
-#endif
-
 // Integer dots with vpdpbusd (unsigned weights, signed activations) and vpdpwssd, both exact in int32.
 struct Dot {
   using I = V::I;

@@ -95,9 +95,29 @@ struct V {
     return {_mm256_cvtepu8_epi32(bytes), _mm256_cvtepu8_epi32(_mm_unpackhi_epi64(bytes, bytes))};
   }
   KVASS_INLINE I load_i8(const int8_t* p) {
-    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
-    return {_mm256_cvtepi8_epi32(bytes), _mm256_cvtepi8_epi32(_mm_unpackhi_epi64(bytes, bytes))};
+    return {_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))),
+            _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p + 8)))};
   }
+  KVASS_INLINE void store_i8(int8_t* p, I x) {  // 16 bytes; every lane within int8
+    const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(x.lo, x.hi), 0xd8);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
+                     _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1)));
+  }
+
+  // Exact dots of signed bytes, four of them a lane: w from memory, against a (within ±127) in all lanes. vpmaddubsw
+  // takes |w| and a with w's sign: a pair is within 2 · 128 · 127 = 32,512.
+  struct B {
+    I magnitude, signs;
+  };
+  KVASS_INLINE B bytes(const void* p) {  // 64 bytes
+    const I w = loadi(p);
+    return {{_mm256_abs_epi8(w.lo), _mm256_abs_epi8(w.hi)}, w};
+  }
+  KVASS_INLINE I dot_start(int32_t) { return zeroi(); }  // of the sum of all a
+  KVASS_INLINE I dot(I acc, B w, I a) {
+    return {dot_half(acc.lo, w.magnitude.lo, w.signs.lo, a.lo), dot_half(acc.hi, w.magnitude.hi, w.signs.hi, a.hi)};
+  }
+
   KVASS_INLINE I addi(I a, I b) { return {_mm256_add_epi32(a.lo, b.lo), _mm256_add_epi32(a.hi, b.hi)}; }
   KVASS_INLINE I subi(I a, I b) { return {_mm256_sub_epi32(a.lo, b.lo), _mm256_sub_epi32(a.hi, b.hi)}; }
   KVASS_INLINE I andi(I a, I b) { return {_mm256_and_si256(a.lo, b.lo), _mm256_and_si256(a.hi, b.hi)}; }
@@ -121,6 +141,15 @@ struct V {
     const __m128 four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
     const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
     return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
+  }
+
+ private:
+  KVASS_INLINE __m256i dot_half(__m256i acc, __m256i magnitude, __m256i w, __m256i a) {
+    const __m256i pairs = _mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(a, w));
+    const __m256i fours = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+    // An addition whose sum stays in its register: GCC would compute all products first and spill the sums.
+    asm volatile("vpaddd %1, %0, %0" : "+x"(acc) : "x"(fours));
+    return acc;
   }
 };
 

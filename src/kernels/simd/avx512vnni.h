@@ -17,6 +17,32 @@
 
 namespace kvass::avx512vnni {
 
+#if defined(KVASS_EMULATE_AVX512)
+// Called, not inlined: a kernel holds hundreds of these.
+static __attribute__((noinline, unused)) __m512i dot_words(__m512i acc, __m512i w, __m512i a) {
+  int32_t sums[16];
+  int16_t ws[32], as[32];
+  _mm512_storeu_si512(sums, acc);
+  _mm512_storeu_si512(ws, w);
+  _mm512_storeu_si512(as, a);
+  for (int i = 0; i < 32; ++i) sums[i / 2] += ws[i] * as[i];
+  return _mm512_loadu_si512(sums);
+}
+static __attribute__((noinline, unused)) __m512i dot_bytes(__m512i acc, __m512i w, __m512i a) {
+  int32_t sums[16];
+  uint8_t ws[64];
+  int8_t as[64];
+  _mm512_storeu_si512(sums, acc);
+  _mm512_storeu_si512(ws, w);
+  _mm512_storeu_si512(as, a);
+  for (int i = 0; i < 64; ++i) sums[i / 4] += ws[i] * as[i];
+  return _mm512_loadu_si512(sums);
+}
+#else
+KVASS_INLINE __m512i dot_words(__m512i acc, __m512i w, __m512i a) { return _mm512_dpwssd_epi32(acc, w, a); }
+KVASS_INLINE __m512i dot_bytes(__m512i acc, __m512i w, __m512i a) { return _mm512_dpbusd_epi32(acc, w, a); }
+#endif
+
 struct V {
   static constexpr int kLanes = 16;
   using F = __m512;
@@ -92,6 +118,25 @@ struct V {
     return _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
 #endif
   }
+  KVASS_INLINE void store_i8(int8_t* p, I x) {  // 16 bytes; every lane within int8
+#if defined(KVASS_EMULATE_AVX512)
+    int32_t lanes[16];
+    _mm512_storeu_si512(lanes, x);
+    for (int i = 0; i < 16; ++i) p[i] = static_cast<int8_t>(lanes[i]);
+#else
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(x));
+#endif
+  }
+
+  // Exact dots of signed bytes, four of them a lane: w from memory, against a in all lanes. vpdpbusd takes w + 128;
+  // dot_start takes the 128 off again.
+  using B = __m512i;
+  KVASS_INLINE B bytes(const void* p) {  // 64 bytes
+    return _mm512_xor_si512(loadi(p), set1i(static_cast<int>(0x80808080u)));
+  }
+  KVASS_INLINE I dot_start(int32_t sum) { return set1i(-128 * sum); }  // of the sum of all a
+  KVASS_INLINE I dot(I acc, B w, I a) { return dot_bytes(acc, w, a); }
+
   KVASS_INLINE I addi(I a, I b) { return _mm512_add_epi32(a, b); }
   KVASS_INLINE I subi(I a, I b) { return _mm512_sub_epi32(a, b); }
   KVASS_INLINE I andi(I a, I b) { return _mm512_and_si512(a, b); }

@@ -40,6 +40,8 @@ struct V {
   static F select(M m, F a, F b) { return m ? a : b; }  // m ? a : b
   static M mask(uint32_t bits) { return bits & 1u; }
 
+  static void store_i8(int8_t* p, I x) { *p = static_cast<int8_t>(x); }  // within int8
+
   static I set1i(int32_t x) { return x; }
   static I addi(I a, I b) { return static_cast<I>(static_cast<uint32_t>(a) + static_cast<uint32_t>(b)); }
   static I subi(I a, I b) { return static_cast<I>(static_cast<uint32_t>(a) - static_cast<uint32_t>(b)); }

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstring>
 #include <vector>
 
 #include "base/block.h"
@@ -107,14 +108,22 @@ void best_of(benchmark::State& state, Limits& limits, const Block& memory, Threa
   state.SetLabel(std::string(isa_name(isa)) + ", " + std::to_string(pool.threads()) + " threads");
 }
 
-void fill(Block& block, DType dtype) {
+void fill(Block& block, const TileShape& shape) {
   const float values[4] = {0.1f, -0.2f, 0.3f, -0.05f};
-  if (dtype == DType::f32) {
+  if (shape.dtype == DType::q8) {
+    for (size_t i = 0; i < block.bytes(); ++i) block.data()[i] = static_cast<uint8_t>(i * 7 / 5 % 19);
+    const float scale = 0.01f;
+    const size_t half = shape.key_bytes();
+    for (size_t at = 0; at + half <= block.bytes(); at += half) {
+      for (size_t i = 0; i < 64; ++i) std::memcpy(block.data() + at + shape.scales_offset() + 4 * i, &scale, 4);
+    }
+  } else if (shape.dtype == DType::f32) {
     float* data = reinterpret_cast<float*>(block.data());
     for (size_t i = 0; i < block.bytes() / 4; ++i) data[i] = values[i * 7 / 5 % 4];
   } else {
     uint16_t bits[4];
-    for (int i = 0; i < 4; ++i) bits[i] = dtype == DType::f16 ? float_to_f16(values[i]) : float_to_bf16(values[i]);
+    for (int i = 0; i < 4; ++i)
+      bits[i] = shape.dtype == DType::f16 ? float_to_f16(values[i]) : float_to_bf16(values[i]);
     uint16_t* data = reinterpret_cast<uint16_t*>(block.data());
     for (size_t i = 0; i < block.bytes() / 2; ++i) data[i] = bits[i * 7 / 5 % 4];
   }
@@ -130,7 +139,7 @@ class Setup {
     segment_bytes_ = shape.segment_bytes(tiles);
     copies_ = cold ? (kColdBytes + segment_bytes_ - 1) / segment_bytes_ : 1;
     cache_ = Block::map(std::max(copies_ * segment_bytes_, kColdBytes)).value();
-    fill(cache_, dtype);
+    fill(cache_, shape);
     scratch_ = Block::map(attention_scratch_bytes(rows, heads, kv_heads, head_dim, pool_.threads())).value();
     q_.resize(static_cast<size_t>(rows * heads * head_dim));
     for (size_t i = 0; i < q_.size(); ++i) q_[i] = static_cast<float>(i % 17) * 0.1f - 0.8f;
@@ -143,7 +152,6 @@ class Setup {
     args_.out = out_.data();
     args_.q_stride = args_.out_stride = heads * head_dim;
     args_.heads = heads;
-    args_.shape = shape;
     args_.scale = 0.05f;
     int64_t pairs = 0;
     for (const RowVisibility& row : visible_) pairs += row.end;
@@ -185,9 +193,9 @@ class RowSetup {
     bytes_ = static_cast<size_t>(2 * kv_heads * keys * head_dim) * dtype_bytes(dtype);
     copies_ = cold ? (kColdBytes + bytes_ - 1) / bytes_ : 1;
     memory_ = Block::map(std::max(copies_ * bytes_, kColdBytes)).value();
-    fill(memory_, dtype);
+    fill(memory_, {dtype, kv_heads, head_dim});
     rows_ = Block::map(static_cast<size_t>(2 * heads * rows * head_dim) * dtype_bytes(dtype)).value();
-    fill(rows_, dtype);
+    fill(rows_, {dtype, kv_heads, head_dim});
     q_ = Tensor(rows_.data(), dtype, {1, heads, rows, head_dim});
     out_ = Tensor(rows_.data() + rows_.bytes() / 2, dtype, {1, heads, rows, head_dim});
     k_ = Tensor(memory_.data(), dtype, {1, kv_heads, keys, head_dim});
@@ -248,12 +256,13 @@ void prefill(benchmark::State& state) {
 
 constexpr int64_t kF32 = static_cast<int64_t>(DType::f32);
 constexpr int64_t kF16 = static_cast<int64_t>(DType::f16);
+constexpr int64_t kQ8 = static_cast<int64_t>(DType::q8);
 constexpr int64_t kBf16 = static_cast<int64_t>(DType::bf16);
 
 BENCHMARK(decode)
     ->ArgNames({"heads", "kv", "dim", "dtype", "keys"})
-    ->ArgsProduct({{4}, {1}, {256}, {kF32, kF16, kBf16}, {4096, 32768}})
-    ->ArgsProduct({{32}, {8}, {128}, {kF32, kF16, kBf16}, {4096, 32768}})
+    ->ArgsProduct({{4}, {1}, {256}, {kF32, kF16, kBf16, kQ8}, {4096, 32768}})
+    ->ArgsProduct({{32}, {8}, {128}, {kF32, kF16, kBf16, kQ8}, {4096, 32768}})
     ->UseManualTime()
     ->Unit(benchmark::kMicrosecond);
 BENCHMARK(rows_decode)
@@ -277,5 +286,3 @@ BENCHMARK(prefill)
 
 }  // namespace
 }  // namespace kvass
-
-BENCHMARK_MAIN();

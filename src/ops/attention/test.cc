@@ -2,6 +2,8 @@
 
 #include <functional>
 
+#include "kernels/quantise_q8/quantise_q8.h"
+#include "kernels/rotary/rotate_row.h"
 #include "ops/attention/test_stream.h"
 #include "seed.h"
 
@@ -14,7 +16,7 @@ TestStream random_stream(std::mt19937_64& random) {
   const int64_t head_dims[] = {16, 32, 64, 80, 96, 128, 256, 512};
   TestStream stream;
   stream.seed = random();
-  stream.shape.dtype = kDTypes[below(3)];
+  stream.shape.dtype = kDTypes[below(4)];
   stream.shape.head_dim = head_dims[below(8)];
   stream.shape.kv_heads = 1 + below(3);
   stream.heads = stream.shape.kv_heads * (1 + below(below(3) == 0 ? 17 : 5));
@@ -280,30 +282,54 @@ TEST(Attention, PositionsNearTheLimitOfInt64Work) {
   for (Isa isa : available_isas()) EXPECT_TRUE(same_bits(far_rows.attend(isa, 2), near_rows.attend(isa, 1)));
 }
 
-// One row and head in float64. `rotate`: the query as keys of the sink part see it, or as the others do.
+// One query and head as the keys of the sink part see it, or as the others do; with q8 keys as its bytes mean it.
+std::vector<double> query_double(const TestStream& stream, const AttentionArgs& args, int64_t row, int64_t head,
+                                 bool in_sink, bool quantised) {
+  const int64_t head_dim = stream.shape.head_dim;
+  const int64_t half = head_dim / 2;
+  const float* cos = in_sink && args.sink_cos ? args.sink_cos : args.cos;
+  const float* sin = in_sink && args.sink_sin ? args.sink_sin : args.sin;
+  const float* x = args.q + row * args.q_stride + head * head_dim;
+  std::vector<float> rotated(x, x + head_dim);
+  if (quantised) {
+    if (cos) scalar::rotate_row(x, cos + row * half, sin + row * half, rotated.data(), 1, head_dim);
+    std::vector<int8_t> q(rotated.size());
+    const double scale = scalar::quantise_q8(rotated.data(), head_dim, q.data());
+    std::vector<double> result(q.begin(), q.end());
+    for (double& y : result) y *= scale;
+    return result;
+  }
+  std::vector<double> result(rotated.begin(), rotated.end());
+  for (int64_t i = 0; cos && i < half; ++i) {
+    const double c = cos[row * half + i], s = sin[row * half + i], a = x[i], b = x[i + half];
+    result[static_cast<size_t>(i)] = a * c - b * s;
+    result[static_cast<size_t>(i + half)] = b * c + a * s;
+  }
+  return result;
+}
+
+// One row and head in float64. `exact`: of what q8 quantises, the numbers before.
 std::vector<double> attend_double(const TestStream& stream, const TestCache& cache, const AttentionArgs& args,
-                                  int64_t row, int64_t position, int64_t head) {
+                                  int64_t row, int64_t position, int64_t head, bool exact = false) {
   const int64_t head_dim = stream.shape.head_dim;
   const int64_t kv_head = head / (stream.heads / stream.shape.kv_heads);
   const RowVisibility visible = stream.visible(position);
+  const bool quantised = stream.shape.dtype == DType::q8 && !exact;
+  const std::vector<double> query = query_double(stream, args, row, head, false, quantised);
+  const std::vector<double> sink_query = query_double(stream, args, row, head, true, quantised);
+  const auto stored = [&](uint64_t kind, int64_t at) {
+    const std::vector<float> x = stream.head(kind, at, kv_head);
+    return exact ? std::vector<double>(x.begin(), x.end()) : cache.rounded(x);
+  };
   std::vector<double> scores, out(static_cast<size_t>(head_dim));
   std::vector<int64_t> positions;
   for (int64_t key = 0; key < visible.end; ++key) {
     if (key < stream.sinks ? key >= visible.sink_end : key < visible.begin) continue;
     const bool in_sink = key < stream.sinks && args.sink_cos;
-    const float* cos = in_sink ? args.sink_cos : args.cos;
-    const float* sin = in_sink ? args.sink_sin : args.sin;
-    const float* x = args.q + row * args.q_stride + head * head_dim;
-    const int64_t half = head_dim / 2;
-    const auto k = [&](int64_t d) {
-      return static_cast<double>(cache.rounded(stream.value(1, key, kv_head * head_dim + d)));
-    };
+    const std::vector<double>& q = in_sink ? sink_query : query;
+    const std::vector<double> k = stored(1, key);
     double score = 0.0;
-    for (int64_t i = 0; i < half; ++i) {
-      const double c = cos ? cos[row * half + i] : 1.0;
-      const double s = sin ? sin[row * half + i] : 0.0;
-      score += (x[i] * c - x[i + half] * s) * k(i) + (x[i + half] * c + x[i] * s) * k(i + half);
-    }
+    for (size_t d = 0; d < q.size(); ++d) score += q[d] * k[d];
     score *= args.scale;
     if (args.softcap != 0.0f) score = args.softcap * std::tanh(score / args.softcap);
     scores.push_back(score);
@@ -315,9 +341,8 @@ std::vector<double> attend_double(const TestStream& stream, const TestCache& cac
   for (size_t j = 0; j < scores.size(); ++j) {
     const double p = std::exp(scores[j] - m);
     l += p;
-    for (int64_t d = 0; d < head_dim; ++d) {
-      out[static_cast<size_t>(d)] += p * cache.rounded(stream.value(2, positions[j], kv_head * head_dim + d));
-    }
+    const std::vector<double> v = stored(2, positions[j]);
+    for (size_t d = 0; d < v.size(); ++d) out[d] += p * v[d];
   }
   for (double& x : out) x /= l;
   return out;
@@ -351,6 +376,34 @@ TEST(Attention, IsWithinAFewEpsilonsOfFloat64AlsoWithTwoQueriesARow) {
       }
     }
     EXPECT_LE(error, 0x1p-18 * peak) << describe(stream, start, start + rows);  // 32 epsilons of float32
+  }
+}
+
+// Keys, values and the query lose up to 1/254 of their head's largest number; scores of a few units and averages over
+// many keys make it less than that of the result's peak, several times over.
+TEST(Attention, OfQ8CachesIsNearTheFloat64OfWhatWasQuantised) {
+  for (const int64_t head_dim : {64, 128, 256}) {
+    TestStream stream;
+    stream.seed = 77;
+    stream.shape = {DType::q8, 2, head_dim};
+    stream.heads = 8;
+    TestCache cache = flat_cache(stream, 600);
+    TestRows batch(stream);
+    batch.add(stream, cache, 598, 600);
+    const std::vector<float> out = batch.attend(best_isa(), 2);
+    double error = 0.0, peak = 0.0;
+    for (int64_t row = 0; row < 2; ++row) {
+      for (int64_t head = 0; head < stream.heads; ++head) {
+        const std::vector<double> truth = attend_double(stream, cache, batch.args(), row, 598 + row, head, true);
+        for (size_t d = 0; d < truth.size(); ++d) {
+          const double got = out[static_cast<size_t>(row * stream.heads + head) * truth.size() + d];
+          error = std::max(error, std::abs(got - truth[d]));
+          peak = std::max(peak, std::abs(truth[d]));
+        }
+      }
+    }
+    EXPECT_LE(error, 0.02 * peak) << "head_dim " << head_dim;
+    EXPECT_GE(error, 1e-5 * peak) << "head_dim " << head_dim;  // it is quantised at all
   }
 }
 

@@ -11,11 +11,12 @@
 #include <vector>
 
 #include "base/float16.h"
+#include "kernels/quantise_q8/quantise_q8.h"
 #include "ops/attention/attention.h"
 
 namespace kvass {
 
-inline constexpr DType kDTypes[] = {DType::f32, DType::f16, DType::bf16};
+inline constexpr DType kDTypes[] = {DType::f32, DType::f16, DType::bf16, DType::q8};
 
 // A cache of one layer. Elements that are never written are NaN.
 class TestCache {
@@ -36,6 +37,11 @@ class TestCache {
     for (int64_t head = 0; head < shape_.kv_heads; ++head) {
       uint8_t* tile =
           segment.data + static_cast<size_t>(head * segment.tiles + segment.tile_of(position)) * shape_.tile_bytes();
+      if (shape_.dtype == DType::q8) {
+        store_q8(tile, lane, k + head * shape_.head_dim, true);
+        store_q8(tile + shape_.key_bytes(), lane, v + head * shape_.head_dim, false);
+        continue;
+      }
       for (int64_t d = 0; d < shape_.head_dim; ++d) {
         store(tile, d * kTileKeys + lane, k[head * shape_.head_dim + d]);
         store(tile + shape_.key_bytes(), lane * shape_.head_dim + d, v[head * shape_.head_dim + d]);
@@ -43,22 +49,34 @@ class TestCache {
     }
   }
 
-  // What reading `x` back from the storage type gives.
-  float rounded(float x) const {
-    switch (shape_.dtype) {
-      case DType::f32:
-        return x;
-      case DType::f16:
-        return f16_to_float(float_to_f16_saturating(x));
-      case DType::bf16:
-        return bf16_to_float(float_to_bf16(x));
+  // What reading a key or value of one head, [head_dim], back from the storage type gives.
+  std::vector<double> rounded(const std::vector<float>& x) const {
+    std::vector<double> result(x.begin(), x.end());
+    if (shape_.dtype == DType::q8) {
+      std::vector<int8_t> q(x.size());
+      const float scale = scalar::quantise_q8(x.data(), shape_.head_dim, q.data());
+      for (size_t d = 0; d < x.size(); ++d) result[d] = static_cast<double>(q[d]) * static_cast<double>(scale);
+    } else if (shape_.dtype != DType::f32) {
+      const bool f16 = shape_.dtype == DType::f16;
+      for (size_t d = 0; d < x.size(); ++d) {
+        result[d] = f16 ? f16_to_float(float_to_f16_saturating(x[d])) : bf16_to_float(float_to_bf16(x[d]));
+      }
     }
-    return x;
+    return result;
   }
 
  private:
   static uint8_t* align(std::vector<uint8_t>& bytes) {
     return reinterpret_cast<uint8_t*>((reinterpret_cast<uintptr_t>(bytes.data()) + 63) / 64 * 64);
+  }
+  // Keys lie as [head_dim / 4][64][4], values as [64][head_dim]; both before their 64 scales.
+  void store_q8(uint8_t* half, int64_t lane, const float* x, bool key) const {
+    std::vector<int8_t> q(static_cast<size_t>(shape_.head_dim));
+    const float scale = scalar::quantise_q8(x, shape_.head_dim, q.data());
+    for (int64_t d = 0; d < shape_.head_dim; ++d) {
+      half[key ? d / 4 * 256 + lane * 4 + d % 4 : lane * shape_.head_dim + d] = static_cast<uint8_t>(q[d]);
+    }
+    std::memcpy(half + 64 * shape_.head_dim + 4 * lane, &scale, 4);
   }
   void store(uint8_t* data, int64_t index, float x) const {
     if (shape_.dtype == DType::f32) {
@@ -102,6 +120,14 @@ struct TestStream {
   std::vector<float> values(uint64_t stream, int64_t position, int64_t count) const {
     std::vector<float> result(static_cast<size_t>(count));
     for (int64_t i = 0; i < count; ++i) result[static_cast<size_t>(i)] = value(stream, position, i);
+    return result;
+  }
+  // Key (stream 1) or value (2) of one head.
+  std::vector<float> head(uint64_t stream, int64_t position, int64_t kv_head) const {
+    std::vector<float> result;
+    for (int64_t d = 0; d < shape.head_dim; ++d) {
+      result.push_back(value(stream, position, kv_head * shape.head_dim + d));
+    }
     return result;
   }
   std::vector<float> key(int64_t position) const { return values(1, position, shape.kv_heads * shape.head_dim); }

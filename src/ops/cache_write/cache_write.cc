@@ -4,6 +4,8 @@
 #include <cstring>
 
 #include "base/float16.h"
+#include "kernels/attention/attention.h"
+#include "kernels/quantise_q8/quantise_q8.h"
 #include "kernels/rotary/rotate_row.h"
 
 namespace kvass {
@@ -41,6 +43,23 @@ void store_row(const TileShape& shape, const KeySegment& segment, int64_t positi
   }
 }
 
+void store_row_q8(const TileShape& shape, const KeySegment& segment, int64_t position, const float* k, const float* v,
+                  QuantiseQ8Kernel quantise) {
+  const int64_t tile = segment.tile_of(position);
+  const int64_t lane = KeySegment::lane_of(position - segment.origin);
+  int8_t row[kAttentionMaxHeadDim];
+  for (int64_t head = 0; head < shape.kv_heads; ++head) {
+    uint8_t* keys = segment.data + static_cast<size_t>(head * segment.tiles + tile) * shape.tile_bytes();
+    uint8_t* values = keys + shape.key_bytes();
+    const float key_scale = quantise(k + head * shape.head_dim, shape.head_dim, row);
+    for (int64_t d = 0; d < shape.head_dim; d += 4) std::memcpy(keys + d * kTileKeys + lane * 4, row + d, 4);
+    const float value_scale =
+        quantise(v + head * shape.head_dim, shape.head_dim, reinterpret_cast<int8_t*>(values) + lane * shape.head_dim);
+    std::memcpy(keys + shape.scales_offset() + lane * 4, &key_scale, sizeof(float));
+    std::memcpy(values + shape.scales_offset() + lane * 4, &value_scale, sizeof(float));
+  }
+}
+
 using StoreRow = void (*)(const TileShape&, const KeySegment&, int64_t, const float*, const float*);
 
 StoreRow store_row_for(DType dtype) {
@@ -51,6 +70,8 @@ StoreRow store_row_for(DType dtype) {
       return store_row<F16>;
     case DType::bf16:
       return store_row<Bf16>;
+    case DType::q8:
+      break;
   }
   return nullptr;
 }
@@ -61,6 +82,7 @@ void cache_write(const CacheWriteArgs& args, ThreadPool& pool, Isa isa) {
   const int64_t width = args.shape.kv_heads * args.shape.head_dim;
   const int64_t half = args.shape.head_dim / 2;
   const StoreRow store = store_row_for(args.shape.dtype);
+  const QuantiseQ8Kernel quantise = quantise_q8_for(isa);
   const auto rotate = rotation_for(isa, args.interleaved);
   for (const CacheWriteRun& run : args.runs) {
     pool.run((run.rows + kTaskRows - 1) / kTaskRows, [&](int64_t task, int) {
@@ -72,7 +94,11 @@ void cache_write(const CacheWriteArgs& args, ThreadPool& pool, Isa isa) {
           rotate(key, args.cos + row * half, args.sin + row * half, key, args.shape.kv_heads, args.shape.head_dim);
         }
         const KeySegment& segment = position < run.ring.origin ? run.sink : run.ring;
-        store(args.shape, segment, position, key, args.v + row * width);
+        if (store) {
+          store(args.shape, segment, position, key, args.v + row * width);
+        } else {
+          store_row_q8(args.shape, segment, position, key, args.v + row * width, quantise);
+        }
       }
     });
   }

@@ -1,6 +1,6 @@
 // Writes a chunk's keys and values into a layer's cache: k is rotated at the row's own position (where there are
-// tables), both are rounded once to the storage type (f16 and bf16 to nearest even; f16 saturating at ±65,504), and
-// each goes to the slot of its position.
+// tables), both are rounded once to the storage type (f16 and bf16 to nearest even; f16 saturating at ±65,504; q8 as
+// kernels/quantise_q8), and each goes to the slot of its position.
 #pragma once
 
 #include <cstdint>

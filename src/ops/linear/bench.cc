@@ -19,8 +19,6 @@ namespace {
 
 constexpr int kFill = 0x2c;  // 0x2c2c is a small normal number as f16, bf16 and twice over as f32
 
-const char* math_name(Math math) { return math == Math::f32 ? "f32" : math == Math::a16 ? "a16" : "a8"; }
-
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
@@ -101,7 +99,7 @@ void register_all() {
   for (int type = 0; type <= static_cast<int>(WeightType::Q6_K); ++type) {
     for (Math math : {Math::f32, Math::a16, Math::a8}) {
       const WeightType t = static_cast<WeightType>(type);
-      const std::string suffix = std::string(weight_type_name(t)) + "/" + math_name(math) + "/threads:";
+      const std::string suffix = std::string(weight_type_name(t)) + "/" + std::string(math_name(math)) + "/threads:";
       if (math != Math::f32 && !panel_format(t).quantised) continue;
       benchmark::RegisterBenchmark(("decode/" + suffix + std::to_string(cpus)).c_str(), decode, t, math, cpus)
           ->UseRealTime()

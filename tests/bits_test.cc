@@ -1,0 +1,87 @@
+// The bits that this numerics version promises on every machine, as checksums in data/bits.txt: whole tiny models of
+// every family, with every kind of arithmetic, cache type and layout. Each fast instruction set of this machine
+// computes them anew; the same file is compared on x86-64 and on AArch64. After a change of the numerics,
+// KVASS_WRITE_BITS=<file> writes what data/bits.txt has to be.
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <fstream>
+#include <map>
+#include <span>
+#include <sstream>
+#include <string>
+
+#include "base/hash.h"
+#include "streams.h"
+
+namespace kvass {
+namespace {
+
+using namespace testing;  // NOLINT: helpers of the tests
+
+using Checksums = std::map<std::string, std::string>;  // case -> hash of all logits
+
+Checksums promised() {
+  Checksums checksums;
+  std::ifstream file(KVASS_TEST_DATA_DIR "/bits.txt");
+  for (std::string line; std::getline(file, line);) {
+    std::istringstream fields(line);
+    std::string name, hash;
+    if (fields >> name >> hash && name[0] != '#') checksums[name] = hash;
+  }
+  return checksums;
+}
+
+std::string hash_of(const std::vector<float>& logits) {
+  return hash_text(
+      hash_bytes(std::span(reinterpret_cast<const uint8_t*>(logits.data()), logits.size() * sizeof(float))));
+}
+
+// A chunk, single tokens, another chunk: prefill and decode kernels both.
+std::string stream_hash(const EnginePtr& engine, const CacheOptions& caches, std::span<const int32_t> tokens) {
+  const int64_t chunk = caches.chunk;
+  return hash_of(run_stream(engine, caches, tokens, {chunk, 1, 1, chunk / 2, chunk}));
+}
+
+Checksums checksums_of(Isa isa) {
+  Checksums checksums;
+  const TinyModel gemma;
+  for (const Math math : {Math::f32, Math::a16, Math::a8}) {
+    const EnginePtr engine = tiny_engine(gemma, math, isa);
+    const std::string name = "gemma3/" + std::string(math_name(math)) + "/";
+    const std::vector<int32_t> tokens = gemma.tokens(90);
+    for (const DType dtype : {DType::f32, DType::f16, DType::bf16, DType::q8}) {
+      checksums[name + std::string(dtype_name(dtype))] = stream_hash(engine, flat_caches(90, 40, dtype), tokens);
+    }
+    checksums[name + "sinks"] = stream_hash(engine, sink_caches(4, 20, 16), tokens);
+  }
+  for (const char* architecture : {"llama", "qwen2", "qwen3"}) {
+    TinyConfig config = tiny_llama(architecture);
+    config.head_dim = 32;
+    config.heads = 3;
+    config.kv_heads = 1;
+    const TinyModel model(config);
+    const EnginePtr engine = tiny_engine(model, Math::a16, isa);
+    checksums[std::string(architecture) + "/a16/f16"] = stream_hash(engine, flat_caches(70, 32), model.tokens(70));
+  }
+  return checksums;
+}
+
+TEST(Bits, AreThoseOfEveryOtherMachine) {
+  Checksums expected = promised();
+  if (const char* path = std::getenv("KVASS_WRITE_BITS")) {
+    expected = checksums_of(Isa::scalar);
+    std::ofstream file(path);
+    file << "# Written by bits_test.cc, compared on every machine: case, XXH3-128 of all logits as little-endian "
+            "float32.\n";
+    for (const auto& [name, hash] : expected) file << name << " " << hash << "\n";
+  }
+  ASSERT_FALSE(expected.empty());
+  for (const Isa isa : available_isas()) {
+    if (isa == Isa::scalar && isa != best_isa()) continue;  // it takes long, and other tests compare it with the others
+    EXPECT_EQ(checksums_of(isa), expected) << isa_name(isa);
+  }
+}
+
+}  // namespace
+}  // namespace kvass
