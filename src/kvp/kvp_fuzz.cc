@@ -53,11 +53,11 @@ void try_to_run(std::span<const uint8_t> bytes) {
       file->cache_plan().bytes > kMostBytes || model.caches.context > 1 << 20) {
     return;
   }
-  const Result<std::unique_ptr<Session>> session = Session::create(engine.value(), options, model.methods);
-  const Result<std::unique_ptr<Sequence>> sequence = Sequence::create(engine.value(), model.caches);
+  Result<std::unique_ptr<Session>> session = Session::create(engine.value(), options, model.methods);
+  Result<std::unique_ptr<Sequence>> sequence = Sequence::create(engine.value(), model.caches);
   if (!session.ok() || !sequence.ok()) return;
-  step(**session, **sequence, std::min<int64_t>(options.rows, 3), 1);
-  step(**session, **sequence, 1, static_cast<int32_t>(model.program.vocabulary() - 1));
+  step(*session.value(), *sequence.value(), std::min<int64_t>(options.rows, 3), 1);
+  step(*session.value(), *sequence.value(), 1, static_cast<int32_t>(model.program.vocabulary() - 1));
 }
 
 }  // namespace
