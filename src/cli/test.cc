@@ -65,7 +65,7 @@ TEST(CommandLine, AttentionSinkShowsItsForm) {
 
 TEST(CommandLine, BadValuesAreOneWithWhatExpectedAndGot) {
   const std::vector<std::pair<Arguments, const char*>> cases = {
-      {{"run", tiny(), "--kv", "f64"}, "--kv: expected f32, f16 or bf16, got 'f64'"},
+      {{"run", tiny(), "--kv", "f64"}, "--kv: expected f32, f16, bf16 or q8, got 'f64'"},
       {{"run", tiny(), "--math", "a4"}, "--math: expected "},
       {{"run", tiny(), "--threads", "-1"}, "--threads: expected "},
       {{"run", tiny(), "--context", "0"}, "--context: expected "},
