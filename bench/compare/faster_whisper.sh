@@ -71,4 +71,4 @@ if [ ! -f "$venv/complete" ]; then
   "$venv/bin/pip" install --quiet --disable-pip-version-check "faster-whisper==$version" "ctranslate2==$ctranslate2" >&2
   touch "$venv/complete"
 fi
-exec "$venv/bin/python" "$here/faster_whisper.py" "$audio" "$model" "$threads" "$beam" "$rounds" "$kvass"
+exec "$venv/bin/python" "$here/transcribe.py" "$audio" "$model" "$threads" "$beam" "$rounds" "$kvass"

@@ -1,6 +1,6 @@
 """Runs kvass transcribe and faster-whisper by turns and prints a table; see faster_whisper.sh, which installs the latter.
 
-Called as `faster_whisper.py --peer AUDIO MODEL THREADS BEAM TYPE` it is one run of faster-whisper: a JSON line.
+Called as `transcribe.py --peer AUDIO MODEL THREADS BEAM TYPE` it is one run of faster-whisper: a JSON line.
 """
 import json
 import re
