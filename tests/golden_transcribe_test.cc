@@ -8,6 +8,7 @@
 #include <cstring>
 #include <fstream>
 
+#include "app/open.h"
 #include "app/speech_model.h"
 #include "app/transcribe_file.h"
 #include "audio/decode.h"
@@ -156,7 +157,54 @@ TEST(GoldenTranscribe, EveryClipAndEveryRun) {
   for (const char* clip : kClips) expect_clip(clip);
 }
 
-// The path through the audio and the probabilities of the words, token by token.
+// Two recordings by turns with silences between them, an hour long: each stands in the transcript where it was put, at
+// the end as at the beginning, and memory grows by the samples only.
+TEST(GoldenTranscribe, AnHourDoesNotDrift) {
+  KVASS_NEEDS_SPEECH_MODEL();
+  if (!testing::long_tests()) GTEST_SKIP() << "set KVASS_LONG=1";
+  const char* const shorter = std::getenv("KVASS_LONG_SECONDS");
+  const size_t seconds = shorter != nullptr ? std::strtoul(shorter, nullptr, 10) : 3600;
+  const std::vector<int16_t> parts[] = {samples_of("jfk", golden("jfk")), samples_of("en_short", golden("en_short"))};
+  TranscribeOptions options;
+  options.language = "en";
+  options.temperatures = {0.0f};
+  options.search.beam_size = 1;
+  options.condition_on_previous_text = false;
+  options.vad = true;
+  transcribe_with(parts[0], options);  // all that has to be mapped is mapped
+  const size_t before = peak_rss_bytes();
+  std::vector<int16_t> samples;
+  samples.reserve(seconds * kSampleRate);
+  std::vector<double> starts;  // of the first recording, seconds
+  for (size_t i = 0;; ++i) {
+    const std::vector<int16_t>& part = parts[i % 2];
+    const size_t silence = (3 + i * 7 % 23) * kSampleRate + i * 613 % kSampleRate;
+    if (samples.size() + part.size() + silence > seconds * kSampleRate) break;
+    if (i % 2 == 0) starts.push_back(static_cast<double>(samples.size()) / kSampleRate);
+    samples.insert(samples.end(), part.begin(), part.end());
+    samples.resize(samples.size() + silence, 0);
+  }
+  const Outcome run = transcribe_with(samples, options);
+  EXPECT_LE(peak_rss_bytes() - before, samples.size() * sizeof(int16_t) + (size_t{24} << 20));
+  size_t found = 0;
+  double worst = 0.0;
+  for (const double start : starts) {
+    double nearest = 1e9;
+    for (const Segment& segment : run.transcript.segments) {
+      if (segment.text.find("ellow Americans") == std::string::npos) continue;
+      nearest = std::min(nearest, std::abs(segment.start - start));
+    }
+    if (nearest > 5.0) continue;  // not heard
+    ++found;
+    worst = std::max(worst, nearest);
+  }
+  EXPECT_GE(found * 10, starts.size() * 9) << found << " of " << starts.size();
+  EXPECT_LE(worst, 1.0);
+  for (size_t i = 1; i < run.transcript.segments.size(); ++i) {
+    EXPECT_GE(run.transcript.segments[i].start, run.transcript.segments[i - 1].start) << i;
+  }
+}
+
 TEST(GoldenTranscribe, ResampledFilesGiveTheSameText) {
   KVASS_NEEDS_SPEECH_MODEL();
   if (!testing::long_tests()) GTEST_SKIP() << "set KVASS_LONG=1";

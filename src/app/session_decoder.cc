@@ -2,30 +2,11 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
-#include <cmath>
-#include <cstring>
-#include <map>
 #include <numeric>
 
 #include "app/speech_model.h"
-#include "base/float16.h"
 
 namespace kvass {
-namespace {
-
-float stored(const uint8_t* at, DType type) {
-  if (type == DType::f32) {
-    float value = 0.0f;
-    std::memcpy(&value, at, sizeof value);
-    return value;
-  }
-  uint16_t bits = 0;
-  std::memcpy(&bits, at, sizeof bits);
-  return type == DType::f16 ? f16_to_float(bits) : bf16_to_float(bits);
-}
-
-}  // namespace
-
 Result<std::unique_ptr<SessionDecoder>> SessionDecoder::create(const SpeechModel& model,
                                                                const SpeechSessionOptions& options) {
   std::unique_ptr<SessionDecoder> decoder(new SessionDecoder);
@@ -44,18 +25,14 @@ Result<std::unique_ptr<SessionDecoder>> SessionDecoder::create(const SpeechModel
   }
   decoder->order_.resize(decoder->sequences_.size());
   std::iota(decoder->order_.begin(), decoder->order_.end(), size_t{0});
-  std::vector<const Op*> attentions;  // [decoder layers]
-  for (const Op& op : model.engine->program().ops) {
-    if (op.kind == OpKind::cross_attention) attentions.push_back(&op);
-  }
   for (const auto& [layer, head] : model.alignment_heads) {
-    if (layer < 0 || layer >= static_cast<int64_t>(attentions.size()) || head < 0 || head >= model.shape.heads) {
-      return bad_input(
-          model.path + ": alignment heads",
-          "layers below " + std::to_string(attentions.size()) + " and heads below " + std::to_string(model.shape.heads),
-          std::to_string(layer) + ", " + std::to_string(head));
+    if (layer < 0 || layer >= model.shape.decoder_layers || head < 0 || head >= model.shape.heads) {
+      return bad_input(model.path + ": alignment heads",
+                       "layers below " + std::to_string(model.shape.decoder_layers) + " and heads below " +
+                           std::to_string(model.shape.heads),
+                       std::to_string(layer) + ", " + std::to_string(head));
     }
-    decoder->heads_.push_back({layer, head, attentions[static_cast<size_t>(layer)]});
+    decoder->heads_.push_back({static_cast<CrossId>(layer), head});
   }
   return decoder;
 }
@@ -136,22 +113,18 @@ Result<std::span<const float>> SessionDecoder::step(std::span<const int32_t> par
 
 Status SessionDecoder::align(std::span<const int32_t> tokens,
                              const std::function<void(int64_t, const float*)>& on_logits, float* attention) {
-  // The queries of the layers that have such heads, as they stand when the attention has read them.
-  std::map<const Op*, std::vector<float>> queries;
-  for (const Head& head : heads_) queries[head.op];
-  session_->set_probe([&](const ProbeView& view) {
-    for (auto& [op, rows] : queries) {
-      if (op->inputs[0] == view.value) rows.assign(view.data, view.data + view.rows * view.width);
-    }
-  });
-  const Status status = begin(tokens);
-  session_->set_probe(nullptr);
-  KVASS_RETURN_IF_ERROR(status);
+  // As the session lays them out: room for as many rows as a step may have.
   const auto count = static_cast<int64_t>(tokens.size());
-  session_->pool().run(static_cast<int64_t>(heads_.size()), [&](int64_t i, int) {
-    const Head& head = heads_[static_cast<size_t>(i)];
-    attend(head, queries.at(head.op), count, attention + i * count * shape_.source_rows);
-  });
+  const int64_t stride = session_->options().rows * shape_.source_rows;
+  std::vector<float> weights(heads_.size() * static_cast<size_t>(stride));
+  KVASS_RETURN_IF_ERROR(session_->set_cross_weights({heads_, weights.data()}));
+  const Status status = begin(tokens);
+  KVASS_RETURN_IF_ERROR(session_->set_cross_weights({}));
+  KVASS_RETURN_IF_ERROR(status);
+  for (size_t i = 0; i < heads_.size(); ++i) {
+    std::copy_n(weights.data() + static_cast<int64_t>(i) * stride, count * shape_.source_rows,
+                attention + static_cast<int64_t>(i) * count * shape_.source_rows);
+  }
   const int64_t block = session_->options().head_rows;
   for (int64_t first = 0; first < count; first += block) {
     std::vector<int32_t> rows(static_cast<size_t>(std::min(block, count - first)));
@@ -162,41 +135,6 @@ Status SessionDecoder::align(std::span<const int32_t> tokens,
     }
   }
   return {};
-}
-
-// softmax(q · k · scale) of a head's rows over all keys of the source; queries [count][width], out
-// [count][source_rows].
-void SessionDecoder::attend(const Head& head, const std::vector<float>& queries, int64_t count, float* out) {
-  CrossCache& cross = *sequences_[order_[0]]->cross();
-  const TileShape& shape = cross.shape(head.op->cross);
-  const KeySegment segment = cross.segment(head.op->cross);
-  const int64_t keys = std::min(cross.filled(head.op->cross), shape_.source_rows);
-  const auto size = static_cast<size_t>(shape.head_dim);
-  std::vector<float> tile(size * kTileKeys);
-  for (int64_t t = 0; t * kTileKeys < keys; ++t) {
-    const uint8_t* const from = segment.data + static_cast<size_t>(head.head * segment.tiles + t) * shape.tile_bytes();
-    for (size_t i = 0; i < tile.size(); ++i) tile[i] = stored(from + i * dtype_bytes(shape.dtype), shape.dtype);
-    const int64_t here = std::min(kTileKeys, keys - t * kTileKeys);
-    for (int64_t row = 0; row < count; ++row) {
-      const float* const q = queries.data() + row * shape_.width + head.head * shape.head_dim;
-      float scores[kTileKeys] = {};
-      for (size_t d = 0; d < size; ++d) {
-        for (size_t lane = 0; lane < kTileKeys; ++lane) scores[lane] += q[d] * tile[d * kTileKeys + lane];
-      }
-      std::copy_n(scores, here, out + row * shape_.source_rows + t * kTileKeys);
-    }
-  }
-  for (int64_t row = 0; row < count; ++row) {
-    float* const line = out + row * shape_.source_rows;
-    const float most = *std::max_element(line, line + keys);
-    double sum = 0.0;
-    for (int64_t i = 0; i < keys; ++i) {
-      line[i] = std::exp((line[i] - most) * head.op->scale);
-      sum += static_cast<double>(line[i]);
-    }
-    for (int64_t i = 0; i < keys; ++i) line[i] = static_cast<float>(static_cast<double>(line[i]) / sum);
-    std::fill(line + keys, line + shape_.source_rows, 0.0f);
-  }
 }
 
 }  // namespace kvass

@@ -69,13 +69,8 @@ class SessionDecoder final : public SpeechDecoder {
   size_t cache_bytes() const;
 
  private:
-  struct Head {
-    int64_t layer = 0, head = 0;
-    const Op* op = nullptr;  // its cross-attention
-  };
   SessionDecoder() = default;
   Status begin(std::span<const int32_t> tokens);
-  void attend(const Head& head, const std::vector<float>& queries, int64_t count, float* out);
 
   SpeechShape shape_;
   std::unique_ptr<Session> session_;
@@ -83,7 +78,7 @@ class SessionDecoder final : public SpeechDecoder {
   std::vector<std::unique_ptr<Sequence>> sequences_;
   std::vector<size_t> order_;
   size_t live_ = 0;
-  std::vector<Head> heads_;
+  std::vector<CrossHead> heads_;  // a cross cache is its decoder layer's
   double encode_seconds_ = 0.0;
   int64_t encoded_windows_ = 0;
 };

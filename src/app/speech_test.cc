@@ -221,7 +221,7 @@ TEST(SpeechSearch, BeamsAndSamplesFindWhatIsLikeliest) {
 
 TEST(SpeechSearch, StopsAtHalfTheContext) {
   Parrot parrot({{.says = std::vector<int32_t>(1000, 'a')}});
-  const std::vector<int32_t> prompt = {tokens().start()};
+  const std::vector<int32_t> prompt = {tokens().start(), tokens().language_id("en"), tokens().transcribe()};
   SpeechRules plain = rules();
   plain.timestamps = false;
   for (const int64_t beam : {1, 3}) {
@@ -352,9 +352,9 @@ TEST(WordTimes, WordsFollowTheAttention) {
 }
 
 TEST(WordTimes, WarpTakesTheCheapestPath) {
-  const std::vector<float> matrix = {9, 9, 0, 0, 0,  //
-                                     0, 0, 9, 0, 0,  //
-                                     0, 0, 0, 9, 9};
+  const std::vector<float> matrix = {9,  9,  -1, -1, -1,  //
+                                     -1, -1, 9,  -1, -1,  //
+                                     -1, -1, -1, 9,  9};
   const std::vector<std::pair<int64_t, int64_t>> path = {{0, 0}, {0, 1}, {1, 2}, {2, 3}, {2, 4}};
   EXPECT_EQ(warp(matrix, 3, 5), path);
   std::vector<float> line = {1, 9, 2, 3, 8, 4, 5};

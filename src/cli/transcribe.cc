@@ -201,7 +201,7 @@ Status run_file(const TranscribeFlags& flags, const TranscribeOptions& options,
   }
   if (flags.quiet) return {};
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-  say("kvass: {}: {:.2f} s of audio in {:.2f} s ({:.1f} x real time), language {} ({:.2f}), encoder {:.2f} s in {} "
+  say("kvass: {}: {:.2f} s of audio in {:.3f} s ({:.1f} x real time), language {} ({:.2f}), encoder {:.3f} s in {} "
       "windows, peak memory {}{}\n",
       one_line(audio), transcript.duration, seconds, transcript.duration / seconds,
       transcript.language.empty() ? "unknown" : transcript.language, transcript.language_probability,
