@@ -23,20 +23,9 @@ struct KvpParts {
   WeightStore weights;
   std::vector<int64_t> cache_lens;
 
-  explicit KvpParts(const TinyConfig& config = {}, bool decode_method = false) {
-    const Gguf file = Gguf::parse(gguf_ = TinyModel(config).gguf(), "tiny").value();
-    ModelProgram built = build_program(file).value();
-    ThreadPool pool(1);
-    weights = load_weights(file, built, pool).value();
-    vocabulary = read_vocabulary(file).value();
-    model.producer = "test";
-    model.family = built.family;
-    model.trained_context = built.trained_context;
-    model.program = std::move(built.program);
-    model.caches.context = 64;
-    model.caches.chunk = 8;
-    plan(decode_method);
-  }
+  KvpParts() : KvpParts(plain(), false) {}
+  explicit KvpParts(const TinyConfig& config, bool decode_method = false)
+      : KvpParts(TinyModel(config).gguf(), decode_method) {}
 
   // Methods and cache lengths for the program and caches as they are.
   void plan(bool decode_method = false) {
@@ -56,6 +45,26 @@ struct KvpParts {
   }
 
  private:
+  // Of the plain configuration, made once.
+  static const std::vector<uint8_t>& plain() {
+    static const std::vector<uint8_t> bytes = TinyModel().gguf();
+    return bytes;
+  }
+  KvpParts(std::vector<uint8_t> gguf, bool decode_method) : gguf_(std::move(gguf)) {
+    const Gguf file = Gguf::parse(gguf_, "tiny").value();
+    ModelProgram built = build_program(file).value();
+    ThreadPool pool(1);
+    weights = load_weights(file, built, pool).value();
+    vocabulary = read_vocabulary(file).value();
+    model.producer = "test";
+    model.family = built.family;
+    model.trained_context = built.trained_context;
+    model.program = std::move(built.program);
+    model.caches.context = 64;
+    model.caches.chunk = 8;
+    plan(decode_method);
+  }
+
   std::vector<uint8_t> gguf_;
 };
 

@@ -58,7 +58,7 @@ class Kvp : public ::testing::Test {
 };
 
 TEST_F(Kvp, ComesBackAsItWasWrittenAndTheSameTwice) {
-  KvpParts parts({}, /*decode_method=*/true);
+  KvpParts parts(TinyConfig{}, /*decode_method=*/true);
   parts.model.chat_template = "{{ <start_of_turn> }}";
   parts.model.source = "tiny.gguf";
   const std::vector<uint8_t> first = written(parts);
@@ -186,7 +186,9 @@ TEST_F(Kvp, WrongProgramsAreRefused) {
 }
 
 TEST_F(Kvp, TokensWithoutARowOfTheEmbeddingAreRefused) {
-  KvpParts parts({.tied = false});
+  TinyConfig config;
+  config.tied = false;
+  KvpParts parts(config);
   Weight& table = parts.model.program.weights[static_cast<size_t>(parts.model.program.ops[0].weights[0])];
   table.outputs = 16;
   for (PackedWeight& matrix : parts.weights.matrices) {
