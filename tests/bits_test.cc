@@ -1,7 +1,7 @@
 // The bits that this numerics version promises on every machine, as checksums in data/bits.txt: whole tiny models of
 // every family, with every kind of arithmetic, cache type and layout. Each fast instruction set of this machine
 // computes them anew; the same file is compared on x86-64 and on AArch64. After a change of the numerics,
-// KVASS_WRITE_BITS=<file> writes what data/bits.txt has to be.
+// KVASS_WRITE_BITS=<folder> writes what data/bits.txt and data/bits.kvp have to be.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -12,7 +12,9 @@
 #include <string>
 
 #include "base/hash.h"
+#include "kvp/kvp.h"
 #include "streams.h"
+#include "tiny_kvp.h"
 
 namespace kvass {
 namespace {
@@ -21,9 +23,9 @@ using namespace testing;  // NOLINT: helpers of the tests
 
 using Checksums = std::map<std::string, std::string>;  // case -> hash of all logits
 
-Checksums promised() {
+Checksums promised(const std::string& folder) {
   Checksums checksums;
-  std::ifstream file(KVASS_TEST_DATA_DIR "/bits.txt");
+  std::ifstream file(folder + "/bits.txt");
   for (std::string line; std::getline(file, line);) {
     std::istringstream fields(line);
     std::string name, hash;
@@ -43,8 +45,22 @@ std::string stream_hash(const EnginePtr& engine, const CacheOptions& caches, std
   return hash_of(run_stream(engine, caches, tokens, {chunk, 1, 1, chunk / 2, chunk}));
 }
 
-Checksums checksums_of(Isa isa) {
+// Of bits.kvp, a static program that one machine has exported.
+std::string program_hash(const std::string& folder, Isa isa) {
+  Result<KvpFile> file = KvpFile::open(folder + "/bits.kvp");
+  EXPECT_TRUE(file.ok()) << file.status().message();
+  if (!file.ok()) return "none";
+  Program program = file->model().program;
+  const CacheOptions caches = file->model().caches;
+  const Math math = file->model().math;
+  const EnginePtr engine =
+      Engine::create(std::move(program), std::move(file.value()).take_weights(), {math, isa}).value();
+  return stream_hash(engine, caches, TinyModel().tokens(60));
+}
+
+Checksums checksums_of(const std::string& folder, Isa isa) {
   Checksums checksums;
+  checksums["kvp/gemma3"] = program_hash(folder, isa);
   const TinyModel gemma;
   for (const Math math : {Math::f32, Math::a16, Math::a8}) {
     const EnginePtr engine = tiny_engine(gemma, math, isa);
@@ -68,18 +84,23 @@ Checksums checksums_of(Isa isa) {
 }
 
 TEST(Bits, AreThoseOfEveryOtherMachine) {
-  Checksums expected = promised();
+  std::string folder = KVASS_TEST_DATA_DIR;
   if (const char* path = std::getenv("KVASS_WRITE_BITS")) {
-    expected = checksums_of(Isa::scalar);
-    std::ofstream file(path);
+    folder = path;
+    TinyConfig config;
+    config.layers = 3;
+    ASSERT_TRUE(KvpParts(config).write(folder + "/bits.kvp").ok());
+    const Checksums checksums = checksums_of(folder, Isa::scalar);
+    std::ofstream file(folder + "/bits.txt");
     file << "# Written by bits_test.cc, compared on every machine: case, XXH3-128 of all logits as little-endian "
             "float32.\n";
-    for (const auto& [name, hash] : expected) file << name << " " << hash << "\n";
+    for (const auto& [name, hash] : checksums) file << name << " " << hash << "\n";
   }
+  const Checksums expected = promised(folder);
   ASSERT_FALSE(expected.empty());
   for (const Isa isa : available_isas()) {
     if (isa == Isa::scalar && isa != best_isa()) continue;  // it takes long, and other tests compare it with the others
-    EXPECT_EQ(checksums_of(isa), expected) << isa_name(isa);
+    EXPECT_EQ(checksums_of(folder, isa), expected) << isa_name(isa);
   }
 }
 
