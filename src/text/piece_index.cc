@@ -34,15 +34,28 @@ uint64_t hash_bytes(std::string_view bytes) {
 
 }  // namespace
 
+// The table is larger than a cache: the slots of the next pieces are on their way while one is put in.
 PieceIndex::PieceIndex(const PieceTable& pieces, std::span<const int32_t> ids)
     : slots_(std::bit_ceil(2 * ids.size() + 2)) {
-  for (const int32_t id : ids) {
-    const std::string_view piece = pieces[id];
-    if (piece.empty() || find(pieces, piece) >= 0) continue;
-    const uint64_t hash = hash_bytes(piece);
-    size_t at = hash & (slots_.size() - 1);
-    while (slots_[at].id >= 0) at = (at + 1) & (slots_.size() - 1);
-    slots_[at] = {static_cast<uint32_t>(hash >> 32), id};
+  constexpr size_t kAhead = 16;
+  const size_t mask = slots_.size() - 1;
+  uint64_t hashes[kAhead];  // of the pieces from i on, at their index modulo kAhead
+  const auto prepare = [&](size_t i) {
+    const uint64_t hash = hash_bytes(pieces[ids[i]]);
+    hashes[i % kAhead] = hash;
+    __builtin_prefetch(&slots_[hash & mask], 1);
+  };
+  for (size_t i = 0; i < std::min(kAhead, ids.size()); ++i) prepare(i);
+  for (size_t i = 0; i < ids.size(); ++i) {
+    const uint64_t hash = hashes[i % kAhead];
+    if (i + kAhead < ids.size()) prepare(i + kAhead);
+    const std::string_view piece = pieces[ids[i]];
+    if (piece.empty()) continue;
+    const auto tag = static_cast<uint32_t>(hash >> 32);
+    size_t at = hash & mask;
+    while (slots_[at].id >= 0 && (slots_[at].tag != tag || pieces[slots_[at].id] != piece)) at = (at + 1) & mask;
+    if (slots_[at].id >= 0) continue;  // an equal piece with a lower id
+    slots_[at] = {tag, ids[i]};
     max_bytes_ = std::max(max_bytes_, piece.size());
   }
 }

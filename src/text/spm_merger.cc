@@ -68,7 +68,8 @@ SpmMerger::SpmMerger(const Vocabulary& vocabulary, const PieceTable& pieces) : u
   }
 
   const std::vector<float>& scores = vocabulary.scores;
-  std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) { return scores[a] > scores[b]; });
+  const auto higher = [&](int32_t a, int32_t b) { return scores[a] > scores[b]; };
+  if (!std::is_sorted(order.begin(), order.end(), higher)) std::stable_sort(order.begin(), order.end(), higher);
   ranks_.resize(static_cast<size_t>(pieces.size()));
   uint32_t rank = 0;
   for (size_t i = 0; i < order.size(); ++i) {

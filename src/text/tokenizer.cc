@@ -163,9 +163,13 @@ void Tokenizer::find_ends(const Vocabulary& vocabulary) {
     if (id >= 0) ends_.push_back(id);
   }
   eot_ = vocabulary.eot;
+  std::vector<int32_t> controls;
+  for (int32_t id = 0; id < size(); ++id) {
+    if (is_control(id)) controls.push_back(id);
+  }
   for (const std::string_view name : kEnds) {
-    for (int32_t id = 0; id < size(); ++id) {
-      if (!is_control(id) || pieces_[id] != name) continue;
+    for (const int32_t id : controls) {
+      if (pieces_[id] != name) continue;
       if (eot_ < 0) eot_ = id;
       ends_.push_back(id);
     }
