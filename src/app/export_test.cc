@@ -100,15 +100,18 @@ TEST_F(Exports, EndlessStreamsAndOtherStorageAreInTheFile) {
   StreamOptions options;
   options.attention_sink = AttentionSink{4, 20};
   options.chunk = 16;
-  options.kv = DType::bf16;
-  ASSERT_TRUE(exported([&](ExportOptions& o) {
-                o.stream = options;
-                o.stream.threads = 1;
-              }).ok());
-  const StreamOptions own = stream_defaults(kvp_).value();
-  EXPECT_EQ(own.attention_sink->window, 20);
-  EXPECT_EQ(own.kv, DType::bf16);
-  EXPECT_TRUE(same(logits(kvp_, own), logits(gguf_, options)));
+  for (const DType kv : {DType::bf16, DType::q8}) {
+    options.kv = kv;
+    ASSERT_TRUE(exported([&](ExportOptions& o) {
+                  o.stream = options;
+                  o.stream.threads = 1;
+                }).ok());
+    const Result<StreamOptions> own = stream_defaults(kvp_);
+    ASSERT_TRUE(own.ok()) << own.status().message();
+    EXPECT_EQ(own->attention_sink->window, 20);
+    EXPECT_EQ(own->kv, kv);
+    EXPECT_TRUE(same(logits(kvp_, own.value()), logits(gguf_, options)));
+  }
 }
 
 TEST_F(Exports, LayersKeepWhatTheExportRuleSays) {
