@@ -66,7 +66,7 @@ Checksums checksums_of(const std::string& folder, Isa isa) {
     const EnginePtr engine = tiny_engine(gemma, math, isa);
     const std::string name = "gemma3/" + std::string(math_name(math)) + "/";
     const std::vector<int32_t> tokens = gemma.tokens(90);
-    for (const DType dtype : {DType::f32, DType::f16, DType::bf16, DType::q8}) {
+    for (const DType dtype : kDTypes) {
       checksums[name + std::string(dtype_name(dtype))] = stream_hash(engine, flat_caches(90, 40, dtype), tokens);
     }
     checksums[name + "sinks"] = stream_hash(engine, sink_caches(4, 20, 16), tokens);

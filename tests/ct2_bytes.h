@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <cstring>
 #include <string>
 #include <utility>
 #include <vector>
@@ -29,9 +28,8 @@ class Ct2Bytes {
   template <class T>
   Ct2Bytes& values(const std::string& name, const std::vector<uint32_t>& dims, Ct2Type type,
                    const std::vector<T>& values) {
-    std::vector<uint8_t> data(values.size() * sizeof(T));
-    if (!data.empty()) std::memcpy(data.data(), values.data(), data.size());
-    return variable(name, dims, type, data);
+    const auto* const begin = reinterpret_cast<const uint8_t*>(values.data());
+    return variable(name, dims, type, {begin, begin + values.size() * sizeof(T)});
   }
   Ct2Bytes& integer(const std::string& name, int8_t value) {
     return variable(name, {}, Ct2Type::i8, {static_cast<uint8_t>(value)});

@@ -125,7 +125,7 @@ class TinySpeech {
     write(folder + "/model.bin", bytes);
     nlohmann::json pieces;
     for (size_t id = 0; id < vocabulary_.size(); ++id)
-      pieces.push_back(id < 256 ? in_alphabet(vocabulary_[id]) : vocabulary_[id]);
+      pieces.push_back(id < 256 ? piece_of_bytes(vocabulary_[id]) : vocabulary_[id]);
     std::ofstream(folder + "/vocabulary.json") << pieces.dump();
     std::ofstream(folder + "/config.json") << R"({"alignment_heads": [[1, 0]]})";
   }
@@ -148,7 +148,7 @@ class TinySpeech {
     nlohmann::json vocab, added = nlohmann::json::array();
     for (size_t id = 0; id < vocabulary_.size(); ++id) {
       if (id < 256) {
-        vocab[in_alphabet(vocabulary_[id])] = id;
+        vocab[piece_of_bytes(vocabulary_[id])] = id;
       } else {
         added.push_back({{"id", id}, {"content", vocabulary_[id]}});
       }
@@ -211,18 +211,6 @@ class TinySpeech {
       if (part[0] != 'k') tensor(name + "." + part + ".bias", {kWidth}, 0.1);
     }
     norm(name + "_layer_norm");
-  }
-  static std::string in_alphabet(const std::string& bytes) {
-    std::string out;
-    for (const char c : bytes) {
-      const uint16_t code = byte_alphabet()[static_cast<uint8_t>(c)];
-      if (code < 0x80) {
-        out += static_cast<char>(code);
-      } else {
-        out += {static_cast<char>(0xc0 | code >> 6), static_cast<char>(0x80 | (code & 0x3f))};
-      }
-    }
-    return out;
   }
   static std::string ggml_name(std::string name) {
     const std::pair<const char*, const char*> changes[] = {{"model.", ""},

@@ -43,14 +43,8 @@ inline void write_tiny_vocabulary(int64_t size, GgufWriter& writer) {
 inline void write_tiny_byte_vocabulary(int64_t size, GgufWriter& writer) {
   std::vector<std::string> pieces = {"<|endoftext|>", "<|im_start|>", "<|im_end|>"};
   std::vector<int32_t> types = {3, 3, 3};
-  for (const uint16_t code : byte_alphabet()) {
-    std::string piece;
-    if (code < 0x80) {
-      piece = static_cast<char>(code);
-    } else {
-      piece = {static_cast<char>(0xc0 | code >> 6), static_cast<char>(0x80 | (code & 0x3f))};
-    }
-    pieces.push_back(piece);
+  for (int byte = 0; byte < 256; ++byte) {
+    pieces.push_back(piece_of_bytes(std::string(1, static_cast<char>(byte))));
     types.push_back(1);
   }
   const std::vector<std::string> merges = {"t h", "th e", "\u0120 the", "a n", "an d", "\u0120 and"};

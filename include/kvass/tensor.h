@@ -13,6 +13,7 @@ namespace kvass {
 
 // Element types of tensors and caches. q8 is for caches only: int8 with a float32 scale per token and head (tiles.h).
 enum class DType : uint8_t { f32, f16, bf16, q8 };
+inline constexpr DType kDTypes[] = {DType::f32, DType::f16, DType::bf16, DType::q8};
 
 // Of an element; the scales of q8 aside.
 constexpr size_t dtype_bytes(DType type) { return type == DType::f32 ? 4 : type == DType::q8 ? 1 : 2; }

@@ -63,7 +63,7 @@ Result<size_t> parse_memory_limit(std::string_view text) {
 }
 
 Result<DType> parse_dtype(std::string_view text) {
-  for (DType type : {DType::f32, DType::f16, DType::bf16, DType::q8}) {
+  for (const DType type : kDTypes) {
     if (text == dtype_name(type)) return type;
   }
   return bad_input("--kv", "f32, f16, bf16 or q8", "'" + std::string(text) + "'");

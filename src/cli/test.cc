@@ -245,22 +245,7 @@ TEST(Run, TooLittleMemoryIsSaidAtWhateverPointItIsMissing) {
   const std::string saved = read_file(path);
   int done = 0, refused = 0;
   for (rlim_t kib = 6 << 10; done < 3 && kib < 2 << 20; kib += std::max<rlim_t>(128, kib / 128)) {
-    Finished run;
-    {
-      const int flags = O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC;
-      const Scratch scratch;
-      const Streams streams{::open("/dev/null", O_RDONLY | O_CLOEXEC), ::open(scratch.file("out").c_str(), flags, 0600),
-                            ::open(scratch.file("err").c_str(), flags, 0600)};
-      pid_t child = -1;
-      {
-        const ResourceLimit limit(RLIMIT_AS, kib << 10);
-        child = start_kvass(arguments, streams);
-      }
-      run.code = wait_for(child);
-      for (int stream : {streams.in, streams.out, streams.err}) ::close(stream);
-      run.out = read_file(scratch.file("out"));
-      run.err = read_file(scratch.file("err"));
-    }
+    const Finished run = kvass(arguments, "", kib << 10);
     if (run.code == 127 || run.code > 1000) {  // the loader's, and of the libraries' own beginnings, before ours
       ASSERT_EQ(refused + done, 0) << kib << " KiB: " << run.err;
       continue;

@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
@@ -48,7 +49,7 @@ class ResourceLimit {
  public:
   ResourceLimit(int resource, rlim_t bytes) : resource_(resource) {
     ::getrlimit(resource, &before_);
-    const rlimit small{bytes, before_.rlim_max};
+    const rlimit small{std::min(bytes, before_.rlim_max), before_.rlim_max};
     ::setrlimit(resource, &small);
   }
   ~ResourceLimit() { ::setrlimit(resource_, &before_); }
@@ -98,8 +99,8 @@ struct Finished {
   std::string err;
 };
 
-// Runs kvass to its end.
-inline Finished kvass(const Arguments& arguments, const std::string& input = "") {
+// Runs kvass to its end, in an address space of at most so many bytes.
+inline Finished kvass(const Arguments& arguments, const std::string& input = "", rlim_t address_space = RLIM_INFINITY) {
   static const Scratch scratch;
   write_file(scratch.file("in"), input);
   const int flags = O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC;
@@ -107,7 +108,12 @@ inline Finished kvass(const Arguments& arguments, const std::string& input = "")
                         ::open(scratch.file("out").c_str(), flags, 0600),
                         ::open(scratch.file("err").c_str(), flags, 0600)};
   Finished finished;
-  finished.code = wait_for(start_kvass(arguments, streams));
+  pid_t child = -1;
+  {
+    const ResourceLimit limit(RLIMIT_AS, address_space);
+    child = start_kvass(arguments, streams);
+  }
+  finished.code = wait_for(child);
   for (int stream : {streams.in, streams.out, streams.err}) ::close(stream);
   finished.out = read_file(scratch.file("out"));
   finished.err = read_file(scratch.file("err"));

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <utility>
 
+#include "file/byte_reader.h"
 #include "file/one_line.h"
 
 namespace kvass {
@@ -114,9 +115,9 @@ std::optional<Place> place_of(std::string_view tensor) {
 
 }  // namespace
 
-class Ct2Parser {
+class Ct2Parser : ByteReader {
  public:
-  Ct2Parser(std::span<const uint8_t> bytes, Ct2Model& out) : bytes_(bytes), out_(out) {}
+  Ct2Parser(std::span<const uint8_t> bytes, Ct2Model& out) : ByteReader(bytes, out.name_), out_(out) {}
 
   Status run() {
     uint32_t version = 0;
@@ -138,26 +139,6 @@ class Ct2Parser {
   }
 
  private:
-  Status fail(std::string_view field, std::string_view expected, std::string_view got) const {
-    return bad_input(out_.name_ + ": " + std::string(field), expected, got);
-  }
-  size_t left() const { return bytes_.size() - at_; }
-  Status need(std::string_view field, uint64_t bytes) const {
-    if (bytes <= left()) return {};
-    return fail(field, fmt::format("{} bytes", bytes), fmt::format("the file's end after {}", left()));
-  }
-  // A claimed count is believed only where the bytes for it can be there.
-  Status count(std::string_view field, uint64_t claimed, size_t least_bytes) const {
-    if (claimed <= left() / least_bytes) return {};
-    return fail(field, fmt::format("at most {}", left() / least_bytes), std::to_string(claimed));
-  }
-  template <class T>
-  Status number(std::string_view field, T& out) {
-    KVASS_RETURN_IF_ERROR(need(field, sizeof out));
-    std::memcpy(&out, bytes_.data() + at_, sizeof out);
-    at_ += sizeof out;
-    return {};
-  }
   Status string(std::string_view field, std::string& out) {
     uint16_t length = 0;
     KVASS_RETURN_IF_ERROR(number(field, length));
@@ -220,8 +201,6 @@ class Ct2Parser {
     return {};
   }
 
-  std::span<const uint8_t> bytes_;
-  size_t at_ = 0;
   Ct2Model& out_;
 };
 

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <utility>
 
+#include "file/byte_reader.h"
 #include "file/one_line.h"
 
 namespace kvass {
@@ -70,9 +71,9 @@ std::string name_in_file(std::string_view tensor) {
 
 }  // namespace
 
-class GgmlSpeechParser {
+class GgmlSpeechParser : ByteReader {
  public:
-  GgmlSpeechParser(std::span<const uint8_t> bytes, GgmlSpeech& out) : bytes_(bytes), out_(out) {}
+  GgmlSpeechParser(std::span<const uint8_t> bytes, GgmlSpeech& out) : ByteReader(bytes, out.name_), out_(out) {}
 
   Status run() {
     uint32_t magic = 0;
@@ -86,22 +87,6 @@ class GgmlSpeechParser {
   }
 
  private:
-  Status fail(std::string_view field, std::string_view expected, std::string_view got) const {
-    return bad_input(out_.name_ + ": " + std::string(field), expected, got);
-  }
-  size_t left() const { return bytes_.size() - at_; }
-  Status need(std::string_view field, uint64_t bytes) const {
-    if (bytes <= left()) return {};
-    return fail(field, fmt::format("{} bytes", bytes), fmt::format("the file's end after {}", left()));
-  }
-  template <class T>
-  Status number(std::string_view field, T& out) {
-    KVASS_RETURN_IF_ERROR(need(field, sizeof out));
-    std::memcpy(&out, bytes_.data() + at_, sizeof out);
-    at_ += sizeof out;
-    return {};
-  }
-
   Status sizes() {
     GgmlSpeechSizes& s = out_.sizes_;
     int64_t type = 0;
@@ -204,8 +189,6 @@ class GgmlSpeechParser {
     return {};
   }
 
-  std::span<const uint8_t> bytes_;
-  size_t at_ = 0;
   GgmlSpeech& out_;
 };
 

@@ -4,6 +4,7 @@
 #include <bit>
 #include <cstring>
 
+#include "file/byte_reader.h"
 #include "file/gguf.h"
 #include "file/one_line.h"
 
@@ -48,9 +49,9 @@ size_t scalar_bytes(GgufValueType type) {
 
 }  // namespace
 
-class GgufParser {
+class GgufParser : ByteReader {
  public:
-  GgufParser(std::span<const uint8_t> bytes, Gguf& out) : bytes_(bytes), out_(out) {}
+  GgufParser(std::span<const uint8_t> bytes, Gguf& out) : ByteReader(bytes, out.name_), out_(out) {}
 
   Status run() {
     uint32_t magic = 0;
@@ -72,29 +73,10 @@ class GgufParser {
   }
 
  private:
-  Status fail(std::string_view field, std::string_view expected, std::string_view got) const {
-    return bad_input(out_.name_ + ": " + std::string(field), expected, got);
-  }
-  size_t left() const { return bytes_.size() - at_; }
-  Status need(std::string_view field, uint64_t bytes) const {
-    if (bytes <= left()) return {};
-    return fail(field, std::to_string(bytes) + " bytes", std::to_string(left()) + " before the end of the file");
-  }
-  Status count(std::string_view field, uint64_t count, size_t each) const {
-    if (count <= left() / each) return {};
-    return fail(field, "at most " + std::to_string(left() / each) + " (what the file can hold)", std::to_string(count));
-  }
   // Whether the value of an entry, of elements of at least `each` bytes, fits in what is left.
   Status room(const std::string& field, const GgufEntry& entry, size_t each) const {
     return entry.type == GgufValueType::array ? count(field + " element count", entry.count, each)
                                               : need(field + " value", each);
-  }
-  template <class T>
-  Status number(std::string_view field, T& value) {
-    KVASS_RETURN_IF_ERROR(need(field, sizeof(T)));
-    std::memcpy(&value, bytes_.data() + at_, sizeof(T));
-    at_ += sizeof(T);
-    return {};
   }
   // No message is put together before it is needed: a vocabulary has 262,144 strings.
   Status text(std::string_view field, uint64_t most, std::string_view& value) {
@@ -221,9 +203,7 @@ class GgufParser {
     return {};
   }
 
-  std::span<const uint8_t> bytes_;
   Gguf& out_;
-  size_t at_ = 0;
 };
 
 Result<Gguf> Gguf::parse(std::span<const uint8_t> bytes, std::string name) {

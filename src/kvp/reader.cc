@@ -418,7 +418,7 @@ class KvpReader {
   }
 
   static std::optional<DType> find_dtype(std::string_view name) {
-    for (DType type : {DType::f32, DType::f16, DType::bf16, DType::q8}) {
+    for (const DType type : kDTypes) {
       if (dtype_name(type) == name) return type;
     }
     return std::nullopt;

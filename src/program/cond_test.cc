@@ -3,13 +3,15 @@
 #include <gtest/gtest.h>
 
 #include <array>
-#include <functional>
 
 #include "plan/arena.h"
 #include "program/builder.h"
+#include "program/damaged_program.h"
 
 namespace kvass {
 namespace {
+
+using testing::find_op;
 
 // A decoder layer over a source of 8 rows of 32, and a cond of plain values beside it: where the cache is there the
 // rows pass as they are, elsewhere they go through a matrix. Vocabulary 10.
@@ -42,25 +44,7 @@ Program conditional() {
   return std::move(builder).finish();
 }
 
-Op& find_op(Program& program, OpKind kind) {
-  for (Op& op : program.ops) {
-    if (op.kind == kind) return op;
-  }
-  ADD_FAILURE() << "no op of kind " << op_kind_name(kind);
-  return program.ops[0];
-}
-
-std::string refusal(const std::function<void(Program&)>& damage) {
-  Program program = conditional();
-  damage(program);
-  return verify_program(program).message();
-}
-
-#define EXPECT_REFUSED(words, damage)                                                        \
-  do {                                                                                       \
-    const std::string message = refusal([](Program& p) { damage; });                         \
-    EXPECT_NE(message.find(words), std::string::npos) << "'" << message << "' for " #damage; \
-  } while (0)
+#define EXPECT_REFUSED(words, damage) EXPECT_REFUSED_OF(conditional(), words, damage)
 
 TEST(Cond, ASoundProgramIsAccepted) {
   EXPECT_EQ(verify_program(conditional()).message(), "");

@@ -2,15 +2,17 @@
 #include <gtest/gtest.h>
 
 #include <array>
-#include <functional>
 #include <limits>
 #include <string>
 
 #include "program/builder.h"
+#include "program/damaged_program.h"
 #include "program/program.h"
 
 namespace kvass {
 namespace {
+
+using testing::find_op;
 
 // One layer with every operator. 2 KV heads of 16, 4 query heads, width 32, vocabulary 10.
 Program small_program() {
@@ -37,27 +39,7 @@ Program small_program() {
   return std::move(builder).finish();
 }
 
-Op& find_op(Program& program, OpKind kind) {
-  for (Op& op : program.ops) {
-    if (op.kind == kind) return op;
-  }
-  ADD_FAILURE() << "no op of kind " << op_kind_name(kind);
-  return program.ops[0];
-}
-
-// The message of the refusal of a damaged copy; empty where it was accepted.
-std::string refusal(const std::function<void(Program&)>& damage) {
-  Program program = small_program();
-  damage(program);
-  return verify_program(program).message();
-}
-
-#define EXPECT_REFUSED(words, damage)                                                        \
-  do {                                                                                       \
-    const std::string message = refusal([](Program& p) { damage; });                         \
-    EXPECT_NE(message.find(words), std::string::npos) << "'" << message << "' for " #damage; \
-    EXPECT_NE(message, "") << #damage;                                                       \
-  } while (0)
+#define EXPECT_REFUSED(words, damage) EXPECT_REFUSED_OF(small_program(), words, damage)
 
 TEST(VerifyProgram, ASoundProgramIsAccepted) {
   EXPECT_EQ(verify_program(small_program()).message(), "");

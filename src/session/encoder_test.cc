@@ -8,7 +8,7 @@
 #include <numeric>
 
 #include "session/session.h"
-#include "tiny_encoder.h"
+#include "tiny_encoder_reference.h"
 
 namespace kvass {
 namespace {

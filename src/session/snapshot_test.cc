@@ -74,7 +74,7 @@ TEST_P(Resumed, AStreamGoesOnBitForBitWithOtherThreadsAndInstructions) {
   const EnginePtr engine = tiny_engine(tiny(), GetParam(), best_isa());
   const EnginePtr other = tiny_engine(tiny(), GetParam(), Isa::scalar);
   std::vector<CacheOptions> plans;
-  for (const DType dtype : {DType::f32, DType::f16, DType::bf16, DType::q8}) {
+  for (const DType dtype : kDTypes) {
     plans.push_back(flat_caches(340, 16, dtype));
     plans.push_back(sink_caches(4, 40, 16, dtype));
   }

@@ -38,7 +38,7 @@ TEST_P(SameBits, PrefillEqualsDecodeEqualsAnyChunking) {
   Random random;
   const EnginePtr engine = tiny_engine(tiny(), GetParam(), best_isa());
   const std::vector<int32_t> tokens = tiny().tokens(200);
-  for (const DType dtype : {DType::f32, DType::f16, DType::bf16, DType::q8}) {
+  for (const DType dtype : kDTypes) {
     SCOPED_TRACE(dtype_name(dtype));
     const CacheOptions caches = flat_caches(200, 200, dtype);
     const std::vector<float> prefill = run_stream(engine, caches, tokens, {200});
@@ -123,7 +123,7 @@ TEST_P(SameBits, ABatchOfSequencesEqualsEachAlone) {
 
 TEST_P(SameBits, AnyNumberOfThreadsAndAnyInstructionSet) {
   const std::vector<int32_t> tokens = tiny().tokens(150);
-  for (const DType dtype : {DType::f32, DType::f16, DType::bf16, DType::q8}) {
+  for (const DType dtype : kDTypes) {
     SCOPED_TRACE(dtype_name(dtype));
     const CacheOptions caches = sink_caches(4, 60, 50, dtype);
     const std::vector<float> scalar = run_stream(tiny_engine(tiny(), GetParam(), Isa::scalar), caches, tokens, {50});
@@ -175,7 +175,7 @@ TEST(DifferentBits, StorageTypesAndArithmeticsAreNotTheSameBits) {  // otherwise
   std::vector<std::vector<float>> results;
   for (const Math math : {Math::f32, Math::a16, Math::a8}) {
     const EnginePtr engine = tiny_engine(tiny(), math, best_isa());
-    for (const DType dtype : {DType::f32, DType::f16, DType::bf16, DType::q8}) {
+    for (const DType dtype : kDTypes) {
       results.push_back(run_stream(engine, flat_caches(40, 40, dtype), tokens, {40}));
       for (size_t i = 0; i + 1 < results.size(); ++i) EXPECT_NE(first_difference(results[i], results.back(), 300), -1);
     }

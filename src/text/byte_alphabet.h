@@ -24,6 +24,22 @@ constexpr std::array<uint16_t, 256> byte_alphabet() {
   return codes;
 }
 
+// How `bytes` are spelled in the alphabet, in UTF-8.
+inline std::string piece_of_bytes(std::string_view bytes) {
+  static constexpr auto kCodes = byte_alphabet();
+  std::string piece;
+  for (const char byte : bytes) {
+    const uint16_t code = kCodes[static_cast<uint8_t>(byte)];
+    if (code < 0x80) {
+      piece += static_cast<char>(code);
+    } else {
+      piece += static_cast<char>(0xc0 | code >> 6);
+      piece += static_cast<char>(0x80 | (code & 0x3f));
+    }
+  }
+  return piece;
+}
+
 // The bytes that `piece` spells; nothing where a character is not of the alphabet.
 inline std::optional<std::string> bytes_of_piece(std::string_view piece) {
   static constexpr auto kBytes = [] {

@@ -110,25 +110,13 @@ TEST(SpeechTokenizer, RefusesVocabulariesWithoutItsMarks) {
 
 TEST(SpeechTokenizer, EveryFormOfAVocabularyIsTheSame) {
   const std::vector<std::string> text = small_text();
-  const auto written = [](const std::string& piece) {  // in the alphabet of bytes
-    std::string out;
-    for (const char c : piece) {
-      const uint16_t code = byte_alphabet()[static_cast<uint8_t>(c)];
-      if (code < 0x80) {
-        out += static_cast<char>(code);
-      } else {
-        out += {static_cast<char>(0xc0 | code >> 6), static_cast<char>(0x80 | (code & 0x3f))};
-      }
-    }
-    return out;
-  };
   const SpeechVocabulary whole =
       complete_speech_vocabulary("f", text, static_cast<int64_t>(text.size()) + 1512).value();
   nlohmann::json list, vocab, added = nlohmann::json::array();
   std::string lines;
   for (size_t id = 0; id < whole.pieces.size(); ++id) {
     const bool is_text = id < text.size();
-    const std::string piece = is_text ? written(whole.pieces[id]) : whole.pieces[id];
+    const std::string piece = is_text ? piece_of_bytes(whole.pieces[id]) : whole.pieces[id];
     list.push_back(piece);
     lines += piece + "\n";
     if (is_text) vocab[piece] = id;

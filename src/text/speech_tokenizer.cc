@@ -51,21 +51,6 @@ std::string lossy(std::string_view text) {
   return out;
 }
 
-std::string alphabet_of(std::string_view bytes) {
-  static constexpr auto kCodes = byte_alphabet();
-  std::string out;
-  for (const char c : bytes) {
-    const uint16_t code = kCodes[static_cast<uint8_t>(c)];
-    if (code < 0x80) {
-      out += static_cast<char>(code);
-    } else {
-      out += static_cast<char>(0xc0 | code >> 6);
-      out += static_cast<char>(0x80 | (code & 0x3f));
-    }
-  }
-  return out;
-}
-
 }  // namespace
 
 std::string find_language(std::string_view name) {
@@ -279,7 +264,7 @@ Result<Tokenizer> SpeechTokenizer::text_encoder() const {
   for (int32_t id = 0; id < end_of_text_; ++id) ids.emplace(pieces_[id], id);
   for (int32_t id = 0; id < end_of_text_; ++id) {
     const std::string_view piece = pieces_[id];
-    vocabulary.pieces.push_back(alphabet_of(piece));
+    vocabulary.pieces.push_back(piece_of_bytes(piece));
     vocabulary.types.push_back(piece.empty() || ids[piece] != id ? TokenType::unused : TokenType::normal);
     if (piece.size() < 2 || piece.size() > 256 || ids[piece] != id) continue;
     std::vector<size_t> ends;  // of the parts
@@ -300,7 +285,7 @@ Result<Tokenizer> SpeechTokenizer::text_encoder() const {
     if (ends.size() != 2) continue;
     const std::string_view left = piece.substr(0, ends[0]), right = piece.substr(ends[0]);
     if (!ids.contains(left) || !ids.contains(right)) continue;
-    vocabulary.merges.push_back(alphabet_of(left) + " " + alphabet_of(right));
+    vocabulary.merges.push_back(piece_of_bytes(left) + " " + piece_of_bytes(right));
   }
   return Tokenizer::create(vocabulary);
 }

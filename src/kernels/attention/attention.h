@@ -23,7 +23,7 @@
 
 namespace kvass {
 
-// A tile that does not lie in a cache, as its reader gives it.
+// Where a tile's keys and values are.
 struct AttentionTile {
   const void* k = nullptr;  // [head_dim][64]
   const void* v = nullptr;  // [64] rows of head_dim
@@ -80,6 +80,15 @@ struct AttentionBlock {
   void* scratch = nullptr;       // attention_scratch_floats(rows, head_dim) floats, 64-byte aligned
   void* tile_scratch = nullptr;  // for keys with a reader
 };
+
+// Tile `tile` of the block's keys: in its cache, or as its reader gives it, where `lanes` says what must be there.
+static inline AttentionTile attention_tile(const AttentionBlock& block, const AttentionKeys& keys, int64_t tile,
+                                           uint64_t lanes) {
+  if (keys.read) return keys.read(keys.source, keys.kv_head, tile, lanes, block.tile_scratch);
+  const size_t bytes = TileShape{block.dtype, 1, block.head_dim}.key_bytes();
+  const uint8_t* k = keys.data + static_cast<size_t>(tile % keys.tiles) * 2 * bytes;
+  return {k, k + bytes, block.head_dim, k + bytes, k + 2 * bytes};
+}
 
 inline constexpr int64_t kAttentionMaxHeadDim = 512;
 inline constexpr int64_t kAttentionPartialPad = 16;  // floats before o in a partial: m, l, 14 unused

@@ -98,25 +98,19 @@ class Walk {
   }
 
   void run_tile(int64_t tile) {
-    const int64_t slot = tile % segment_->tiles;
-    const uint64_t any = look(tile * kTileKeys, segment_->valid ? segment_->valid[slot] : ~uint64_t{0});
+    const uint64_t valid = segment_->valid ? segment_->valid[tile % segment_->tiles] : ~uint64_t{0};
+    const uint64_t any = look(tile * kTileKeys, valid);
     if (any == 0) return;
-    const int64_t key_bytes = static_cast<int64_t>(TileShape{block_.dtype, 1, head_dim_}.key_bytes());
-    AttentionTile tile_at;
-    if (segment_->read) {
-      tile_at = segment_->read(segment_->source, segment_->kv_head, tile, any, block_.tile_scratch);
-    } else {
-      const uint8_t* bytes = segment_->data + slot * 2 * key_bytes;
-      tile_at = {bytes, bytes + key_bytes, head_dim_, bytes + key_bytes, bytes + 2 * key_bytes};
-    }
-    const T* k = static_cast<const T*>(tile_at.k);
-    const T* v = static_cast<const T*>(tile_at.v);
+    const AttentionTile at = attention_tile(block_, *segment_, tile, any);
+    const T* k = static_cast<const T*>(at.k);
+    const T* v = static_cast<const T*>(at.v);
     constexpr bool kQ8 = kIsQ8<T>;
     value_scales_ = kQ8 ? reinterpret_cast<const float*>(v + head_dim_ * kTileKeys) : nullptr;
-    const KeyView<T> keys{k,           kQ8 ? 4 * kTileKeys : kTileKeys, kQ8 ? 4 * 16 : 16,
-                          block_.scale, tile_at.ahead_of_v,              key_bytes};
+    const int64_t key_bytes = static_cast<int64_t>(TileShape{block_.dtype, 1, head_dim_}.key_bytes());
+    const KeyView<T> keys{k,        kQ8 ? 4 * kTileKeys : kTileKeys, kQ8 ? 4 * 16 : 16, block_.scale, at.ahead_of_v,
+                          key_bytes};
     if (rows_ >= kExpandRows) {
-      expand_values<V, S>(v, tile_at.v_stride, any, head_dim_, at_.values);
+      expand_values<V, S>(v, at.v_stride, any, head_dim_, at_.values);
       const ValueView<float> values{at_.values, 16, 16 * kTileKeys, nullptr};
       const int step = vectors_for(kMicroRows, kAccumulators);
       if constexpr (kQ8) {
@@ -126,7 +120,7 @@ class Walk {
         attend<StoredF32<V>, StoredF32<V>>({at_.keys, 16, 16 * head_dim_, 0.0f, nullptr, 0}, values, step);
       }
     } else {
-      attend<S, S>(keys, {v, tile_at.v_stride, 16, tile_at.ahead_of_k}, static_cast<int>(larger(vectors_, 4)));
+      attend<S, S>(keys, {v, at.v_stride, 16, at.ahead_of_k}, static_cast<int>(larger(vectors_, 4)));
     }
   }
 

@@ -94,7 +94,6 @@ void run_span(const AttentionBlock& block, const Row& row, int64_t span, float* 
   const int64_t begin = in_sink ? keys.origin : std::max(row.visible.begin, keys.origin);
   const int64_t end = in_sink ? row.visible.sink_end : row.visible.end;
   const int64_t first = (in_sink ? span : block.ring_first_span + span - block.sink_spans) * kSpanKeys;
-  const size_t key_bytes = TileShape{block.dtype, 1, head_dim}.key_bytes();
 
   Query query;
   load_query(block, row, in_sink, query.x);
@@ -114,14 +113,7 @@ void run_span(const AttentionBlock& block, const Row& row, int64_t span, float* 
     uint64_t lanes = 0;
     for (int64_t lane = 0; lane < kTileKeys; ++lane) lanes |= sees(lane) ? uint64_t{1} << lane : 0;
     if (lanes == 0) continue;
-    AttentionTile at;
-    if (keys.read) {
-      at = keys.read(keys.source, keys.kv_head, tile, lanes, block.tile_scratch);
-    } else {
-      at.k = keys.data + static_cast<size_t>(tile % keys.tiles) * 2 * key_bytes;
-      at.v = static_cast<const uint8_t*>(at.k) + key_bytes;
-      at.v_stride = head_dim;
-    }
+    const AttentionTile at = attention_tile(block, keys, tile, lanes);
 
     float s[kTileKeys];
     float highest = -__builtin_inff();
@@ -145,9 +137,9 @@ void run_span(const AttentionBlock& block, const Row& row, int64_t span, float* 
       if (!sees(lane)) continue;
       const float p = exp<V>(s[lane] - m);
       l[lane % 16] += p;
-      const float weight =
-          block.dtype == DType::q8 ? p * load(static_cast<const uint8_t*>(at.v) + head_dim * kTileKeys, DType::f32, lane)
-                                   : p;
+      const float weight = block.dtype == DType::q8
+                               ? p * load(static_cast<const uint8_t*>(at.v) + head_dim * kTileKeys, DType::f32, lane)
+                               : p;
       for (int64_t d = 0; d < head_dim; ++d) {
         o[d] = __builtin_fmaf(weight, load(at.v, block.dtype, lane * at.v_stride + d), o[d]);
       }

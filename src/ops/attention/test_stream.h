@@ -16,7 +16,6 @@
 
 namespace kvass {
 
-inline constexpr DType kDTypes[] = {DType::f32, DType::f16, DType::bf16, DType::q8};
 
 // A cache of one layer. Elements that are never written are NaN.
 class TestCache {
