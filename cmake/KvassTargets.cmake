@@ -68,14 +68,20 @@ function(kvass_add_fuzzers)
   endforeach()
 endfunction()
 
-# kvass_add_benchmarks(<files…>): all of them in one Google Benchmark program, kvass_bench_kernels, built on request. The
-# files register their benchmarks and have no main of their own.
+# kvass_add_benchmarks(<files…>): all of them in one Google Benchmark program, kvass_bench_kernels; the test `benchmarks`
+# runs a small one of each for an instant. The files register their benchmarks and have no main of their own.
 function(kvass_add_benchmarks)
   if(NOT ARGN)
     return()
   endif()
   find_package(benchmark REQUIRED)
-  add_executable(kvass_bench_kernels EXCLUDE_FROM_ALL ${ARGN})
+  add_executable(kvass_bench_kernels ${ARGN})
   target_link_libraries(kvass_bench_kernels PRIVATE kvass benchmark::benchmark_main fmt::fmt Threads::Threads)
   set_target_properties(kvass_bench_kernels PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR})
+  if(KVASS_TESTS)
+    set(small "^decode/heads:4.*keys:4096|^rows_decode.*keys:4096|^rows_prefill.*rows:512|^prefill/heads:8.*rows:512")
+    add_test(NAME benchmarks COMMAND kvass_bench_kernels "--benchmark_filter=${small}|/(F16|Q4_K)/.*/threads:2"
+                                     --benchmark_min_time=0.001)
+    set_tests_properties(benchmarks PROPERTIES FAIL_REGULAR_EXPRESSION "ERROR OCCURRED|Failed to match")
+  endif()
 endfunction()

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The attention operator on row-major tensors side by side with PyTorch's scaled_dot_product_attention: the same tensors,
+# Attention over a cache's tiles and on row-major tensors, side by side with PyTorch's scaled_dot_product_attention: the same tensors,
 # threads and run. PyTorch comes from PyPI into a virtual environment in the cache folder, once.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -39,7 +39,7 @@ fi
 program=$build/attention_operator
 if [ "$library" -nt "$program" ] || [ "$here/attention_operator.cc" -nt "$program" ]; then
   read -ra libraries <<<"$(pkg-config --libs fmt libxxhash libpcre2-8)"
-  "${CXX:-c++}" -std=c++20 -O2 -I "$root/include" "$here/attention_operator.cc" -o "$program" "$library" \
+  "${CXX:-c++}" -std=c++20 -O2 -I "$root/include" -I "$root/src" "$here/attention_operator.cc" -o "$program" "$library" \
     "${libraries[@]}" -pthread
 fi
 exec "$python" "$here/attention_torch.py" "$program" "$@"

@@ -152,6 +152,7 @@ class Setup {
     args_.out = out_.data();
     args_.q_stride = args_.out_stride = heads * head_dim;
     args_.heads = heads;
+    args_.shape = shape;
     args_.scale = 0.05f;
     int64_t pairs = 0;
     for (const RowVisibility& row : visible_) pairs += row.end;
