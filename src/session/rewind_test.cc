@@ -19,7 +19,8 @@ CacheOptions with_checkpoints(CacheOptions options, int64_t places) {
 const std::vector<CacheOptions>& layouts() {
   static const std::vector<CacheOptions> all = {
       with_checkpoints(flat_caches(1000, 16), 3), with_checkpoints(sink_caches(4, 70, 16), 3),
-      with_checkpoints(sink_caches(66, 130, 33), 2), with_checkpoints(sink_caches(0, 20, 8), 1)};
+      with_checkpoints(sink_caches(66, 130, 33), 2), with_checkpoints(sink_caches(0, 20, 8), 1),
+      with_checkpoints(flat_caches(1000, 16, DType::q8), 2), with_checkpoints(sink_caches(4, 70, 16, DType::q8), 2)};
   return all;
 }
 
@@ -181,7 +182,7 @@ TEST(Fork, GoesOnApartFromTheOriginalAndRewindsAsItDoes) {
 
 TEST(Rewind, RandomJourneysEndAsFreshStreams) {
   Random random;
-  for (int journey = 0; journey < 12; ++journey) {
+  for (int journey = 0; journey < 18; ++journey) {
     const CacheOptions& options = layouts()[static_cast<size_t>(journey) % layouts().size()];
     Player player(engine(), options, random);
     for (int step = 0; step < 25 && player.length() < 900; ++step) {
