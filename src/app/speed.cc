@@ -216,13 +216,19 @@ Status bench(const OpenModel& model, const StreamOptions& options, const BenchOp
     KVASS_ASSIGN_OR_RETURN(Batch batch, open_batch(model, options, depth, sequences));
     const MachineLimits before = probe.measure();
     std::vector<double> tps;
+    BenchRow result;
+    result.test = (prefill ? "pp" : "tg") + std::to_string(count);
+    result.prefill = prefill;
+    result.depth = depth.depth;
+    result.batch = sequences;
     for (int i = -1; i < bench.repetitions; ++i) {  // the first one warms up
+      if (bench.profile && i == bench.repetitions - 1) batch.session->set_timeline(&result.profile);
       KVASS_ASSIGN_OR_RETURN(const double seconds, prefill ? time_prefill(depth, batch, count, cancel)
                                                            : time_decode(depth, batch, count, cancel));
+      result.seconds = seconds;
       if (i >= 0) tps.push_back(static_cast<double>(count * sequences) / seconds);
     }
     const MachineLimits limits = higher(before, probe.measure());
-    BenchRow result{(prefill ? "pp" : "tg") + std::to_string(count), prefill, depth.depth, sequences};
     summarise(tps, result);
     const double per_second = result.tps / static_cast<double>(prefill ? count : sequences);  // prompts, or steps
     result.limit_share =

@@ -11,6 +11,7 @@
 #include "app/machine.h"
 #include "app/open.h"
 #include "kvass/status.h"
+#include "session/session.h"
 
 namespace kvass {
 
@@ -20,6 +21,7 @@ struct BenchOptions {
   std::vector<int64_t> depths{0};   // tokens in the cache before the clock starts
   std::vector<int64_t> batches{1};  // sequences of a decode step
   int repetitions = 3;
+  bool profile = false;  // note when each op of the last repetition ran
 };
 
 // Counts in their ranges; an error names the flag.
@@ -33,7 +35,9 @@ struct BenchRow {
   double tps = 0.0;        // tokens/s, median
   double deviation = 0.0;  // tokens/s, standard deviation over the repetitions
   double limit_share =
-      0.0;  // pp: multiply-adds over the machine's; tg: bytes of weights and visible keys over its read
+      0.0;               // pp: multiply-adds over the machine's; tg: bytes of weights and visible keys over its read
+  double seconds = 0.0;  // of the last repetition
+  std::vector<OpTime> profile;  // of the last repetition, where it was asked for
 };
 
 // Calls `on_row` as rows are done, with the machine's limits: the higher ones of a sample before and one after the row.

@@ -1,6 +1,7 @@
 // kvass bench: tokens a second, with llama-bench's letters.
 #include <nlohmann/json.hpp>
 
+#include "app/profile.h"
 #include "app/speed.h"
 #include "cli/command.h"
 #include "cli/model_flags.h"
@@ -13,6 +14,7 @@ struct BenchFlags {
   std::string model;
   BenchOptions bench{.prefill = {512}, .decode = {64}};
   bool json = false;
+  std::string trace;  // file; empty: none
   StreamFlags stream;
   ModelFlags weights;
 };
@@ -35,6 +37,32 @@ void print_row(const BenchRow& row, const MachineLimits& limits) {
         fmt::format("{:.2f} ± {:.2f}", row.tps, row.deviation), 100.0 * row.limit_share, limit);
 }
 
+nlohmann::json profile_json(const Engine& engine, const BenchRow& row) {
+  nlohmann::json ops = nlohmann::json::array();
+  for (const ProfileRow& op : summarise_profile(engine, row.profile)) {
+    ops.push_back({{"op", op.op},
+                   {"name", op.name},
+                   {"calls", op.calls},
+                   {"seconds", op.seconds},
+                   {"share", op.seconds / row.seconds},
+                   {"weight_bytes", op.weight_bytes}});
+  }
+  return {{"seconds", row.seconds}, {"ops", std::move(ops)}};
+}
+
+void print_profile(const Engine& engine, const BenchRow& row) {
+  double inside = 0.0;
+  for (const ProfileRow& op : summarise_profile(engine, row.profile)) {
+    inside += op.seconds;
+    const std::string rate =
+        op.weight_bytes == 0.0 ? "" : fmt::format("{:.1f} GB/s", op.weight_bytes / op.seconds * 1e-9);
+    print("  {:>5.1f}% {:>10.3f} ms {:>7} x {:<16} {:<20} {}\n", 100.0 * op.seconds / row.seconds, op.seconds * 1e3,
+          op.calls, op.op, op.name, rate);
+  }
+  print("  {:>5.1f}% {:>10.3f} ms           between ops\n", 100.0 * (row.seconds - inside) / row.seconds,
+        (row.seconds - inside) * 1e3);
+}
+
 Status run(const BenchFlags& flags) {
   const std::atomic<bool>& cancel = cancelled();
   KVASS_ASSIGN_OR_RETURN(const WeightOptions weights, flags.weights.resolve());
@@ -49,15 +77,28 @@ Status run(const BenchFlags& flags) {
     print("{:>8} {:>8} {:>6} {:>22} {:>7}  {}\n", "test", "depth", "batch", "tokens/s", "limit", "of");
     show_stdout("");
   }
+  std::vector<BenchRow> traced;
   const auto on_row = [&](const BenchRow& row, const MachineLimits& limits) {
     if (flags.json) {
       rows.push_back(row_json(row, limits));
+      if (flags.bench.profile) rows.back()["profile"] = profile_json(*model.engine, row);
     } else {
       print_row(row, limits);
+      if (flags.bench.profile) print_profile(*model.engine, row);
       show_stdout("");
     }
+    if (!flags.trace.empty()) traced.push_back(row);
   };
-  KVASS_RETURN_IF_ERROR(bench(model, options, flags.bench, on_row, cancel));
+  BenchOptions wanted = flags.bench;
+  wanted.profile = wanted.profile || !flags.trace.empty();
+  KVASS_RETURN_IF_ERROR(bench(model, options, wanted, on_row, cancel));
+  if (!flags.trace.empty()) {
+    std::vector<TraceRow> trace;
+    for (const BenchRow& row : traced) {
+      trace.push_back({fmt::format("{} at {}, {} sequences", row.test, row.depth, row.batch), row.profile});
+    }
+    KVASS_RETURN_IF_ERROR(write_text(flags.trace, chrome_trace(model.engine->program(), trace)));
+  }
   return flags.json ? print_json(rows) : flush_stdout();
 }
 
@@ -90,6 +131,11 @@ CommandAction add_bench(CLI::App& command) {
       ->type_name("N")
       ->group("Measurements")
       ->capture_default_str();
+  command.add_flag("--profile", flags->bench.profile, "The time of each op in the last repetition")
+      ->group("Measurements");
+  command.add_option("--trace", flags->trace, "When each op ran, for chrome://tracing or Perfetto")
+      ->type_name("FILE")
+      ->group("Measurements");
   command.add_flag("--json", flags->json, "A JSON list instead of the table")->group("Measurements");
   flags->stream.add(command);
   flags->weights.add(command);

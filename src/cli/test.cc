@@ -334,6 +334,31 @@ TEST(Bench, ReportsARowForEachTestDepthAndBatch) {
   EXPECT_TRUE(has(kvass({"bench", "-p", "4", "-n", "0", "-r", "1", tiny()}).out, "pp4"));
 }
 
+TEST(Bench, ProfilesEveryOpOfTheLastRepetition) {
+  const Scratch scratch;
+  const std::string trace = scratch.file("trace.json");
+  const Arguments bench = {"bench", tiny(), "-p", "8", "-n", "5", "-r", "2", "-t", "1", "--trace", trace};
+  const json rows = parsed(kvass(with(bench, {"--profile", "--json"})));
+  ASSERT_EQ(rows.size(), 2u);
+  double seconds = 0.0;
+  std::map<std::string, int64_t> calls;
+  for (const json& op : rows[1].at("profile").at("ops")) {
+    seconds += op.at("seconds").get<double>();
+    calls[op.at("op")] += op.at("calls").get<int64_t>();
+  }
+  EXPECT_GT(seconds, 0.0);
+  EXPECT_LE(seconds, rows[1]["profile"].at("seconds").get<double>());
+  EXPECT_EQ(calls["embed"], 5);
+  EXPECT_EQ(calls["attention"], 5 * 7) << "of 7 layers";
+  size_t complete = 0;
+  const json timeline = json::parse(read_file(trace));
+  for (const json& event : timeline.at("traceEvents")) {
+    complete += event.at("ph") == "X" && event.at("pid") == 1 && event.at("cat") == "attention";
+  }
+  EXPECT_EQ(complete, 35u);
+  EXPECT_TRUE(has(kvass(with(bench, {"--profile"})).out, "between ops"));
+}
+
 TEST(Inspect, ShowsMetadataTensorsAndTheProgram) {
   const json file = parsed(kvass({"inspect", tiny(), "--json"}));
   EXPECT_EQ(file.at("kind"), "gguf");

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <chrono>
 #include <string>
 #include <utility>
 
@@ -11,6 +12,8 @@
 
 namespace kvass {
 namespace {
+
+int64_t now() { return std::chrono::steady_clock::now().time_since_epoch() / std::chrono::nanoseconds(1); }
 
 Status busy_error() { return bad_input("session", "one caller at a time", "a second one while a step runs"); }
 
@@ -266,16 +269,20 @@ void Session::execute(const Method& method, const EncoderInput* input) { execute
 
 void Session::execute_ops(int32_t begin, int32_t end, const EncoderInput* input) {
   const Program& program = engine_->program();
-  const StepContext context{*engine_, *tables_, last_method().arena, arena_.data(), pool_, input, cross_weights_, options_.rows};
+  const StepContext context{*engine_, *tables_, last_method().arena, arena_.data(),
+                            pool_,    input,    cross_weights_,      options_.rows};
   for (int32_t i = begin; i < end; ++i) {
     const Op& op = program.ops[static_cast<size_t>(i)];
     ++executed_[static_cast<size_t>(i)];
+    const int64_t begin_time = timeline_ ? now() : 0;
+    const int32_t index = i;
     if (op.kind == OpKind::cond) {
       execute_cond(op);
       i = program.branches[static_cast<size_t>(op.branches.back())].end - 1;
     } else {
       execute_op(context, op, static_cast<size_t>(i));
     }
+    if (timeline_) timeline_->push_back({index, begin_time, now()});
     if (probe_) show(op);
   }
 }

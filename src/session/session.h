@@ -64,6 +64,13 @@ struct ProbeView {
   int64_t width;
 };
 
+// When an op ran, in nanoseconds of the steady clock. That of a cond encloses those of its branches.
+struct OpTime {
+  int32_t op = 0;  // index in the program
+  int64_t begin = 0;
+  int64_t end = 0;
+};
+
 class StepTables;
 
 class Session {
@@ -101,6 +108,8 @@ class Session {
   std::span<const int64_t> executed_ops() const { return executed_; }
   int64_t executed(OpKind kind) const;
   void set_probe(std::function<void(const ProbeView&)> probe) { probe_ = std::move(probe); }
+  // From here on every op that has run is added to `times`, which grows; null: none is.
+  void set_timeline(std::vector<OpTime>* times) { timeline_ = times; }
 
  private:
   Session(std::shared_ptr<const Engine> engine, const SessionOptions& options);
@@ -123,6 +132,7 @@ class Session {
   Block arena_;        // [values and workspace of the longest method | tables of the step]
   std::unique_ptr<StepTables> tables_;
   std::function<void(const ProbeView&)> probe_;
+  std::vector<OpTime>* timeline_ = nullptr;
   std::vector<int64_t> executed_;   // [ops]
   std::vector<bool> one_sequence_;  // [branches]
   int64_t max_positions_ = 0;       // of position embeddings; 0: any number
