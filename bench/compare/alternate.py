@@ -2,7 +2,9 @@
 """Runs llama-bench and `kvass bench` by turns on one file and prints medians and ratios.
 
 Turns, not one after the other: a machine's speed drifts. Its read bandwidth is sampled around every run, because decoding
-is bound by it; a run beside a low sample says little.
+is bound by it; a run beside a low sample says little. The limits are those that `kvass bench` measures in its own process:
+of a prompt, a loop of multiply-adds; of generation, a plain read of the weights, keys and values. llama-bench generates
+with one sequence only.
 """
 import argparse
 import json
@@ -21,26 +23,31 @@ def output_of(command):
 
 
 def run_llama(args, tests):
-    """-> {(test, depth): tokens/s}, for tests of prompts and of generation alike."""
+    """Adds tokens/s to tests[(test, depth, batch)], for tests of prompts and of generation alike."""
     command = [args.llama_bench, "-m", args.model, "-t", str(args.threads), "-fa", "1", "-p", args.prompt,
                "-n", args.generate, "-d", args.depth, "-r", "1", "-o", "json"]
     for row in json.loads(output_of(command)):
         name = f"pp{row['n_prompt']}" if row["n_prompt"] else f"tg{row['n_gen']}"
-        tests.setdefault((name, row["n_depth"]), {}).setdefault("llama.cpp", []).append(row["avg_ts"])
+        tests.setdefault((name, row["n_depth"], 1), {}).setdefault("llama.cpp", []).append(row["avg_ts"])
 
 
 def run_kvass(args, tests):
     command = [args.kvass, "bench", args.model, "-p", args.prompt, "-n", args.generate, "-d", args.depth,
-               "-t", str(args.threads), "-r", "1", "--json", *args.kvass_args.split()]
+               "-b", args.batch, "-t", str(args.threads), "-r", "1", "--json", *args.kvass_args.split()]
     for row in json.loads(output_of(command)):
-        if row.get("batch", 1) == 1:
-            tests.setdefault((row["test"], row["depth"]), {}).setdefault("kvass", []).append(row["tps"])
+        test = tests.setdefault((row["test"], row["depth"], row["batch"]), {})
+        test.setdefault("kvass", []).append(row["tps"])
+        test.setdefault("limit", []).append(row["tps"] / row["limit_share"])  # tokens/s at the machine's limit
 
 
 def cell(values):
     if not values:
         return "-"
     return f"{statistics.median(values):.1f} ({min(values):.1f}..{max(values):.1f})"
+
+
+def share(values, limits):
+    return f"{statistics.median(values) / statistics.median(limits):.2f}" if values and limits else "-"
 
 
 def main():
@@ -53,6 +60,7 @@ def main():
     parser.add_argument("--prompt", required=True)
     parser.add_argument("--generate", required=True)
     parser.add_argument("--depth", required=True)
+    parser.add_argument("--batch", required=True)
     parser.add_argument("--rounds", type=int, required=True)
     args = parser.parse_args()
 
@@ -74,12 +82,13 @@ def main():
             print(f"round {turn + 1} of {args.rounds}: {name}, memory reads {before:.1f} GB/s before, "
                   f"{after:.1f} after, load {os.getloadavg()[0]:.2f}", file=sys.stderr)
 
-    rows = [("test", "depth", "llama.cpp t/s", "kvass t/s", "kvass / llama.cpp")]
-    for (name, depth), by in sorted(tests.items(), key=lambda item: (item[0][1], item[0][0])):
-        llama, kvass = by.get("llama.cpp"), by.get("kvass")
+    rows = [("test", "depth", "batch", "llama.cpp t/s", "kvass t/s", "kvass / llama.cpp", "of the limit: llama.cpp", "kvass")]
+    for (name, depth, batch), by in sorted(tests.items(), key=lambda item: (item[0][1], item[0][0], item[0][2])):
+        llama, kvass, limit = by.get("llama.cpp"), by.get("kvass"), by.get("limit")
         ratio = f"{statistics.median(kvass) / statistics.median(llama):.2f}" if llama and kvass else "-"
-        rows.append((name, str(depth), cell(llama), cell(kvass), ratio))
-    rows.append(("reads", "GB/s", cell(bandwidth["llama.cpp"]), cell(bandwidth.get("kvass")), ""))
+        rows.append((name, str(depth), str(batch), cell(llama), cell(kvass), ratio, share(llama, limit),
+                     share(kvass, limit)))
+    rows.append(("reads", "GB/s", "", cell(bandwidth["llama.cpp"]), cell(bandwidth.get("kvass")), "", "", ""))
     print(f"median (lowest..highest) of {args.rounds} rounds by turns, {args.threads} threads, {args.model}")
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     for row in rows:

@@ -11,18 +11,20 @@ threads=$(nproc)
 prompt=512
 generate=64
 depth=0
+batch=1
 rounds=3
 kvass=$root/build/release/kvass
 kvass_args=
 
 usage() {
   cat <<TEXT
-usage: bench/compare/llama_cpp.sh [MODEL] [-t THREADS] [-p LIST] [-n LIST] [-d LIST] [-r ROUNDS]
+usage: bench/compare/llama_cpp.sh [MODEL] [-t THREADS] [-p LIST] [-n LIST] [-d LIST] [-b LIST] [-r ROUNDS]
                                   [--kvass PROGRAM] [--kvass-args "FLAGS"]
 
   MODEL          a GGUF file; without it, Gemma 3 270M from the cache folder (scripts/fetch-model.sh)
   -t THREADS     $threads
   -p -n -d LIST  prompt tokens, generated tokens, depths, comma-separated: $prompt, $generate, $depth
+  -b LIST        sequences that generate together, of kvass: $batch
   -r ROUNDS      runs of each program, by turns: $rounds
   --kvass        $kvass
   --kvass-args   more flags for kvass bench, such as "--math a8"
@@ -35,13 +37,14 @@ TEXT
 while [ "$#" -gt 0 ]; do
   case "$1" in
     -h | --help) usage; exit 0 ;;
-    -t | -p | -n | -d | -r | --kvass | --kvass-args)
+    -t | -p | -n | -d | -b | -r | --kvass | --kvass-args)
       [ "$#" -ge 2 ] || { usage >&2; exit 2; }
       case "$1" in
         -t) threads=$2 ;;
         -p) prompt=$2 ;;
         -n) generate=$2 ;;
         -d) depth=$2 ;;
+        -b) batch=$2 ;;
         -r) rounds=$2 ;;
         --kvass) kvass=$2 ;;
         --kvass-args) kvass_args=$2 ;;
@@ -98,4 +101,4 @@ fi
 
 exec python3 "$here/alternate.py" --model "$model" --llama-bench "$llama_bench" --bandwidth "$bandwidth" \
   --kvass "$kvass" --kvass-args="$kvass_args" --threads "$threads" --prompt "$prompt" --generate "$generate" \
-  --depth "$depth" --rounds "$rounds"
+  --depth "$depth" --batch "$batch" --rounds "$rounds"
