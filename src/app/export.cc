@@ -3,17 +3,24 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <functional>
+#include <memory>
 #include <utility>
 
 #include "app/open.h"
+#include "app/speech_file.h"
 #include "base/new_file.h"
 #include "kvass/version.h"
+#include "session/cross_cache.h"
 #include "session/session.h"
 
 namespace kvass {
 namespace {
 
-std::string base_name(const std::string& path) { return path.substr(path.rfind('/') + 1); }
+std::string base_name(std::string path) {
+  while (path.size() > 1 && path.back() == '/') path.pop_back();
+  return path.substr(path.rfind('/') + 1);
+}
 
 // The shapes that the flags ask for: the model's own, or layers by window and pattern.
 Result<std::vector<CacheShape>> wanted_shapes(const ExportOptions& options, std::vector<CacheShape> shapes) {
@@ -75,49 +82,128 @@ std::vector<std::string> window_warnings(const std::vector<CacheShape>& trained,
   return warnings;
 }
 
+namespace {
+
+// A model as it is, its caches by the flags, and how its weights come in.
+struct Source {
+  KvpModel model;
+  Vocabulary vocabulary;
+  SessionOptions session;
+  std::function<Result<WeightStore>(const WeightOptions&, ThreadPool&)> load_weights;
+};
+
+Result<Source> text_source(const ExportOptions& options) {
+  KVASS_ASSIGN_OR_RETURN(ModelFile opened, ModelFile::open(options.model));
+  const auto file = std::make_shared<ModelFile>(std::move(opened));
+  Source source;
+  KVASS_ASSIGN_OR_RETURN(source.vocabulary, file->vocabulary());
+  if (static_cast<int64_t>(source.vocabulary.pieces.size()) > file->program().vocabulary()) {
+    return bad_input(options.model + ": token_embd.weight",
+                     fmt::format("a row for each of {} tokens", source.vocabulary.pieces.size()),
+                     fmt::format("{}", file->program().vocabulary()));
+  }
+  KVASS_RETURN_IF_ERROR(Tokenizer::create(source.vocabulary).status());
+  source.model.family = file->family();
+  KVASS_ASSIGN_OR_RETURN(source.model.chat_template, file->chat_template());
+  source.model.trained_context = file->trained_context();
+  KVASS_ASSIGN_OR_RETURN(source.model.caches, resolve_caches(options.stream, file->trained_context()));
+  KVASS_ASSIGN_OR_RETURN(source.session, session_options(options.stream, source.model.caches, /*head_rows=*/1));
+  source.model.program = file->program();
+  source.load_weights = [file](const WeightOptions& weights, ThreadPool& pool) {
+    return file->load_weights(weights, pool);
+  };
+  return source;
+}
+
+// What a stream of text may ask for and a speech model has no place for: its decoder sees one window at a time, all of
+// it.
+Status check_speech_flags(const ExportOptions& options, const SpeechShape& shape) {
+  const auto refuse = [&](const char* flag, const std::string& got) {
+    return bad_input(flag, "none for a speech model, whose decoder sees all of a window's text", got);
+  };
+  const StreamOptions& stream = options.stream;
+  if (stream.attention_sink) {
+    return refuse("--attention-sink",
+                  fmt::format("{},{}", stream.attention_sink->sink_tokens, stream.attention_sink->window));
+  }
+  if (stream.endless) return refuse("--endless", "the flag");
+  if (stream.sink_positions != SinkPositions::in_cache) {
+    return refuse("--sink-positions", std::string(sink_positions_name(stream.sink_positions)));
+  }
+  if (options.sliding_window) return refuse("--sliding-window", std::to_string(*options.sliding_window));
+  if (options.sliding_window_pattern) {
+    return refuse("--sliding-window-pattern", std::to_string(*options.sliding_window_pattern));
+  }
+  for (const auto& [flag, tokens] :
+       {std::pair("--max-context-len", stream.context), std::pair("--input-len", stream.chunk)}) {
+    if (!tokens || *tokens == shape.context) continue;
+    return bad_input(flag, fmt::format("{}, the positions of this speech model, or no such flag", shape.context),
+                     std::to_string(*tokens));
+  }
+  return {};
+}
+
+Result<Source> speech_source(const ExportOptions& options) {
+  KVASS_ASSIGN_OR_RETURN(SpeechFile opened, SpeechFile::open(options.model));
+  const auto file = std::make_shared<SpeechFile>(std::move(opened));
+  KVASS_RETURN_IF_ERROR(check_speech_flags(options, file->shape()));
+  KVASS_RETURN_IF_ERROR(SpeechTokenizer::create(file->vocabulary()).status());
+  Source source;
+  source.model.family = file->family();
+  source.model.trained_context = file->shape().context;
+  source.model.speech = KvpSpeech{file->alignment_heads()};
+  source.model.caches = speech_caches(file->shape(), options.stream.kv);
+  source.vocabulary.pieces = file->vocabulary().pieces;
+  KVASS_ASSIGN_OR_RETURN(const int threads, resolve_threads(options.stream.threads));
+  source.session = speech_session(file->shape(), kSpeechSequences, threads);
+  source.model.program = file->program();
+  source.load_weights = [file](const WeightOptions& weights, ThreadPool& pool) {
+    return file->load_weights(weights, pool);
+  };
+  return source;
+}
+
+Result<bool> is_speech(const std::string& path) {
+  if (is_speech_source(path)) return true;
+  if (!is_kvp(path)) return false;
+  KVASS_ASSIGN_OR_RETURN(const KvpFile file, KvpFile::open(path));
+  return file.model().speech.has_value();
+}
+
+}  // namespace
+
 Result<ExportSummary> export_program(const ExportOptions& options) {
   KVASS_RETURN_IF_ERROR(check_new_file(options.out));
-  KVASS_ASSIGN_OR_RETURN(ModelFile file, ModelFile::open(options.model));
-  KVASS_ASSIGN_OR_RETURN(const CacheOptions caches, resolve_caches(options.stream, file.trained_context()));
-  const std::vector<CacheShape> trained = cache_shapes(file.program());
+  KVASS_ASSIGN_OR_RETURN(const bool speech, is_speech(options.model));
+  KVASS_ASSIGN_OR_RETURN(Source source, speech ? speech_source(options) : text_source(options));
+  KvpModel& model = source.model;
+  const CacheOptions& caches = model.caches;
+  const std::vector<CacheShape> trained = cache_shapes(model.program);
   KVASS_ASSIGN_OR_RETURN(const std::vector<CacheShape> shapes, wanted_shapes(options, trained));
-  KVASS_ASSIGN_OR_RETURN(const std::vector<int64_t> lens, cache_lens(shapes, caches));
+  for (size_t i = 0; i < shapes.size(); ++i) model.program.states[i].window = shapes[i].window;
+  KVASS_ASSIGN_OR_RETURN(const std::vector<int64_t> lens, kept_tokens(model.program, caches));
   KVASS_ASSIGN_OR_RETURN(const CachePlan plan, plan_caches(shapes, caches));
-  KVASS_ASSIGN_OR_RETURN(const Vocabulary vocabulary, file.vocabulary());
-  if (static_cast<int64_t>(vocabulary.pieces.size()) > file.program().vocabulary()) {
-    return bad_input(options.model + ": token_embd.weight",
-                     fmt::format("a row for each of {} tokens", vocabulary.pieces.size()),
-                     fmt::format("{}", file.program().vocabulary()));
-  }
-  KVASS_RETURN_IF_ERROR(Tokenizer::create(vocabulary).status());
-
-  KvpModel model;
+  KVASS_RETURN_IF_ERROR(verify_program(model.program));
   model.producer = "kvass " KVASS_VERSION;
-  model.family = file.family();
   model.source = base_name(options.model);
-  KVASS_ASSIGN_OR_RETURN(model.chat_template, file.chat_template());
-  model.trained_context = file.trained_context();
   model.math = options.stream.math;
-  model.caches = caches;
+  source.session.decode_method = options.multifunction;
+  KVASS_ASSIGN_OR_RETURN(model.methods, plan_methods(model.program, model.math, source.session));
+  for (const MethodPlan& method : model.methods) KVASS_RETURN_IF_ERROR(check_method(model.program, method));
   WeightOptions weight_options;
   weight_options.type = options.weights;
-  KVASS_ASSIGN_OR_RETURN(const int threads, resolve_threads(options.stream.threads));
-  ThreadPool pool(threads);
-  KVASS_ASSIGN_OR_RETURN(const WeightStore weights, file.load_weights(weight_options, pool));
-  model.program = file.take_program();
-  for (size_t i = 0; i < shapes.size(); ++i) model.program.states[i].window = shapes[i].window;
-  KVASS_RETURN_IF_ERROR(verify_program(model.program));
-  KVASS_ASSIGN_OR_RETURN(SessionOptions session, session_options(options.stream, caches, /*head_rows=*/1));
-  session.decode_method = options.multifunction;
-  KVASS_ASSIGN_OR_RETURN(model.methods, plan_methods(model.program, model.math, session));
-  for (const MethodPlan& method : model.methods) KVASS_RETURN_IF_ERROR(check_method(model.program, method));
+  ThreadPool pool(source.session.threads);
+  KVASS_ASSIGN_OR_RETURN(const WeightStore weights, source.load_weights(weight_options, pool));
 
   ExportSummary summary;
   const int64_t stream = caches.sinks ? caches.sink_tokens + caches.sink_window : caches.context;
   summary.warnings = window_warnings(trained, shapes, stream);
-  KVASS_ASSIGN_OR_RETURN(summary.file_bytes, write_kvp(options.out, model, vocabulary, weights, lens));
+  KVASS_ASSIGN_OR_RETURN(summary.file_bytes, write_kvp(options.out, model, source.vocabulary, weights, lens));
   summary.weight_bytes = weights.bytes();
   summary.cache_bytes = plan.bytes;
+  if (model.program.has_encoder()) {
+    KVASS_ASSIGN_OR_RETURN(summary.cross_bytes, CrossCache::plan_bytes(model.program, caches.dtype));
+  }
   summary.layers = shapes.size();
   for (const MethodPlan& method : model.methods) {
     summary.arena_bytes = std::max(summary.arena_bytes, method.arena.bytes);

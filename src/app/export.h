@@ -15,9 +15,9 @@
 namespace kvass {
 
 struct ExportOptions {
-  std::string model;  // a GGUF, or a .kvp to be planned anew
+  std::string model;  // a GGUF, a speech model of any format (app/speech_file.h), or a .kvp to be planned anew
   std::string out;
-  StreamOptions stream;  // context = max_context_len, chunk = input_len
+  StreamOptions stream;  // context = max_context_len, chunk = input_len; of a speech model both are its own
   // Layers by the export rule (LayerPattern) instead of the model's own: a window alone makes every layer slide, with a
   // pattern every P-th is full.
   std::optional<int64_t> sliding_window;          // tokens
@@ -31,6 +31,7 @@ struct ExportSummary {
   size_t file_bytes = 0;
   size_t weight_bytes = 0;
   size_t cache_bytes = 0;  // of a sequence, as mapped
+  size_t cross_bytes = 0;  // of what an encoder leaves; 0: there is none
   size_t arena_bytes = 0;  // values and workspaces of the longest method
   size_t layers = 0;
   std::vector<std::string> methods;

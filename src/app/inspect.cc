@@ -10,6 +10,8 @@
 #include "kvass/version.h"
 #include "kvp/kvp.h"
 #include "model/model.h"
+#include "model/speech.h"
+#include "session/cross_cache.h"
 #include "session/snapshot.h"
 
 namespace kvass {
@@ -54,6 +56,11 @@ FileSummary summary_of(const SnapshotInfo& info) {
   integer("numerics_version", info.numerics);
   integer("length", info.length);
   integer("layers", static_cast<int64_t>(info.first_held.size()));
+  if (info.cross.rows > 0) {
+    integer("source_rows", info.cross.rows);
+    integer("cross_caches_filled",
+            std::count_if(info.cross.filled.begin(), info.cross.filled.end(), [](int64_t keys) { return keys >= 0; }));
+  }
   text("kv", std::string(dtype_name(caches.dtype)));
   integer("context", caches.context);
   integer("chunk", caches.chunk);
@@ -72,6 +79,42 @@ FileSummary summary_of(const SnapshotInfo& info) {
   integer("held_text_bytes", static_cast<int64_t>(state.undecoded.size() + state.held.size()));
   integer("body_bytes", static_cast<int64_t>(info.body_bytes));
   return summary;
+}
+
+// Of a model that transcribes: as the program and the tokens say.
+void add_speech(const KvpFile& file, FileSummary& summary) {
+  const auto integer = [&](const char* key, int64_t value) {
+    summary.metadata.push_back({key, "i64", std::to_string(value), value});
+  };
+  const auto text = [&](const char* key, std::string value) {
+    summary.metadata.push_back({key, "string", value, value});
+  };
+  if (const Result<SpeechShape> shape = speech_shape(file.model().program); shape.ok()) {
+    integer("speech.mel_channels", shape->mels);
+    integer("speech.frames", shape->frames);
+    integer("speech.source_rows", shape->source_rows);
+    integer("speech.encoder_layers", shape->encoder_layers);
+    integer("speech.decoder_layers", shape->decoder_layers);
+    integer("speech.positions", shape->context);
+  }
+  Result<SpeechVocabulary> vocabulary = file.speech_vocabulary();
+  if (vocabulary.ok()) {
+    integer("speech.tokens", static_cast<int64_t>(vocabulary->pieces.size()));
+    const Result<SpeechTokenizer> tokens = SpeechTokenizer::create(std::move(vocabulary).value());
+    if (tokens.ok()) {
+      integer("speech.languages", tokens->multilingual() ? static_cast<int64_t>(tokens->languages().size()) : 1);
+      integer("speech.suppressed_tokens", static_cast<int64_t>(tokens->suppressed().size()));
+    }
+  }
+  std::string heads;
+  for (const auto& [layer, head] : file.model().speech->alignment_heads) {
+    heads += fmt::format("{}{}.{}", heads.empty() ? "" : " ", layer, head);
+  }
+  text("speech.alignment_heads", heads);
+  if (const Result<size_t> bytes = CrossCache::plan_bytes(file.model().program, file.model().caches.dtype);
+      bytes.ok()) {
+    integer("cross_bytes", static_cast<int64_t>(bytes.value()));
+  }
 }
 
 FileSummary summary_of(const KvpFile& file) {
@@ -98,6 +141,7 @@ FileSummary summary_of(const KvpFile& file) {
     text("sink_positions", std::string(sink_positions_name(caches.sink_positions)));
   }
   text("kv", std::string(dtype_name(caches.dtype)));
+  if (model.speech) add_speech(file, summary);
   integer("cache_bytes", static_cast<int64_t>(file.cache_plan().bytes));
   integer("weight_bytes", static_cast<int64_t>(file.section_bytes()));
   for (const MethodPlan& method : model.methods) {
@@ -204,7 +248,10 @@ Result<StaticProgram> inspect_static(const std::string& path, bool check) {
     KVASS_RETURN_IF_ERROR(file.check_weights(pool));
   }
   StaticProgram program{file.model().program, file.cache_plan(), {}, file.model().methods};
-  KVASS_ASSIGN_OR_RETURN(program.cache_lens, cache_lens(cache_shapes(program.program), file.model().caches));
+  for (MethodPlan& method : program.methods) {  // what the file does not say
+    KVASS_RETURN_IF_ERROR(measure_arena(program.program, method.limits(), method.workspace_bytes, method.arena));
+  }
+  KVASS_ASSIGN_OR_RETURN(program.cache_lens, kept_tokens(program.program, file.model().caches));
   return program;
 }
 

@@ -4,19 +4,15 @@
 #include <cstring>
 #include <utility>
 
+#include "app/speech_file.h"
+#include "model/speech.h"
+
 namespace kvass {
 namespace {
 
 constexpr size_t kAlignment = 64;  // bytes: a panel vector
 
 size_t aligned(size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
-
-// Bytes of weight i as it is stored with these options.
-size_t stored_bytes(const KvpFile& file, size_t i, const WeightOptions& options) {
-  const PackedWeight& matrix = file.matrices()[i];
-  if (matrix.data == nullptr) return static_cast<size_t>(file.model().program.weights[i].inputs) * sizeof(float);
-  return packed_bytes(stored_type(matrix.type, matrix.k, options.type), matrix.n, matrix.k).value();
-}
 
 }  // namespace
 
@@ -26,16 +22,32 @@ Result<Pages> parse_pages(std::string_view text) {
   return bad_input("--pages", "mapped or huge", "'" + std::string(text) + "'");
 }
 
+Status check_weight_options(const WeightOptions& options, bool is_static, const std::string& path) {
+  if (!is_static && options.pages == Pages::mapped) {
+    return bad_input("--pages", "huge, or a .kvp file (the weights of other files are packed)", "mapped");
+  }
+  if (options.pages == Pages::mapped && options.type) {
+    return bad_input("--pages", "huge beside --weights, which makes other weights of the file's", "mapped");
+  }
+  if (!is_static && options.check) {
+    return bad_input("--check", "a .kvp file, which has hashes of its weights", path);
+  }
+  return {};
+}
+
 ModelFile::ModelFile(std::string path, Gguf file, ModelProgram model)
     : path_(std::move(path)), file_(std::move(file)), model_(std::move(model)), program_(std::move(model_.program)) {}
 
 ModelFile::ModelFile(std::string path, KvpFile file)
-    : path_(std::move(path)), file_(std::move(file)), program_(kvp().model().program) {}
+    : path_(std::move(path)), file_(std::move(file)), program_(kvp().model().program), kept_(kept_weights(program_)) {}
 
 Result<ModelFile> ModelFile::open(const std::string& path) {
   if (is_kvp(path)) {
     KVASS_ASSIGN_OR_RETURN(KvpFile file, KvpFile::open(path));
     return ModelFile(path, std::move(file));
+  }
+  if (is_speech_source(path)) {
+    return bad_input(path, "a GGUF or .kvp file", "a speech model (kvass transcribe and export take it)");
   }
   KVASS_ASSIGN_OR_RETURN(Gguf file, Gguf::open(path));
   KVASS_ASSIGN_OR_RETURN(ModelProgram model, build_program(file));
@@ -66,24 +78,32 @@ std::vector<MethodPlan> ModelFile::methods() const {
 }
 
 Result<Vocabulary> ModelFile::vocabulary() const {
-  return is_static() ? kvp().vocabulary() : read_vocabulary(std::get<Gguf>(file_));
+  if (!is_static()) return read_vocabulary(std::get<Gguf>(file_));
+  KVASS_ASSIGN_OR_RETURN(const VocabularyView view, kvp().vocabulary());
+  return vocabulary_as<Vocabulary>(view);
 }
 
-Status ModelFile::check(const WeightOptions& options) const {
-  if (!is_static() && options.pages == Pages::mapped) {
-    return bad_input("--pages", "huge, or a .kvp file (of a GGUF the weights are packed)", "mapped");
+Result<Tokenizer> ModelFile::tokenizer() const {
+  if (is_static()) {
+    KVASS_ASSIGN_OR_RETURN(const VocabularyView view, kvp().vocabulary());
+    return Tokenizer::create(view);
   }
-  if (options.pages == Pages::mapped && options.type) {
-    return bad_input("--pages", "huge beside --weights, which makes other weights of the file's", "mapped");
-  }
-  if (!is_static() && options.check) {
-    return bad_input("--check", "a .kvp file, which has hashes of its weights", path_);
-  }
-  return {};
+  KVASS_ASSIGN_OR_RETURN(const Vocabulary vocabulary, read_vocabulary(std::get<Gguf>(file_)));
+  return Tokenizer::create(vocabulary);
+}
+
+std::optional<WeightType> ModelFile::wanted(size_t i, const WeightOptions& options) const {
+  return kept_[i] ? std::optional<WeightType>() : options.type;
+}
+
+size_t ModelFile::stored_bytes(size_t i, const WeightOptions& options) const {
+  const PackedWeight& matrix = kvp().matrices()[i];
+  if (matrix.data == nullptr) return static_cast<size_t>(program_.weights[i].inputs) * sizeof(float);
+  return packed_bytes(stored_type(matrix.type, matrix.k, wanted(i, options)), matrix.n, matrix.k).value();
 }
 
 Result<size_t> ModelFile::weight_bytes(const WeightOptions& options) const {
-  KVASS_RETURN_IF_ERROR(check(options));
+  KVASS_RETURN_IF_ERROR(check_weight_options(options, is_static(), path_));
   if (!is_static()) {
     const Gguf& file = std::get<Gguf>(file_);
     ModelProgram model = model_;
@@ -92,12 +112,12 @@ Result<size_t> ModelFile::weight_bytes(const WeightOptions& options) const {
   }
   if (!options.type && options.pages != Pages::huge) return kvp().section_bytes();
   size_t bytes = 0;
-  for (size_t i = 0; i < program_.weights.size(); ++i) bytes += aligned(stored_bytes(kvp(), i, options));
+  for (size_t i = 0; i < program_.weights.size(); ++i) bytes += aligned(stored_bytes(i, options));
   return bytes;
 }
 
 Result<WeightStore> ModelFile::load_weights(const WeightOptions& options, ThreadPool& pool) {
-  KVASS_RETURN_IF_ERROR(check(options));
+  KVASS_RETURN_IF_ERROR(check_weight_options(options, is_static(), path_));
   if (!is_static()) {
     model_.program.weights = program_.weights;
     return kvass::load_weights(std::get<Gguf>(file_), model_, pool, options.type);
@@ -114,13 +134,13 @@ Result<WeightStore> ModelFile::copied_weights(const WeightOptions& options, Thre
   uint8_t* at = store.block.data();
   for (size_t i = 0; i < program_.weights.size(); ++i) {
     const PackedWeight& from = kvp().matrices()[i];
-    const size_t size = stored_bytes(kvp(), i, options);
+    const size_t size = stored_bytes(i, options);
     if (from.data == nullptr) {
       std::memcpy(at, kvp().vectors()[i], size);
       store.vectors.push_back(reinterpret_cast<const float*>(at));
       store.matrices.push_back({});
     } else {
-      const WeightType type = stored_type(from.type, from.k, options.type);
+      const WeightType type = stored_type(from.type, from.k, wanted(i, options));
       const auto panel = static_cast<size_t>(panel_bytes(type, from.k));
       const int64_t panels = panel_count(from.n);
       const int64_t task = std::max<int64_t>(1, panels / (8 * pool.threads()));

@@ -15,6 +15,7 @@
 #include "kvp/kvp.h"
 #include "model/model.h"
 #include "ops/linear/requantise.h"
+#include "text/tokenizer.h"
 #include "text/vocabulary.h"
 
 namespace kvass {
@@ -30,6 +31,8 @@ struct WeightOptions {
   bool check = false;              // a .kvp: read all weights and compare their hashes
 };
 Result<Pages> parse_pages(std::string_view text);  // mapped, huge
+// An error where they ask for what a file of this kind has not.
+Status check_weight_options(const WeightOptions& options, bool is_static, const std::string& path);
 
 class ModelFile {
  public:
@@ -46,6 +49,7 @@ class ModelFile {
   StreamOptions stream_options() const;
   std::vector<MethodPlan> methods() const;  // planned ones; none: a GGUF
   Result<Vocabulary> vocabulary() const;
+  Result<Tokenizer> tokenizer() const;
 
   // What load_weights maps, of memory or of the file.
   Result<size_t> weight_bytes(const WeightOptions& options) const;
@@ -56,13 +60,16 @@ class ModelFile {
  private:
   ModelFile(std::string path, Gguf file, ModelProgram model);
   ModelFile(std::string path, KvpFile file);
-  Status check(const WeightOptions& options) const;
+  // What weight i of a .kvp becomes with these options.
+  std::optional<WeightType> wanted(size_t i, const WeightOptions& options) const;
+  size_t stored_bytes(size_t i, const WeightOptions& options) const;
   Result<WeightStore> copied_weights(const WeightOptions& options, ThreadPool& pool) const;
 
   std::string path_;
   std::variant<Gguf, KvpFile> file_;
   ModelProgram model_;  // of a GGUF, without the program
   Program program_;
+  std::vector<bool> kept_;  // [weights] of a .kvp: those that keep their type
 };
 
 }  // namespace kvass

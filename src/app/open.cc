@@ -7,6 +7,7 @@
 #include <string>
 #include <utility>
 
+#include "app/speech_file.h"
 #include "text/vocabulary.h"
 
 namespace kvass {
@@ -21,8 +22,7 @@ Result<OpenModel> open_model(const std::string& path, Math math, int threads, co
 
 Result<OpenModel> open_model(ModelFile file, Math math, int threads, const WeightOptions& options) {
   KVASS_ASSIGN_OR_RETURN(const Isa isa, default_isa());
-  KVASS_ASSIGN_OR_RETURN(const Vocabulary vocabulary, file.vocabulary());
-  KVASS_ASSIGN_OR_RETURN(Tokenizer tokenizer, Tokenizer::create(vocabulary));
+  KVASS_ASSIGN_OR_RETURN(Tokenizer tokenizer, file.tokenizer());
   if (tokenizer.size() > file.program().vocabulary()) {
     return bad_input(file.path() + ": token_embd.weight",
                      "a row for each of " + std::to_string(tokenizer.size()) + " tokens",
@@ -42,15 +42,23 @@ Result<OpenModel> open_model(ModelFile file, Math math, int threads, const Weigh
 }
 
 Result<StreamOptions> stream_defaults(const std::string& path) {
+  if (is_speech_source(path)) {
+    StreamOptions options;
+    options.kv = DType::f32;
+    options.math = Math::f32;
+    return options;
+  }
   if (!is_kvp(path)) return StreamOptions();
   KVASS_ASSIGN_OR_RETURN(const KvpFile file, KvpFile::open(path));
-  return options_of(file.model().caches, file.model().math, {});
+  StreamOptions options = options_of(file.model().caches, file.model().math, {});
+  if (file.model().speech) options.sequences = kSpeechSequences;
+  return options;
 }
 
 Result<Tokenizer> open_tokenizer(const std::string& path) {
   if (is_kvp(path)) {
     KVASS_ASSIGN_OR_RETURN(const KvpFile file, KvpFile::open(path));
-    KVASS_ASSIGN_OR_RETURN(const Vocabulary vocabulary, file.vocabulary());
+    KVASS_ASSIGN_OR_RETURN(const VocabularyView vocabulary, file.vocabulary());
     return Tokenizer::create(vocabulary);
   }
   KVASS_ASSIGN_OR_RETURN(const Gguf file, Gguf::open(path));

@@ -29,7 +29,8 @@ struct OpenModel {
 Result<OpenModel> open_model(const std::string& path, Math math, int threads, const WeightOptions& weights = {});
 Result<OpenModel> open_model(ModelFile file, Math math, int threads, const WeightOptions& weights = {});
 
-// What the streams of a file are unless they say otherwise: for a .kvp those that it was exported for.
+// What the streams of a file are unless they say otherwise: for a .kvp those that it was exported for, for a speech
+// model float32 throughout.
 Result<StreamOptions> stream_defaults(const std::string& path);
 
 // The tokenizer alone; reads no weights.

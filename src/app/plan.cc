@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <utility>
 
+#include "app/speech_file.h"
 #include "app/text.h"
+#include "session/cross_cache.h"
 
 namespace kvass {
 namespace {
@@ -50,6 +52,9 @@ Result<PlannedModel> PlannedModel::open(const std::string& path, const WeightOpt
   planned.shapes_ = cache_shapes(file.program());
   planned.trained_context_ = file.trained_context();
   planned.decode_method_ = file.methods().size() > 1;
+  if (file.is_static() && file.kvp().model().speech) {
+    KVASS_ASSIGN_OR_RETURN(planned.speech_, speech_shape(file.program()));
+  }
   planned.program_ = file.take_program();
   return planned;
 }
@@ -61,15 +66,34 @@ Result<PlannedModel> PlannedModel::of(const LayerPattern& pattern) {
   return planned;
 }
 
+Result<SessionOptions> PlannedModel::session(const StreamOptions& options, const CacheOptions& caches,
+                                             int64_t head_rows) const {
+  KVASS_ASSIGN_OR_RETURN(SessionOptions session, session_options(options, caches, head_rows));
+  if (speech_) session = speech_session(*speech_, session.sequences, session.threads);
+  session.decode_method = decode_method_;
+  return session;
+}
+
+Result<ArenaFigures> PlannedModel::arena(const StreamOptions& options, int64_t head_rows) const {
+  if (!program_) return bad_input("arena", "a program", "bare layers");
+  KVASS_ASSIGN_OR_RETURN(const CacheOptions caches, resolve_caches(options, trained_context_));
+  KVASS_ASSIGN_OR_RETURN(const SessionOptions session, this->session(options, caches, head_rows));
+  KVASS_ASSIGN_OR_RETURN(const std::vector<MethodPlan> methods, plan_methods(*program_, options.math, session));
+  const ArenaPlan& arena = methods.front().arena;
+  return ArenaFigures{arena.bytes, arena.sum_bytes, arena.bound_bytes};
+}
+
 Result<MemoryPlan> PlannedModel::plan(const StreamOptions& options, int64_t head_rows) const {
   KVASS_ASSIGN_OR_RETURN(const CacheOptions caches, resolve_caches(options, trained_context_));
   MemoryPlan plan;
   KVASS_ASSIGN_OR_RETURN(plan.caches, plan_caches(shapes_, caches));
-  KVASS_ASSIGN_OR_RETURN(SessionOptions session, session_options(options, caches, head_rows));
-  session.decode_method = decode_method_;
+  KVASS_ASSIGN_OR_RETURN(const SessionOptions session, this->session(options, caches, head_rows));
   plan.sequences = session.sequences;
   if (!program_) return plan;
   plan.weight_bytes = weight_bytes_;
+  if (program_->has_encoder()) {
+    KVASS_ASSIGN_OR_RETURN(plan.cross_bytes, CrossCache::plan_bytes(*program_, caches.dtype));
+  }
   KVASS_ASSIGN_OR_RETURN(plan.arena_bytes, plan_session_bytes(*program_, options.math, session));
   return plan;
 }
@@ -77,10 +101,12 @@ Result<MemoryPlan> PlannedModel::plan(const StreamOptions& options, int64_t head
 Result<CacheTotals> PlannedModel::totals(const StreamOptions& options) const {
   KVASS_ASSIGN_OR_RETURN(const CacheOptions caches, resolve_caches(options, trained_context_));
   CacheTotals totals;
-  KVASS_ASSIGN_OR_RETURN(totals.cache_lens, cache_lens(shapes_, caches));
+  KVASS_ASSIGN_OR_RETURN(totals.cache_lens, program_ ? kept_tokens(*program_, caches) : cache_lens(shapes_, caches));
   int64_t window = 0;  // the widest that a layer has
   for (const CacheShape& shape : shapes_) window = std::max(window, shape.window);
-  const int64_t context = caches.sinks ? caches.sink_tokens + caches.sink_window : caches.context - caches.chunk;
+  const int64_t context = caches.sinks ? caches.sink_tokens + caches.sink_window
+                          : speech_    ? caches.context
+                                       : caches.context - caches.chunk;
   size_t all_sliding = 0;
   for (size_t i = 0; i < shapes_.size(); ++i) {
     const size_t token = static_cast<size_t>(shapes_[i].kv_heads) * head_row_bytes(caches.dtype, shapes_[i].head_dim);
@@ -152,8 +178,9 @@ std::string plan_line(const MemoryPlan& plan) {
   for (const auto& [name, count] : kinds)
     layers += fmt::format("{}{} layers {}", layers.empty() ? "" : ", ", count, name);
   if (plan.sequences > 1) layers = fmt::format("{} sequences of {}", plan.sequences, layers);
-  return fmt::format("kvass: weights {}, caches {} ({}), arena {}, {} in all\n", human_bytes(plan.weight_bytes),
+  return fmt::format("kvass: weights {}, caches {} ({}), arena {}{}, {} in all\n", human_bytes(plan.weight_bytes),
                      human_bytes(plan.cache_bytes()), layers, human_bytes(plan.arena_bytes),
+                     plan.cross_bytes > 0 ? ", cross caches " + human_bytes(plan.cross_bytes) : "",
                      human_bytes(plan.total_bytes()));
 }
 

@@ -12,6 +12,7 @@
 #include "app/stream_options.h"
 #include "kvass/cache_plan.h"
 #include "kvass/status.h"
+#include "model/speech.h"
 
 namespace kvass {
 
@@ -21,9 +22,17 @@ struct MemoryPlan {
   int64_t sequences = 1;  // each with such caches
   size_t weight_bytes = 0;
   size_t arena_bytes = 0;  // values, workspace and tables of a session
+  size_t cross_bytes = 0;  // what an encoder leaves, which all sequences share; 0: there is none
 
   size_t cache_bytes() const { return static_cast<size_t>(sequences) * caches.bytes; }
-  size_t total_bytes() const { return weight_bytes + arena_bytes + cache_bytes(); }
+  size_t total_bytes() const { return weight_bytes + arena_bytes + cross_bytes + cache_bytes(); }
+};
+
+// The arena of the longest method beside what it could be: plan/arena.h.
+struct ArenaFigures {
+  size_t bytes = 0;        // values and workspaces where the plan puts them
+  size_t sum_bytes = 0;    // the same side by side
+  size_t bound_bytes = 0;  // the most that lives at one op: no plan is smaller
 };
 
 // Keys and values by the export rule (cache_plan.h): what plans of other programs are compared with.
@@ -43,6 +52,7 @@ class PlannedModel {
 
   bool has_program() const { return program_.has_value(); }
   Result<MemoryPlan> plan(const StreamOptions& options, int64_t head_rows) const;
+  Result<ArenaFigures> arena(const StreamOptions& options, int64_t head_rows) const;  // of a program
   Result<CacheTotals> totals(const StreamOptions& options) const;
   // An error where the plan takes more than options.memory_limit, with the largest context, or with sinks the largest
   // window, that fits.
@@ -50,11 +60,13 @@ class PlannedModel {
 
  private:
   PlannedModel() = default;
+  Result<SessionOptions> session(const StreamOptions& options, const CacheOptions& caches, int64_t head_rows) const;
   std::optional<Program> program_;
   std::vector<CacheShape> shapes_;
   size_t weight_bytes_ = 0;
   int64_t trained_context_ = 0;  // tokens
   bool decode_method_ = false;
+  std::optional<SpeechShape> speech_;  // of a model that transcribes
 };
 
 // The same check for what is about to be opened; reads the file only where there is a limit.

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <numeric>
 
+#include "app/speech_file.h"
 #include "app/speech_model.h"
 
 namespace kvass {
@@ -11,27 +12,16 @@ Result<std::unique_ptr<SessionDecoder>> SessionDecoder::create(const SpeechModel
                                                                const SpeechSessionOptions& options) {
   std::unique_ptr<SessionDecoder> decoder(new SessionDecoder);
   decoder->shape_ = model.shape;
-  SessionOptions session;
-  session.rows = std::max(model.shape.context, options.sequences);
-  session.head_rows = std::max<int64_t>(options.sequences, 2);  // a prompt asks for its start and its end
-  session.sequences = options.sequences;
-  session.threads = options.threads;
-  KVASS_ASSIGN_OR_RETURN(decoder->session_, Session::create(model.engine, session));
-  CacheOptions caches;
-  caches.context = caches.chunk = model.shape.context;
-  caches.dtype = options.caches;
+  SessionOptions session = speech_session(model.shape, options.sequences, options.threads);
+  session.decode_method = model.methods.size() > 1;
+  KVASS_ASSIGN_OR_RETURN(decoder->session_, Session::create(model.engine, session, model.methods));
+  const CacheOptions caches = speech_caches(model.shape, options.caches.value_or(model.kv));
   for (int64_t i = 0; i < options.sequences; ++i) {
     KVASS_ASSIGN_OR_RETURN(decoder->sequences_.emplace_back(), Sequence::create(model.engine, caches));
   }
   decoder->order_.resize(decoder->sequences_.size());
   std::iota(decoder->order_.begin(), decoder->order_.end(), size_t{0});
   for (const auto& [layer, head] : model.alignment_heads) {
-    if (layer < 0 || layer >= model.shape.decoder_layers || head < 0 || head >= model.shape.heads) {
-      return bad_input(model.path + ": alignment heads",
-                       "layers below " + std::to_string(model.shape.decoder_layers) + " and heads below " +
-                           std::to_string(model.shape.heads),
-                       std::to_string(layer) + ", " + std::to_string(head));
-    }
     decoder->heads_.push_back({static_cast<CrossId>(layer), head});
   }
   return decoder;

@@ -1,5 +1,5 @@
-// Opening a speech model: whatever its format, to an engine and a tokenizer; and the SpeechDecoder that a session over
-// that engine is. Formats: a CTranslate2 folder (model.bin), a Hugging Face folder (model.safetensors), a ggml file.
+// Opening a speech model: whatever its format (app/speech_file.h), to an engine and a tokenizer; and the SpeechDecoder
+// that a session over that engine is.
 #pragma once
 
 #include <memory>
@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "app/model_file.h"
 #include "app/speech_decoder.h"
 #include "kvass/status.h"
 #include "model/speech.h"
@@ -18,12 +19,9 @@
 
 namespace kvass {
 
-// f32, f16, bf16, q8_0, q4_0; empty: none, as the file has them.
-Result<std::optional<WeightType>> parse_weights(std::string_view text);
-
 struct SpeechModelOptions {
-  Math math = Math::f32;
-  std::optional<WeightType> weights;  // what matrices are packed as; none: as the file has them
+  std::optional<Math> math;  // none: as the file has it, float32 where it does not say
+  WeightOptions weights;
   int threads = 1;
 };
 
@@ -34,14 +32,16 @@ struct SpeechModel {
   std::shared_ptr<const Engine> engine;
   std::shared_ptr<const SpeechTokenizer> tokenizer;
   std::vector<std::pair<int64_t, int64_t>> alignment_heads;  // (decoder layer, head): those that follow the audio
+  DType kv = DType::f32;                                     // storage of keys and values unless flags say otherwise
+  std::vector<MethodPlan> methods;  // that the file brings; sessions of other options plan their own
   double load_seconds = 0.0;
 };
 
 Result<SpeechModel> open_speech_model(const std::string& path, const SpeechModelOptions& options);
 
 struct SpeechSessionOptions {
-  int64_t sequences = 1;      // that live at a time
-  DType caches = DType::f32;  // storage of keys and values
+  int64_t sequences = 1;        // that live at a time
+  std::optional<DType> caches;  // storage of keys and values; none: the model's own
   int threads = 1;
 };
 

@@ -38,6 +38,7 @@ Status run(const ExportFlags& flags) {
                        {"file_bytes", summary.file_bytes},
                        {"weight_bytes", summary.weight_bytes},
                        {"cache_bytes", summary.cache_bytes},
+                       {"cross_bytes", summary.cross_bytes},
                        {"arena_bytes", summary.arena_bytes},
                        {"layers", summary.layers},
                        {"methods", summary.methods},
@@ -45,8 +46,10 @@ Status run(const ExportFlags& flags) {
   }
   std::string methods;
   for (const std::string& method : summary.methods) methods += (methods.empty() ? "" : ", ") + method;
-  say("kvass: {}: {} ({}), weights {}, caches {} a sequence, arena {}\n", options.out, human_bytes(summary.file_bytes),
-      methods, human_bytes(summary.weight_bytes), human_bytes(summary.cache_bytes), human_bytes(summary.arena_bytes));
+  say("kvass: {}: {} ({}), weights {}, caches {} a sequence{}, arena {}\n", options.out,
+      human_bytes(summary.file_bytes), methods, human_bytes(summary.weight_bytes), human_bytes(summary.cache_bytes),
+      summary.cross_bytes > 0 ? ", cross caches " + human_bytes(summary.cross_bytes) : "",
+      human_bytes(summary.arena_bytes));
   return {};
 }
 
@@ -62,9 +65,13 @@ CommandAction add_export(CLI::App& command) {
       "keeps the whole context. A line warns where that changes what the model says.\n"
       "Examples:\n"
       "  kvass export model.gguf -o model.kvp --max-context-len 8192 --input-len 32\n"
+      "  kvass export speech-model/ -o speech.kvp --weights q8_0\n"
       "  kvass export model.gguf -o small.kvp --max-context-len 8192 --input-len 32 --sliding-window 4096 \\\n"
       "      --sliding-window-pattern 5 --multifunction --weights q8_0");
-  command.add_option("MODEL", flags->options.model, "A GGUF file, or a .kvp file to plan anew")
+  command
+      .add_option("MODEL", flags->options.model,
+                  "A GGUF file, a speech model (a CTranslate2 or Hugging Face folder, a ggml-*.bin file),\n"
+                  "or a .kvp file to plan anew")
       ->required()
       ->type_name("");
   command.add_option("-o,--output", flags->options.out, "The file to write; it appears whole or not at all")

@@ -81,10 +81,20 @@ void add_static(const StaticProgram& file, int64_t mask, nlohmann::json& json) {
                        {"sequences", method.sequences},
                        {"threads", method.threads},
                        {"arena_bytes", method.arena.bytes},
+                       {"arena_sum_bytes", method.arena.sum_bytes},
+                       {"arena_bound_bytes", method.arena.bound_bytes},
                        {"value_offsets", method.arena.values},
                        {"workspace_offsets", method.arena.workspace},
                        {"workspace_bytes", method.workspace_bytes}});
   }
+  nlohmann::json crosses = nlohmann::json::array();
+  for (const CrossState& cross : program.crosses) {
+    crosses.push_back({{"name", cross.name},
+                       {"kv_heads", cross.kv_heads},
+                       {"head_dim", cross.head_dim},
+                       {"most_rows", program.source.rows}});
+  }
+  json["cross_caches"] = std::move(crosses);
   json["methods"] = std::move(methods);
   json["values"] = std::move(values);
   json["states"] = std::move(states);
@@ -96,8 +106,9 @@ void add_static(const StaticProgram& file, int64_t mask, nlohmann::json& json) {
 
 void print_static(const StaticProgram& file, int64_t mask) {
   for (const MethodPlan& method : file.methods) {
-    print("method {:<10} {:>6} rows, {:>3} rows of logits, {} ops, {} threads, arena {}\n", method.name, method.rows,
-          method.head_rows, file.program.ops.size(), method.threads, human_bytes(method.arena.bytes));
+    print("method {:<10} {:>6} rows, {:>3} rows of logits, {} ops, {} threads, arena {}; {} side by side, bound {}\n",
+          method.name, method.rows, method.head_rows, file.program.ops.size(), method.threads,
+          human_bytes(method.arena.bytes), human_bytes(method.arena.sum_bytes), human_bytes(method.arena.bound_bytes));
   }
   print("\n{:>5}  {:<10} {:>9} {:>9} {:>9} {:>14} {:>14}\n", "layer", "layout", "window", "cache_len", "slots",
         "allocated", "at");
@@ -106,6 +117,10 @@ void print_static(const StaticProgram& file, int64_t mask) {
     print("{:>5}  {:<10} {:>9} {:>9} {:>9} {:>14} {:>14}\n", i, layout_kind_name(layer.layout.kind()),
           layer.layout.window() == 0 ? "all" : std::to_string(layer.layout.window()), file.cache_lens[i], layer.slots(),
           layer.bytes(), layer.sink_offset);
+  }
+  for (const CrossState& cross : file.program.crosses) {
+    print("{}: keys and values of up to {} source rows, {} x {}\n", cross.name, file.program.source.rows,
+          cross.kv_heads, cross.head_dim);
   }
   if (mask < 0) return;
   for (const LayerMask& one : layer_masks(file.caches, mask, std::min(kMaskRows, file.caches.chunk))) {
@@ -200,8 +215,7 @@ CommandAction add_inspect(CLI::App& command) {
       "Print what a file holds: a model's metadata, tensors or program, a static program's plan, or a snapshot's\n"
       "header; or which backends the operators have");
   command.footer("Examples:\n  kvass inspect model.gguf --program\n  kvass inspect --ops");
-  CLI::Option* file =
-      command.add_option("FILE", flags->file, "A GGUF file, a .kvp file or a snapshot")->type_name("");
+  CLI::Option* file = command.add_option("FILE", flags->file, "A GGUF file, a .kvp file or a snapshot")->type_name("");
   command.add_flag("--ops", flags->ops, "The operators' backends, and why one is not available; no FILE")
       ->excludes(file);
   command.add_flag("--program", flags->program, "The program that kvass makes of it: one line an operator");

@@ -39,7 +39,8 @@ Result<PlannedModel> planned_model(const PlanFlags& flags) {
   return PlannedModel::of(pattern);
 }
 
-nlohmann::json plan_json(const PlannedModel& model, const MemoryPlan& plan, const CacheTotals& totals) {
+nlohmann::json plan_json(const PlannedModel& model, const MemoryPlan& plan, const CacheTotals& totals,
+                         const ArenaFigures& arena) {
   nlohmann::json layers = nlohmann::json::array();
   for (size_t i = 0; i < plan.caches.layers.size(); ++i) {
     const LayerCache& layer = plan.caches.layers[i];
@@ -61,12 +62,17 @@ nlohmann::json plan_json(const PlannedModel& model, const MemoryPlan& plan, cons
   if (totals.all_sliding_bytes) json["all_sliding_bytes"] = *totals.all_sliding_bytes;
   if (!model.has_program()) return json;
   json["arena_bytes"] = plan.arena_bytes;
+  json["arena_peak_bytes"] = arena.bytes;
+  json["arena_sum_bytes"] = arena.sum_bytes;
+  json["arena_bound_bytes"] = arena.bound_bytes;
+  json["cross_bytes"] = plan.cross_bytes;
   json["weight_bytes"] = plan.weight_bytes;
   json["total_bytes"] = plan.total_bytes();
   return json;
 }
 
-void print_table(const PlannedModel& model, const MemoryPlan& plan, const CacheTotals& totals) {
+void print_table(const PlannedModel& model, const MemoryPlan& plan, const CacheTotals& totals,
+                 const ArenaFigures& arena) {
   print("{:>5}  {:<20} {:>9} {:>9} {:>12} {:>12} {:>12}\n", "layer", "layout", "cache_len", "slots", "K bytes",
         "V bytes", "allocated");
   for (size_t i = 0; i < plan.caches.layers.size(); ++i) {
@@ -85,7 +91,11 @@ void print_table(const PlannedModel& model, const MemoryPlan& plan, const CacheT
   line("caches as mapped (room for a step, whole tiles)", plan.caches.bytes);
   if (plan.sequences > 1) line(fmt::format("  … of {} sequences", plan.sequences).c_str(), plan.cache_bytes());
   if (!model.has_program()) return;
+  if (plan.cross_bytes > 0) line("what the encoder leaves, shared by all sequences", plan.cross_bytes);
   line("arena", plan.arena_bytes);
+  line("  … of it values and workspaces", arena.bytes);
+  line("  … if each had bytes of its own", arena.sum_bytes);
+  line("  … the most that lives at one time: no plan is below", arena.bound_bytes);
   line("weights", plan.weight_bytes);
   line("in all", plan.total_bytes());
 }
@@ -99,9 +109,13 @@ Status run(const PlanFlags& flags) {
   KVASS_ASSIGN_OR_RETURN(const PlannedModel model, planned_model(flags));
   KVASS_ASSIGN_OR_RETURN(const MemoryPlan plan, model.plan(options, /*head_rows=*/1));
   KVASS_ASSIGN_OR_RETURN(const CacheTotals totals, model.totals(options));
+  ArenaFigures arena;
+  if (model.has_program()) {
+    KVASS_ASSIGN_OR_RETURN(arena, model.arena(options, /*head_rows=*/1));
+  }
   KVASS_RETURN_IF_ERROR(model.check_limit(options, /*head_rows=*/1));
-  if (flags.json) return print_json(plan_json(model, plan, totals));
-  print_table(model, plan, totals);
+  if (flags.json) return print_json(plan_json(model, plan, totals, arena));
+  print_table(model, plan, totals, arena);
   return flush_stdout();
 }
 

@@ -16,6 +16,7 @@
 #include "app/transcript.h"
 #include "cli/command.h"
 #include "cli/config.h"
+#include "cli/model_flags.h"
 
 namespace kvass {
 namespace {
@@ -45,9 +46,9 @@ struct TranscribeFlags {
   std::string format = "txt";
   std::string output_dir;
   bool quiet = false;
-  std::string math = "f32";
-  std::string weights;
-  std::string kv = "f32";
+  std::string math;  // empty: the model's own
+  std::string kv;
+  ModelFlags weights;
   int threads = 0;
 };
 
@@ -216,11 +217,15 @@ Status run(const TranscribeFlags& flags) {
   KVASS_ASSIGN_OR_RETURN(const std::vector<TranscriptFormat> formats, formats_of(flags));
   KVASS_ASSIGN_OR_RETURN(const auto names, output_names(flags));
   SpeechModelOptions model_options;
-  KVASS_ASSIGN_OR_RETURN(model_options.math, parse_math(flags.math));
-  KVASS_ASSIGN_OR_RETURN(model_options.weights, parse_weights(flags.weights));
+  if (!flags.math.empty()) {
+    KVASS_ASSIGN_OR_RETURN(model_options.math, parse_math(flags.math));
+  }
+  KVASS_ASSIGN_OR_RETURN(model_options.weights, flags.weights.resolve());
   KVASS_ASSIGN_OR_RETURN(model_options.threads, resolve_threads(flags.threads));
   SpeechSessionOptions session;
-  KVASS_ASSIGN_OR_RETURN(session.caches, parse_dtype(flags.kv));
+  if (!flags.kv.empty()) {
+    KVASS_ASSIGN_OR_RETURN(session.caches, parse_dtype(flags.kv));
+  }
   session.threads = model_options.threads;
   if (!flags.output_dir.empty()) {
     std::error_code error;
@@ -255,8 +260,9 @@ CommandAction add_transcribe(CLI::App& command) {
   command.footer(
       "Text goes to stdout as it comes, or to files beside each other with --output-dir; a summary line goes to "
       "stderr.\n"
-      "A model is a CTranslate2 folder, a Hugging Face folder (model.safetensors) or a ggml-*.bin file;\n"
-      "scripts/fetch-model.sh fetches one. Audio is WAV, FLAC, OGG or MP3 of any rate and channels.\n"
+      "A model is a CTranslate2 folder, a Hugging Face folder (model.safetensors), a ggml-*.bin file, or a .kvp file\n"
+      "that `kvass export` made of one; scripts/fetch-model.sh fetches one. Audio is WAV, FLAC, OGG or MP3 of any rate "
+      "and channels.\n"
       "Examples:\n"
       "  kvass transcribe talk.mp3 --model MODEL\n"
       "  kvass transcribe *.wav --model MODEL --output-dir out --output-format all --word-timestamps\n"
@@ -313,13 +319,18 @@ CommandAction add_transcribe(CLI::App& command) {
   command.add_option("-t,--threads", flags->threads, "Threads (default: as many as the process may use CPUs)")
       ->type_name("N")
       ->group(group);
-  option("--math", flags->math, "Activations in products with weights: f32, a16 or a8", "MATH", group);
   command
-      .add_option("--weights", flags->weights,
-                  "Pack the weights as f32, f16, bf16, q8_0 or q4_0 (default: as they are)")
+      .add_option(
+          "--math", flags->math,
+          "Activations in products with weights: f32, a16 or a8 (default: f32, or what a .kvp was exported for)")
+      ->type_name("MATH")
+      ->group(group);
+  command
+      .add_option("--kv", flags->kv,
+                  "Storage of keys and values: f32, f16 or bf16 (default: f32, or what a .kvp was exported for)")
       ->type_name("TYPE")
       ->group(group);
-  option("--kv", flags->kv, "Storage of keys and values: f32, f16 or bf16", "TYPE", group);
+  flags->weights.add(command);
   add_config(command);
   return [flags] { return run(*flags); };
 }

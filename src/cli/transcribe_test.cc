@@ -78,6 +78,80 @@ TEST(TranscribeCommand, EveryFormatOfAModelGivesTheSameTranscript) {
   EXPECT_EQ(int8.code, 0) << int8.err;
 }
 
+TEST(TranscribeCommand, AnExportedModelGivesTheSameBytes) {
+  const std::string file = audio("exported.wav", 2.5), kvp = path_of("speech.kvp"), again = path_of("again.kvp");
+  const Arguments how = {"-f", "json", "-q", "--word-timestamps", "--initial-prompt", "so"};
+  for (const std::string& model : {models().ct2, models().int8, models().hugging_face, models().ggml}) {
+    SCOPED_TRACE(model);
+    const std::string expected = kvass(transcribe(file, model, how)).out;
+    ASSERT_FALSE(expected.empty());
+    Finished done = kvass({"export", model, "-o", kvp});
+    ASSERT_EQ(done.code, 0) << done.err;
+    EXPECT_EQ(kvass(transcribe(file, kvp, how)).out, expected);
+    EXPECT_EQ(kvass(transcribe(file, kvp, with(how, {"--pages", "huge", "--check"}))).out, expected);
+    // Other weights and another arithmetic at load, as of the model itself, or at export.
+    const Arguments small = with(how, {"--weights", "q8_0", "--math", "a16", "--kv", "f16"});
+    const std::string smaller = kvass(transcribe(file, model, small)).out;
+    EXPECT_EQ(kvass(transcribe(file, kvp, small)).out, smaller);
+    for (const std::string& from : {model, kvp}) {
+      done =
+          kvass({"export", from, "-o", again, "--weights", "q8_0", "--math", "a16", "--kv", "f16", "--multifunction"});
+      ASSERT_EQ(done.code, 0) << done.err;
+      EXPECT_EQ(kvass(transcribe(file, again, how)).out, smaller) << from;
+    }
+  }
+}
+
+TEST(TranscribeCommand, AnExportedModelSaysWhatIsInIt) {
+  const std::string kvp = path_of("said.kvp");
+  ASSERT_EQ(kvass({"export", models().ct2, "-o", kvp, "-t", "1"}).code, 0);
+  const json file = parsed(kvass({"inspect", kvp, "--json"}));
+  EXPECT_EQ(file["metadata"]["speech.mel_channels"], TinySpeech::kMels);
+  EXPECT_EQ(file["metadata"]["speech.frames"], 2 * TinySpeech::kSource);
+  EXPECT_EQ(file["metadata"]["speech.languages"], 3);
+  EXPECT_EQ(file["metadata"]["speech.alignment_heads"], "1.0");
+  EXPECT_EQ(file["metadata"]["kv"], "f32");
+  EXPECT_EQ(file["cross_caches"].size(), static_cast<size_t>(TinySpeech::kLayers));
+  EXPECT_EQ(file["states"][0]["cache_len"], TinySpeech::kContext);
+  const json plan = parsed(kvass({"plan", kvp, "--json"}));
+  EXPECT_EQ(plan["layers"].size(), static_cast<size_t>(TinySpeech::kLayers));
+  EXPECT_EQ(plan["sequences"], 5);
+  EXPECT_GT(plan["cross_bytes"], 0);
+  EXPECT_GE(plan["arena_peak_bytes"], plan["arena_bound_bytes"]);
+  EXPECT_LE(plan["arena_peak_bytes"].get<double>(), 1.1 * plan["arena_bound_bytes"].get<double>());
+  EXPECT_EQ(plan["total_bytes"].get<size_t>(), plan["weight_bytes"].get<size_t>() + plan["arena_bytes"].get<size_t>() +
+                                                   plan["allocated_bytes"].get<size_t>() +
+                                                   plan["cross_bytes"].get<size_t>());
+}
+
+TEST(TranscribeCommand, ExportRefusesWhatSpeechHasNoPlaceFor) {
+  const std::string kvp = path_of("refused.kvp");
+  const auto refused = [&](const Arguments& more, const std::vector<std::string>& words) {
+    expect_refused(kvass(with({"export", models().hugging_face, "-o", kvp}, more)), 1, words);
+    EXPECT_FALSE(std::filesystem::exists(kvp));
+  };
+  refused({"--attention-sink", "4,32"}, {"--attention-sink", "speech model", "4,32"});
+  refused({"--endless"}, {"--endless", "speech model"});
+  refused({"--sink-positions", "wrapped"}, {"--sink-positions", "wrapped"});
+  refused({"--sliding-window", "32"}, {"--sliding-window", "32"});
+  refused({"--sliding-window-pattern", "2"}, {"--sliding-window-pattern", "2"});
+  refused({"--max-context-len", "32"}, {"--max-context-len", "64", "32"});
+  refused({"--input-len", "8"}, {"--input-len", "64", "8"});
+  expect_refused(kvass({"export", path_of("."), "-o", kvp}), 1);
+  ASSERT_EQ(kvass({"export", models().ct2, "-o", kvp, "--max-context-len", "64", "-t", "1"}).code, 0);
+  // Each kind of file where the other belongs.
+  expect_refused(kvass({"run", kvp, "-p", "x"}), 1, {"a model that writes text", "kvass transcribe"});
+  expect_refused(kvass({"tokenize", kvp}), 1, {"a model that writes text"});
+  expect_refused(kvass({"run", models().ct2, "-p", "x"}), 1, {"a GGUF or .kvp file", "a speech model"});
+  const std::string text = path_of("text.kvp");
+  ASSERT_EQ(kvass({"export", tiny(), "-o", text, "--context", "64", "--chunk", "8", "-t", "1"}).code, 0);
+  const std::string file = audio("kind.wav", 0.5);
+  expect_refused(kvass(transcribe(file, text)), 1, {"a speech model", "writes text"});
+  expect_refused(kvass(transcribe(file, kvp, {"--pages", "mapped", "--weights", "q8_0"})), 1, {"--pages"});
+  expect_refused(kvass(transcribe(file, models().ct2, {"--pages", "mapped"})), 1, {"--pages"});
+  expect_refused(kvass(transcribe(file, models().ct2, {"--check"})), 1, {"--check"});
+}
+
 TEST(TranscribeCommand, ThreadsAndRepetitionChangeNothing) {
   const std::string file = audio("again.wav", 1.7);
   const Arguments beams = transcribe(file, models().ct2, {"-f", "json", "-q"});

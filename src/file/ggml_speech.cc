@@ -245,4 +245,10 @@ void GgmlSpeech::release(std::span<const uint8_t> bytes) const {
   if (map_) map_->release(static_cast<size_t>(bytes.data() - map_->bytes().data()), bytes.size());
 }
 
+bool is_ggml_speech(const std::string& path) {
+  const Result<FileMap> map = FileMap::open(path);
+  return map.ok() && map->bytes().size() >= sizeof kMagic &&
+         std::memcmp(map->bytes().data(), &kMagic, sizeof kMagic) == 0;
+}
+
 }  // namespace kvass

@@ -56,4 +56,7 @@ class GgmlSpeech final : public TensorSource {
   std::map<std::string, SourceTensor, std::less<>> tensors_;  // by the file's own names
 };
 
+// Whether the file at `path` begins as these do.
+bool is_ggml_speech(const std::string& path);
+
 }  // namespace kvass

@@ -1,11 +1,44 @@
 #include "kvp/kvp.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 
 #include "kvp/table.h"
 
 namespace kvass {
+namespace {
+
+template <class Text>
+void split(const flatbuffers::Vector<uint8_t>* bytes, const flatbuffers::Vector<uint32_t>* ends,
+           std::vector<Text>& texts) {
+  texts.reserve(size_of(ends));
+  uint32_t begin = 0;
+  for (size_t i = 0; i < size_of(ends); ++i) {
+    const uint32_t end = ends->Get(static_cast<uint32_t>(i));
+    if (end == begin) {
+      texts.emplace_back();
+    } else {
+      texts.emplace_back(reinterpret_cast<const char*>(bytes->data()) + begin, end - begin);
+    }
+    begin = end;
+  }
+}
+
+}  // namespace
+
+Result<std::vector<int64_t>> kept_tokens(const Program& program, const CacheOptions& caches) {
+  if (program.has_encoder() && !caches.sinks && caches.chunk == caches.context) {
+    std::vector<int64_t> lens;
+    for (const CacheState& state : program.states) {
+      lens.push_back(state.window == 0 ? caches.context : std::min(state.window, caches.context));
+    }
+    return lens;
+  }
+  std::vector<CacheShape> shapes;
+  for (const CacheState& state : program.states) shapes.push_back({state.kv_heads, state.head_dim, state.window});
+  return cache_lens(shapes, caches);
+}
 
 size_t KvpFile::section_bytes() const {
   size_t bytes = 0;
@@ -13,31 +46,21 @@ size_t KvpFile::section_bytes() const {
   return bytes;
 }
 
-Result<Vocabulary> KvpFile::vocabulary() const {
+Result<VocabularyView> KvpFile::vocabulary() const {
+  if (model_.speech) {
+    return bad_input(name_, "a model that writes text", "one that transcribes speech (kvass transcribe takes it)");
+  }
   const fb::Vocabulary& from = *fb::GetModel(table_.data())->vocabulary();
-  Vocabulary to;
+  VocabularyView to;
   to.source = name_;
   to.kind = view(from.kind()) == "spm" ? VocabularyKind::spm : VocabularyKind::bpe;
-  const auto split = [](const flatbuffers::Vector<uint8_t>* bytes, const flatbuffers::Vector<uint32_t>* ends,
-                        std::vector<std::string>& texts) {
-    texts.reserve(size_of(ends));
-    uint32_t begin = 0;
-    for (size_t i = 0; i < size_of(ends); ++i) {
-      const uint32_t end = ends->Get(static_cast<uint32_t>(i));
-      if (end == begin) {
-        texts.emplace_back();
-      } else {
-        texts.emplace_back(reinterpret_cast<const char*>(bytes->data()) + begin, end - begin);
-      }
-      begin = end;
-    }
-  };
   split(from.pieces(), from.piece_ends(), to.pieces);
   split(from.merges(), from.merge_ends(), to.merges);
-  for (size_t i = 0; i < size_of(from.types()); ++i) {
-    to.types.push_back(static_cast<TokenType>(from.types()->Get(static_cast<uint32_t>(i))));
+  static_assert(sizeof(TokenType) == 1 && std::endian::native == std::endian::little);
+  if (from.types() != nullptr) {
+    to.types = {reinterpret_cast<const TokenType*>(from.types()->data()), from.types()->size()};
   }
-  if (from.scores() != nullptr) to.scores.assign(from.scores()->begin(), from.scores()->end());
+  if (from.scores() != nullptr) to.scores = {from.scores()->data(), from.scores()->size()};
   to.pre = view(from.pre());
   to.bos = from.bos();
   to.eos = from.eos();
@@ -47,6 +70,15 @@ Result<Vocabulary> KvpFile::vocabulary() const {
   to.add_bos = from.add_bos();
   to.add_eos = from.add_eos();
   to.add_space_prefix = from.add_space_prefix();
+  return to;
+}
+
+Result<SpeechVocabulary> KvpFile::speech_vocabulary() const {
+  if (!model_.speech) return bad_input(name_, "a speech model", "one that writes text");
+  const fb::Vocabulary& from = *fb::GetModel(table_.data())->vocabulary();
+  SpeechVocabulary to;
+  to.source = name_;
+  split(from.pieces(), from.piece_ends(), to.pieces);
   return to;
 }
 

@@ -12,6 +12,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/file_map.h"
@@ -23,6 +24,7 @@
 #include "ops/linear/weight_store.h"
 #include "plan/method.h"
 #include "program/program.h"
+#include "text/speech_tokenizer.h"
 #include "text/vocabulary.h"
 
 namespace kvass {
@@ -31,6 +33,11 @@ inline constexpr char kKvpMagic[] = "KVASSKVP";  // 8 bytes without the terminat
 inline constexpr uint32_t kKvpVersion = 1;       // of the file's layout; the FlatBuffer grows by itself
 inline constexpr size_t kKvpHeaderBytes = 64;
 inline constexpr size_t kKvpPage = 4096;  // bytes: sections begin on these
+
+// What a model that transcribes has beside its program and its tokens.
+struct KvpSpeech {
+  std::vector<std::pair<int64_t, int64_t>> alignment_heads;  // (decoder layer, head): those that follow the audio
+};
 
 // Everything but the weights.
 struct KvpModel {
@@ -43,7 +50,12 @@ struct KvpModel {
   Program program;
   CacheOptions caches;
   std::vector<MethodPlan> methods;  // the longest first
+  std::optional<KvpSpeech> speech;  // none: a model that writes text
 };
+
+// Tokens that each layer keeps in sight: the export rule (cache_plan.h), but for a decoder beside an encoder that takes
+// its whole context in one step, and has nothing else to keep.
+Result<std::vector<int64_t>> kept_tokens(const Program& program, const CacheOptions& caches);
 
 struct KvpSection {
   uint64_t offset = 0;  // bytes from the start of the file
@@ -66,7 +78,10 @@ class KvpFile {
   const std::vector<const float*>& vectors() const { return vectors_; }
   size_t section_bytes() const;
 
-  Result<Vocabulary> vocabulary() const;         // a copy; Tokenizer::create checks what the tokens say
+  // What the tokens say is for Tokenizer::create or SpeechTokenizer::create to check. A model has one of them; the
+  // first is in the file's bytes.
+  Result<VocabularyView> vocabulary() const;
+  Result<SpeechVocabulary> speech_vocabulary() const;
   Status check_weights(ThreadPool& pool) const;  // reads every section and compares its hash
 
   // The weights where they are: of a file that `open` mapped. Nothing else of it may be used afterwards.
@@ -90,8 +105,8 @@ class KvpFile {
 // Whether the file at `path` begins as these do.
 bool is_kvp(const std::string& path);
 
-// Writes the file beside `path` and renames it (base/new_file.h): it appears whole or not at all. `cache_lens`: tokens
-// in sight a layer (cache_plan.h). Returns its bytes.
+// Writes the file beside `path` and renames it (base/new_file.h): it appears whole or not at all. Of a model that
+// transcribes the vocabulary has pieces alone. `cache_lens`: kept_tokens. Returns its bytes.
 Result<size_t> write_kvp(const std::string& path, const KvpModel& model, const Vocabulary& vocabulary,
                          const WeightStore& weights, const std::vector<int64_t>& cache_lens);
 

@@ -56,6 +56,7 @@ class KvpReader {
     KVASS_RETURN_IF_ERROR(program(root));
     KVASS_RETURN_IF_ERROR(sections(root));
     KVASS_RETURN_IF_ERROR(weights(*root.program()));
+    KVASS_RETURN_IF_ERROR(speech(root));
     KVASS_RETURN_IF_ERROR(vocabulary(root));
     KVASS_RETURN_IF_ERROR(caches(root));
     KVASS_RETURN_IF_ERROR(methods(root));
@@ -118,8 +119,10 @@ class KvpReader {
   }
 
   Status general(const fb::Model& root) {
-    if (size_of(root.needs()) > 0) {
-      return wrong("needs", "nothing that this version does not know", shown(view(root.needs()->Get(0))));
+    for (size_t i = 0; i < size_of(root.needs()); ++i) {
+      const std::string_view need = view(root.needs()->Get(static_cast<uint32_t>(i)));
+      if (need != kNeedsSpeech) return wrong("needs", "nothing that this version does not know", shown(need));
+      if (root.speech() == nullptr) return wrong("speech", "what the file needs", "none");
     }
     if (root.numerics() != static_cast<uint32_t>(kNumericsVersion)) {
       return wrong("numerics version", std::to_string(kNumericsVersion), std::to_string(root.numerics()));
@@ -333,12 +336,29 @@ class KvpReader {
     return std::nullopt;
   }
 
+  Status speech(const fb::Model& root) {
+    if (root.speech() == nullptr) return {};
+    KvpSpeech& to = file_.model_.speech.emplace();
+    const auto* heads = root.speech()->alignment_heads();
+    if (heads == nullptr) return {};
+    KVASS_RETURN_IF_ERROR(at_most("alignment heads", heads->size(), kMostThings));
+    const auto layers = static_cast<int64_t>(file_.model_.program.crosses.size());
+    for (const fb::AlignmentHead* head : *heads) {
+      if (head->layer() < 0 || head->layer() >= layers || head->head() < 0) {
+        return wrong("alignment heads", "heads of " + std::to_string(layers) + " decoder layers",
+                     std::to_string(head->layer()) + ", " + std::to_string(head->head()));
+      }
+      to.alignment_heads.emplace_back(head->layer(), head->head());
+    }
+    return {};
+  }
+
   Status vocabulary(const fb::Model& root) {
     if (root.vocabulary() == nullptr) return wrong("vocabulary", "one", "none");
     const fb::Vocabulary& from = *root.vocabulary();
-    if (view(from.kind()) != "spm" && view(from.kind()) != "bpe") {
-      return wrong("vocabulary", "spm or bpe", shown(view(from.kind())));
-    }
+    const bool known =
+        file_.model_.speech ? view(from.kind()) == "speech" : view(from.kind()) == "spm" || view(from.kind()) == "bpe";
+    if (!known) return wrong("vocabulary", file_.model_.speech ? "speech" : "spm or bpe", shown(view(from.kind())));
     KVASS_RETURN_IF_ERROR(at_most("name of the pre-tokenizer in bytes", view(from.pre()).size(), kMostNameBytes));
     KVASS_RETURN_IF_ERROR(ends("tokens", from.pieces(), from.piece_ends()));
     KVASS_RETURN_IF_ERROR(ends("merges", from.merges(), from.merge_ends()));
@@ -389,7 +409,7 @@ class KvpReader {
     Result<CachePlan> plan = plan_caches(shapes, to);
     if (!plan.ok()) return in_file(plan.status());
     file_.cache_plan_ = std::move(plan).value();
-    const Result<std::vector<int64_t>> lens = cache_lens(shapes, to);
+    const Result<std::vector<int64_t>> lens = kept_tokens(file_.model_.program, to);
     if (!lens.ok()) return in_file(lens.status());
     return same_caches(from, file_.cache_plan_, lens.value());
   }

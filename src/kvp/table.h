@@ -1,4 +1,4 @@
-// Reading a table that FlatBuffers' verifier has passed: what is missing is empty.
+// Reading a table that FlatBuffers' verifier has passed: what is missing is empty. And the names in it.
 #pragma once
 
 #include <string_view>
@@ -6,6 +6,8 @@
 #include "kvp/schema_generated.h"
 
 namespace kvass {
+
+inline constexpr std::string_view kNeedsSpeech = "speech";  // of Model.needs
 
 template <class T>
 inline size_t size_of(const flatbuffers::Vector<T>* list) {

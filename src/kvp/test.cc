@@ -92,7 +92,7 @@ TEST_F(Kvp, ComesBackAsItWasWrittenAndTheSameTwice) {
     EXPECT_EQ(reinterpret_cast<uintptr_t>(to.data) % 64, 0u);
     EXPECT_EQ(std::memcmp(from.data, to.data, packed_bytes(from.type, from.n, from.k).value()), 0);
   }
-  const Vocabulary vocabulary = file->vocabulary().value();
+  const Vocabulary vocabulary = vocabulary_as<Vocabulary>(file->vocabulary().value());
   EXPECT_EQ(vocabulary.pieces, parts.vocabulary.pieces);
   EXPECT_EQ(vocabulary.types, parts.vocabulary.types);
   EXPECT_EQ(vocabulary.scores, parts.vocabulary.scores);
@@ -106,7 +106,8 @@ TEST_F(Kvp, ByteLevelVocabulariesComeBack) {
   config.byte_level = true;
   const KvpParts parts(config);
   AlignedBytes bytes(written(parts));
-  const Vocabulary vocabulary = KvpFile::parse(bytes.span(), "file")->vocabulary().value();
+  const Result<KvpFile> file = KvpFile::parse(bytes.span(), "file");
+  const Vocabulary vocabulary = vocabulary_as<Vocabulary>(file->vocabulary().value());
   EXPECT_EQ(vocabulary.kind, VocabularyKind::bpe);
   EXPECT_EQ(vocabulary.merges, parts.vocabulary.merges);
   EXPECT_EQ(vocabulary.pre, parts.vocabulary.pre);

@@ -5,7 +5,7 @@
 #include "base/new_file.h"
 #include "kvass/version.h"
 #include "kvp/kvp.h"
-#include "kvp/schema_generated.h"
+#include "kvp/table.h"
 
 namespace kvass {
 namespace {
@@ -95,7 +95,7 @@ class TableWriter {
           fb::CreateSection(fbb_, first_section + section.offset, section.bytes, section.hash.low, section.hash.high));
     }
     const auto program = write(model.program, store, layout);
-    const auto words = write(vocabulary);
+    const auto words = write(vocabulary, model.speech ? "speech" : kind_name(vocabulary.kind));
     const auto plan = write(model.caches, caches, cache_lens);
     const auto producer = fbb_.CreateString(model.producer);
     const auto family = fbb_.CreateString(model.family);
@@ -104,7 +104,17 @@ class TableWriter {
     const auto math = text(math_name(model.math));
     const auto method_list = fbb_.CreateVector(methods);
     const auto section_list = fbb_.CreateVector(sections);
+    Offset<fb::Speech> speech;
+    Offset<flatbuffers::Vector<Offset<flatbuffers::String>>> needs;
+    if (model.speech) {
+      speech = write(*model.speech);
+      needs = fbb_.CreateVector(std::vector<Offset<flatbuffers::String>>{text(kNeedsSpeech)});
+    }
     fb::ModelBuilder root(fbb_);
+    if (model.speech) {
+      root.add_needs(needs);
+      root.add_speech(speech);
+    }
     root.add_producer(producer);
     root.add_numerics(static_cast<uint32_t>(kNumericsVersion));
     root.add_family(family);
@@ -213,11 +223,21 @@ class TableWriter {
     return root.Finish();
   }
 
-  Offset<fb::Vocabulary> write(const Vocabulary& vocabulary) {
+  static const char* kind_name(VocabularyKind kind) { return kind == VocabularyKind::spm ? "spm" : "bpe"; }
+
+  Offset<fb::Speech> write(const KvpSpeech& speech) {
+    std::vector<fb::AlignmentHead> heads;
+    for (const auto& [layer, head] : speech.alignment_heads) {
+      heads.emplace_back(static_cast<int32_t>(layer), static_cast<int32_t>(head));
+    }
+    return fb::CreateSpeech(fbb_, fbb_.CreateVectorOfStructs(heads));
+  }
+
+  Offset<fb::Vocabulary> write(const Vocabulary& vocabulary, const char* kind_text) {
     const Texts pieces(vocabulary.pieces), merges(vocabulary.merges);
     std::vector<uint8_t> types;
     for (TokenType type : vocabulary.types) types.push_back(static_cast<uint8_t>(type));
-    const auto kind = text(vocabulary.kind == VocabularyKind::spm ? "spm" : "bpe");
+    const auto kind = text(kind_text);
     const auto piece_bytes = fbb_.CreateVector(pieces.bytes);
     const auto piece_ends = fbb_.CreateVector(pieces.ends);
     const auto type_list = fbb_.CreateVector(types);

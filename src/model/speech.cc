@@ -69,19 +69,48 @@ void convert_panel(const Entry& entry, const Weight& weight, int64_t index, uint
 
 }  // namespace
 
+Result<SpeechShape> speech_shape(const Program& program) {
+  constexpr int64_t kMost = int64_t{1} << 20;  // rows and channels of any model
+  SpeechShape shape;
+  const Op* input = program.input();
+  if (input != nullptr) shape.mels = program.values[static_cast<size_t>(input->outputs[0])].width;
+  shape.frames = program.source.frames;
+  shape.source_rows = program.source.rows;
+  shape.width = program.source.width;
+  for (const Op& op : program.ops) {
+    shape.encoder_layers += op.kind == OpKind::attend_rows;
+    if (op.kind == OpKind::cross_attention) shape.heads = op.heads;
+  }
+  shape.decoder_layers = static_cast<int64_t>(program.crosses.size());
+  shape.vocabulary = program.vocabulary();
+  shape.context = program.max_positions();
+  const bool sound = shape.mels >= 1 && shape.mels <= kMost && shape.frames == 2 * shape.source_rows &&
+                     shape.source_rows >= 1 && shape.source_rows <= kMost && shape.heads >= 1 && shape.context >= 1 &&
+                     shape.context <= kMost &&
+                     program.values[static_cast<size_t>(input->outputs[0])].extent == Extent::frames;
+  if (sound) return shape;
+  return bad_input("program", "an encoder of a spectrogram and a decoder with cross-attention and positions",
+                   "another program");
+}
+
+std::vector<bool> kept_weights(const Program& program) {
+  std::vector<bool> kept(program.weights.size(), false);
+  for (const Op& op : program.ops) {
+    if (op.kind == OpKind::positions) kept[static_cast<size_t>(op.weights[0])] = true;
+  }
+  return kept;
+}
+
 Result<WeightStore> load_weights(const TensorSource& source, const ModelProgram& model, std::optional<WeightType> type,
                                  ThreadPool& pool) {
   const Program& program = model.program;
-  std::vector<bool> is_positions(program.weights.size(), false);
-  for (const Op& op : program.ops) {
-    if (op.kind == OpKind::positions) is_positions[static_cast<size_t>(op.weights[0])] = true;
-  }
+  const std::vector<bool> kept = kept_weights(program);
   std::vector<Entry> entries;
   size_t bytes = 0;
   for (size_t i = 0; i < program.weights.size(); ++i) {
     const Weight& weight = program.weights[i];
-    KVASS_ASSIGN_OR_RETURN(Entry entry, plan_entry(source, weight, model.tensors[i],
-                                                   is_positions[i] ? std::optional<WeightType>() : type));
+    KVASS_ASSIGN_OR_RETURN(Entry entry,
+                           plan_entry(source, weight, model.tensors[i], kept[i] ? std::optional<WeightType>() : type));
     size_t own = static_cast<size_t>(weight.inputs) * sizeof(float);
     if (weight.outputs > 0) {
       KVASS_ASSIGN_OR_RETURN(own, packed_bytes(entry.type, weight.outputs, weight.inputs));

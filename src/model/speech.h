@@ -4,6 +4,7 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/thread_pool.h"
 #include "file/tensor_source.h"
@@ -32,6 +33,12 @@ struct SpeechProgram {
 
 // `heads`: where the file says how many there are; 0: heads of 64.
 Result<SpeechProgram> build_speech_program(const TensorSource& source, int64_t heads = 0);
+
+// The same of a program that is there already; an error where it is no speech model's.
+Result<SpeechShape> speech_shape(const Program& program);
+
+// [weights of the program] those that keep their type whatever matrices become: positions.
+std::vector<bool> kept_weights(const Program& program);
 
 // Packs the weights on the pool's threads, and gives back each tensor's pages once it is packed. `type`: what every
 // matrix becomes whose rows allow it, but the positions, which stay as they are; none: what the file has, 8-bit

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <functional>
+#include <iterator>
+#include <map>
 #include <string>
 
 namespace kvass {
@@ -209,6 +211,44 @@ size_t most_live(const Program& program, const std::vector<Buffer>& buffers) {
   return most;
 }
 
+void measure(const Program& program, const std::vector<Buffer>& buffers, ArenaPlan& plan) {
+  plan.sum_bytes = 0;
+  for (const Buffer& buffer : buffers) plan.sum_bytes += buffer.bytes;
+  plan.bound_bytes = most_live(program, buffers);
+}
+
+// Whether buffers that live at one time have bytes of their own: those that live are kept by offset while the ops go
+// by, and each that comes is held against its neighbours.
+Status check_apart(const std::vector<Buffer>& buffers) {
+  std::vector<const Buffer*> begins, ends;
+  for (const Buffer& buffer : buffers) {
+    if (buffer.bytes != 0) begins.push_back(&buffer);
+  }
+  ends = begins;
+  std::sort(begins.begin(), begins.end(), [](const Buffer* a, const Buffer* b) { return a->first < b->first; });
+  std::sort(ends.begin(), ends.end(), [](const Buffer* a, const Buffer* b) { return a->last < b->last; });
+  std::map<size_t, const Buffer*> live;  // by offset
+  size_t ended = 0;
+  for (const Buffer* buffer : begins) {
+    for (; ended < ends.size() && ends[ended]->last < buffer->first; ++ended) live.erase(ends[ended]->offset);
+    const auto [at, fresh] = live.emplace(buffer->offset, buffer);
+    const auto next = std::next(at);
+    const Buffer* other = nullptr;
+    if (!fresh) {
+      other = at->second;
+    } else if (next != live.end() && next->first < buffer->offset + buffer->bytes) {
+      other = next->second;
+    } else if (at != live.begin() && std::prev(at)->first + std::prev(at)->second->bytes > buffer->offset) {
+      other = std::prev(at)->second;
+    }
+    if (other == nullptr) continue;
+    return bad_input("arena", "bytes of its own for everything that lives at one time",
+                     "two that meet at byte " + std::to_string(std::max(buffer->offset, other->offset)) + ", of op " +
+                         std::to_string(other->first) + " and op " + std::to_string(buffer->first));
+  }
+  return {};
+}
+
 Status check_limits(const Program& program, const RowLimits& rows) {
   const int64_t least = std::min({rows.chunk, rows.head, rows.sequences});
   if (least < 1) return bad_input("planned rows", "at least 1", std::to_string(least));
@@ -247,11 +287,18 @@ Result<ArenaPlan> plan_arena(const Program& program, const RowLimits& rows, std:
   const size_t first_workspace = buffers.size() - program.ops.size();
   ArenaPlan plan;
   plan.bytes = place(buffers);
-  for (const Buffer& buffer : buffers) plan.sum_bytes += buffer.bytes;
-  plan.bound_bytes = most_live(program, buffers);
+  measure(program, buffers, plan);
   for (size_t v : buffer_of) plan.values.push_back(buffers[v].offset);
   for (size_t i = first_workspace; i < buffers.size(); ++i) plan.workspace.push_back(buffers[i].offset);
   return plan;
+}
+
+Status measure_arena(const Program& program, const RowLimits& rows, std::span<const size_t> workspace_bytes,
+                     ArenaPlan& plan) {
+  KVASS_RETURN_IF_ERROR(check_limits(program, rows));
+  std::vector<size_t> buffer_of;
+  measure(program, all_buffers(program, rows, workspace_bytes, buffer_of), plan);
+  return {};
 }
 
 Status check_arena(const Program& program, const RowLimits& rows, std::span<const size_t> workspace_bytes,
@@ -292,21 +339,7 @@ Status check_arena(const Program& program, const RowLimits& rows, std::span<cons
   for (size_t i = 0; i < program.ops.size(); ++i) {
     KVASS_RETURN_IF_ERROR(put(first_workspace + i, plan.workspace[i], "workspace of " + program.ops[i].name));
   }
-  std::vector<const Buffer*> by_offset;
-  for (const Buffer& buffer : buffers) {
-    if (buffer.bytes != 0) by_offset.push_back(&buffer);
-  }
-  std::sort(by_offset.begin(), by_offset.end(), [](const Buffer* a, const Buffer* b) { return a->offset < b->offset; });
-  for (size_t i = 0; i < by_offset.size(); ++i) {
-    const size_t end = by_offset[i]->offset + by_offset[i]->bytes;
-    for (size_t j = i + 1; j < by_offset.size() && by_offset[j]->offset < end; ++j) {
-      if (!by_offset[i]->meets(*by_offset[j])) continue;
-      return bad_input("arena", "bytes of its own for everything that lives at one time",
-                       "two that meet at byte " + std::to_string(by_offset[j]->offset) + ", of op " +
-                           std::to_string(by_offset[i]->first) + " and op " + std::to_string(by_offset[j]->first));
-    }
-  }
-  return {};
+  return check_apart(buffers);
 }
 
 }  // namespace kvass

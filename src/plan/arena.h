@@ -39,6 +39,10 @@ struct RowLimits {
 // `workspace_bytes` is per op.
 Result<ArenaPlan> plan_arena(const Program& program, const RowLimits& rows, std::span<const size_t> workspace_bytes);
 
+// sum_bytes and bound_bytes of a plan that does not say them.
+Status measure_arena(const Program& program, const RowLimits& rows, std::span<const size_t> workspace_bytes,
+                     ArenaPlan& plan);
+
 // Whether a plan, wherever it comes from, keeps everything that lives at the same time apart, by the rules above, and
 // inside its bytes.
 Status check_arena(const Program& program, const RowLimits& rows, std::span<const size_t> workspace_bytes,

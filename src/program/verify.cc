@@ -20,7 +20,10 @@ constexpr int64_t kMaxSourceRows = int64_t{1} << 24;
 class ProgramVerifier {
  public:
   explicit ProgramVerifier(const Program& program)
-      : program_(program), visible_(program.values.size(), false), written_(program.values.size(), false) {}
+      : program_(program),
+        visible_(program.values.size(), false),
+        written_(program.values.size(), false),
+        owner_(program.values.size(), nullptr) {}
 
   Status method(const Method& method) {
     const Place place = method.name == "encode" ? Place::encode : method.name == "head" ? Place::head : Place::steps;
@@ -97,21 +100,17 @@ class ProgramVerifier {
 
   // Results are what this branch wrote, of the outputs' form; then everything that it wrote goes out of sight.
   Status results(const Op& op, const Branch& inside) {
-    std::vector<bool> own(program_.values.size(), false);
-    for (int32_t i = inside.begin; i < inside.end; ++i) {
-      for (ValueId id : program_.ops[static_cast<size_t>(i)].outputs) own[static_cast<size_t>(id)] = true;
-    }
+    for_each_output(inside, [&](size_t id) { owner_[id] = &inside; });
     const auto fail = [&](std::string_view expected, std::string_view got) {
       return bad_input(fmt::format("program op '{}' (cond): results", op.name), expected, got);
     };
-    std::vector<bool> taken(program_.values.size(), false);
     for (size_t i = 0; i < op.outputs.size(); ++i) {
       const ValueId id = inside.results[i];
-      if (id < 0 || static_cast<size_t>(id) >= program_.values.size() || !own[static_cast<size_t>(id)] ||
-          !visible_[static_cast<size_t>(id)] || taken[static_cast<size_t>(id)]) {
+      if (id < 0 || static_cast<size_t>(id) >= program_.values.size() || owner_[static_cast<size_t>(id)] != &inside ||
+          !visible_[static_cast<size_t>(id)]) {
         return fail("values that the branch writes, each once", fmt::format("{}", id));
       }
-      taken[static_cast<size_t>(id)] = true;
+      owner_[static_cast<size_t>(id)] = nullptr;  // it is a result once
       const Value& result = program_.values[static_cast<size_t>(id)];
       const Value& output = program_.values[static_cast<size_t>(op.outputs[i])];
       if (result.width != output.width || result.extent != output.extent || result.view != output.view ||
@@ -124,15 +123,22 @@ class ProgramVerifier {
         return fail("rows of the chunk, a row a sequence, or views of keys and values", extent_name(output.extent));
       }
     }
-    for (size_t id = 0; id < own.size(); ++id) {
-      if (own[id]) visible_[id] = false;
-    }
+    for_each_output(inside, [&](size_t id) { visible_[id] = false; });
     return {};
+  }
+
+  // Every value that an op of the branch writes, those of branches inside it too: as often as conds are deep.
+  template <class Body>
+  void for_each_output(const Branch& inside, Body&& body) const {
+    for (int32_t i = inside.begin; i < inside.end; ++i) {
+      for (ValueId id : program_.ops[static_cast<size_t>(i)].outputs) body(static_cast<size_t>(id));
+    }
   }
 
   const Program& program_;
   std::vector<bool> visible_;
   std::vector<bool> written_;
+  std::vector<const Branch*> owner_;  // [values] the innermost branch whose results have been looked at
   size_t branches_ = 0;
 };
 

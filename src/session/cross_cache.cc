@@ -56,6 +56,7 @@ Result<std::shared_ptr<CrossCache>> CrossCache::create(const Program& program, D
   KVASS_ASSIGN_OR_RETURN(cache->block_, Block::map(planned.bytes));
   cache->states_ = std::move(planned.states);
   cache->tiles_ = planned.tiles;
+  cache->width_ = program.source.width;
   cache->dtype_ = dtype;
   return cache;
 }
@@ -75,6 +76,46 @@ void CrossCache::set_initialised(CrossId id, int64_t filled) {
   State& state = states_[static_cast<size_t>(id)];
   state.initialised = true;
   state.filled = filled;
+}
+
+CrossFill CrossCache::fill() const {
+  CrossFill fill{rows_, {}};
+  for (const State& state : states_) {
+    if (rows_ > 0) fill.filled.push_back(state.initialised ? state.filled : -1);
+  }
+  return fill;
+}
+
+Result<size_t> CrossCache::held_bytes(const Program& program, DType dtype, const CrossFill& fill) {
+  if (fill.rows < 0 || fill.rows > program.source.rows) {
+    return bad_input("source rows", "0 to " + std::to_string(program.source.rows), std::to_string(fill.rows));
+  }
+  const size_t caches = fill.rows == 0 ? 0 : program.crosses.size();
+  if (fill.filled.size() != caches) {
+    return bad_input("cross caches", std::to_string(caches), std::to_string(fill.filled.size()));
+  }
+  size_t bytes = static_cast<size_t>(fill.rows * program.source.width) * sizeof(float);
+  for (size_t i = 0; i < caches; ++i) {
+    const int64_t filled = fill.filled[i];
+    if (filled != -1 && (filled < 1 || filled > fill.rows)) {
+      return bad_input("keys of cross cache " + std::to_string(i), "1 to " + std::to_string(fill.rows) + ", or none",
+                       std::to_string(filled));
+    }
+    const TileShape shape{dtype, program.crosses[i].kv_heads, program.crosses[i].head_dim};
+    if (filled > 0) bytes += shape.segment_bytes((filled + kTileKeys - 1) / kTileKeys);
+  }
+  return bytes;
+}
+
+void CrossCache::restore(const CrossFill& fill, const uint8_t* held) {
+  begin(fill.rows);
+  for_each_range(fill, [&](size_t offset, size_t bytes) {
+    std::memcpy(block_.data() + offset, held, bytes);
+    held += bytes;
+  });
+  for (size_t i = 0; i < fill.filled.size(); ++i) {
+    if (fill.filled[i] >= 0) set_initialised(static_cast<CrossId>(i), fill.filled[i]);
+  }
 }
 
 KeySegment CrossCache::segment(CrossId id) {

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "base/block.h"
@@ -14,6 +15,13 @@
 #include "program/program.h"
 
 namespace kvass {
+
+// What there is of it: what a snapshot says beside the bytes.
+struct CrossFill {
+  int64_t rows = 0;  // of the source; 0: none
+  std::vector<int64_t>
+      filled;  // [crosses of the program] keys that attention sees, −1: not initialised; no rows: empty
+};
 
 class CrossCache {
  public:
@@ -38,6 +46,16 @@ class CrossCache {
   DType dtype() const { return dtype_; }
   size_t bytes() const { return block_.bytes(); }
 
+  CrossFill fill() const;
+  // The bytes of that, piece(bytes) in the order of memory: the source rows, then of each initialised cache the tiles
+  // that its keys are in.
+  template <class Piece>
+  void for_each_held(Piece&& piece) const;
+  // How many they are; an error where a program's cross caches cannot be filled like this.
+  static Result<size_t> held_bytes(const Program& program, DType dtype, const CrossFill& fill);
+  // As it was when it had this fill, whose for_each_held gave `held`; held_bytes has taken it.
+  void restore(const CrossFill& fill, const uint8_t* held);
+
  private:
   struct State {
     TileShape shape;
@@ -52,12 +70,37 @@ class CrossCache {
     size_t bytes = 0;
   };
   static Result<Plan> plan(const Program& program, DType dtype);
+  // range(offset, bytes) of the block for everything that `fill` holds.
+  template <class Range>
+  void for_each_range(const CrossFill& fill, Range&& range) const;
 
+  int64_t width_ = 0;          // of the source rows
   Block block_;                // [source rows | keys and values of each cross cache]
   std::vector<State> states_;  // [crosses of the program]
   int64_t tiles_ = 0;
   int64_t rows_ = 0;
   DType dtype_ = DType::f32;
 };
+
+template <class Range>
+void CrossCache::for_each_range(const CrossFill& fill, Range&& range) const {
+  if (fill.rows == 0) return;
+  range(size_t{0}, static_cast<size_t>(fill.rows * width_) * sizeof(float));
+  for (size_t i = 0; i < states_.size(); ++i) {
+    const State& state = states_[i];
+    if (fill.filled[i] < 0) continue;
+    const auto tiles = static_cast<size_t>((fill.filled[i] + kTileKeys - 1) / kTileKeys);
+    for (int64_t head = 0; head < state.shape.kv_heads; ++head) {
+      range(state.offset + static_cast<size_t>(head * tiles_) * state.shape.tile_bytes(),
+            tiles * state.shape.tile_bytes());
+    }
+  }
+}
+
+template <class Piece>
+void CrossCache::for_each_held(Piece&& piece) const {
+  for_each_range(fill(),
+                 [&](size_t offset, size_t bytes) { piece(std::span<const uint8_t>(block_.data() + offset, bytes)); });
+}
 
 }  // namespace kvass

@@ -73,12 +73,16 @@ Status Sequence::clear() {
   const Busy busy(busy_);
   if (!busy.mine()) return busy_error();
   rewind_all();
+  drop_cross();
+  return {};
+}
+
+void Sequence::drop_cross() {
   if (cross_.use_count() > 1) {
     cross_.reset();
   } else if (cross_) {
     cross_->clear();
   }
-  return {};
 }
 
 void Sequence::rewind_all() {
@@ -131,7 +135,8 @@ Result<std::unique_ptr<Sequence>> Sequence::fork() const {
   return sequence;
 }
 
-Status Sequence::restore(int64_t length, std::span<const int64_t> first_held, std::span<const uint8_t> held) {
+Status Sequence::restore(int64_t length, std::span<const int64_t> first_held, const CrossFill& cross,
+                         std::span<const uint8_t> held) {
   if (length < 0 || length > kMaxLength) return bad_input("length", "0 to 2^60 tokens", std::to_string(length));
   if (first_held.size() != plan_.layers.size()) {
     return bad_input("layers", std::to_string(plan_.layers.size()), std::to_string(first_held.size()));
@@ -153,11 +158,13 @@ Status Sequence::restore(int64_t length, std::span<const int64_t> first_held, st
     }
     for_each_tile_range(plan_.layers[i], first_held[i], length, [&](size_t, size_t count) { bytes += count; });
   }
-  if (bytes != held.size()) {
-    return bad_input("keys and values", std::to_string(bytes) + " bytes", std::to_string(held.size()));
+  KVASS_ASSIGN_OR_RETURN(const size_t cross_bytes, CrossCache::held_bytes(engine_->program(), options_.dtype, cross));
+  if (bytes + cross_bytes != held.size()) {
+    return bad_input("keys and values", std::to_string(bytes + cross_bytes) + " bytes", std::to_string(held.size()));
   }
   const Busy busy(busy_);
   if (!busy.mine()) return busy_error();
+  if (cross.rows > 0) KVASS_RETURN_IF_ERROR(own_cross());
   rewind_all();
   const uint8_t* from = held.data();
   for (size_t i = 0; i < plan_.layers.size(); ++i) {
@@ -165,6 +172,11 @@ Status Sequence::restore(int64_t length, std::span<const int64_t> first_held, st
       std::memcpy(block_.data() + offset, from, count);
       from += count;
     });
+  }
+  if (cross.rows > 0) {
+    cross_->restore(cross, from);
+  } else {
+    drop_cross();
   }
   length_ = length;
   first_held_.assign(first_held.begin(), first_held.end());

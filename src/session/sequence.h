@@ -55,12 +55,14 @@ class Sequence {
 
   // What a snapshot holds of the caches: by layer, the positions [first_held, length) behind its sinks and the sinks.
   const std::vector<int64_t>& first_held() const { return first_held_; }  // [layers]
-  // The tiles of those positions, piece(bytes) in the order of layers and memory.
+  CrossFill cross_fill() const { return cross_ ? cross_->fill() : CrossFill(); }
+  // The tiles of those positions, piece(bytes) in the order of layers and memory, then what an encoder left.
   template <class Piece>
   void for_each_held(Piece&& piece) const;
-  // The stream that had this length and these first_held, whose for_each_held gave `held`. Checked before anything
-  // changes; checkpoints are forgotten.
-  Status restore(int64_t length, std::span<const int64_t> first_held, std::span<const uint8_t> held);
+  // The stream that had this length, these first_held and this fill, whose for_each_held gave `held`. Checked before
+  // anything changes; checkpoints are forgotten. Others that share what an encoder left keep it.
+  Status restore(int64_t length, std::span<const int64_t> first_held, const CrossFill& cross,
+                 std::span<const uint8_t> held);
 
   CrossCache* cross() { return cross_.get(); }  // null: none
   // Before the encoder writes: what is there is this sequence's alone. Memory is mapped only where others hold the old.
@@ -86,6 +88,7 @@ class Sequence {
   bool holds(size_t layer, int64_t length) const;  // what a row at position `length` may see
   int64_t first_seen(size_t layer, int64_t length) const;
   void rewind_all();  // the stream and its checkpoints
+  void drop_cross();  // what an encoder left; others that share it keep it
   void name_positions(int64_t begin, int64_t end);
   int64_t common_with(const Sequence& other) const;  // positions from 0 on that are in both, from the same steps
   // body(bytes of the cache, bytes of the checkpoint, count) for every stretch of tiles.
@@ -112,6 +115,7 @@ void Sequence::for_each_held(Piece&& piece) const {
       piece(std::span<const uint8_t>(block_.data() + offset, bytes));
     });
   }
+  if (cross_) cross_->for_each_held(piece);
 }
 
 }  // namespace kvass

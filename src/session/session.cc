@@ -35,7 +35,8 @@ class Claims {
   size_t held_ = 0;  // runs [0, held_)
 };
 
-Result<MethodPlan> plan_method(std::string name, const Program& program, Math math, const SessionOptions& options) {
+// A method without its arena.
+MethodPlan sized_method(std::string name, const Program& program, Math math, const SessionOptions& options) {
   MethodPlan method;
   method.name = std::move(name);
   method.rows = options.rows;
@@ -43,8 +44,19 @@ Result<MethodPlan> plan_method(std::string name, const Program& program, Math ma
   method.sequences = options.sequences;
   method.threads = options.threads;
   for (const Op& op : program.ops) method.workspace_bytes.push_back(workspace_bytes(program, math, op, options));
-  KVASS_ASSIGN_OR_RETURN(method.arena, plan_arena(program, method.limits(), method.workspace_bytes));
   return method;
+}
+
+Result<std::vector<MethodPlan>> sized_methods(const Program& program, Math math, const SessionOptions& options) {
+  if (options.threads < 1) return bad_input("--threads", "at least 1", std::to_string(options.threads));
+  if (options.sequences < 1) return bad_input("sequences", "at least 1", std::to_string(options.sequences));
+  std::vector<MethodPlan> methods;
+  methods.push_back(sized_method(options.decode_method ? "prefill" : "forward", program, math, options));
+  if (!options.decode_method) return methods;
+  SessionOptions decode = options;
+  decode.rows = std::min(options.rows, options.sequences);
+  methods.push_back(sized_method("decode", program, math, decode));
+  return methods;
 }
 
 size_t arena_bytes_of(const std::vector<MethodPlan>& methods) {
@@ -53,27 +65,23 @@ size_t arena_bytes_of(const std::vector<MethodPlan>& methods) {
   return bytes;
 }
 
-// Whether planned methods are those that would be planned now, wherever they put their values.
-bool same_methods(const std::vector<MethodPlan>& planned, const std::vector<MethodPlan>& wanted) {
+// Whether planned methods of the program are those that would be planned now, wherever they put their values.
+bool same_methods(const std::vector<MethodPlan>& planned, const std::vector<MethodPlan>& wanted,
+                  const Program& program) {
   return std::equal(
-      planned.begin(), planned.end(), wanted.begin(), wanted.end(), [](const MethodPlan& a, const MethodPlan& b) {
+      planned.begin(), planned.end(), wanted.begin(), wanted.end(), [&](const MethodPlan& a, const MethodPlan& b) {
         return a.rows == b.rows && a.head_rows == b.head_rows && a.sequences == b.sequences && a.threads == b.threads &&
-               a.workspace_bytes == b.workspace_bytes && a.arena.values.size() == b.arena.values.size();
+               a.workspace_bytes == b.workspace_bytes && a.arena.values.size() == program.values.size();
       });
 }
 
 }  // namespace
 
 Result<std::vector<MethodPlan>> plan_methods(const Program& program, Math math, const SessionOptions& options) {
-  if (options.threads < 1) return bad_input("--threads", "at least 1", std::to_string(options.threads));
-  if (options.sequences < 1) return bad_input("sequences", "at least 1", std::to_string(options.sequences));
-  std::vector<MethodPlan> methods;
-  KVASS_ASSIGN_OR_RETURN(methods.emplace_back(),
-                         plan_method(options.decode_method ? "prefill" : "forward", program, math, options));
-  if (!options.decode_method) return methods;
-  SessionOptions decode = options;
-  decode.rows = std::min(options.rows, options.sequences);
-  KVASS_ASSIGN_OR_RETURN(methods.emplace_back(), plan_method("decode", program, math, decode));
+  KVASS_ASSIGN_OR_RETURN(std::vector<MethodPlan> methods, sized_methods(program, math, options));
+  for (MethodPlan& method : methods) {
+    KVASS_ASSIGN_OR_RETURN(method.arena, plan_arena(program, method.limits(), method.workspace_bytes));
+  }
   return methods;
 }
 
@@ -97,8 +105,12 @@ Session::~Session() = default;
 
 Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<const Engine> engine, const SessionOptions& options,
                                                  const std::vector<MethodPlan>& planned) {
-  KVASS_ASSIGN_OR_RETURN(std::vector<MethodPlan> methods, plan_methods(engine->program(), engine->math(), options));
-  if (same_methods(planned, methods)) methods = planned;
+  KVASS_ASSIGN_OR_RETURN(std::vector<MethodPlan> methods, sized_methods(engine->program(), engine->math(), options));
+  if (same_methods(planned, methods, engine->program())) {
+    methods = planned;
+  } else {
+    KVASS_ASSIGN_OR_RETURN(methods, plan_methods(engine->program(), engine->math(), options));
+  }
   std::unique_ptr<Session> session(new Session(std::move(engine), options));
   session->methods_ = std::move(methods);
   const size_t bytes = arena_bytes_of(session->methods_);

@@ -67,6 +67,7 @@ Status save_snapshot(const Sequence& sequence, const StreamState& state, const s
   info.caches = sequence.options();
   info.length = sequence.length();
   info.first_held = sequence.first_held();
+  info.cross = sequence.cross_fill();
   info.state = state;
   sequence.for_each_held([&](std::span<const uint8_t> piece) { info.body_bytes += piece.size(); });
 
@@ -133,7 +134,7 @@ Status Snapshot::restore(Sequence& sequence) const {
   const int64_t vocabulary = engine.program().vocabulary();
   KVASS_RETURN_IF_ERROR(check_tokens(name_, info_.state.recent, vocabulary));
   KVASS_RETURN_IF_ERROR(check_tokens(name_, info_.state.pending, vocabulary));
-  const Status status = sequence.restore(info_.length, info_.first_held, body_);
+  const Status status = sequence.restore(info_.length, info_.first_held, info_.cross, body_);
   return status.ok() ? status : Status::error(name_ + ": " + status.message());
 }
 

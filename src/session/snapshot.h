@@ -24,7 +24,7 @@
 namespace kvass {
 
 inline constexpr char kSnapshotMagic[] = "KVASSNAP";  // 8 bytes without the terminator
-inline constexpr uint32_t kSnapshotVersion = 2;       // of the file format
+inline constexpr uint32_t kSnapshotVersion = 3;       // of the file format
 
 // What goes on beside the caches. The owner of the stream fills it in and takes it up again; here it is data.
 struct StreamState {
@@ -50,8 +50,9 @@ struct SnapshotInfo {
   CacheOptions caches;              // without checkpoints
   int64_t length = 0;               // tokens in the caches
   std::vector<int64_t> first_held;  // [layers]
+  CrossFill cross;                  // what an encoder left
   size_t header_bytes = 0;
-  size_t body_bytes = 0;  // keys and values
+  size_t body_bytes = 0;  // keys and values, and what an encoder left
   StreamState state;
 };
 

@@ -152,6 +152,8 @@ std::vector<uint8_t> write_snapshot_header(const SnapshotInfo& info, const Hash1
   out.number(info.caches.rotary_offset);
   out.number(info.length);
   out.list(info.first_held);
+  out.number(info.cross.rows);
+  out.list(info.cross.filled);
 
   const StreamState& state = info.state;
   out.number(state.sampling.temperature);
@@ -232,6 +234,8 @@ Result<SnapshotHeader> read_snapshot_header(std::span<const uint8_t> file, const
   in.number(info.caches.rotary_offset);
   in.number(info.length);
   in.list(info.first_held);
+  in.number(info.cross.rows);
+  in.list(info.cross.filled);
 
   StreamState& state = info.state;
   in.number(state.sampling.temperature);

@@ -239,7 +239,8 @@ TEST_F(Refused, OtherModelsArithmeticsAndPlans) {
 }
 
 TEST_F(Refused, OtherVersions) {
-  refused(with([](SnapshotInfo& info) { ++info.version; }), {"snapshot version 2, got 3"});
+  refused(with([](SnapshotInfo& info) { ++info.version; }), {"snapshot version 3, got 4"});
+  refused(with([](SnapshotInfo& info) { --info.version; }), {"snapshot version 3, got 2"});
   refused(with([](SnapshotInfo& info) { ++info.numerics; }), {"numerics version 1, got 2"});
 }
 
@@ -310,6 +311,8 @@ TEST_F(Refused, ForgedFields) {
   forged({"first position of layer 1"}, [](SnapshotInfo& info) { info.first_held[1] = INT64_MIN; });
   forged({"layers"}, [](SnapshotInfo& info) { info.first_held.pop_back(); });
   forged({"layers"}, [](SnapshotInfo& info) { info.first_held.clear(); });
+  forged({"source rows: expected 0 to 0, got 1"}, [](SnapshotInfo& info) { info.cross.rows = 1; });
+  forged({"cross caches: expected 0, got 1"}, [](SnapshotInfo& info) { info.cross.filled = {-1}; });
   forged({"bytes of keys and values", "damaged"}, [](SnapshotInfo& info) { info.body_bytes -= 64; });
   forged({"bytes of keys and values", "cut off"}, [](SnapshotInfo& info) { info.body_bytes = SIZE_MAX; });
   refused(with([](SnapshotInfo& info) { info.body_bytes -= 64; }, /*resize=*/true), {"keys and values: expected"});

@@ -9,7 +9,7 @@
 #include "text/byte_alphabet.h"
 
 namespace kvass {
-Result<BpeMerger> BpeMerger::create(const Vocabulary& vocabulary, const PieceTable& pieces) {
+Result<BpeMerger> BpeMerger::create(const VocabularyView& vocabulary, const PieceTable& pieces) {
   const std::string key = vocabulary_field(vocabulary.source, "tokenizer.ggml.pre");
   KVASS_ASSIGN_OR_RETURN(const PreTokenizerKind* const kind, find_pre_tokenizer(key, vocabulary.pre));
   BpeMerger merger(*kind);
@@ -29,7 +29,7 @@ Result<BpeMerger> BpeMerger::create(const Vocabulary& vocabulary, const PieceTab
 }
 
 // "left right", both in the alphabet: the place in the list is the rank, and of equal pairs the first counts.
-Status BpeMerger::read_merges(const Vocabulary& vocabulary, const PieceTable& pieces) {
+Status BpeMerger::read_merges(const VocabularyView& vocabulary, const PieceTable& pieces) {
   pairs_.resize(std::bit_ceil(2 * vocabulary.merges.size() + 2));
   for (size_t rank = 0; rank < vocabulary.merges.size(); ++rank) {
     const std::string_view merge = vocabulary.merges[rank];

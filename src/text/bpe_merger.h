@@ -26,7 +26,7 @@ namespace kvass {
 class BpeMerger {
  public:
   // `vocabulary` has been checked: sizes agree. `pieces` are bytes, not the alphabet of the file.
-  static Result<BpeMerger> create(const Vocabulary& vocabulary, const PieceTable& pieces);
+  static Result<BpeMerger> create(const VocabularyView& vocabulary, const PieceTable& pieces);
 
   // Appends the ids of `text`.
   void encode(const PieceTable& pieces, std::string_view text, std::vector<int32_t>& ids) const;
@@ -38,7 +38,7 @@ class BpeMerger {
   };
 
   explicit BpeMerger(const PreTokenizerKind& kind) : splitter_(kind), ignore_merges_(kind.ignore_merges) {}
-  Status read_merges(const Vocabulary& vocabulary, const PieceTable& pieces);
+  Status read_merges(const VocabularyView& vocabulary, const PieceTable& pieces);
   size_t pair_at(int32_t left, int32_t right) const;  // where the pair is, or the empty slot where it would be
   void encode_piece(const PieceTable& pieces, std::string_view piece, MergeBuffer& symbols,
                     std::vector<int32_t>& ids) const;

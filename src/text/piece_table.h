@@ -17,6 +17,7 @@ class PieceTable {
     ends_.reserve(tokens + 1);
     bytes_.reserve(bytes);
   }
+  void extend(std::string_view part) { bytes_.append(part); }  // of the piece that the next append ends
   void append(std::string_view piece) {
     bytes_.append(piece);
     ends_.push_back(static_cast<uint32_t>(bytes_.size()));

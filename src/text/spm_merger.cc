@@ -1,9 +1,13 @@
 #include "text/spm_merger.h"
 
 #include <algorithm>
+#include <mutex>
+#include <optional>
 #include <string>
+#include <utility>
 
 #include "text/merge_buffer.h"
+#include "text/piece_index.h"
 #include "text/utf8.h"
 
 namespace kvass {
@@ -26,9 +30,8 @@ Character next_character(std::string_view text) {
   return {0x110000u + static_cast<uint8_t>(text[0]), 1};
 }
 
-}  // namespace
-
-struct SpmMerger::Segment {
+// A stretch of text that is merged alone.
+struct Segment {
   std::string text;
   MergeBuffer symbols;  // id -1: a character that was not merged, its token not looked up yet
 
@@ -42,60 +45,88 @@ struct SpmMerger::Segment {
   }
 };
 
-SpmMerger::SpmMerger(const Vocabulary& vocabulary, const PieceTable& pieces) : unknown_(vocabulary.unknown) {
-  byte_ids_.fill(-1);
+}  // namespace
+
+struct SpmMerger::Tables {
+  PieceIndex index;              // the NORMAL pieces
+  std::vector<uint32_t> ranks;   // [tokens]; 0 for the highest score, equal for equal scores
+  std::vector<uint64_t> joints;  // a bit per hashed pair of characters that stands within some piece
+
+  Tables(const PieceTable& pieces, std::vector<int32_t> order, const std::vector<float>& scores);
+
+  bool may_join(uint32_t left, uint32_t right) const {  // characters
+    const uint64_t joint = joint_index(left, right);
+    return joints[joint / 64] >> (joint % 64) & 1;
+  }
+  void merge(const PieceTable& pieces, Segment& segment) const {
+    const std::string_view text = segment.text;
+    segment.symbols.merge([&](const MergeSymbol& left, const MergeSymbol& right) -> MergeResult {
+      const uint32_t length = left.length + right.length;
+      const int32_t id = length <= index.max_bytes() ? index.find(pieces, text.substr(left.begin, length)) : -1;
+      return {id >= 0 ? ranks[id] : 0, id};
+    });
+  }
+};
+
+struct SpmMerger::Lazy {
+  std::once_flag once;
   std::vector<int32_t> order;  // the NORMAL pieces
+  std::vector<float> scores;   // [tokens]
+  std::optional<Tables> tables;
+};
+
+SpmMerger::SpmMerger(const VocabularyView& vocabulary, const PieceTable& pieces)
+    : lazy_(std::make_shared<Lazy>()), unknown_(vocabulary.unknown) {
+  byte_ids_.fill(-1);
+  lazy_->scores.assign(vocabulary.scores.begin(), vocabulary.scores.end());
+  lazy_->order.reserve(vocabulary.types.size());
   for (int32_t id = 0; id < pieces.size(); ++id) {
-    if (vocabulary.types[id] == TokenType::normal && !pieces[id].empty()) order.push_back(id);
+    if (vocabulary.types[id] == TokenType::normal && !pieces[id].empty()) lazy_->order.push_back(id);
     if (vocabulary.types[id] != TokenType::byte) continue;
     int32_t& byte_id = byte_ids_[static_cast<uint8_t>(pieces[id][0])];
     if (byte_id < 0) byte_id = id;
   }
+}
 
-  index_ = PieceIndex(pieces, order);
-  joints_.resize((size_t{1} << kJointBits) / 64);
+const SpmMerger::Tables& SpmMerger::tables(const PieceTable& pieces) const {
+  std::call_once(lazy_->once, [&] {
+    lazy_->tables.emplace(pieces, std::move(lazy_->order), lazy_->scores);
+    lazy_->scores = {};
+  });
+  return *lazy_->tables;
+}
+
+SpmMerger::Tables::Tables(const PieceTable& pieces, std::vector<int32_t> order, const std::vector<float>& scores)
+    : index(pieces, order), ranks(static_cast<size_t>(pieces.size())), joints((size_t{1} << kJointBits) / 64) {
   for (const int32_t id : order) {
     std::string_view piece = pieces[id];
     for (uint32_t left = kNone; !piece.empty();) {
       const Character character = next_character(piece);
       if (left != kNone) {
         const uint64_t joint = joint_index(left, character.code);
-        joints_[joint / 64] |= uint64_t{1} << (joint % 64);
+        joints[joint / 64] |= uint64_t{1} << (joint % 64);
       }
       left = character.code;
       piece.remove_prefix(character.length);
     }
   }
-
-  const std::vector<float>& scores = vocabulary.scores;
   const auto higher = [&](int32_t a, int32_t b) { return scores[a] > scores[b]; };
   if (!std::is_sorted(order.begin(), order.end(), higher)) std::stable_sort(order.begin(), order.end(), higher);
-  ranks_.resize(static_cast<size_t>(pieces.size()));
   uint32_t rank = 0;
   for (size_t i = 0; i < order.size(); ++i) {
     if (i > 0 && scores[order[i]] != scores[order[i - 1]]) ++rank;
-    ranks_[order[i]] = rank;
+    ranks[order[i]] = rank;
   }
 }
 
-bool SpmMerger::may_join(uint32_t left, uint32_t right) const {
-  const uint64_t joint = joint_index(left, right);
-  return joints_[joint / 64] >> (joint % 64) & 1;
-}
-
-void SpmMerger::merge(const PieceTable& pieces, Segment& segment) const {
-  const std::string_view text = segment.text;
-  segment.symbols.merge([&](const MergeSymbol& left, const MergeSymbol& right) -> MergeResult {
-    const uint32_t length = left.length + right.length;
-    const int32_t id = length <= index_.max_bytes() ? index_.find(pieces, text.substr(left.begin, length)) : -1;
-    return {id >= 0 ? ranks_[id] : 0, id};
-  });
-}
-
-void SpmMerger::emit(const PieceTable& pieces, const Segment& segment, std::vector<int32_t>& ids) const {
-  segment.symbols.for_each([&](const MergeSymbol& symbol) {
+void SpmMerger::encode(const PieceTable& pieces, std::string_view text, bool space_prefix,
+                       std::vector<int32_t>& ids) const {
+  const Tables& tables = this->tables(pieces);
+  Segment segment;
+  uint32_t last = kNone;
+  const auto emit = [&](const MergeSymbol& symbol) {
     const std::string_view bytes = std::string_view(segment.text).substr(symbol.begin, symbol.length);
-    const int32_t id = symbol.id >= 0 ? symbol.id : index_.find(pieces, bytes);
+    const int32_t id = symbol.id >= 0 ? symbol.id : tables.index.find(pieces, bytes);
     if (id >= 0) {
       ids.push_back(id);
     } else if (std::all_of(bytes.begin(), bytes.end(),
@@ -104,21 +135,16 @@ void SpmMerger::emit(const PieceTable& pieces, const Segment& segment, std::vect
     } else {
       ids.push_back(unknown_);
     }
-  });
-}
-
-void SpmMerger::encode(const PieceTable& pieces, std::string_view text, bool space_prefix,
-                       std::vector<int32_t>& ids) const {
-  Segment segment;
-  uint32_t last = kNone;
+  };
   const auto flush = [&] {
     if (segment.symbols.size() == 0) return;
-    merge(pieces, segment);
-    emit(pieces, segment, ids);
+    tables.merge(pieces, segment);
+    segment.symbols.for_each(emit);
     segment.clear();
   };
   const auto add = [&](std::string_view bytes, uint32_t code) {
-    if (segment.symbols.size() > 0 && (!may_join(last, code) || segment.symbols.size() == MergeBuffer::kMaxSymbols))
+    if (segment.symbols.size() > 0 &&
+        (!tables.may_join(last, code) || segment.symbols.size() == MergeBuffer::kMaxSymbols))
       flush();
     segment.add(bytes);
     last = code;

@@ -4,15 +4,16 @@
 //   a symbol that is no piece becomes its byte tokens, or the unknown token where a byte has none
 // O(n log n) in the text. No merge reaches across two neighbouring characters that are neighbours in no piece, so the
 // text is cut there and each segment merged alone. That changes no id and keeps the heaps small: most vocabularies cut
-// at every word. Immutable once made; the pieces belong to the Tokenizer and are passed to every call.
+// at every word. Its tables are made at the first encode, so that a model is ready before; any number of threads may
+// use one. The pieces belong to the Tokenizer and are passed to every call.
 #pragma once
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <string_view>
 #include <vector>
 
-#include "text/piece_index.h"
 #include "text/piece_table.h"
 #include "text/vocabulary.h"
 
@@ -22,21 +23,18 @@ class SpmMerger {
  public:
   SpmMerger() = default;
   // `vocabulary` has been checked: sizes agree, no score is NaN, every byte has a token or there is an unknown token.
-  SpmMerger(const Vocabulary& vocabulary, const PieceTable& pieces);
+  SpmMerger(const VocabularyView& vocabulary, const PieceTable& pieces);
 
   // Appends the ids of `text`, with a space before it if asked.
   void encode(const PieceTable& pieces, std::string_view text, bool space_prefix, std::vector<int32_t>& ids) const;
 
  private:
-  struct Segment;
+  struct Tables;
+  struct Lazy;  // what the tables are made of, and then they
 
-  bool may_join(uint32_t left, uint32_t right) const;  // characters
-  void merge(const PieceTable& pieces, Segment& segment) const;
-  void emit(const PieceTable& pieces, const Segment& segment, std::vector<int32_t>& ids) const;
+  const Tables& tables(const PieceTable& pieces) const;
 
-  PieceIndex index_;                     // the NORMAL pieces
-  std::vector<uint32_t> ranks_;          // [tokens]; 0 for the highest score, equal for equal scores
-  std::vector<uint64_t> joints_;         // a bit per hashed pair of characters that stands within some piece
+  std::shared_ptr<Lazy> lazy_;
   std::array<int32_t, 256> byte_ids_{};  // -1: none
   int32_t unknown_ = -1;
 };

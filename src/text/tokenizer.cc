@@ -27,19 +27,17 @@ std::optional<char> parse_byte_piece(std::string_view piece) {
   return static_cast<char>(value);
 }
 
-std::string with_spaces(std::string_view piece) {
-  std::string text;
-  for (size_t at = 0; at < piece.size();) {
-    const size_t mark = std::min(piece.find(kSpaceMark, at), piece.size());
-    text.append(piece.substr(at, mark - at));
-    if (mark == piece.size()) break;
-    text += ' ';
-    at = mark + kSpaceMark.size();
+// A piece with U+2581 as spaces.
+void append_spaced(std::string_view piece, PieceTable& pieces) {
+  for (size_t mark = piece.find(kSpaceMark); mark != std::string_view::npos; mark = piece.find(kSpaceMark)) {
+    pieces.extend(piece.substr(0, mark));
+    pieces.extend(" ");
+    piece.remove_prefix(mark + kSpaceMark.size());
   }
-  return text;
+  pieces.append(piece);
 }
 
-Status check_sizes(const Vocabulary& vocabulary) {
+Status check_sizes(const VocabularyView& vocabulary) {
   const size_t tokens = vocabulary.pieces.size();
   if (tokens == 0 || tokens > std::numeric_limits<int32_t>::max()) {
     return bad_input(vocabulary_field(vocabulary.source, "tokenizer.ggml.tokens"), "between 1 and 2^31 - 1 tokens",
@@ -54,7 +52,7 @@ Status check_sizes(const Vocabulary& vocabulary) {
                      fmt::format("one for each of {} tokens", tokens), std::to_string(vocabulary.types.size()));
   }
   size_t bytes = 0;
-  for (const std::string& piece : vocabulary.pieces) bytes += piece.size();
+  for (const std::string_view piece : vocabulary.pieces) bytes += piece.size();
   if (bytes > PieceTable::kMaxBytes) {
     return bad_input(vocabulary_field(vocabulary.source, "tokenizer.ggml.tokens"),
                      fmt::format("at most {} bytes in all", PieceTable::kMaxBytes), std::to_string(bytes));
@@ -62,7 +60,7 @@ Status check_sizes(const Vocabulary& vocabulary) {
   return {};
 }
 
-Status check_ids(const Vocabulary& vocabulary) {
+Status check_ids(const VocabularyView& vocabulary) {
   const auto tokens = static_cast<int32_t>(vocabulary.pieces.size());
   const std::array<std::pair<std::string_view, int32_t>, 5> ids{{{"bos", vocabulary.bos},
                                                                  {"eos", vocabulary.eos},
@@ -77,11 +75,11 @@ Status check_ids(const Vocabulary& vocabulary) {
   return {};
 }
 
-Status check_tokens(const Vocabulary& vocabulary) {
+Status check_tokens(const VocabularyView& vocabulary) {
   const bool spm = vocabulary.kind == VocabularyKind::spm;
   std::array<bool, 256> has_byte{};
   for (size_t id = 0; id < vocabulary.pieces.size(); ++id) {
-    const std::string& piece = vocabulary.pieces[id];
+    const std::string_view piece = vocabulary.pieces[id];
     const TokenType type = vocabulary.types[id];
     if (spm && std::isnan(vocabulary.scores[id])) {
       return bad_input(vocabulary_field(vocabulary.source, fmt::format("tokenizer.ggml.scores[{}]", id)), "a number",
@@ -120,29 +118,36 @@ constexpr std::string_view kEnds[] = {"<end_of_turn>", "<|eot_id|>",      "<|im_
                                       "<|endoftext|>", "<|end_of_text|>", "<|eom_id|>", "<end_of_utterance>"};
 
 // The bytes that a token stands for in text.
-std::string text_of(const Vocabulary& vocabulary, size_t id) {
-  const std::string& piece = vocabulary.pieces[id];
+void append_text(const VocabularyView& vocabulary, size_t id, PieceTable& pieces) {
+  const std::string_view piece = vocabulary.pieces[id];
   const TokenType type = vocabulary.types[id];
   const bool spm = vocabulary.kind == VocabularyKind::spm;
-  if (type == TokenType::byte) return {*parse_byte_piece(piece)};
-  if (spm && (type == TokenType::normal || type == TokenType::unused)) return with_spaces(piece);
-  if (!spm && type == TokenType::normal) return bytes_of_piece(piece).value_or(piece);
-  return piece;
+  if (type == TokenType::byte) {
+    const char byte = *parse_byte_piece(piece);
+    pieces.append({&byte, 1});
+  } else if (spm && (type == TokenType::normal || type == TokenType::unused)) {
+    append_spaced(piece, pieces);
+  } else if (!spm && type == TokenType::normal) {
+    const std::optional<std::string> bytes = bytes_of_piece(piece);
+    pieces.append(bytes ? std::string_view(*bytes) : piece);
+  } else {
+    pieces.append(piece);
+  }
 }
 
 }  // namespace
 
-Result<Tokenizer> Tokenizer::create(const Vocabulary& vocabulary) {
+Result<Tokenizer> Tokenizer::create(const VocabularyView& vocabulary) {
   KVASS_RETURN_IF_ERROR(check_sizes(vocabulary));
   KVASS_RETURN_IF_ERROR(check_ids(vocabulary));
   KVASS_RETURN_IF_ERROR(check_tokens(vocabulary));
 
   Tokenizer tokenizer;
   size_t bytes = 0;
-  for (const std::string& piece : vocabulary.pieces) bytes += piece.size();
+  for (const std::string_view piece : vocabulary.pieces) bytes += piece.size();
   tokenizer.pieces_.reserve(vocabulary.pieces.size(), bytes);
-  for (size_t id = 0; id < vocabulary.pieces.size(); ++id) tokenizer.pieces_.append(text_of(vocabulary, id));
-  tokenizer.types_ = vocabulary.types;
+  for (size_t id = 0; id < vocabulary.pieces.size(); ++id) append_text(vocabulary, id, tokenizer.pieces_);
+  tokenizer.types_.assign(vocabulary.types.begin(), vocabulary.types.end());
   tokenizer.special_ = SpecialMatcher(tokenizer.pieces_, tokenizer.types_);
   if (vocabulary.kind == VocabularyKind::spm) {
     tokenizer.merger_ = SpmMerger(vocabulary, tokenizer.pieces_);
@@ -158,7 +163,7 @@ Result<Tokenizer> Tokenizer::create(const Vocabulary& vocabulary) {
   return tokenizer;
 }
 
-void Tokenizer::find_ends(const Vocabulary& vocabulary) {
+void Tokenizer::find_ends(const VocabularyView& vocabulary) {
   for (const int32_t id : {vocabulary.eos, vocabulary.eot, vocabulary.eom}) {
     if (id >= 0) ends_.push_back(id);
   }

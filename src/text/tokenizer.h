@@ -42,7 +42,10 @@ struct TextPart {
 
 class Tokenizer {
  public:
-  static Result<Tokenizer> create(const Vocabulary& vocabulary);
+  static Result<Tokenizer> create(const VocabularyView& vocabulary);
+  static Result<Tokenizer> create(const Vocabulary& vocabulary) {
+    return create(vocabulary_as<VocabularyView>(vocabulary));
+  }
 
   std::vector<int32_t> encode(std::string_view text, EncodeOptions options = {}) const;
   // The ids of the parts put together: they merge across parts, only the parsing of control tokens differs.
@@ -73,7 +76,7 @@ class Tokenizer {
 
  private:
   Tokenizer() = default;
-  void find_ends(const Vocabulary& vocabulary);
+  void find_ends(const VocabularyView& vocabulary);
   std::vector<int32_t> encode_joined(std::string_view text, std::span<const TextPart> parts, bool bos,
                                      bool space_prefix) const;
   void encode_plain(std::string_view text, bool space_prefix, std::vector<int32_t>& ids) const;

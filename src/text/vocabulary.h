@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -29,15 +30,16 @@ enum class VocabularyKind : uint8_t {
   bpe,  // byte-level byte-pair merging ("gpt2"): pieces are in the alphabet of bytes, merges are listed
 };
 
-struct Vocabulary {
+template <class Text, class Types, class Scores>
+struct VocabularyOf {
   std::string source;  // the file, for messages; empty: none
 
   VocabularyKind kind = VocabularyKind::spm;
-  std::vector<std::string> pieces;  // [tokens]
-  std::vector<TokenType> types;     // [tokens]
-  std::vector<float> scores;        // [tokens], spm: the pair whose merged piece scores highest is merged first
-  std::vector<std::string> merges;  // bpe: "left right"; the pair that stands first is merged first
-  std::string pre;                  // bpe: the name of the pre-tokenizer; empty: "default"
+  std::vector<Text> pieces;  // [tokens]
+  Types types;               // [tokens]
+  Scores scores;             // [tokens], spm: the pair whose merged piece scores highest is merged first
+  std::vector<Text> merges;  // bpe: "left right"; the pair that stands first is merged first
+  std::string pre;           // bpe: the name of the pre-tokenizer; empty: "default"
   // Token ids; -1 where the model has none.
   int32_t bos = -1;      // begins a text
   int32_t eos = -1;      // ends a text
@@ -48,6 +50,32 @@ struct Vocabulary {
   bool add_eos = false;
   bool add_space_prefix = true;  // spm: text is tokenized as if a space stood before it
 };
+
+using Vocabulary = VocabularyOf<std::string, std::vector<TokenType>, std::vector<float>>;
+// The same over bytes of somebody else, who keeps them while it is used.
+using VocabularyView = VocabularyOf<std::string_view, std::span<const TokenType>, std::span<const float>>;
+
+// One as the other: `To` is made of what `from` holds.
+template <class To, class From>
+To vocabulary_as(const From& from) {
+  To to;
+  to.source = from.source;
+  to.kind = from.kind;
+  to.pieces.assign(from.pieces.begin(), from.pieces.end());
+  to.types = {from.types.begin(), from.types.end()};
+  to.scores = {from.scores.begin(), from.scores.end()};
+  to.merges.assign(from.merges.begin(), from.merges.end());
+  to.pre = from.pre;
+  to.bos = from.bos;
+  to.eos = from.eos;
+  to.eot = from.eot;
+  to.eom = from.eom;
+  to.unknown = from.unknown;
+  to.add_bos = from.add_bos;
+  to.add_eos = from.add_eos;
+  to.add_space_prefix = from.add_space_prefix;
+  return to;
+}
 
 // "<source>: <key>", what an error is about.
 inline std::string vocabulary_field(std::string_view source, std::string_view key) {

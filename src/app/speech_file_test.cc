@@ -1,0 +1,102 @@
+// A speech model as a .kvp is used where it is mapped, and decodes with the bits of the model that it was made of.
+#include "app/speech_file.h"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+
+#include "app/export.h"
+#include "app/speech_model.h"
+#include "scratch.h"
+#include "tiny_speech.h"
+
+namespace kvass {
+namespace {
+
+using namespace testing;  // NOLINT: helpers of the tests
+
+class SpeechFiles : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    TinySpeech().write_ct2(source_);
+    ExportOptions options;
+    options.model = source_ + "/";
+    options.out = kvp_;
+    options.stream.math = Math::f32;
+    options.stream.kv = DType::f32;
+    options.stream.threads = 2;
+    options.multifunction = true;
+    const Result<ExportSummary> summary = export_program(options);
+    ASSERT_TRUE(summary.ok()) << summary.status().message();
+    EXPECT_GT(summary->cross_bytes, 0u);
+    EXPECT_EQ(summary->methods, (std::vector<std::string>{"prefill", "decode"}));
+  }
+  // Logits of a prompt, of beams behind it, and the weights of the heads that follow the audio.
+  static std::vector<float> decoded(SessionDecoder& decoder) {
+    std::vector<float> mel(static_cast<size_t>(decoder.mel_bins() * decoder.frames()));
+    for (size_t i = 0; i < mel.size(); ++i) mel[i] = static_cast<float>(i * 7919 % 1000) / 500.0f - 1.0f;
+    EXPECT_TRUE(decoder.encode(mel.data()).ok());
+    std::vector<float> all;
+    const auto keep = [&](std::span<const float> values) { all.insert(all.end(), values.begin(), values.end()); };
+    keep(decoder.prefill(std::vector<int32_t>{256, 260, 7}, std::vector<int32_t>{0, 2}).value());
+    keep(decoder.step(std::vector<int32_t>{0, 0}, std::vector<int32_t>{9, 11}).value());
+    keep(decoder.step(std::vector<int32_t>{1, 1, 0}, std::vector<int32_t>{1, 2, 3}).value());
+    std::vector<float> attention(static_cast<size_t>(decoder.alignment_heads() * 3 * decoder.source_rows()));
+    const std::vector<int32_t> tokens = {256, 260, 7};
+    EXPECT_TRUE(decoder
+                    .align(
+                        tokens, [&](int64_t, const float*) {}, attention.data())
+                    .ok());
+    keep(attention);
+    return all;
+  }
+
+  const Scratch scratch_;
+  const std::string source_ = scratch_.file("model"), kvp_ = scratch_.file("speech.kvp");
+};
+
+TEST_F(SpeechFiles, AreUsedWhereTheyAreMapped) {
+  const SpeechModel model = open_speech_model(kvp_, {.math = {}, .weights = {}, .threads = 2}).value();
+  EXPECT_EQ(model.format, "kvp");
+  EXPECT_EQ(model.engine->weights().block.bytes(), 0u) << "no second copy";
+  ASSERT_TRUE(model.engine->weights().file);
+  const std::span<const uint8_t> mapped = model.engine->weights().file->bytes();
+  for (const PackedWeight& matrix : model.engine->weights().matrices) {
+    if (matrix.data == nullptr) continue;
+    EXPECT_GE(matrix.data, mapped.data());
+    EXPECT_LT(matrix.data, mapped.data() + mapped.size());
+  }
+  const auto decoder =
+      SessionDecoder::create(model, {.sequences = kSpeechSequences, .caches = {}, .threads = 2}).value();
+  ASSERT_EQ(decoder->session().methods().size(), 2u);
+  EXPECT_EQ(decoder->session().methods()[1].name, "decode");
+
+  const SpeechModel source = open_speech_model(source_, {.math = {}, .weights = {}, .threads = 1}).value();
+  const auto plain = SessionDecoder::create(source, {.sequences = 3, .caches = {}, .threads = 1}).value();
+  const std::vector<float> expected = decoded(*plain), got = decoded(*decoder);
+  ASSERT_EQ(expected.size(), got.size());
+  EXPECT_EQ(std::memcmp(expected.data(), got.data(), got.size() * sizeof(float)), 0);
+  EXPECT_EQ(source.alignment_heads, model.alignment_heads);
+  // A window is projected once, whatever follows.
+  EXPECT_EQ(decoder->session().executed(OpKind::update_cross_attn_cache), TinySpeech::kLayers);
+}
+
+TEST_F(SpeechFiles, SayWhatTheyAre) {
+  EXPECT_TRUE(is_speech_source(source_));
+  EXPECT_FALSE(is_speech_source(kvp_));
+  EXPECT_FALSE(is_speech_source(scratch_.file("nothing")));
+  const SpeechFile file = SpeechFile::open(kvp_).value();
+  const SpeechShape &shape = file.shape(), expected = SpeechFile::open(source_).value().shape();
+  EXPECT_EQ(shape.mels, expected.mels);
+  EXPECT_EQ(shape.frames, expected.frames);
+  EXPECT_EQ(shape.source_rows, expected.source_rows);
+  EXPECT_EQ(shape.width, expected.width);
+  EXPECT_EQ(shape.heads, expected.heads);
+  EXPECT_EQ(shape.encoder_layers, expected.encoder_layers);
+  EXPECT_EQ(shape.decoder_layers, expected.decoder_layers);
+  EXPECT_EQ(shape.vocabulary, expected.vocabulary);
+  EXPECT_EQ(shape.context, expected.context);
+}
+
+}  // namespace
+}  // namespace kvass
