@@ -70,15 +70,16 @@ class PyGeneration {
     }
   }
 
-  // The next piece of text.
-  std::string next() {
+  // The next piece of text; bytes that are no character become U+FFFD.
+  nb::object next() {
     while (shown_.empty()) {
       if (!generation_) throw nb::stop_iteration();
       Interrupt interrupt;
       alone(*stream_, [&] { return step(interrupt); });
       interrupt.rethrow();
     }
-    return std::exchange(shown_, {});
+    const std::string text = std::exchange(shown_, {});
+    return nb::steal(PyUnicode_DecodeUTF8(text.data(), static_cast<Py_ssize_t>(text.size()), "replace"));
   }
   // The sequence goes on from here with whatever comes next.
   void close() {
