@@ -8,6 +8,8 @@ install(TARGETS kvass kvass_flags EXPORT kvass ARCHIVE DESTINATION ${CMAKE_INSTA
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/kvass DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.h")
 install(FILES ${PROJECT_SOURCE_DIR}/LICENSE ${PROJECT_SOURCE_DIR}/NOTICE DESTINATION ${CMAKE_INSTALL_DOCDIR})
 install(EXPORT kvass NAMESPACE kvass:: FILE kvass-targets.cmake DESTINATION ${KVASS_PACKAGE_DIR})
+# The build folder can be found as a package too: python/ links the library there.
+export(EXPORT kvass NAMESPACE kvass:: FILE ${PROJECT_BINARY_DIR}/kvass-targets.cmake)
 
 # A static library hands its private libraries to whoever links it. PCRE2 is asked for only when it is one of them.
 get_target_property(KVASS_LINKED kvass LINK_LIBRARIES)

@@ -26,6 +26,8 @@ ALLOWED = {
     "app": ["session", "model", "kvp", "text", "audio", "file", "program", "plan", "cache", "ops"],
     "cli": ["app"],
 }
+# The Python binding's own headers lie beside it.
+BINDING = ["app", "session", "kvass", "base/busy.h"]
 FREE = re.compile(r"(^|_)(test|bench|fuzz)\.cc$|^test_.*\.h$")
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"')
 MODEL_NAME = re.compile(r"gemma|whisper|qwen|mistral", re.IGNORECASE)
@@ -63,6 +65,14 @@ def main():
             problems.append(f"src/{folder}: not in the table of scripts/check-includes.py")
             continue
         problems.extend(problems_of(path, folder))
+    for path in sorted((ROOT / "python").glob("*")):
+        if path.suffix not in (".h", ".cc"):
+            continue
+        files += 1
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            found = INCLUDE.match(line)
+            if found and "/" in found[1] and not any(found[1] == allowed or found[1].startswith(allowed + "/") for allowed in BINDING):
+                problems.append(f"{path.relative_to(ROOT)}:{number}: python/ may not include {found[1]}")
     for path in sorted((ROOT / "include").rglob("*.h")):
         files += 1
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):

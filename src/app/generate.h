@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <functional>
 #include <limits>
+#include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -61,6 +63,29 @@ struct GenerateResult {
 
 // A sampler for a stream of this model; it belongs to the stream and sees its tokens in order.
 Result<Sampler> create_sampler(const OpenModel& model, const SampleOptions& options);
+
+// Runs the prompt in planned chunks; the last row's logits are then ready. How many tokens it has run: fewer than all
+// when cancelled in between, which `whole` rules out.
+Result<size_t> prefill(Stream& stream, std::span<const int32_t> prompt, bool whole, const std::atomic<bool>& cancel);
+
+// generate() token by token, for callers that go on when they like. What begin() is given must outlive it. The stream is
+// not touched by anybody else in between.
+class Generation {
+ public:
+  using OnText = std::function<bool(std::string_view)>;
+  // Runs the prompt.
+  static Result<std::unique_ptr<Generation>> begin(const OpenModel& model, Stream& stream, Sampler& sampler,
+                                                   const GenerateOptions& options, const OnText& on_text,
+                                                   const std::atomic<bool>& cancel);
+  ~Generation();
+  Result<bool> next();  // one more token; false: there is none, as the stream has ended
+  Result<GenerateResult> end();  // once; the stream may stop here
+
+ private:
+  struct State;
+  explicit Generation(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
 
 // `on_text` gets each piece of text once it is complete; false from it cancels. `cancel` may be set by a signal
 // handler. A full cache in the middle of a stream is a reason to stop with its message, since what came before is good.

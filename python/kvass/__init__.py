@@ -1,0 +1,47 @@
+"""kvass: attention over KV caches of planned size, with results that do not depend on how the work was cut up.
+
+    attention, kv_cache_attention, attention_backward     operators on anything that speaks DLPack (PyTorch, NumPy, JAX)
+    alias, update_cross_attn_cache                         the conditional cross-attention cache's parts
+    Engine, Sequence                                       language models: streams, logits, text, scores, snapshots
+    transcribe, Transcriber                                speech in audio files to text
+    kvass.caches                                           layouts and the planner: index arithmetic alone
+    kvass.torch                                            the same operators inside PyTorch: autograd, compile, export
+
+Errors are ValueError and TypeError with the library's one-line message: what, what was expected, what was got; a second
+thread on one sequence gets RuntimeError.
+"""
+
+from . import caches
+from ._core import (
+    Engine,
+    Generation,
+    Sequence,
+    __version__,
+    alias,
+    attention,
+    attention_backward,
+    backends,
+    get_backend,
+    kv_cache_attention,
+    set_threads,
+    update_cross_attn_cache,
+)
+from .speech import Transcriber, transcribe
+
+__all__ = [
+    "Engine",
+    "Generation",
+    "Sequence",
+    "Transcriber",
+    "__version__",
+    "alias",
+    "attention",
+    "attention_backward",
+    "backends",
+    "caches",
+    "get_backend",
+    "kv_cache_attention",
+    "set_threads",
+    "transcribe",
+    "update_cross_attn_cache",
+]

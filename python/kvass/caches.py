@@ -1,0 +1,31 @@
+"""Layouts and the cache planner: which slot a position has, what a query sees, how many bytes that takes. Integers only.
+
+    >>> from kvass.caches import Layout
+    >>> layout = Layout.sink_ring(4, window=6, ring=6)
+    >>> [layout.slot(p) for p in (0, 3, 4, 9, 10)]
+    [0, 3, 4, 9, 4]
+    >>> layout.visibility(11)
+    (4, 6, 12)
+"""
+
+from ._core import (
+    CachePlan,
+    CacheShape,
+    LayerCache,
+    Layout,
+    cache_lens,
+    layered_shapes,
+    plan,
+    ring_slots_for,
+)
+
+__all__ = [
+    "CachePlan",
+    "CacheShape",
+    "LayerCache",
+    "Layout",
+    "cache_lens",
+    "layered_shapes",
+    "plan",
+    "ring_slots_for",
+]

@@ -1,0 +1,108 @@
+"""Speech to text: `kvass transcribe` as a function."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from ._core import _Transcriber
+
+__all__ = ["Transcriber", "transcribe"]
+
+
+class Transcriber:
+    """An open speech model.
+
+    model: a CTranslate2 folder, a Hugging Face folder (model.safetensors) or a ggml file.
+    math: f32, a16 or a8. weights: "" as the file has them, or f32, f16, bf16, q8_0, q4_0. kv: storage of keys and values.
+    beam_size: texts that are followed at temperature 0. best_of: texts that are drawn above it. threads 0: one for each
+    CPU.
+
+    Raises ValueError for a model that cannot be read.
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str],
+        *,
+        math: str = "f32",
+        weights: str = "",
+        kv: str = "f32",
+        beam_size: int = 5,
+        best_of: int = 5,
+        threads: int = 0,
+    ) -> None:
+        self._core = _Transcriber(os.fspath(model), math, weights, kv, beam_size, best_of, threads)
+
+    def transcribe(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        language: str = "",
+        task: str = "transcribe",
+        word_timestamps: bool = False,
+        timestamps: bool = True,
+        vad: bool = False,
+        initial_prompt: str = "",
+        temperature: Sequence[float] | None = None,
+    ) -> dict[str, Any]:
+        """The transcript of an audio file (WAV, FLAC, OGG or MP3 of any rate and channels).
+
+        Returns what the command's JSON has: language, duration (seconds), segments of start, end, text, tokens,
+        avg_logprob, no_speech_prob, temperature, compression_ratio and, with word_timestamps, words.
+        language "": the one that is heard. task: transcribe, or translate into English. temperature: one after the
+        other while the text is bad. One thread at a time: a second one gets RuntimeError.
+        """
+        text = self.text(
+            path,
+            "json",
+            language=language,
+            task=task,
+            word_timestamps=word_timestamps,
+            timestamps=timestamps,
+            vad=vad,
+            initial_prompt=initial_prompt,
+            temperature=temperature,
+        )
+        return json.loads(text)
+
+    def text(
+        self,
+        path: str | os.PathLike[str],
+        format: str = "txt",
+        *,
+        language: str = "",
+        task: str = "transcribe",
+        word_timestamps: bool = False,
+        timestamps: bool = True,
+        vad: bool = False,
+        initial_prompt: str = "",
+        temperature: Sequence[float] | None = None,
+    ) -> str:
+        """The same as txt, srt, vtt, tsv or json."""
+        temperatures = None if temperature is None else [float(t) for t in temperature]
+        return self._core.transcribe(
+            os.fspath(path),
+            language,
+            task,
+            word_timestamps,
+            timestamps,
+            vad,
+            initial_prompt,
+            temperatures,
+            format,
+        )
+
+
+def transcribe(
+    path: str | os.PathLike[str],
+    *,
+    model: str | os.PathLike[str],
+    beam_size: int = 5,
+    threads: int = 0,
+    **options: Any,
+) -> dict[str, Any]:
+    """Transcriber(model).transcribe(path): for one file. Options as there; a Transcriber keeps the model open for more."""
+    return Transcriber(model, beam_size=beam_size, threads=threads).transcribe(path, **options)

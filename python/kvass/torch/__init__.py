@@ -1,0 +1,60 @@
+"""kvass inside PyTorch. Importing it registers torch.ops.kvass.*: eager, torch.compile, torch.export, torch.cond.
+
+    attention, kv_cache_attention                     with gradients
+    alias, update_cross_attn_cache, CrossAttentionCache   the conditional cross-attention cache
+    KVCacheWithAttentionSink                           a cache of [sink | ring] as a module
+    layer_windows, layer_caches                        sliding_window and sliding_window_pattern, layer by layer
+    NativeAttentionOp, NativeKVCacheAttnOp, get_op     operators as objects, by name and device
+    StreamingCache                                     endless streams in Hugging Face transformers (attn_implementation="kvass")
+    check_consistency                                  how far a model's decode and prefill drift apart
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .cross_cache import CrossAttentionCache
+from .native import NativeAttentionOp, NativeKVCacheAttnOp, get_op
+from .ops import alias, attention, attention_backward, kv_cache_attention, update_cross_attn_cache
+from .sink_cache import CachePositionsManagerWithSink, KVCacheWithAttentionSink, layer_caches, layer_windows
+
+__all__ = [
+    "CachePositionsManagerWithSink",
+    "CrossAttentionCache",
+    "KVCacheWithAttentionSink",
+    "NativeAttentionOp",
+    "NativeKVCacheAttnOp",
+    "StreamingCache",
+    "alias",
+    "attention",
+    "attention_backward",
+    "check_consistency",
+    "get_op",
+    "kv_cache_attention",
+    "layer_caches",
+    "layer_windows",
+    "register_transformers",
+    "update_cross_attn_cache",
+]
+
+# What needs more than PyTorch is imported when it is asked for.
+_LATER = {
+    "StreamingCache": "hf",
+    "register_transformers": "hf",
+    "check_consistency": "consistency",
+    "Consistency": "consistency",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(f".{_LATER[name]}", __name__), name)
+
+
+# attn_implementation="kvass" is there at once for those who have imported transformers before, and by register_transformers()
+# or StreamingCache otherwise.
+if "transformers.modeling_utils" in __import__("sys").modules:
+    from . import hf as _hf  # noqa: F401

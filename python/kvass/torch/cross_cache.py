@@ -1,0 +1,51 @@
+"""A cross-attention cache that is computed under a condition: the first step makes keys and values, later ones reuse them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from .ops import alias, update_cross_attn_cache
+
+
+class CrossAttentionCache(nn.Module):
+    """Keys and values of one layer's encoder rows, kept from the first step on. Works eager, compiled and exported.
+
+    The buffers k_cache and v_cache are [batch, heads, source_rows, head_dim]; `initialized` is bool [1]. forward(states,
+    k_proj, v_proj) returns (k, v) of the buffers' shape: by k_proj and v_proj of `states` while not initialized, from the
+    buffers afterwards; `states` with fewer rows than source_rows fill the first, and the caller masks the others.
+    reset() forgets them.
+    """
+
+    def __init__(
+        self, batch: int, heads: int, source_rows: int, head_dim: int, dtype: torch.dtype = torch.float32
+    ) -> None:
+        super().__init__()
+        shape = (batch, heads, source_rows, head_dim)
+        self.register_buffer("k_cache", torch.zeros(shape, dtype=dtype))
+        self.register_buffer("v_cache", torch.zeros(shape, dtype=dtype))
+        self.register_buffer("initialized", torch.zeros(1, dtype=torch.bool))
+
+    def _heads(self, rows: Tensor) -> Tensor:
+        batch, heads, _, head_dim = self.k_cache.shape
+        return rows.view(batch, -1, heads, head_dim).transpose(1, 2)
+
+    def forward(
+        self, states: Tensor, k_proj: Callable[[Tensor], Tensor], v_proj: Callable[[Tensor], Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        def use_cached(k_cache: Tensor, v_cache: Tensor, states: Tensor) -> tuple[Tensor, Tensor]:
+            return alias(k_cache, v_cache)
+
+        def recompute(k_cache: Tensor, v_cache: Tensor, states: Tensor) -> tuple[Tensor, Tensor]:
+            k = update_cross_attn_cache(self._heads(k_proj(states)), k_cache)
+            v = update_cross_attn_cache(self._heads(v_proj(states)), v_cache)
+            return k, v
+
+        k, v = torch.cond(self.initialized, use_cached, recompute, (self.k_cache, self.v_cache, states))
+        self.initialized.fill_(True)
+        return k, v
+
+    def reset(self) -> None:
+        self.initialized.fill_(False)

@@ -1,0 +1,251 @@
+// kvass.attention and its kin: arguments in, one call of include/kvass/ops.h without the GIL, the caller's framework
+// out. All calls of the process share one OpContext and take turns.
+#include "kvass/ops.h"
+
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+#include <pthread.h>
+
+#include <memory>
+
+#include "module.h"
+#include "tensors.h"
+
+namespace kvass::python {
+namespace {
+
+// After a fork the child has none of the parent's threads: it makes a context of its own and leaves the old one alone.
+OpContext* g_context = nullptr;  // with the GIL
+
+OpContext& context() {
+  if (g_context == nullptr) {
+    static const int registered = pthread_atfork(nullptr, nullptr, [] { g_context = nullptr; });
+    (void)registered;
+    g_context = new OpContext(value_of(OpContext::create()));
+  }
+  return *g_context;
+}
+
+void set_threads(int threads) {
+  OpContext::Options options;
+  options.threads = threads;
+  OpContext made = value_of(OpContext::create(options));
+  OpContext& current = context();
+  nb::gil_scoped_release released;  // a call that runs holds the old one
+  current = std::move(made);
+}
+
+struct Options {
+  bool causal;
+  std::optional<float> scale;
+  float softcap;
+  int64_t window, sinks;
+  nb::handle q_sink, key_padding_mask, first_position, sink_logits;
+};
+
+// The options with what they borrow.
+class AttentionArguments {
+ public:
+  explicit AttentionArguments(const Options& from) {
+    options_.causal = from.causal;
+    options_.scale = from.scale;
+    options_.softcap = from.softcap;
+    options_.window = from.window;
+    options_.sinks = from.sinks;
+    if (!from.q_sink.is_none()) {
+      q_sink_.emplace(from.q_sink, "q_sink");
+      options_.q_sink = q_sink_->view();
+    }
+    if (!from.key_padding_mask.is_none()) {
+      mask_ = MaskArgument(from.key_padding_mask, "key_padding_mask");
+      options_.key_padding_mask = mask_.view();
+    }
+    if (!from.first_position.is_none()) {
+      first_position_ = integers(from.first_position, "first_position");
+      options_.first_position = first_position_;
+    }
+    if (!from.sink_logits.is_none()) {
+      sink_logits_ = numbers(from.sink_logits, "sink_logits");
+      options_.sink_logits = sink_logits_;
+    }
+  }
+  AttentionArguments(const AttentionArguments&) = delete;
+  const AttentionOptions& options() const { return options_; }
+
+ private:
+  std::optional<TensorArgument> q_sink_;
+  MaskArgument mask_;
+  std::vector<int64_t> first_position_;
+  std::vector<float> sink_logits_;
+  AttentionOptions options_;
+};
+
+std::vector<int64_t> shape_of(const Tensor& view) { return {view.shape.begin(), view.shape.begin() + view.rank}; }
+
+OutputTensor output_for(nb::handle out, const TensorArgument& like, bool fp32) {
+  if (!out.is_none()) return OutputTensor(out, "out");
+  return OutputTensor(like, fp32 ? DType::f32 : like.view().dtype, shape_of(like.view()));
+}
+
+nb::object attention_call(nb::handle q, nb::handle k, nb::handle v, bool causal, std::optional<float> scale,
+                          float softcap, int64_t window, int64_t sinks, nb::handle q_sink, nb::handle mask,
+                          nb::handle first_position, nb::handle sink_logits, nb::handle out, bool fp32) {
+  const TensorArgument q_in(q, "q"), k_in(k, "k"), v_in(v, "v");
+  const AttentionArguments arguments(
+      {causal, scale, softcap, window, sinks, q_sink, mask, first_position, sink_logits});
+  OutputTensor result = output_for(out, q_in, fp32);
+  OpContext& with = context();
+  Status status;
+  {
+    nb::gil_scoped_release released;
+    status = fp32 ? attention_fp32(with, q_in.view(), k_in.view(), v_in.view(), arguments.options(), result.view())
+                  : attention(with, q_in.view(), k_in.view(), v_in.view(), arguments.options(), result.view());
+  }
+  check(status);
+  return result.take();
+}
+
+nb::object kv_cache_attention_call(nb::handle q, nb::handle k_cache, nb::handle v_cache, nb::handle k_new,
+                                   nb::handle v_new, bool causal, std::optional<float> scale, float softcap,
+                                   int64_t window, int64_t sinks, nb::handle q_sink, nb::handle mask,
+                                   nb::handle first_position, nb::handle sink_logits, nb::handle out, bool fp32) {
+  const TensorArgument q_in(q, "q"), k_old(k_cache, "k_cache"), v_old(v_cache, "v_cache"), k_in(k_new, "k_new"),
+      v_in(v_new, "v_new");
+  const AttentionArguments arguments(
+      {causal, scale, softcap, window, sinks, q_sink, mask, first_position, sink_logits});
+  OutputTensor result = output_for(out, q_in, fp32);
+  const CachedKeys keys{k_old.view(), v_old.view(), k_in.view(), v_in.view()};
+  OpContext& with = context();
+  Status status;
+  {
+    nb::gil_scoped_release released;
+    status = fp32 ? kv_cache_attention_fp32(with, q_in.view(), keys, arguments.options(), result.view())
+                  : kv_cache_attention(with, q_in.view(), keys, arguments.options(), result.view());
+  }
+  check(status);
+  return result.take();
+}
+
+nb::tuple attention_backward_call(nb::handle q, nb::handle k, nb::handle v, nb::handle dout, bool causal,
+                                  std::optional<float> scale, float softcap, int64_t window, int64_t sinks,
+                                  nb::handle mask, nb::handle first_position, nb::handle sink_logits) {
+  const TensorArgument q_in(q, "q"), k_in(k, "k"), v_in(v, "v"), dout_in(dout, "dout");
+  const AttentionArguments arguments(
+      {causal, scale, softcap, window, sinks, nb::none(), mask, first_position, sink_logits});
+  OutputTensor dq(q_in, DType::f32, shape_of(q_in.view())), dk(k_in, DType::f32, shape_of(k_in.view())),
+      dv(v_in, DType::f32, shape_of(v_in.view()));
+  OpContext& with = context();
+  Status status;
+  {
+    nb::gil_scoped_release released;
+    status = attention_backward(with, q_in.view(), k_in.view(), v_in.view(), dout_in.view(), arguments.options(),
+                                {dq.view(), dk.view(), dv.view()});
+  }
+  check(status);
+  return nb::make_tuple(dq.take(), dk.take(), dv.take());
+}
+
+nb::object update_cross_attn_cache_call(nb::handle value, nb::object cache) {
+  const TensorArgument value_in(value, "value"), cache_out(cache, "cache", Access::write);
+  OpContext& with = context();
+  Status status;
+  {
+    nb::gil_scoped_release released;
+    status = update_cross_attn_cache(with, value_in.view(), cache_out.view()).status();
+  }
+  check(status);
+  return cache;
+}
+
+nb::dict row_of(const Backend& backend) {
+  nb::dict row;
+  row["op"] = nb::str(backend.op.data(), backend.op.size());
+  row["device"] = nb::str(device_name(backend.device).data());
+  row["backend"] = nb::str(backend.name.data(), backend.name.size());
+  row["priority"] = backend.priority;
+  row["available"] = backend.available;
+  row["reason"] = backend.reason;
+  return row;
+}
+
+nb::list backends() {
+  nb::list rows;
+  for (const Backend& backend : list_backends()) rows.append(row_of(backend));
+  return rows;
+}
+
+nb::dict backend_for(const std::string& op, const std::string& device, const std::string& name) {
+  for (const Device known : {Device::cpu, Device::cuda, Device::rocm}) {
+    if (device == device_name(known)) return row_of(value_of(get_backend(op, known, name)));
+  }
+  check(bad_input("device", "cpu, cuda or rocm", device));
+  return {};
+}
+
+}  // namespace
+
+void add_ops(nb::module_& module) {
+  module.def("attention", &attention_call, nb::arg("q"), nb::arg("k"), nb::arg("v"), nb::kw_only(),
+             nb::arg("causal") = true, nb::arg("scale") = nb::none(), nb::arg("softcap") = 0.0f, nb::arg("window") = 0,
+             nb::arg("sinks") = 0, nb::arg("q_sink") = nb::none(), nb::arg("key_padding_mask") = nb::none(),
+             nb::arg("first_position") = nb::none(), nb::arg("sink_logits") = nb::none(), nb::arg("out") = nb::none(),
+             nb::arg("fp32") = false,
+             R"(softmax(cap(q · k * scale)) · v over the keys that each row sees.
+
+q [B, Hq, Sq, D]; k, v [B, Hkv, Skv, D]; all of one dtype: float32, float16 or bfloat16, of any strides, on the CPU. Hq is
+a multiple of Hkv, D is 1 to 512. Returns [B, Hq, Sq, D] of q's framework and dtype, or float32 with fp32=True; `out` is
+written instead where it is given. The tensors are read where they are.
+
+Row i stands at p = Skv - Sq + i and sees key j when
+    (not causal or j <= p) and (not window or p - j < window or j - first_position[b] < sinks)
+    and first_position[b] <= j and (no mask or key_padding_mask[b, j])
+A row that sees no key is exactly 0.
+
+scale            float, default 1/sqrt(D)
+softcap          scores become softcap * tanh(score / softcap); 0: they do not
+window           latest keys that a row sees, its own included; 0: all
+sinks            first keys of the sequence that stay visible behind the window
+q_sink           [B, Hq, Sq, D]: the query as sink keys see it
+key_padding_mask [B, Skv] of bool or 8-bit integers, 0 is padding
+first_position   [B]: where the sequence begins; what is before it is left padding
+sink_logits      [Hq]: each adds its exp to its head's denominator
+
+The bits of a row do not depend on the batch, on Sq, on threads or on the instruction set: a prompt in one piece gives
+what token by token gives.
+
+Raises ValueError (shapes, devices, options; the message says what was expected and what was got) and TypeError (not a
+tensor, or of another dtype). Tensors that require gradients are refused: kvass.torch.attention has a backward.
+Source: arXiv 1706.03762; grouped queries: 2305.13245; sinks: 2309.17453.)");
+  module.def("kv_cache_attention", &kv_cache_attention_call, nb::arg("q"), nb::arg("k_cache"), nb::arg("v_cache"),
+             nb::arg("k_new"), nb::arg("v_new"), nb::kw_only(), nb::arg("causal") = true, nb::arg("scale") = nb::none(),
+             nb::arg("softcap") = 0.0f, nb::arg("window") = 0, nb::arg("sinks") = 0, nb::arg("q_sink") = nb::none(),
+             nb::arg("key_padding_mask") = nb::none(), nb::arg("first_position") = nb::none(),
+             nb::arg("sink_logits") = nb::none(), nb::arg("out") = nb::none(), nb::arg("fp32") = false,
+             R"(attention() over a cache and the step's own keys, of which nothing is concatenated or changed.
+
+q [B, Hq, Sq, D]; k_cache, v_cache [B, Hkv, C, D], C may be 0; k_new, v_new [B, Hkv, Sq, D]. Skv = C + Sq. The bits are those
+of attention(q, cat([k_cache, k_new], 2), cat([v_cache, v_new], 2)). Options, result and errors as attention().)");
+  module.def("attention_backward", &attention_backward_call, nb::arg("q"), nb::arg("k"), nb::arg("v"), nb::arg("dout"),
+             nb::kw_only(), nb::arg("causal") = true, nb::arg("scale") = nb::none(), nb::arg("softcap") = 0.0f,
+             nb::arg("window") = 0, nb::arg("sinks") = 0, nb::arg("key_padding_mask") = nb::none(),
+             nb::arg("first_position") = nb::none(), nb::arg("sink_logits") = nb::none(),
+             R"(Gradients of sum(dout * attention(q, k, v)) in float32.
+
+dout [B, Hq, Sq, D] in any dtype. Returns (dq [B, Hq, Sq, D], dk [B, Hkv, Skv, D], dv [B, Hkv, Skv, D]), float32, of the
+frameworks of q, k and v. What no row sees has gradient 0. Options and errors as attention(); there is no q_sink.)");
+  module.def("alias", [](nb::object a, nb::object b) { return nb::make_tuple(a, b); }, nb::arg("a"), nb::arg("b"),
+             "The same two tensors. (kvass.torch.alias is the operator for torch.cond.)");
+  module.def("update_cross_attn_cache", &update_cross_attn_cache_call, nb::arg("value"), nb::arg("cache"),
+             R"(Copies value [B, H, S, D] into cache[:, :, :S] of cache [B, H, S_max, D] of the same dtype and returns the cache.
+
+The rest of the cache is not touched. Raises ValueError where S > S_max or other sizes, dtypes or devices differ, TypeError
+for what is no tensor that may be written. Source: the cross-attention cache of ExecuTorch's Whisper exports.)");
+  module.def("set_threads", &set_threads, nb::arg("threads"),
+             "Threads of the operators from here on; 0: one for each CPU that the process may use, the default.");
+  module.def("backends", &backends,
+             "Every operator, device and backend of this build: dicts of op, device, backend, priority, available, reason.");
+  module.def("get_backend", &backend_for, nb::arg("op"), nb::arg("device") = "cpu", nb::arg("name") = "",
+             "The backend that `op` uses on `device` (cpu, cuda, rocm), or ValueError with the reason why there is none.");
+}
+
+}  // namespace kvass::python

@@ -1,0 +1,244 @@
+#include "tensors.h"
+
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <array>
+#include <new>
+#include <utility>
+
+#include "dlpack_abi.h"
+#include "kvass/dlpack.h"
+
+namespace kvass::python {
+namespace {
+
+// The exchange tables by type, as they were met. Types are kept alive, so that an address stands for one type for good.
+struct KnownType {
+  PyTypeObject* type = nullptr;
+  const DlExchange* exchange = nullptr;
+};
+constexpr size_t kKnownTypes = 16;
+
+const DlExchange* look_up_exchange(PyTypeObject* type) {
+  nb::object capsule = nb::getattr(nb::handle(reinterpret_cast<PyObject*>(type)), "__dlpack_c_exchange_api__", nb::none());
+  if (!PyCapsule_CheckExact(capsule.ptr())) return nullptr;
+  auto* exchange = static_cast<const DlExchange*>(PyCapsule_GetPointer(capsule.ptr(), "dlpack_exchange_api"));
+  if (exchange == nullptr) PyErr_Clear();
+  while (exchange != nullptr && exchange->version.major != 1) exchange = exchange->older;
+  if (exchange == nullptr || exchange->view_of_object == nullptr) return nullptr;
+  return exchange;
+}
+
+// With the GIL.
+const DlExchange* exchange_of(nb::handle object) {
+  static std::array<KnownType, kKnownTypes> known;
+  static size_t next = 0;
+  PyTypeObject* type = Py_TYPE(object.ptr());
+  for (const KnownType& entry : known) {
+    if (entry.type == type) return entry.exchange;
+  }
+  const DlExchange* exchange = look_up_exchange(type);
+  Py_INCREF(reinterpret_cast<PyObject*>(type));
+  KnownType& entry = known[next++ % kKnownTypes];
+  if (entry.type != nullptr) Py_DECREF(reinterpret_cast<PyObject*>(entry.type));
+  entry = {type, exchange};
+  return exchange;
+}
+
+[[noreturn]] void fail_type(const std::string& message) { throw nb::type_error(message.c_str()); }
+
+
+std::string class_name(nb::handle object) {
+  return nb::cast<std::string>(nb::str(nb::getattr(object.type(), "__name__")));
+}
+
+Tensor view_of(const DlTensor& from, const char* name) {
+  Result<Tensor> view = from_dlpack(from, name);
+  if (!view.ok()) fail_type(view.status().message());
+  return view.value();
+}
+
+// PyTorch's own export refuses tensors of an autograd graph, since what is computed of them would have no gradient. Its
+// exchange table does not ask.
+void refuse_gradients(nb::handle object, const char* name) {
+  static PyObject* const attribute = PyUnicode_InternFromString("requires_grad");
+  PyObject* required = PyObject_GetAttr(object.ptr(), attribute);
+  if (required == nullptr) {
+    PyErr_Clear();
+    return;
+  }
+  const bool gradients = required == Py_True;
+  Py_DECREF(required);
+  if (gradients) {
+    check(bad_input(name, "a tensor without requires_grad (kvass.torch has operators with gradients)",
+                    "one that requires them"));
+  }
+}
+
+template <class Array>
+DlTensor describe(const Array& array, std::array<int64_t, 8>& shape, std::array<int64_t, 8>& strides) {
+  DlTensor tensor{};
+  tensor.data = const_cast<void*>(static_cast<const void*>(array.data()));
+  tensor.device = {array.device_type(), array.device_id()};
+  tensor.ndim = static_cast<int32_t>(array.ndim());
+  tensor.dtype = {array.dtype().code, array.dtype().bits, array.dtype().lanes};
+  for (size_t i = 0; i < array.ndim() && i < shape.size(); ++i) {
+    shape[i] = static_cast<int64_t>(array.shape(i));
+    strides[i] = array.stride(i);
+  }
+  tensor.shape = shape.data();
+  tensor.strides = strides.data();
+  return tensor;
+}
+
+// What the object is, described to body(DlTensor); returns what must be kept while the view is used.
+template <class Body>
+nb::object with_tensor(nb::handle object, const char* name, Access access, Body&& body) {
+  if (const DlExchange* exchange = exchange_of(object)) {
+    refuse_gradients(object, name);
+    DlTensor tensor;
+    if (exchange->view_of_object(object.ptr(), &tensor) != 0) throw nb::python_error();
+    body(tensor);
+    return {};
+  }
+  std::array<int64_t, 8> shape{}, strides{};
+  if (access == Access::read) {
+    nb::ndarray<nb::ro> array;
+    if (nb::try_cast(object, array)) {
+      body(describe(array, shape, strides));
+      return nb::cast(array);
+    }
+  } else {
+    nb::ndarray<> array;
+    if (nb::try_cast(object, array)) {
+      body(describe(array, shape, strides));
+      return nb::cast(array);
+    }
+  }
+  fail_type(std::string(name) + ": expected a tensor that speaks DLPack" +
+            (access == Access::write ? " and may be written" : "") + ", got " + class_name(object));
+}
+
+int dl_device(Device device) {
+  return device == Device::cpu    ? dlpack_detail::kCpu
+         : device == Device::cuda ? dlpack_detail::kCuda
+                                  : dlpack_detail::kRocm;
+}
+
+DlDataType dl_dtype(DType dtype) {
+  return {dtype == DType::bf16 ? kDlBfloat : kDlFloat, static_cast<uint8_t>(8 * dtype_bytes(dtype)), 1};
+}
+
+void set_error(void*, const char* kind, const char* message) {
+  PyErr_Format(PyExc_RuntimeError, "%s: %s", kind, message);
+}
+
+}  // namespace
+
+void check(const Status& status) {
+  if (!status.ok()) throw nb::value_error(status.message().c_str());
+}
+
+TensorArgument::TensorArgument(nb::handle object, const char* name, Access access) : object_(object) {
+  held_ = with_tensor(object, name, access, [&](const DlTensor& tensor) { view_ = view_of(tensor, name); });
+}
+
+MaskArgument::MaskArgument(nb::handle object, const char* name) {
+  if (object.is_none()) return;
+  held_ = with_tensor(object, name, Access::read, [&](const DlTensor& from) {
+    const bool bytes = from.dtype.bits == 8 && from.dtype.lanes == 1 &&
+                       (from.dtype.code == kDlBool || from.dtype.code == kDlUint || from.dtype.code == kDlInt);
+    if (!bytes) {
+      fail_type(std::string(name) + ": expected bool or 8-bit integers, got DLPack type code " +
+                std::to_string(from.dtype.code) + " of " + std::to_string(from.dtype.bits) + " bits");
+    }
+    if (from.ndim != 2) check(bad_input(name, "[B, Skv]", std::to_string(from.ndim) + " dimensions"));
+    if (from.device.device_type != dlpack_detail::kCpu) check(bad_input(name, "memory of the cpu", "another device"));
+    view_.data = static_cast<const uint8_t*>(from.data) + from.byte_offset;
+    view_.batch = from.shape[0];
+    view_.keys = from.shape[1];
+    view_.batch_stride = from.strides ? from.strides[0] : from.shape[1];
+    view_.key_stride = from.strides ? from.strides[1] : 1;
+    // A tensor without elements may be without memory, which would say that there is no mask.
+    static const uint8_t nothing = 0;
+    if (from.data == nullptr) view_.data = &nothing;
+  });
+}
+
+OutputTensor::OutputTensor(const TensorArgument& like, DType dtype, std::vector<int64_t> shape) {
+  if (const DlExchange* exchange = exchange_of(like.object())) {
+    DlTensor prototype{};
+    prototype.device = {dl_device(like.view().device), 0};
+    prototype.ndim = static_cast<int32_t>(shape.size());
+    prototype.dtype = dl_dtype(dtype);
+    prototype.shape = shape.data();
+    DlManagedTensor* made = nullptr;
+    if (exchange->allocate(&prototype, &made, nullptr, &set_error) != 0) throw nb::python_error();
+    view_ = view_of(made->tensor, "out");
+    void* object = nullptr;
+    if (exchange->object_from_managed(made, &object) != 0) throw nb::python_error();
+    object_ = nb::steal(static_cast<PyObject*>(object));
+    return;
+  }
+  std::vector<size_t> sizes(shape.begin(), shape.end());
+  size_t bytes = dtype_bytes(dtype);
+  for (const size_t size : sizes) bytes *= size;
+  constexpr size_t kAlignment = 64;
+  auto* memory = static_cast<uint8_t*>(operator new(bytes == 0 ? 1 : bytes, std::align_val_t(kAlignment)));
+  nb::capsule owner(memory, [](void* p) noexcept { operator delete(p, std::align_val_t(kAlignment)); });
+  const DlDataType type = dl_dtype(dtype);
+  const nb::dlpack::dtype element{type.code, type.bits, type.lanes};
+  view_.data = memory;
+  view_.dtype = dtype;
+  view_.rank = static_cast<int>(shape.size());
+  int64_t stride = 1;
+  for (size_t i = shape.size(); i-- > 0;) {
+    view_.shape[i] = shape[i];
+    view_.strides[i] = stride;
+    stride *= shape[i];
+  }
+  if (nb::ndarray_check(like.object()) && !nb::hasattr(like.object(), "__array_namespace__")) {
+    object_ = nb::cast(nb::ndarray<nb::numpy>(memory, sizes.size(), sizes.data(), owner, nullptr, element));
+    return;
+  }
+  namespace_ = nb::getattr(like.object(), "__array_namespace__")();
+  const bool numpy = nb::cast<std::string>(nb::getattr(namespace_, "__name__")) == "numpy";
+  if (numpy) {
+    namespace_.reset();
+    object_ = nb::cast(nb::ndarray<nb::numpy>(memory, sizes.size(), sizes.data(), owner, nullptr, element));
+  } else {
+    object_ = nb::cast(nb::ndarray<>(memory, sizes.size(), sizes.data(), owner, nullptr, element));
+  }
+}
+
+OutputTensor::OutputTensor(nb::handle out, const char* name) : object_(nb::borrow(out)) {
+  view_ = TensorArgument(out, name, Access::write).view();  // object_ keeps its memory
+}
+
+nb::object OutputTensor::take() {
+  if (namespace_.is_valid()) return nb::getattr(namespace_, "from_dlpack")(object_);
+  return std::move(object_);
+}
+
+std::vector<int64_t> integers(nb::handle object, const char* name) {
+  if (object.is_none()) return {};
+  nb::object list = nb::hasattr(object, "tolist") ? nb::getattr(object, "tolist")() : nb::borrow(object);
+  std::vector<int64_t> values;
+  if (!nb::try_cast(list, values)) {
+    fail_type(std::string(name) + ": expected a list or array of integers, got " + class_name(object));
+  }
+  return values;
+}
+
+std::vector<float> numbers(nb::handle object, const char* name) {
+  if (object.is_none()) return {};
+  nb::object list = nb::hasattr(object, "tolist") ? nb::getattr(object, "tolist")() : nb::borrow(object);
+  std::vector<float> values;
+  if (!nb::try_cast(list, values)) {
+    fail_type(std::string(name) + ": expected a list or array of numbers, got " + class_name(object));
+  }
+  return values;
+}
+
+}  // namespace kvass::python

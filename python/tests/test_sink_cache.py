@@ -1,0 +1,125 @@
+"""KVCacheWithAttentionSink: sinks kept, wraps, masks, chunks across the wrap, sink 0, export."""
+
+import pytest
+import reference
+
+torch = pytest.importorskip("torch")
+
+import kvass.torch as kt  # noqa: E402
+from kvass.caches import Layout  # noqa: E402
+
+HEADS, DIM, WINDOW = 2, 8, 6
+
+
+def make(sink=3, window=WINDOW):
+    return kt.KVCacheWithAttentionSink(
+        n_heads=HEADS, head_dim=DIM, enable_dynamic_shape=True, rope=None, window_size=window, sink_size=sink
+    )
+
+
+def stream(tokens, seed=1):
+    random = torch.Generator().manual_seed(seed)
+    return [torch.randn(1, HEADS, tokens, DIM, generator=random) for _ in range(3)]
+
+
+@pytest.mark.parametrize("sink", [0, 3])
+def test_slots_are_those_of_the_layout_over_many_wraps(sink):
+    cache = make(sink)
+    layout = Layout.sink_ring(sink, WINDOW, 2 * WINDOW)
+    _, k, v = stream(100)
+    for position in range(100):
+        cache.update(torch.tensor([position]), k[:, :, position : position + 1], v[:, :, position : position + 1])
+        held = cache.cache_positions_manager.cache_positions
+        assert held.tolist() == layout.positions(position + 1).tolist()
+        filled = held >= 0
+        assert torch.equal(cache.k_cache[:, :, filled], k[:, :, held[filled]])
+        assert torch.equal(cache.v_cache[:, :, :sink], v[:, :, :sink] if position >= sink else cache.v_cache[:, :, :sink])
+        mask = cache.create_causal_mask_for_ring_buffer(position, 1)
+        assert (mask == 0)[0].tolist() == layout.mask(position, 1)[0].tolist()
+        assert bool((mask[mask != 0] == float("-inf")).all())
+
+
+@pytest.mark.parametrize("sink", [0, 3])
+@pytest.mark.parametrize("chunk", [1, 4, WINDOW, WINDOW + 1])
+def test_chunks_across_the_wrap_attend_as_the_dense_definition(sink, chunk):
+    cache = make(sink)
+    q, k, v = stream(70, seed=2)
+    got = []
+    for start in range(0, 70, chunk):
+        part = slice(start, min(start + chunk, 70))
+        keys, values = cache.update(torch.tensor([start]), k[:, :, part], v[:, :, part])
+        mask = cache.create_causal_mask_for_ring_buffer(torch.tensor([start]), q[:, :, part].shape[2])
+        got.append(torch.nn.functional.scaled_dot_product_attention(q[:, :, part], keys, values, attn_mask=mask))
+    want = reference.attention(q.double(), k.double(), v.double(), reference.visible(70, 70, window=WINDOW, sinks=sink))
+    assert (torch.cat(got, 2).double() - want).abs().max() < 1e-5
+
+
+def test_a_whole_cache_at_once_and_then_its_wrap():
+    cache = make()
+    slots = cache.k_cache.size(2)
+    _, k, v = stream(slots + 5)
+    cache.update(torch.tensor([0]), k[:, :, :slots], v[:, :, :slots])
+    assert torch.equal(cache.k_cache, k[:, :, :slots])
+    keys, _ = cache.update(torch.tensor([slots]), k[:, :, slots:], v[:, :, slots:])
+    assert torch.equal(keys[:, :, :3], k[:, :, :3])
+    assert torch.equal(keys[:, :, 3:8], k[:, :, slots:])
+    assert cache.evict_tokens(torch.tensor([slots]), 5) == 0
+    with pytest.raises(ValueError, match="k_val: expected at most"):
+        cache.update(torch.tensor([0]), *stream(slots + 1)[1:])
+
+
+def test_what_was_never_written_or_lies_behind_a_step_back_is_not_seen():
+    cache = make()
+    _, k, v = stream(10)
+    cache.update(torch.tensor([0]), k, v)
+    assert (cache.create_causal_mask_for_ring_buffer(4, 1) == 0)[0].nonzero().flatten().tolist() == [0, 1, 2, 3, 4]
+    cache.update(torch.tensor([2]), k[:, :, :1], v[:, :, :1])
+    assert cache.cache_positions_manager.cache_positions.tolist()[:4] == [0, 1, 2, -1]
+    cache.reset()
+    assert bool((cache.cache_positions_manager.cache_positions == -1).all())
+
+
+class Layer(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cache = make()
+
+    def forward(self, q, k, v, input_pos):
+        keys, values = self.cache.update(input_pos, k, v)
+        mask = self.cache.create_causal_mask_for_ring_buffer(input_pos, q.shape[2])
+        return torch.nn.functional.scaled_dot_product_attention(q, keys, values, attn_mask=mask)
+
+
+def test_the_cache_is_exported_saved_and_runs_past_its_context(tmp_path):
+    q, k, v = stream(60, seed=3)
+    one = lambda i: (q[:, :, i : i + 1], k[:, :, i : i + 1], v[:, :, i : i + 1], torch.tensor([i]))  # noqa: E731
+    with torch.no_grad():
+        program = torch.export.export(Layer(), one(0))
+        torch.export.save(program, tmp_path / "sink.pt2")
+        loaded = torch.export.load(tmp_path / "sink.pt2").module()
+        got = torch.cat([loaded(*one(i)) for i in range(60)], 2)
+    want = reference.attention(q.double(), k.double(), v.double(), reference.visible(60, 60, window=WINDOW, sinks=3))
+    assert (got.double() - want).abs().max() < 1e-5
+
+
+def test_layers_follow_the_window_and_its_pattern():
+    assert kt.layer_windows(6, 512, 3) == [512, 512, 0, 512, 512, 0]
+    assert kt.layer_windows(3, 512) == [512] * 3 and kt.layer_windows(2) == [0, 0]
+    with pytest.raises(ValueError, match="sliding-window-pattern: expected"):
+        kt.layer_windows(3, None, 2)
+    caches = kt.layer_caches(4, HEADS, DIM, sliding_window=5, sliding_window_pattern=2, window_size=9, sink_size=2)
+    assert [(c.sink_size, c.window_size) for c in caches] == [(0, 5), (2, 9)] * 2
+
+
+def test_caches_move_to_another_device():
+    cache = make().to("meta")
+    assert cache.k_cache.device.type == "meta" and cache.cache_positions_manager.cache_positions.device.type == "meta"
+    keys, _ = cache.update(torch.zeros(1, device="meta", dtype=torch.long), *(t.to("meta") for t in stream(2)[1:]))
+    assert keys.device.type == "meta"
+    assert cache.create_causal_mask_for_ring_buffer(0, 2).device.type == "meta"
+
+
+@pytest.mark.parametrize("bad", [{"window_size": 0}, {"sink_size": -1}])
+def test_impossible_sizes_are_refused(bad):
+    with pytest.raises(ValueError, match="expected"):
+        kt.KVCacheWithAttentionSink(HEADS, DIM, **bad)

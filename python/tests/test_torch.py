@@ -1,0 +1,218 @@
+"""torch.ops.kvass: schemas, gradients, torch.compile, torch.export, torch.cond."""
+
+import pytest
+import reference
+
+torch = pytest.importorskip("torch")
+
+import kvass  # noqa: E402
+import kvass.torch as kt  # noqa: E402
+
+
+def tensors(seed, rows=3, keys=9, dtype=torch.float32, dim=16):
+    random = torch.Generator().manual_seed(seed)
+    make = lambda h, n: torch.randn(2, h, n, dim, generator=random).to(dtype)  # noqa: E731
+    return make(4, rows), make(2, keys), make(2, keys)
+
+
+def test_operators_pass_opcheck():
+    q, k, v = (t.requires_grad_() for t in tensors(1))
+    checks = ("test_schema", "test_autograd_registration", "test_faketensor")
+    torch.library.opcheck(torch.ops.kvass.attention, (q, k, v, True, 0.3, 1.5, 4, 1), test_utils=checks)
+    k_new, v_new = torch.randn(2, 2, 3, 16), torch.randn(2, 2, 3, 16)
+    torch.library.opcheck(torch.ops.kvass.kv_cache_attention, (q, k, v, k_new, v_new), test_utils=checks)
+    torch.library.opcheck(torch.ops.kvass.alias, (k, v), test_utils=checks)
+    torch.library.opcheck(
+        torch.ops.kvass.update_cross_attn_cache, (torch.randn(2, 2, 5, 16), torch.zeros(2, 2, 9, 16)), test_utils=checks
+    )
+
+
+def test_schemas_say_what_is_written():
+    schema = torch.ops.kvass.update_cross_attn_cache.default._schema
+    assert [a.alias_info is not None and a.alias_info.is_write for a in schema.arguments] == [False, True]
+    assert not torch.ops.kvass.attention.default._schema.is_mutable
+    assert not torch.ops.kvass.alias.default._schema.is_mutable
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_operators_have_the_bits_of_the_library(dtype):
+    q, k, v = tensors(2, dtype=dtype)
+    assert torch.equal(kt.attention(q, k, v, window=4, sinks=1), kvass.attention(q, k, v, window=4, sinks=1))
+    assert kt.attention(q, k, v, fp32=True).dtype == torch.float32
+    got = kt.kv_cache_attention(q, k[:, :, :6], v[:, :, :6], k[:, :, 6:], v[:, :, 6:], window=4, sinks=1)
+    assert torch.equal(got, kvass.attention(q, k, v, window=4, sinks=1))
+
+
+def test_gradients_are_those_of_a_double_reference():
+    q, k, v = (t.requires_grad_() for t in tensors(3))
+    cotangent = torch.randn(q.shape, generator=torch.Generator().manual_seed(4))
+    kt.attention(q, k, v, window=5, sinks=1, scale=0.4).backward(cotangent)
+    double = [t.detach().double().requires_grad_() for t in (q, k, v)]
+    reference.attention(*double, reference.visible(3, 9, window=5, sinks=1), 0.4).backward(cotangent.double())
+    for mine, theirs in zip((q, k, v), double):
+        assert mine.grad.dtype == mine.dtype
+        assert (mine.grad.double() - theirs.grad).abs().max() < 1e-5
+    cached = [t.detach()[:, :, :6].requires_grad_() for t in (k, v)]
+    new = [t.detach()[:, :, 6:].requires_grad_() for t in (k, v)]
+    again = q.detach().requires_grad_()
+    kt.kv_cache_attention(again, *cached, *new, window=5, sinks=1, scale=0.4).backward(cotangent)
+    assert torch.equal(again.grad, q.grad)
+    assert torch.equal(torch.cat([cached[0].grad, new[0].grad], 2), k.grad)
+    assert torch.equal(torch.cat([cached[1].grad, new[1].grad], 2), v.grad)
+
+
+def test_what_has_no_gradient_says_so():
+    q, k, v = (t.requires_grad_() for t in tensors(5))
+    with pytest.raises(ValueError, match="q_sink: expected none where gradients are needed"):
+        kt.attention(q, k, v, q_sink=q.detach(), sinks=1, window=2)
+    with pytest.raises(ValueError, match="attention: "):
+        kt.attention(q[:, :3], k, v)
+
+
+class Attend(torch.nn.Module):
+    def forward(self, q, k, v):
+        return kt.attention(q, k, v, window=5, sinks=1) * 2
+
+
+def test_export_save_load_run(tmp_path):
+    q, k, v = tensors(6)
+    keys = torch.export.Dim("keys", min=4, max=64)
+    program = torch.export.export(Attend(), (q, k, v), dynamic_shapes=({}, {2: keys}, {2: keys}))
+    torch.export.save(program, tmp_path / "attend.pt2")
+    loaded = torch.export.load(tmp_path / "attend.pt2").module()
+    for n in (9, 20):
+        q, k, v = tensors(7, keys=n)
+        assert torch.equal(loaded(q, k, v), kvass.attention(q, k, v, window=5, sinks=1) * 2)
+
+
+def test_compiled_attention_has_the_same_bits_and_gradients():
+    q, k, v = (t.requires_grad_() for t in tensors(8))
+    compiled = torch.compile(Attend(), fullgraph=True)
+    out = compiled(q, k, v)
+    assert torch.equal(out, Attend()(q, k, v))
+    out.sum().backward()
+    grads = [t.grad.clone() for t in (q, k, v)]
+    for t in (q, k, v):
+        t.grad = None
+    Attend()(q, k, v).sum().backward()
+    assert all(torch.equal(a, t.grad) for a, t in zip(grads, (q, k, v)))
+
+
+class CrossLayer(torch.nn.Module):
+    """A decoder layer's cross-attention over an encoder that is read once."""
+
+    def __init__(self, source=7, heads=2, dim=8):
+        super().__init__()
+        torch.manual_seed(11)
+        width = heads * dim
+        self.heads, self.dim = heads, dim
+        self.q_proj, self.k_proj, self.v_proj = (torch.nn.Linear(width, width) for _ in range(3))
+        self.cache = kt.CrossAttentionCache(1, heads, source, dim)
+
+    def forward(self, x, states):
+        q = self.q_proj(x).view(1, -1, self.heads, self.dim).transpose(1, 2)
+        k, v = self.cache(states, self.k_proj, self.v_proj)
+        out = kt.attention(q, k, v, causal=False)
+        return out.transpose(1, 2).reshape(1, -1, self.heads * self.dim)
+
+
+def whole_sequence(layer, run, source=7):
+    """The first step computes, later ones reuse: they get other states, which must not matter."""
+    random = torch.Generator().manual_seed(12)
+    states = torch.randn(1, source, 16, generator=random)
+    with torch.no_grad():
+        k = layer.cache._heads(layer.k_proj(states))
+        v = layer.cache._heads(layer.v_proj(states))
+        for step in range(4):
+            x = torch.randn(1, 1, 16, generator=random)
+            q = layer.q_proj(x).view(1, 1, layer.heads, layer.dim).transpose(1, 2)
+            want = kvass.attention(q, k, v, causal=False).transpose(1, 2).reshape(1, 1, -1)
+            got = run(x, states if step == 0 else torch.full_like(states, 9.0))
+            assert torch.allclose(got, want, atol=1e-6), step
+
+
+@pytest.mark.parametrize("source", [7, 33])
+def test_a_cross_cache_computes_once_and_then_reuses(source):
+    layer = CrossLayer(source)
+    whole_sequence(layer, layer, source)
+    layer.cache.reset()
+    whole_sequence(layer, layer, source)
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_cross_cache_is_exported_saved_loaded_and_run(tmp_path, strict):
+    layer = CrossLayer()
+    with torch.no_grad():
+        program = torch.export.export(layer, (torch.randn(1, 1, 16), torch.randn(1, 7, 16)), strict=strict)
+    assert not bool(layer.cache.initialized)
+    torch.export.save(program, tmp_path / "cross.pt2")
+    text = program.graph_module.code + "".join(m.code for m in program.graph_module.children() if hasattr(m, "code"))
+    assert "kvass.alias" in text and "kvass.update_cross_attn_cache" in text
+    whole_sequence(layer, torch.export.load(tmp_path / "cross.pt2").module())
+
+
+def test_a_cross_cache_is_compiled_and_its_alias_copies_nothing():
+    from torch._inductor.utils import run_and_get_code
+
+    layer = CrossLayer()
+    compiled = torch.compile(layer, fullgraph=True)
+    whole_sequence(layer, compiled)
+
+    def take(a, b):
+        x, y = torch.ops.kvass.alias(a, b)
+        return x + y
+
+    a, b = torch.randn(4), torch.randn(4)
+    out, code = run_and_get_code(torch.compile(take), a, b)
+    assert torch.equal(out, a + b)
+    assert "kvass.alias" not in "".join(code)
+
+
+def test_cond_takes_either_branch_whatever_the_shapes():
+    for rows, width in ((2, 4), (5, 16)):
+        cache = torch.zeros(2, 3, rows + 3, width)
+        value = torch.randn(2, 3, rows, width)
+
+        def use(value, cache):
+            return torch.ops.kvass.alias(cache, cache)
+
+        def write(value, cache):
+            k = torch.ops.kvass.update_cross_attn_cache(value, cache)
+            return k, torch.ops.kvass.alias(k, k)[1]
+
+        with torch.no_grad():
+            before, _ = torch.cond(torch.tensor(True), use, write, (value, cache))
+            assert not bool(before.any())
+            after, _ = torch.cond(torch.tensor(False), use, write, (value, cache))
+        assert torch.equal(after[:, :, :rows], value) and torch.equal(cache, after)
+        assert not bool(after[:, :, rows:].any())
+
+
+def test_native_ops_have_the_arguments_and_properties_of_the_references():
+    attention, cached = kt.NativeAttentionOp(), kt.NativeKVCacheAttnOp()
+    q, k, v = tensors(13, dtype=torch.bfloat16)
+    exact = attention.forward_fp32(q, k, v)
+    assert exact.dtype == torch.float32 and torch.equal(exact.bfloat16(), attention(q, k, v))
+    mask = torch.ones(2, 9, dtype=torch.bool)
+    mask[0, :2] = False
+    got = attention.forward_fp32(q, k, v, key_padding_mask=mask, scale=0.2)
+    want = reference.attention(
+        q.double(), k.double(), v.double(), reference.visible(3, 9) & mask[:, None, None], 0.2
+    )
+    assert (got.double() - want).abs().max() < 1e-5
+    for causal in (True, False):
+        split = cached.forward_fp32(q, k[:, :, :6], v[:, :, :6], k[:, :, 6:], v[:, :, 6:], causal=causal)
+        assert torch.equal(split, attention.forward_fp32(q, k, v, causal=causal))
+    with pytest.raises(ValueError):
+        cached(q[:, :, :2], k[:, :, :6], v[:, :, :6], k[:, :, 6:], v[:, :, 6:])
+    for row in range(2):  # whatever the batch
+        assert torch.equal(attention(q[row : row + 1], k[row : row + 1], v[row : row + 1])[0], attention(q, k, v)[row])
+
+
+def test_ops_are_found_by_name_and_device():
+    assert isinstance(kt.get_op("attn", "cpu"), kt.NativeAttentionOp)
+    assert isinstance(kt.get_op("kv_cache_attention"), kt.NativeKVCacheAttnOp)
+    with pytest.raises(ValueError, match="operator: expected attention"):
+        kt.get_op("flash")
+    with pytest.raises(ValueError, match="cuda"):
+        kt.get_op("attention", "cuda")
