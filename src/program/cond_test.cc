@@ -124,8 +124,9 @@ TEST(Cond, ResultsLieWhereTheOutputsDoAndViewsNowhere) {
   EXPECT_EQ(at(program.branches[3].results[0]), at(output));
   // What a branch reads from outside lives on: another sequence may still take that branch.
   for (const Op& op : program.ops) {
-    if (op.name == "squared")
+    if (op.name == "squared") {
       EXPECT_NE(at(op.inputs[0]), at(program.ops[static_cast<size_t>(program.branches[2].begin)].inputs[0]));
+    }
   }
 }
 
@@ -138,9 +139,13 @@ TEST(Cond, PlansThatShareLivingBytesAreFound) {
   for (size_t v = 0; v < plan.values.size(); ++v) {
     ArenaPlan damaged = plan;
     damaged.values[v] = plan.bytes;  // outside
-    if (program.values[v].view == View::none) EXPECT_FALSE(check_arena(program, rows, workspace, damaged).ok()) << v;
+    if (program.values[v].view == View::none) {
+      EXPECT_FALSE(check_arena(program, rows, workspace, damaged).ok()) << v;
+    }
     damaged.values[v] = plan.values[v] + 4;  // not aligned
-    if (program.values[v].view == View::none) EXPECT_FALSE(check_arena(program, rows, workspace, damaged).ok()) << v;
+    if (program.values[v].view == View::none) {
+      EXPECT_FALSE(check_arena(program, rows, workspace, damaged).ok()) << v;
+    }
     for (size_t other = 0; other < plan.values.size(); ++other) {
       damaged.values[v] = plan.values[other];
       refused += !check_arena(program, rows, workspace, damaged).ok();
