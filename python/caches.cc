@@ -143,13 +143,14 @@ Source: StreamingLLM, arXiv 2309.17453; the attention-sink ring of ExecuTorch.)"
           return "Layout.full(" + std::to_string(self.slots()) + ", window=" + std::to_string(self.window()) + ")";
         }
         const std::string sink = self.kind() == LayoutKind::sink_ring ? std::to_string(self.sink()) + ", " : "";
-        return "Layout." + kind + "(" + sink + std::to_string(self.window()) + ", " + std::to_string(self.ring_slots()) +
-               ")";
+        return "Layout." + kind + "(" + sink + std::to_string(self.window()) + ", " +
+               std::to_string(self.ring_slots()) + ")";
       });
 }
 
 void add_plan(nb::module_& module) {
-  nb::class_<CacheShape>(module, "CacheShape", "What a layer asks for: kv_heads, head_dim, window (tokens; 0: a full layer).")
+  nb::class_<CacheShape>(module, "CacheShape",
+                         "What a layer asks for: kv_heads, head_dim, window (tokens; 0: a full layer).")
       .def(
           "__init__",
           [](CacheShape* self, int64_t kv_heads, int64_t head_dim, int64_t window) {
@@ -196,7 +197,8 @@ context, chunk, attention_sink=(sinks, window), endless, sink_positions, kv: as 
         return value_of(cache_lens(layers, options));
       },
       nb::arg("layers"), nb::arg("max_context_len"), nb::arg("input_len"),
-      "Tokens that each layer keeps by the export rule: max_context_len - input_len, sliding layers at most their window.");
+      "Tokens that each layer keeps by the export rule: max_context_len - input_len, sliding layers at most their "
+      "window.");
   module.def("ring_slots_for", &ring_slots_for, nb::arg("window"), nb::arg("chunk"),
              "The ring that the planner picks for a window and a chunk, in slots.");
 }

@@ -107,8 +107,8 @@ class PyGeneration {
     KVASS_ASSIGN_OR_RETURN(Sampler sampler, create_sampler(stream.loaded->model, options_.sampling));
     sampler_.emplace(std::move(sampler));
     if (resumed) sampler_->accept(before_.recent);
-    KVASS_ASSIGN_OR_RETURN(generation_, Generation::begin(stream.loaded->model, stream.stream, *sampler_, options_,
-                                                          on_text_, cancel_));
+    KVASS_ASSIGN_OR_RETURN(
+        generation_, Generation::begin(stream.loaded->model, stream.stream, *sampler_, options_, on_text_, cancel_));
     stream.moved();
     changes_ = ++stream.changes;
     return {};

@@ -233,19 +233,23 @@ of attention(q, cat([k_cache, k_new], 2), cat([v_cache, v_new], 2)). Options, re
 
 dout [B, Hq, Sq, D] in any dtype. Returns (dq [B, Hq, Sq, D], dk [B, Hkv, Skv, D], dv [B, Hkv, Skv, D]), float32, of the
 frameworks of q, k and v. What no row sees has gradient 0. Options and errors as attention(); there is no q_sink.)");
-  module.def("alias", [](nb::object a, nb::object b) { return nb::make_tuple(a, b); }, nb::arg("a"), nb::arg("b"),
-             "The same two tensors. (kvass.torch.alias is the operator for torch.cond.)");
-  module.def("update_cross_attn_cache", &update_cross_attn_cache_call, nb::arg("value"), nb::arg("cache"),
-             R"(Copies value [B, H, S, D] into cache[:, :, :S] of cache [B, H, S_max, D] of the same dtype and returns the cache.
+  module.def(
+      "alias", [](nb::object a, nb::object b) { return nb::make_tuple(a, b); }, nb::arg("a"), nb::arg("b"),
+      "The same two tensors. (kvass.torch.alias is the operator for torch.cond.)");
+  module.def(
+      "update_cross_attn_cache", &update_cross_attn_cache_call, nb::arg("value"), nb::arg("cache"),
+      R"(Copies value [B, H, S, D] into cache[:, :, :S] of cache [B, H, S_max, D] of the same dtype and returns the cache.
 
 The rest of the cache is not touched. Raises ValueError where S > S_max or other sizes, dtypes or devices differ, TypeError
 for what is no tensor that may be written. Source: the cross-attention cache of ExecuTorch's Whisper exports.)");
   module.def("set_threads", &set_threads, nb::arg("threads"),
              "Threads of the operators from here on; 0: one for each CPU that the process may use, the default.");
-  module.def("backends", &backends,
-             "Every operator, device and backend of this build: dicts of op, device, backend, priority, available, reason.");
-  module.def("get_backend", &backend_for, nb::arg("op"), nb::arg("device") = "cpu", nb::arg("name") = "",
-             "The backend that `op` uses on `device` (cpu, cuda, rocm), or ValueError with the reason why there is none.");
+  module.def(
+      "backends", &backends,
+      "Every operator, device and backend of this build: dicts of op, device, backend, priority, available, reason.");
+  module.def(
+      "get_backend", &backend_for, nb::arg("op"), nb::arg("device") = "cpu", nb::arg("name") = "",
+      "The backend that `op` uses on `device` (cpu, cuda, rocm), or ValueError with the reason why there is none.");
 }
 
 }  // namespace kvass::python

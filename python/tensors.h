@@ -1,5 +1,5 @@
-// Tensors of Python as kvass views and back, without a copy of elements. A TensorArgument borrows what its caller holds:
-// through the type's DLPack exchange table where it has one (a few nanoseconds; PyTorch), otherwise through
+// Tensors of Python as kvass views and back, without a copy of elements. A TensorArgument borrows what its caller
+// holds: through the type's DLPack exchange table where it has one (a few nanoseconds; PyTorch), otherwise through
 // `__dlpack__` (NumPy, JAX, CuPy). An OutputTensor is a new tensor of the framework of another one. Both need the GIL
 // when they are made and destroyed, not in between.
 #pragma once
