@@ -83,7 +83,7 @@ class PyEngine {
   std::shared_ptr<const LoadedModel> loaded_;
 };
 
-nb::object logits_of(StreamState& state) {
+nb::ndarray<nb::numpy, float> logits_of(StreamState& state) {
   Interrupt interrupt;
   std::vector<float> row;
   alone(state, [&]() -> Status {
@@ -96,7 +96,7 @@ nb::object logits_of(StreamState& state) {
   });
   interrupt.rethrow();
   const size_t count = row.size();
-  return numpy_array(std::move(row), {count});
+  return numpy_array<float>(std::move(row), {count});
 }
 
 double logprob_of(StreamState& state, int64_t token) {
@@ -119,7 +119,7 @@ void prefill_ids(StreamState& state, std::span<const int32_t> ids) {
   interrupt.rethrow();
 }
 
-nb::object score_ids(StreamState& state, const std::vector<int32_t>& ids) {
+nb::ndarray<nb::numpy, double> score_ids(StreamState& state, const std::vector<int32_t>& ids) {
   Interrupt interrupt;
   std::vector<double> nll;
   alone(state, [&]() -> Status {
@@ -142,7 +142,7 @@ nb::object score_ids(StreamState& state, const std::vector<int32_t>& ids) {
   });
   interrupt.rethrow();
   const size_t count = nll.size();
-  return numpy_array(std::move(nll), {count});
+  return numpy_array<double>(std::move(nll), {count});
 }
 
 void save(StreamState& state, const std::string& path) {
@@ -361,7 +361,8 @@ memory: caches and working memory are mapped here; see cache_bytes and arena_byt
           "decode",
           [](const PyEngine& self, nb::handle tokens) {
             const std::string bytes = self.tokenizer().decode(token_ids(tokens, *self.loaded(), false, false));
-            return nb::steal(PyUnicode_DecodeUTF8(bytes.data(), static_cast<Py_ssize_t>(bytes.size()), "replace"));
+            return nb::steal<nb::str>(
+                PyUnicode_DecodeUTF8(bytes.data(), static_cast<Py_ssize_t>(bytes.size()), "replace"));
           },
           nb::arg("tokens"), "Token ids to text; bytes that are no character become U+FFFD.")
       .def(

@@ -87,9 +87,9 @@ OutputTensor output_for(nb::handle out, const TensorArgument& like, bool fp32) {
   return OutputTensor(like, fp32 ? DType::f32 : like.view().dtype, shape_of(like.view()));
 }
 
-nb::object attention_call(nb::handle q, nb::handle k, nb::handle v, bool causal, std::optional<float> scale,
-                          float softcap, int64_t window, int64_t sinks, nb::handle q_sink, nb::handle mask,
-                          nb::handle first_position, nb::handle sink_logits, nb::handle out, bool fp32) {
+nb::any attention_call(nb::handle q, nb::handle k, nb::handle v, bool causal, std::optional<float> scale, float softcap,
+                       int64_t window, int64_t sinks, nb::handle q_sink, nb::handle mask, nb::handle first_position,
+                       nb::handle sink_logits, nb::handle out, bool fp32) {
   const TensorArgument q_in(q, "q"), k_in(k, "k"), v_in(v, "v");
   const AttentionArguments arguments(
       {causal, scale, softcap, window, sinks, q_sink, mask, first_position, sink_logits});
@@ -102,13 +102,13 @@ nb::object attention_call(nb::handle q, nb::handle k, nb::handle v, bool causal,
                   : attention(with, q_in.view(), k_in.view(), v_in.view(), arguments.options(), result.view());
   }
   check(status);
-  return result.take();
+  return nb::borrow<nb::any>(result.take());
 }
 
-nb::object kv_cache_attention_call(nb::handle q, nb::handle k_cache, nb::handle v_cache, nb::handle k_new,
-                                   nb::handle v_new, bool causal, std::optional<float> scale, float softcap,
-                                   int64_t window, int64_t sinks, nb::handle q_sink, nb::handle mask,
-                                   nb::handle first_position, nb::handle sink_logits, nb::handle out, bool fp32) {
+nb::any kv_cache_attention_call(nb::handle q, nb::handle k_cache, nb::handle v_cache, nb::handle k_new,
+                                nb::handle v_new, bool causal, std::optional<float> scale, float softcap,
+                                int64_t window, int64_t sinks, nb::handle q_sink, nb::handle mask,
+                                nb::handle first_position, nb::handle sink_logits, nb::handle out, bool fp32) {
   const TensorArgument q_in(q, "q"), k_old(k_cache, "k_cache"), v_old(v_cache, "v_cache"), k_in(k_new, "k_new"),
       v_in(v_new, "v_new");
   const AttentionArguments arguments(
@@ -123,12 +123,12 @@ nb::object kv_cache_attention_call(nb::handle q, nb::handle k_cache, nb::handle 
                   : kv_cache_attention(with, q_in.view(), keys, arguments.options(), result.view());
   }
   check(status);
-  return result.take();
+  return nb::borrow<nb::any>(result.take());
 }
 
-nb::tuple attention_backward_call(nb::handle q, nb::handle k, nb::handle v, nb::handle dout, bool causal,
-                                  std::optional<float> scale, float softcap, int64_t window, int64_t sinks,
-                                  nb::handle mask, nb::handle first_position, nb::handle sink_logits) {
+nb::typed<nb::tuple, nb::any, nb::any, nb::any> attention_backward_call(
+    nb::handle q, nb::handle k, nb::handle v, nb::handle dout, bool causal, std::optional<float> scale, float softcap,
+    int64_t window, int64_t sinks, nb::handle mask, nb::handle first_position, nb::handle sink_logits) {
   const TensorArgument q_in(q, "q"), k_in(k, "k"), v_in(v, "v"), dout_in(dout, "dout");
   const AttentionArguments arguments(
       {causal, scale, softcap, window, sinks, nb::none(), mask, first_position, sink_logits});
@@ -142,10 +142,10 @@ nb::tuple attention_backward_call(nb::handle q, nb::handle k, nb::handle v, nb::
                                 {dq.view(), dk.view(), dv.view()});
   }
   check(status);
-  return nb::make_tuple(dq.take(), dk.take(), dv.take());
+  return nb::borrow<nb::typed<nb::tuple, nb::any, nb::any, nb::any>>(nb::make_tuple(dq.take(), dk.take(), dv.take()));
 }
 
-nb::object update_cross_attn_cache_call(nb::handle value, nb::object cache) {
+nb::any update_cross_attn_cache_call(nb::handle value, nb::object cache) {
   const TensorArgument value_in(value, "value"), cache_out(cache, "cache", Access::write);
   OpContext& with = context();
   Status status;
@@ -154,7 +154,7 @@ nb::object update_cross_attn_cache_call(nb::handle value, nb::object cache) {
     status = update_cross_attn_cache(with, value_in.view(), cache_out.view()).status();
   }
   check(status);
-  return cache;
+  return nb::borrow<nb::any>(cache);
 }
 
 nb::dict row_of(const Backend& backend) {
