@@ -28,7 +28,7 @@ Status check_position(const char* what, int64_t position) {
 }
 
 // [count, slots]: what the rows of a step see, by slot, once the step is written.
-nb::object mask_of(const Layout& layout, int64_t start, int64_t count) {
+nb::ndarray<nb::numpy, bool> mask_of(const Layout& layout, int64_t start, int64_t count) {
   check(check_position("start", start));
   check(layout.check_extend(start, start, count));
   const std::vector<int64_t> positions = layout.filled_positions(start + count);
@@ -37,8 +37,7 @@ nb::object mask_of(const Layout& layout, int64_t start, int64_t count) {
   for (int64_t query = start; query < start + count; ++query) {
     for (const int64_t key : positions) mask.push_back(key >= 0 && key <= query && layout.visible(key, query) ? 1 : 0);
   }
-  nb::object bytes = numpy_array(std::move(mask), {static_cast<size_t>(count), positions.size()});
-  return nb::getattr(bytes, "astype")("bool");
+  return numpy_array<bool>(std::move(mask), {static_cast<size_t>(count), positions.size()});
 }
 
 void add_layout(nb::module_& module) {
@@ -92,7 +91,7 @@ Source: StreamingLLM, arXiv 2309.17453; the attention-sink ring of ExecuTorch.)"
             check(check_position("length", length));
             std::vector<int64_t> positions = self.filled_positions(length);
             const size_t slots = positions.size();
-            return numpy_array(std::move(positions), {slots});
+            return numpy_array<int64_t>(std::move(positions), {slots});
           },
           nb::arg("length"), "int64 [slots]: the position in each slot; -1 while unfilled.")
       .def("visible", &Layout::visible, nb::arg("key"), nb::arg("query"), "Whether the query at a position sees a key.")
@@ -143,13 +142,14 @@ Source: StreamingLLM, arXiv 2309.17453; the attention-sink ring of ExecuTorch.)"
           return "Layout.full(" + std::to_string(self.slots()) + ", window=" + std::to_string(self.window()) + ")";
         }
         const std::string sink = self.kind() == LayoutKind::sink_ring ? std::to_string(self.sink()) + ", " : "";
-        return "Layout." + kind + "(" + sink + std::to_string(self.window()) + ", " + std::to_string(self.ring_slots()) +
-               ")";
+        return "Layout." + kind + "(" + sink + std::to_string(self.window()) + ", " +
+               std::to_string(self.ring_slots()) + ")";
       });
 }
 
 void add_plan(nb::module_& module) {
-  nb::class_<CacheShape>(module, "CacheShape", "What a layer asks for: kv_heads, head_dim, window (tokens; 0: a full layer).")
+  nb::class_<CacheShape>(module, "CacheShape",
+                         "What a layer asks for: kv_heads, head_dim, window (tokens; 0: a full layer).")
       .def(
           "__init__",
           [](CacheShape* self, int64_t kv_heads, int64_t head_dim, int64_t window) {
@@ -196,7 +196,8 @@ context, chunk, attention_sink=(sinks, window), endless, sink_positions, kv: as 
         return value_of(cache_lens(layers, options));
       },
       nb::arg("layers"), nb::arg("max_context_len"), nb::arg("input_len"),
-      "Tokens that each layer keeps by the export rule: max_context_len - input_len, sliding layers at most their window.");
+      "Tokens that each layer keeps by the export rule: max_context_len - input_len, sliding layers at most their "
+      "window.");
   module.def("ring_slots_for", &ring_slots_for, nb::arg("window"), nb::arg("chunk"),
              "The ring that the planner picks for a window and a chunk, in slots.");
 }

@@ -83,7 +83,7 @@ class PyEngine {
   std::shared_ptr<const LoadedModel> loaded_;
 };
 
-nb::object logits_of(StreamState& state) {
+nb::ndarray<nb::numpy, float> logits_of(StreamState& state) {
   Interrupt interrupt;
   std::vector<float> row;
   alone(state, [&]() -> Status {
@@ -96,7 +96,21 @@ nb::object logits_of(StreamState& state) {
   });
   interrupt.rethrow();
   const size_t count = row.size();
-  return numpy_array(std::move(row), {count});
+  return numpy_array<float>(std::move(row), {count});
+}
+
+double logprob_of(StreamState& state, int64_t token) {
+  const std::vector<int32_t> ids = token_ids(nb::make_tuple(token), *state.loaded, false, false);
+  Interrupt interrupt;
+  double nll = 0.0;
+  alone(state, [&]() -> Status {
+    if (!state.text.pending.empty()) KVASS_RETURN_IF_ERROR(state.run({}, interrupt));
+    if (state.last_row < 0) return bad_input("logprob", "a step before it", "none since the sequence began or moved");
+    KVASS_ASSIGN_OR_RETURN(nll, next_nll(*state.stream.session, state.last_row, ids[0]));
+    return {};
+  });
+  interrupt.rethrow();
+  return -nll;
 }
 
 void prefill_ids(StreamState& state, std::span<const int32_t> ids) {
@@ -105,14 +119,14 @@ void prefill_ids(StreamState& state, std::span<const int32_t> ids) {
   interrupt.rethrow();
 }
 
-nb::object score_ids(StreamState& state, const std::vector<int32_t>& ids) {
+nb::ndarray<nb::numpy, double> score_ids(StreamState& state, const std::vector<int32_t>& ids) {
   Interrupt interrupt;
   std::vector<double> nll;
   alone(state, [&]() -> Status {
     if (!state.text.pending.empty()) KVASS_RETURN_IF_ERROR(state.run({}, interrupt));
     if (interrupt.flag().load()) return {};
-    const Result<ScoreResult> result =
-        score(state.stream, ids, /*top=*/0, [&](int64_t) { interrupt.poll(); }, interrupt.flag());
+    const Result<ScoreResult> result = score(
+        state.stream, ids, /*top=*/0, [&](int64_t) { interrupt.poll(); }, interrupt.flag());
     ++state.changes;
     if (interrupt.flag().load()) {
       state.moved();
@@ -128,7 +142,7 @@ nb::object score_ids(StreamState& state, const std::vector<int32_t>& ids) {
   });
   interrupt.rethrow();
   const size_t count = nll.size();
-  return numpy_array(std::move(nll), {count});
+  return numpy_array<double>(std::move(nll), {count});
 }
 
 void save(StreamState& state, const std::string& path) {
@@ -156,8 +170,9 @@ void resume(StreamState& state, const std::string& path) {
 }
 
 void add_sequence(nb::module_& module) {
-  nb::class_<PySequence>(module, "Sequence",
-                         R"(One stream: its caches and where it stands. Made by Engine.sequence(), Engine.resume() and fork().
+  nb::class_<PySequence>(
+      module, "Sequence",
+      R"(One stream: its caches and where it stands. Made by Engine.sequence(), Engine.resume() and fork().
 
 All of its memory is mapped when it is made. One thread at a time: a second one gets RuntimeError, and nothing has
 happened. Calls release the GIL; Ctrl-C ends long ones between chunks.)")
@@ -182,6 +197,9 @@ ValueError: no tokens, ids outside of the vocabulary, a full cache.)")
       .def(
           "logits", [](const PySequence& self) { return logits_of(self.state()); },
           "float32 [vocabulary]: the logits of what follows the last token, as a new NumPy array.")
+      .def(
+          "logprob", [](const PySequence& self, int64_t token) { return logprob_of(self.state(), token); },
+          nb::arg("token"), "ln p of a token as the next one, a float: -score() of it, bit for bit.")
       .def(
           "generate",
           [](const PySequence& self, nb::handle prompt, const nb::kwargs& options) {
@@ -208,7 +226,7 @@ the last token.)")
           nb::arg("tokens"), nb::arg("special") = false,
           R"(Appends tokens and returns float64 [n - 1]: -ln p of token i + 1 after tokens 0 to i.
 
-The bits are those of logits() after each step: a rollout and its score agree.)")
+The bits are those of -logprob() before each step: a rollout and its score agree, in any chunks.)")
       .def(
           "save", [](const PySequence& self, const std::string& path) { save(self.state(), path); }, nb::arg("path"),
           "The stream as a file that appears whole or not at all. Whoever resumes it goes on with the same bits.")
@@ -254,12 +272,11 @@ The bits are those of logits() after each step: a rollout and its score agree.)"
       .def(
           "__exit__", [](PySequence& self, nb::handle, nb::handle, nb::handle) { self.close(); },
           nb::arg("type") = nb::none(), nb::arg("value") = nb::none(), nb::arg("traceback") = nb::none())
-      .def(
-          "__len__",
-          [](const PySequence& self) {
-            self.sequence();
-            return self.state().length();
-          })
+      .def("__len__",
+           [](const PySequence& self) {
+             self.sequence();
+             return self.state().length();
+           })
       .def_prop_ro(
           "length",
           [](const PySequence& self) {
@@ -267,12 +284,14 @@ The bits are those of logits() after each step: a rollout and its score agree.)"
             return self.state().length();
           },
           "Tokens so far: the position of the next one.")
-      .def_prop_ro("rewind_floor", [](const PySequence& self) { return self.sequence().rewind_floor(); },
-                   "Positions from here on can be rewound to.")
-      .def_prop_ro("endless", [](const PySequence& self) { return self.sequence().endless(); },
-                   "Whether the stream has no end.")
-      .def_prop_ro("plan", [](const PySequence& self) { return self.sequence().plan(); },
-                   "kvass.caches.CachePlan: the layout and bytes of each layer.")
+      .def_prop_ro(
+          "rewind_floor", [](const PySequence& self) { return self.sequence().rewind_floor(); },
+          "Positions from here on can be rewound to.")
+      .def_prop_ro(
+          "endless", [](const PySequence& self) { return self.sequence().endless(); }, "Whether the stream has no end.")
+      .def_prop_ro(
+          "plan", [](const PySequence& self) { return self.sequence().plan(); },
+          "kvass.caches.CachePlan: the layout and bytes of each layer.")
       .def_prop_ro("cache_bytes", [](const PySequence& self) { return self.sequence().cache_bytes(); })
       .def_prop_ro("arena_bytes", [](const PySequence& self) {
         self.sequence();
@@ -285,8 +304,9 @@ The bits are those of logits() after each step: a rollout and its score agree.)"
 void add_engine(nb::module_& module) {
   add_generation(module);
   add_sequence(module);
-  nb::class_<PyEngine>(module, "Engine",
-                       R"(A model: a GGUF file or a .kvp program. Immutable, shared by its sequences, usable from any thread.
+  nb::class_<PyEngine>(
+      module, "Engine",
+      R"(A model: a GGUF file or a .kvp program. Immutable, shared by its sequences, usable from any thread.
 
 path            the file
 math            a16 (default), a8 or f32: how activations are multiplied; a .kvp has its own default
@@ -334,18 +354,19 @@ memory: caches and working memory are mapped here; see cache_bytes and arena_byt
             return tokenizer.encode(text, {.bos = bos.value_or(tokenizer.add_bos()), .parse_special = special});
           },
           nb::arg("text"), nb::kw_only(), nb::arg("bos") = nb::none(), nb::arg("special") = false,
-          "Text to token ids. bos: put the begin token first (None: where the model expects it); special: parse the texts of "
+          "Text to token ids. bos: put the begin token first (None: where the model expects it); special: parse the "
+          "texts of "
           "control tokens.")
       .def(
           "decode",
           [](const PyEngine& self, nb::handle tokens) {
             const std::string bytes = self.tokenizer().decode(token_ids(tokens, *self.loaded(), false, false));
-            return nb::steal(PyUnicode_DecodeUTF8(bytes.data(), static_cast<Py_ssize_t>(bytes.size()), "replace"));
+            return nb::steal<nb::str>(
+                PyUnicode_DecodeUTF8(bytes.data(), static_cast<Py_ssize_t>(bytes.size()), "replace"));
           },
           nb::arg("tokens"), "Token ids to text; bytes that are no character become U+FFFD.")
       .def(
-          "is_end",
-          [](const PyEngine& self, int32_t token) { return self.tokenizer().is_end_of_generation(token); },
+          "is_end", [](const PyEngine& self, int32_t token) { return self.tokenizer().is_end_of_generation(token); },
           nb::arg("token"), "Whether a token ends a text or a turn.")
       .def("close", &PyEngine::close, "Lets go of the model; its memory goes with its last sequence.")
       .def("__enter__", [](nb::handle self) { return nb::borrow(self); })
@@ -354,14 +375,19 @@ memory: caches and working memory are mapped here; see cache_bytes and arena_byt
           nb::arg("type") = nb::none(), nb::arg("value") = nb::none(), nb::arg("traceback") = nb::none())
       .def_prop_ro("path", [](const PyEngine& self) { return self.model().path; })
       .def_prop_ro("family", [](const PyEngine& self) { return self.model().family; })
-      .def_prop_ro("vocabulary", [](const PyEngine& self) { return self.model().engine->program().vocabulary(); },
-                   "Logits of a row.")
-      .def_prop_ro("trained_context", [](const PyEngine& self) { return self.model().trained_context; }, "Tokens.")
+      .def_prop_ro(
+          "vocabulary", [](const PyEngine& self) { return self.model().engine->program().vocabulary(); },
+          "Logits of a row.")
+      .def_prop_ro(
+          "trained_context", [](const PyEngine& self) { return self.model().trained_context; }, "Tokens.")
       .def_prop_ro("weight_bytes", [](const PyEngine& self) { return self.model().engine->weights().bytes(); })
-      .def_prop_ro("bos", [](const PyEngine& self) { return self.tokenizer().bos(); }, "-1: none.")
-      .def_prop_ro("eos", [](const PyEngine& self) { return self.tokenizer().eos(); }, "-1: none.")
-      .def_prop_ro("chat_template", [](const PyEngine& self) { return self.model().chat_template; },
-                   "Its jinja text as the file has it.");
+      .def_prop_ro(
+          "bos", [](const PyEngine& self) { return self.tokenizer().bos(); }, "-1: none.")
+      .def_prop_ro(
+          "eos", [](const PyEngine& self) { return self.tokenizer().eos(); }, "-1: none.")
+      .def_prop_ro(
+          "chat_template", [](const PyEngine& self) { return self.model().chat_template; },
+          "Its jinja text as the file has it.");
 }
 
 }  // namespace kvass::python

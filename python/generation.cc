@@ -1,4 +1,5 @@
 // kvass.Generation: text token by token, as an iterator that can be left at any time.
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
@@ -71,7 +72,7 @@ class PyGeneration {
   }
 
   // The next piece of text; bytes that are no character become U+FFFD.
-  nb::object next() {
+  nb::str next() {
     while (shown_.empty()) {
       if (!generation_) throw nb::stop_iteration();
       Interrupt interrupt;
@@ -79,7 +80,7 @@ class PyGeneration {
       interrupt.rethrow();
     }
     const std::string text = std::exchange(shown_, {});
-    return nb::steal(PyUnicode_DecodeUTF8(text.data(), static_cast<Py_ssize_t>(text.size()), "replace"));
+    return nb::steal<nb::str>(PyUnicode_DecodeUTF8(text.data(), static_cast<Py_ssize_t>(text.size()), "replace"));
   }
   // The sequence goes on from here with whatever comes next.
   void close() {
@@ -91,10 +92,9 @@ class PyGeneration {
     alone(*stream_, [&] { return end(StopReason::cancelled); });
   }
   const std::vector<int32_t>& ids() const { return ids_; }
-  nb::object reason() const {
-    if (generation_) return nb::none();
-    const std::string_view name = stop_reason_name(reason_);
-    return nb::str(name.data(), name.size());
+  std::optional<std::string> reason() const {
+    if (generation_) return std::nullopt;
+    return std::string(stop_reason_name(reason_));
   }
 
  private:
@@ -107,8 +107,8 @@ class PyGeneration {
     KVASS_ASSIGN_OR_RETURN(Sampler sampler, create_sampler(stream.loaded->model, options_.sampling));
     sampler_.emplace(std::move(sampler));
     if (resumed) sampler_->accept(before_.recent);
-    KVASS_ASSIGN_OR_RETURN(generation_, Generation::begin(stream.loaded->model, stream.stream, *sampler_, options_,
-                                                          on_text_, cancel_));
+    KVASS_ASSIGN_OR_RETURN(
+        generation_, Generation::begin(stream.loaded->model, stream.stream, *sampler_, options_, on_text_, cancel_));
     stream.moved();
     changes_ = ++stream.changes;
     return {};

@@ -1,4 +1,5 @@
-// Ctrl-C in long calls: the job asks now and then, and ends as cancelled; the call then raises what Python's handler did.
+// Ctrl-C in long calls: the job asks now and then, and ends as cancelled; the call then raises what Python's handler
+// did.
 #pragma once
 
 #include <nanobind/nanobind.h>

@@ -1,5 +1,5 @@
-// The parts of the extension module kvass._core. The binding is thin: it turns Python's arguments into the library's and
-// its errors into exceptions, and decides nothing.
+// The parts of the extension module kvass._core. The binding is thin: it turns Python's arguments into the library's
+// and its errors into exceptions, and decides nothing.
 #pragma once
 
 #include <nanobind/nanobind.h>

@@ -87,9 +87,9 @@ OutputTensor output_for(nb::handle out, const TensorArgument& like, bool fp32) {
   return OutputTensor(like, fp32 ? DType::f32 : like.view().dtype, shape_of(like.view()));
 }
 
-nb::object attention_call(nb::handle q, nb::handle k, nb::handle v, bool causal, std::optional<float> scale,
-                          float softcap, int64_t window, int64_t sinks, nb::handle q_sink, nb::handle mask,
-                          nb::handle first_position, nb::handle sink_logits, nb::handle out, bool fp32) {
+nb::any attention_call(nb::handle q, nb::handle k, nb::handle v, bool causal, std::optional<float> scale, float softcap,
+                       int64_t window, int64_t sinks, nb::handle q_sink, nb::handle mask, nb::handle first_position,
+                       nb::handle sink_logits, nb::handle out, bool fp32) {
   const TensorArgument q_in(q, "q"), k_in(k, "k"), v_in(v, "v");
   const AttentionArguments arguments(
       {causal, scale, softcap, window, sinks, q_sink, mask, first_position, sink_logits});
@@ -102,13 +102,13 @@ nb::object attention_call(nb::handle q, nb::handle k, nb::handle v, bool causal,
                   : attention(with, q_in.view(), k_in.view(), v_in.view(), arguments.options(), result.view());
   }
   check(status);
-  return result.take();
+  return nb::borrow<nb::any>(result.take());
 }
 
-nb::object kv_cache_attention_call(nb::handle q, nb::handle k_cache, nb::handle v_cache, nb::handle k_new,
-                                   nb::handle v_new, bool causal, std::optional<float> scale, float softcap,
-                                   int64_t window, int64_t sinks, nb::handle q_sink, nb::handle mask,
-                                   nb::handle first_position, nb::handle sink_logits, nb::handle out, bool fp32) {
+nb::any kv_cache_attention_call(nb::handle q, nb::handle k_cache, nb::handle v_cache, nb::handle k_new,
+                                nb::handle v_new, bool causal, std::optional<float> scale, float softcap,
+                                int64_t window, int64_t sinks, nb::handle q_sink, nb::handle mask,
+                                nb::handle first_position, nb::handle sink_logits, nb::handle out, bool fp32) {
   const TensorArgument q_in(q, "q"), k_old(k_cache, "k_cache"), v_old(v_cache, "v_cache"), k_in(k_new, "k_new"),
       v_in(v_new, "v_new");
   const AttentionArguments arguments(
@@ -123,12 +123,12 @@ nb::object kv_cache_attention_call(nb::handle q, nb::handle k_cache, nb::handle 
                   : kv_cache_attention(with, q_in.view(), keys, arguments.options(), result.view());
   }
   check(status);
-  return result.take();
+  return nb::borrow<nb::any>(result.take());
 }
 
-nb::tuple attention_backward_call(nb::handle q, nb::handle k, nb::handle v, nb::handle dout, bool causal,
-                                  std::optional<float> scale, float softcap, int64_t window, int64_t sinks,
-                                  nb::handle mask, nb::handle first_position, nb::handle sink_logits) {
+nb::typed<nb::tuple, nb::any, nb::any, nb::any> attention_backward_call(
+    nb::handle q, nb::handle k, nb::handle v, nb::handle dout, bool causal, std::optional<float> scale, float softcap,
+    int64_t window, int64_t sinks, nb::handle mask, nb::handle first_position, nb::handle sink_logits) {
   const TensorArgument q_in(q, "q"), k_in(k, "k"), v_in(v, "v"), dout_in(dout, "dout");
   const AttentionArguments arguments(
       {causal, scale, softcap, window, sinks, nb::none(), mask, first_position, sink_logits});
@@ -142,10 +142,10 @@ nb::tuple attention_backward_call(nb::handle q, nb::handle k, nb::handle v, nb::
                                 {dq.view(), dk.view(), dv.view()});
   }
   check(status);
-  return nb::make_tuple(dq.take(), dk.take(), dv.take());
+  return nb::borrow<nb::typed<nb::tuple, nb::any, nb::any, nb::any>>(nb::make_tuple(dq.take(), dk.take(), dv.take()));
 }
 
-nb::object update_cross_attn_cache_call(nb::handle value, nb::object cache) {
+nb::any update_cross_attn_cache_call(nb::handle value, nb::object cache) {
   const TensorArgument value_in(value, "value"), cache_out(cache, "cache", Access::write);
   OpContext& with = context();
   Status status;
@@ -154,7 +154,7 @@ nb::object update_cross_attn_cache_call(nb::handle value, nb::object cache) {
     status = update_cross_attn_cache(with, value_in.view(), cache_out.view()).status();
   }
   check(status);
-  return cache;
+  return nb::borrow<nb::any>(cache);
 }
 
 nb::dict row_of(const Backend& backend) {
@@ -233,19 +233,23 @@ of attention(q, cat([k_cache, k_new], 2), cat([v_cache, v_new], 2)). Options, re
 
 dout [B, Hq, Sq, D] in any dtype. Returns (dq [B, Hq, Sq, D], dk [B, Hkv, Skv, D], dv [B, Hkv, Skv, D]), float32, of the
 frameworks of q, k and v. What no row sees has gradient 0. Options and errors as attention(); there is no q_sink.)");
-  module.def("alias", [](nb::object a, nb::object b) { return nb::make_tuple(a, b); }, nb::arg("a"), nb::arg("b"),
-             "The same two tensors. (kvass.torch.alias is the operator for torch.cond.)");
-  module.def("update_cross_attn_cache", &update_cross_attn_cache_call, nb::arg("value"), nb::arg("cache"),
-             R"(Copies value [B, H, S, D] into cache[:, :, :S] of cache [B, H, S_max, D] of the same dtype and returns the cache.
+  module.def(
+      "alias", [](nb::object a, nb::object b) { return nb::make_tuple(a, b); }, nb::arg("a"), nb::arg("b"),
+      "The same two tensors. (kvass.torch.alias is the operator for torch.cond.)");
+  module.def(
+      "update_cross_attn_cache", &update_cross_attn_cache_call, nb::arg("value"), nb::arg("cache"),
+      R"(Copies value [B, H, S, D] into cache[:, :, :S] of cache [B, H, S_max, D] of the same dtype and returns the cache.
 
 The rest of the cache is not touched. Raises ValueError where S > S_max or other sizes, dtypes or devices differ, TypeError
 for what is no tensor that may be written. Source: the cross-attention cache of ExecuTorch's Whisper exports.)");
   module.def("set_threads", &set_threads, nb::arg("threads"),
              "Threads of the operators from here on; 0: one for each CPU that the process may use, the default.");
-  module.def("backends", &backends,
-             "Every operator, device and backend of this build: dicts of op, device, backend, priority, available, reason.");
-  module.def("get_backend", &backend_for, nb::arg("op"), nb::arg("device") = "cpu", nb::arg("name") = "",
-             "The backend that `op` uses on `device` (cpu, cuda, rocm), or ValueError with the reason why there is none.");
+  module.def(
+      "backends", &backends,
+      "Every operator, device and backend of this build: dicts of op, device, backend, priority, available, reason.");
+  module.def(
+      "get_backend", &backend_for, nb::arg("op"), nb::arg("device") = "cpu", nb::arg("name") = "",
+      "The backend that `op` uses on `device` (cpu, cuda, rocm), or ValueError with the reason why there is none.");
 }
 
 }  // namespace kvass::python

@@ -67,7 +67,8 @@ std::vector<int32_t> token_ids(nb::handle from, const LoadedModel& model, bool b
   const Tokenizer& tokenizer = *model.model.tokenizer;
   std::string text;
   if (nb::isinstance<nb::str>(from)) {
-    return tokenizer.encode(nb::cast<std::string>(from), {.bos = begin && tokenizer.add_bos(), .parse_special = special});
+    return tokenizer.encode(nb::cast<std::string>(from),
+                            {.bos = begin && tokenizer.add_bos(), .parse_special = special});
   }
   std::vector<int32_t> ids;
   for (const int64_t id : integers(from, "tokens")) {

@@ -7,8 +7,8 @@
 
 namespace kvass::python {
 
-// `options` over `base`. Keys: context, chunk, attention_sink (S, W), endless, sink_positions, kv, threads, memory_limit.
-// TypeError for any other.
+// `options` over `base`. Keys: context, chunk, attention_sink (S, W), endless, sink_positions, kv, threads,
+// memory_limit. TypeError for any other.
 StreamOptions stream_arguments(const nanobind::kwargs& options, StreamOptions base);
 
 }  // namespace kvass::python

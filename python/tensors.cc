@@ -21,7 +21,8 @@ struct KnownType {
 constexpr size_t kKnownTypes = 16;
 
 const DlExchange* look_up_exchange(PyTypeObject* type) {
-  nb::object capsule = nb::getattr(nb::handle(reinterpret_cast<PyObject*>(type)), "__dlpack_c_exchange_api__", nb::none());
+  nb::object capsule =
+      nb::getattr(nb::handle(reinterpret_cast<PyObject*>(type)), "__dlpack_c_exchange_api__", nb::none());
   if (!PyCapsule_CheckExact(capsule.ptr())) return nullptr;
   auto* exchange = static_cast<const DlExchange*>(PyCapsule_GetPointer(capsule.ptr(), "dlpack_exchange_api"));
   if (exchange == nullptr) PyErr_Clear();
@@ -47,7 +48,6 @@ const DlExchange* exchange_of(nb::handle object) {
 }
 
 [[noreturn]] void fail_type(const std::string& message) { throw nb::type_error(message.c_str()); }
-
 
 std::string class_name(nb::handle object) {
   return nb::cast<std::string>(nb::str(nb::getattr(object.type(), "__name__")));

@@ -1,5 +1,5 @@
-// Tensors of Python as kvass views and back, without a copy of elements. A TensorArgument borrows what its caller holds:
-// through the type's DLPack exchange table where it has one (a few nanoseconds; PyTorch), otherwise through
+// Tensors of Python as kvass views and back, without a copy of elements. A TensorArgument borrows what its caller
+// holds: through the type's DLPack exchange table where it has one (a few nanoseconds; PyTorch), otherwise through
 // `__dlpack__` (NumPy, JAX, CuPy). An OutputTensor is a new tensor of the framework of another one. Both need the GIL
 // when they are made and destroyed, not in between.
 #pragma once
@@ -75,12 +75,13 @@ class OutputTensor {
 std::vector<int64_t> integers(nb::handle object, const char* name);
 std::vector<float> numbers(nb::handle object, const char* name);
 
-// New NumPy arrays that own their elements.
-template <class T>
-nb::object numpy_array(std::vector<T> values, std::vector<size_t> shape) {
-  auto* owned = new std::vector<T>(std::move(values));
-  nb::capsule owner(owned, [](void* p) noexcept { delete static_cast<std::vector<T>*>(p); });
-  return nb::cast(nb::ndarray<nb::numpy, T>(owned->data(), shape.size(), shape.data(), owner));
+// New NumPy arrays that own their elements; of bool, bytes are handed in.
+template <class T, class Stored = T>
+nb::ndarray<nb::numpy, T> numpy_array(std::vector<Stored> values, std::vector<size_t> shape) {
+  static_assert(sizeof(T) == sizeof(Stored));
+  auto* owned = new std::vector<Stored>(std::move(values));
+  nb::capsule owner(owned, [](void* p) noexcept { delete static_cast<std::vector<Stored>*>(p); });
+  return nb::ndarray<nb::numpy, T>(reinterpret_cast<T*>(owned->data()), shape.size(), shape.data(), owner);
 }
 
 }  // namespace kvass::python

@@ -11,7 +11,7 @@ report() {  # report <what> <lines>
   failed=1
 }
 
-code=(src include tests)
+code=(src include tests python)
 everything=("${code[@]}" cmake scripts CMakeLists.txt CMakePresets.json Makefile)
 search() { grep -rnIE -e "$1" "${@:2}" --exclude=check-style.sh --exclude-dir=data || true; }
 

@@ -9,7 +9,7 @@ build=(build-essential g++ cmake ninja-build ccache pkg-config
   flatbuffers-compiler libflatbuffers-dev
   libsndfile1-dev libsamplerate0-dev libkissfft-dev zlib1g-dev
   libgtest-dev libbenchmark-dev libsimde-dev
-  python3 python3-pip python3-venv unzip ca-certificates bible-kjv)
+  python3 python3-dev python3-pip python3-venv unzip ca-certificates bible-kjv)
 fuzz=(clang llvm)
 arm=(g++-aarch64-linux-gnu qemu-user googletest)
 compare=(git)

@@ -43,5 +43,5 @@ def engine(tiny_kvp):
 def speech_model():
     path = os.environ.get("KVASS_SPEECH_MODEL")
     if not path:
-        pytest.skip("SKIPPED: needs KVASS_SPEECH_MODEL")
+        pytest.skip("needs KVASS_SPEECH_MODEL")
     return path

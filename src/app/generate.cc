@@ -73,8 +73,8 @@ Result<size_t> prefill(Stream& stream, std::span<const int32_t> prompt, bool who
 }
 
 struct Generation::State {
-  State(const OpenModel& model, Stream& stream, Sampler& sampler, const GenerateOptions& options,
-        const OnText& on_text, const std::atomic<bool>& cancel)
+  State(const OpenModel& model, Stream& stream, Sampler& sampler, const GenerateOptions& options, const OnText& on_text,
+        const std::atomic<bool>& cancel)
       : session(*stream.session),
         sequence(*stream.sequence),
         sampler(sampler),

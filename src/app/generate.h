@@ -68,8 +68,8 @@ Result<Sampler> create_sampler(const OpenModel& model, const SampleOptions& opti
 // when cancelled in between, which `whole` rules out.
 Result<size_t> prefill(Stream& stream, std::span<const int32_t> prompt, bool whole, const std::atomic<bool>& cancel);
 
-// generate() token by token, for callers that go on when they like. What begin() is given must outlive it. The stream is
-// not touched by anybody else in between.
+// generate() token by token, for callers that go on when they like. What begin() is given must outlive it. The stream
+// is not touched by anybody else in between.
 class Generation {
  public:
   using OnText = std::function<bool(std::string_view)>;
@@ -78,7 +78,7 @@ class Generation {
                                                    const GenerateOptions& options, const OnText& on_text,
                                                    const std::atomic<bool>& cancel);
   ~Generation();
-  Result<bool> next();  // one more token; false: there is none, as the stream has ended
+  Result<bool> next();           // one more token; false: there is none, as the stream has ended
   Result<GenerateResult> end();  // once; the stream may stop here
 
  private:

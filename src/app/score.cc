@@ -80,4 +80,14 @@ Result<ScoreResult> score(Stream& stream, std::span<const int32_t> ids, int64_t 
   return result;
 }
 
+Result<double> next_nll(Session& session, int32_t row, int32_t token) {
+  const int64_t vocabulary = session.engine().program().vocabulary();
+  if (token < 0 || token >= vocabulary) {
+    return bad_input("token", "0 to " + std::to_string(vocabulary - 1), std::to_string(token));
+  }
+  double nll = 0.0;
+  KVASS_RETURN_IF_ERROR(score_rows(session, row, std::span(&token, 1), &nll));
+  return nll;
+}
+
 }  // namespace kvass

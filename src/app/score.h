@@ -28,4 +28,7 @@ struct ScoreResult {
 Result<ScoreResult> score(Stream& stream, std::span<const int32_t> ids, int64_t top,
                           const std::function<void(int64_t)>& progress, const std::atomic<bool>& cancel);
 
+// -ln p of `token` from row `row` of the session's last step: what score() has for it when it comes next, bit for bit.
+Result<double> next_nll(Session& session, int32_t row, int32_t token);
+
 }  // namespace kvass

@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from .cross_cache import CrossAttentionCache
@@ -56,5 +57,5 @@ def __getattr__(name: str) -> Any:
 
 # attn_implementation="kvass" is there at once for those who have imported transformers before, and by register_transformers()
 # or StreamingCache otherwise.
-if "transformers.modeling_utils" in __import__("sys").modules:
+if "transformers.modeling_utils" in sys.modules:
     from . import hf as _hf  # noqa: F401

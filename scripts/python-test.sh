@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Builds the Python package's module over a build folder's library and runs its tests: python-test.sh BUILD [pytest options].
+# Where there is no environment and no way to make one, it says so and the test is skipped.
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+build=$(cd "$1" && pwd)
+shift
+if ! python=$("$root/scripts/python-env.sh"); then
+  echo "PYTHON SKIPPED: the Python tests need PyTorch, nanobind and others from PyPI (scripts/python-env.sh)"
+  exit 0
+fi
+cmake -S "$root/python" -B "$build/python" -GNinja -Dkvass_DIR="$build" -DPython_EXECUTABLE="$python" \
+  -DCMAKE_BUILD_TYPE=Release --log-level=WARNING >/dev/null
+cmake --build "$build/python" | tail -n 3
+export PYTHONPATH="$build/python${PYTHONPATH:+:$PYTHONPATH}" MPLCONFIGDIR="$build/python" PYTHONDONTWRITEBYTECODE=1
+cd "$root"
+exec "$python" -m pytest -q --no-header -p no:cacheprovider --durations=5 "$@"
