@@ -5,6 +5,7 @@
 #include <cmath>
 #include <random>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "text/stream_decoder.h"
@@ -188,6 +189,21 @@ TEST(Tokenizer, GenerationEndsAtEosAndEndOfTurnButNotAtAnHtmlTag) {
   builder.vocabulary.eot = eos;
   EXPECT_EQ(builder.build().eot(), eos) << "what the file says comes before names";
   EXPECT_TRUE(builder.build().is_end_of_generation(turn)) << "but a model may use the other";
+}
+
+TEST(Tokenizer, TheFirstTextsMayBeEncodedByAnyThreads) {
+  const Tokenizer tokenizer = [] {  // its vocabulary is gone when they begin
+    VocabularyBuilder builder;
+    for (const char* piece : {"a", "b", "ab", "abab", "\u2581a"}) builder.add(piece, 0);
+    return builder.build();
+  }();
+  const std::string text = "abab ab aab";
+  std::vector<Ids> ids(4);
+  std::vector<std::thread> threads;
+  for (Ids& mine : ids) threads.emplace_back([&] { mine = tokenizer.encode(text); });
+  for (std::thread& thread : threads) thread.join();
+  for (const Ids& mine : ids) EXPECT_EQ(mine, ids[0]);
+  EXPECT_EQ(tokenizer.decode(ids[0]), text);
 }
 
 TEST(Tokenizer, BrokenVocabulariesAreErrorsThatNameTheKey) {
