@@ -17,6 +17,7 @@
 namespace kvass::python {
 namespace {
 
+// An empty `math`, `weights` or `kv` is what the file says.
 class PyTranscriber {
  public:
   PyTranscriber(const std::string& path, const std::string& math, const std::string& weights, const std::string& kv,
@@ -56,11 +57,17 @@ class PyTranscriber {
   Status open(const std::string& path, const std::string& math, const std::string& weights, const std::string& kv,
               int threads) {
     SpeechModelOptions options;
-    KVASS_ASSIGN_OR_RETURN(options.math, parse_math(math));
-    KVASS_ASSIGN_OR_RETURN(options.weights, parse_weights(weights));
+    if (!math.empty()) {
+      KVASS_ASSIGN_OR_RETURN(options.math, parse_math(math));
+    }
+    if (!weights.empty()) {
+      KVASS_ASSIGN_OR_RETURN(options.weights.type, parse_weight_type(weights));
+    }
     KVASS_ASSIGN_OR_RETURN(options.threads, resolve_threads(threads));
     SpeechSessionOptions session;
-    KVASS_ASSIGN_OR_RETURN(session.caches, parse_dtype(kv));
+    if (!kv.empty()) {
+      KVASS_ASSIGN_OR_RETURN(session.caches, parse_dtype(kv));
+    }
     session.threads = options.threads;
     TranscribeOptions search;
     search.search = search_;

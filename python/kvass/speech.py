@@ -15,8 +15,9 @@ __all__ = ["Transcriber", "transcribe"]
 class Transcriber:
     """An open speech model.
 
-    model: a CTranslate2 folder, a Hugging Face folder (model.safetensors) or a ggml file.
-    math: f32, a16 or a8. weights: "" as the file has them, or f32, f16, bf16, q8_0, q4_0. kv: storage of keys and values.
+    model: a CTranslate2 folder, a Hugging Face folder (model.safetensors), a ggml file or a .kvp.
+    math: f32, a16 or a8. weights: f32, f16, bf16, q8_0 or q4_0. kv: storage of keys and values, f32, f16, bf16 or q8.
+    Where one of them is "", it is as the file has it; math and kv are f32 where it does not say.
     beam_size: texts that are followed at temperature 0. best_of: texts that are drawn above it. threads 0: one for each
     CPU.
 
@@ -27,9 +28,9 @@ class Transcriber:
         self,
         model: str | os.PathLike[str],
         *,
-        math: str = "f32",
+        math: str = "",
         weights: str = "",
-        kv: str = "f32",
+        kv: str = "",
         beam_size: int = 5,
         best_of: int = 5,
         threads: int = 0,
