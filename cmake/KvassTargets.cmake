@@ -44,6 +44,9 @@ function(kvass_isa_flags)
     if(source MATCHES "_avx512vnni\\.cc$" AND NOT KVASS_EMULATE_AVX512)
       set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS
         "-Wno-uninitialized;-Wno-maybe-uninitialized;-mavx512f;-mavx512bw;-mavx512dq;-mavx512vl;-mavx512vnni;-mprefer-vector-width=512")
+    elseif(source MATCHES "/arm_neon\\.cc$")
+      # GCC's first scheduling would move every load of a loop before it and spill what that displaces.
+      set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS "$<$<CXX_COMPILER_ID:GNU>:-fno-schedule-insns>")
     endif()
   endforeach()
 endfunction()

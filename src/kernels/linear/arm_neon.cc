@@ -17,6 +17,12 @@ struct Dot {
     return 4;  // sixteen accumulators
   }
 
+  // GCC would reassociate the integer sums, computing all products first and spilling them.
+  KVASS_INLINE I in_order(I sum) {
+    asm("" : "+w"(sum.a), "+w"(sum.b), "+w"(sum.c), "+w"(sum.d));
+    return sum;
+  }
+
   KVASS_INLINE int16x8_t words(int32x4_t x) { return vreinterpretq_s16_s32(x); }
   KVASS_INLINE int8x16_t bytes(int32x4_t x) { return vreinterpretq_s8_s32(x); }
   KVASS_INLINE I from(int16x8_t a, int16x8_t b, int16x8_t c, int16x8_t d) {
@@ -45,7 +51,7 @@ struct Dot {
       const int32x4_t lo = vmull_s16(vget_low_s16(words(x)), vget_low_s16(words(y)));
       return vaddq_s32(sum, vpaddq_s32(lo, vmull_high_s16(words(x), words(y))));
     };
-    return {add(acc.a, w.a, a.a), add(acc.b, w.b, a.b), add(acc.c, w.c, a.c), add(acc.d, w.d, a.d)};
+    return in_order({add(acc.a, w.a, a.a), add(acc.b, w.b, a.b), add(acc.c, w.c, a.c), add(acc.d, w.d, a.d)});
   }
 
   template <WeightType kType>

@@ -54,13 +54,11 @@ struct Unpack {
       return V::loadi(block + kGroup * kGroupBytes);
     } else {
       I q = V::loadi(block + kGroup % 4 * kGroupBytes);
-      if constexpr (kGroup >= 4) q = V::srli(q, 4);
-      q = V::andi(q, V::set1i(0x0f0f0f0f));
+      q = kGroup < 4 ? V::andi(q, V::set1i(0x0f0f0f0f)) : V::high_nibbles(q);
       if constexpr (kFormat.bits == 5) {
-        return V::ori(q, high<kGroup, 0x10101010>(V::loadi(block + kHighBitsOffset)));
+        return high<kGroup, 0x10101010>(q, V::loadi(block + kHighBitsOffset));
       } else if constexpr (kFormat.bits == 6) {
-        return V::ori(q,
-                      high<kGroup % 4 * 2, 0x30303030>(V::loadi(block + kHighBitsOffset + kGroup / 4 * kGroupBytes)));
+        return high<kGroup % 4 * 2, 0x30303030>(q, V::loadi(block + kHighBitsOffset + kGroup / 4 * kGroupBytes));
       } else {
         return q;
       }
@@ -126,13 +124,13 @@ struct Unpack {
   }
 
  private:
-  // Bits from position kAt of every byte up, moved to where kMask is.
+  // q with bits from position kAt of every byte up, moved to where kMask is.
   template <int kAt, int kMask>
-  KVASS_INLINE I high(I bytes) {
+  KVASS_INLINE I high(I q, I bytes) {
     if constexpr (kAt <= 4) {
-      return V::andi(V::slli(bytes, 4 - kAt), V::set1i(kMask));
+      return V::put_bits(q, V::slli(bytes, 4 - kAt), V::set1i(kMask));
     } else {
-      return V::andi(V::srli(bytes, kAt - 4), V::set1i(kMask));
+      return V::put_bits(q, V::srli(bytes, kAt - 4), V::set1i(kMask));
     }
   }
 };

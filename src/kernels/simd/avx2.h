@@ -124,6 +124,8 @@ struct V {
   KVASS_INLINE I ori(I a, I b) { return {_mm256_or_si256(a.lo, b.lo), _mm256_or_si256(a.hi, b.hi)}; }
   KVASS_INLINE I slli(I a, int n) { return {_mm256_slli_epi32(a.lo, n), _mm256_slli_epi32(a.hi, n)}; }
   KVASS_INLINE I srli(I a, int n) { return {_mm256_srli_epi32(a.lo, n), _mm256_srli_epi32(a.hi, n)}; }
+  KVASS_INLINE I high_nibbles(I a) { return andi(srli(a, 4), set1i(0x0f0f0f0f)); }  // of each byte
+  KVASS_INLINE I put_bits(I a, I b, I mask) { return ori(a, andi(b, mask)); }       // where a has zeros
   KVASS_INLINE I srai(I a, int n) { return {_mm256_srai_epi32(a.lo, n), _mm256_srai_epi32(a.hi, n)}; }
   KVASS_INLINE I to_int(F x) { return {_mm256_cvtps_epi32(x.lo), _mm256_cvtps_epi32(x.hi)}; }
   KVASS_INLINE F to_float(I x) { return {_mm256_cvtepi32_ps(x.lo), _mm256_cvtepi32_ps(x.hi)}; }

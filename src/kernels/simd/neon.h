@@ -143,6 +143,16 @@ struct V {
     const auto shift = [n](int32x4_t y) { return vreinterpretq_s32_u32(vreinterpretq_u32_s32(y) >> n); };
     return {shift(x.a), shift(x.b), shift(x.c), shift(x.d)};
   }
+  KVASS_INLINE I high_nibbles(I x) {  // of each byte
+    const auto shift = [](int32x4_t y) { return words(vshrq_n_u8(vreinterpretq_u8_s32(y), 4)); };
+    return {shift(x.a), shift(x.b), shift(x.c), shift(x.d)};
+  }
+  KVASS_INLINE I put_bits(I x, I y, I mask) {  // of y, where the mask is set and x has zeros
+    const auto put = [](int32x4_t to, int32x4_t from, int32x4_t m) {
+      return vbslq_s32(vreinterpretq_u32_s32(m), from, to);
+    };
+    return {put(x.a, y.a, mask.a), put(x.b, y.b, mask.b), put(x.c, y.c, mask.c), put(x.d, y.d, mask.d)};
+  }
   KVASS_INLINE I to_int(F x) {
     return {vcvtnq_s32_f32(x.a), vcvtnq_s32_f32(x.b), vcvtnq_s32_f32(x.c), vcvtnq_s32_f32(x.d)};
   }
