@@ -7,7 +7,6 @@
 #include <cmath>
 #include <iostream>
 
-#include "effort.h"
 #include "golden_model.h"
 
 namespace kvass {

@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "effort.h"
 #include "golden_model.h"
 
 namespace kvass {
