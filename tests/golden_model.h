@@ -15,6 +15,7 @@
 
 #include "app/open.h"
 #include "app/score.h"
+#include "effort.h"
 #include "goldens.h"
 
 namespace kvass::testing {
@@ -32,6 +33,10 @@ inline std::string why_no_model() {
 
 #define KVASS_NEEDS_MODEL() \
   if (const std::string why = ::kvass::testing::why_no_model(); !why.empty()) GTEST_SKIP() << why
+
+// For means over thousands of tokens. VerifyGemma and the tests of tiny models run the same code on a few.
+#define KVASS_NOT_SANITIZED() \
+  if (::kvass::testing::kSanitized) GTEST_SKIP() << "it takes too long under a sanitizer"
 
 // The model in one arithmetic; loaded once, the last one is kept.
 inline const OpenModel& golden_model(Math math) {

@@ -48,6 +48,7 @@ std::vector<double> running_differences(Math math, DType kv, size_t chunks) {
 
 TEST(PerplexityGoldens, A16IsWithinATenthOfAPercentOfFloat32) {
   KVASS_NEEDS_MODEL();
+  KVASS_NOT_SANITIZED();
   KVASS_NEEDS_KJV();
   for (const double difference : running_differences(Math::a16, DType::f16, long_tests() ? 4 : 1)) {
     EXPECT_LE(std::abs(difference), 1e-3);

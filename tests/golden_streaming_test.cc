@@ -80,6 +80,7 @@ void check_policy(const Policy& policy, Math math, DType kv, size_t buckets, dou
 
 TEST(StreamingGoldens, FirstBucketsAreWithinTolerance) {
   KVASS_NEEDS_MODEL();
+  KVASS_NOT_SANITIZED();
   KVASS_NEEDS_KJV();
   // 2048 predictions outrun a window of 512 three times; those of 2048 and `dense` are the same keys until then.
   for (const Policy& policy : kPolicies) {

@@ -11,9 +11,10 @@
 #include "app/batch.h"
 #include "app/export.h"
 #include "app/text_output.h"
+#include "effort.h"
 #include "tiny_model.h"
 
-#if defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#if defined(__GLIBC__) && !KVASS_SANITIZED
 #define KVASS_COUNTS_MALLOC 1
 namespace {
 std::atomic<int64_t> g_allocations{0};

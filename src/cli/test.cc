@@ -1,5 +1,6 @@
 // The command line as a person and a script meet it: the built program is run on a tiny model.
 #include "cli/test_files.h"
+#include "effort.h"
 
 namespace kvass {
 namespace {
@@ -235,9 +236,7 @@ TEST(Run, AClosedOrFullOutputIsSaidAndAClosedStderrIsNoMatter) {
 // Address spaces from too small to load the program to large enough for the stream: it runs, or says in one line that
 // memory is short. It never crashes, and a snapshot that was there is still there.
 TEST(Run, TooLittleMemoryIsSaidAtWhateverPointItIsMissing) {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-  GTEST_SKIP() << "the sanitizers map more than any limit";
-#endif
+  if (kSanitized) GTEST_SKIP() << "the sanitizers map more than any limit";
   const std::string path = tiny() + ".kvsnap";
   const Arguments arguments = {"run", tiny(), "-p", "the", "-n", "8", "--ignore-eos", "-t", "3", "--save", path};
   const Finished plenty = kvass(arguments);

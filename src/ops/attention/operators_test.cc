@@ -5,6 +5,7 @@
 #include <functional>
 #include <thread>
 
+#include "effort.h"
 #include "ops/attention/test_calls.h"
 #include "ops/attention/test_stream.h"
 
@@ -18,8 +19,8 @@ TEST(AttentionOperators, EveryBackendAndThreadCountGivesTheBitsOfTheReference) {
   for (const std::string& backend : test_backends()) {
     for (const int threads : {1, 2, 3, 8}) contexts.push_back(test_context(threads, backend));
   }
-  for (int trial = 0; trial < 25; ++trial) {
-    const Call call = random_call(random);
+  for (int trial = 0; trial < testing::effort(25, 6); ++trial) {
+    const Call call = random_call(random, trial);
     const TestTensor expected = call.run(reference);
     for (OpContext& context : contexts) ASSERT_TRUE(call.run(context).same_bits(expected)) << call.describe();
   }
@@ -98,7 +99,7 @@ TEST(AttentionOperators, EverySplitOfCacheAndNewIsThePlainCall) {
   testing::Random random;
   OpContext context = test_context(2, "");
   for (int trial = 0; trial < 4; ++trial) {
-    Call call = random_call(random);
+    Call call = random_call(random, trial);
     call.k = TestTensor(call.q.dtype(), {call.batch(), call.k.shape()[1], 140, call.q.shape()[3]}, random);
     call.v = TestTensor(call.q.dtype(), call.k.shape(), random);
     call.q = TestTensor(call.q.dtype(), {call.batch(), call.q.shape()[1], 140, call.q.shape()[3]}, random);
@@ -116,8 +117,8 @@ TEST(AttentionOperators, EverySplitOfCacheAndNewIsThePlainCall) {
 TEST(AttentionOperators, ABatchIsItsSlices) {
   testing::Random random;
   OpContext context = test_context(3, "");
-  for (int trial = 0; trial < 15; ++trial) {
-    const Call call = random_call(random);
+  for (int trial = 0; trial < testing::effort(15, 6); ++trial) {
+    const Call call = random_call(random, trial);
     const TestTensor whole = call.run(context);
     for (int64_t b = 0; b < call.batch(); ++b) {
       Call one = call;
@@ -267,7 +268,7 @@ TEST(AttentionOperators, InputsStayAsTheyWere) {
   testing::Random random;
   OpContext context = test_context(2, "");
   for (int trial = 0; trial < 5; ++trial) {
-    const Call call = random_call(random);
+    const Call call = random_call(random, trial);
     const Call before = call;
     const TestTensor first = call.run(context);
     EXPECT_TRUE(call.run(context).same_bits(first)) << "a second call is the first";
@@ -282,7 +283,7 @@ TEST(AttentionOperators, ManyThreadsMayCallAtOnce) {
   std::vector<TestTensor> expected;
   OpContext shared = test_context(2, "");
   for (int i = 0; i < 6; ++i) {
-    calls.push_back(random_call(random));
+    calls.push_back(random_call(random, i));
     expected.push_back(calls.back().run(shared));
   }
   std::vector<int> wrong(6);

@@ -2,6 +2,7 @@
 
 #include <functional>
 
+#include "effort.h"
 #include "kernels/quantise_q8/quantise_q8.h"
 #include "kernels/rotary/rotate_row.h"
 #include "ops/attention/test_stream.h"
@@ -10,13 +11,13 @@
 namespace kvass {
 namespace {
 
-// A stream of a random form.
-TestStream random_stream(std::mt19937_64& random) {
+// A stream of a random form. The types go round with the trials, so that a few trials have them all.
+TestStream random_stream(std::mt19937_64& random, int trial) {
   const auto below = [&](uint64_t n) { return static_cast<int64_t>(random() % n); };
   const int64_t head_dims[] = {16, 32, 64, 80, 96, 128, 256, 512};
   TestStream stream;
   stream.seed = random();
-  stream.shape.dtype = kDTypes[below(4)];
+  stream.shape.dtype = kDTypes[trial % 4];
   stream.shape.head_dim = head_dims[below(8)];
   stream.shape.kv_heads = 1 + below(3);
   stream.heads = stream.shape.kv_heads * (1 + below(below(3) == 0 ? 17 : 5));
@@ -28,6 +29,9 @@ TestStream random_stream(std::mt19937_64& random) {
   stream.sink_logits = below(4) == 0;
   return stream;
 }
+
+// True for every other trial, and of each type for every other one.
+bool alternates(int trial) { return (trial + trial / 4) % 2 == 0; }
 
 std::string describe(const TestStream& s, int64_t begin, int64_t end) {
   return "seed " + std::to_string(s.seed) + " " + std::string(dtype_name(s.shape.dtype)) + " heads " +
@@ -49,8 +53,8 @@ TEST(Attention, FastKernelsEqualTheReferenceBitwise) {
   const uint64_t seed = testing::test_seed();
   SCOPED_TRACE("seed " + std::to_string(seed));
   std::mt19937_64 random(seed);
-  for (int trial = 0; trial < 60; ++trial) {
-    const TestStream stream = random_stream(random);
+  for (int trial = 0; trial < testing::effort(60, 12); ++trial) {
+    const TestStream stream = random_stream(random, trial);
     const int64_t start = static_cast<int64_t>(random() % 900);
     const int64_t rows = 1 + static_cast<int64_t>(random() % (trial % 3 == 0 ? 70 : 9));
     TestCache cache = flat_cache(stream, start + rows);
@@ -68,15 +72,16 @@ TEST(Attention, FastKernelsEqualTheReferenceBitwise) {
 
 TEST(Attention, RandomKeyPaddingEqualsTheReferenceBitwise) {
   std::mt19937_64 random(7);
-  for (int trial = 0; trial < 12; ++trial) {
-    TestStream stream = random_stream(random);
+  for (int trial = 0; trial < testing::effort(12, 4); ++trial) {
+    TestStream stream = random_stream(random, trial);
     TestCache cache = flat_cache(stream, 700);
     TestRows batch(stream);
     batch.add(stream, cache, 680, 700);
     std::vector<uint64_t> sink_valid(static_cast<size_t>(cache.sink().tiles + 1)),
         ring_valid(static_cast<size_t>(cache.ring().tiles));
     for (uint64_t& word : sink_valid) word = random();
-    for (uint64_t& word : ring_valid) word = trial % 2 == 0 ? random() : ~(random() & random() & random() & random());
+    for (uint64_t& word : ring_valid)
+      word = alternates(trial) ? random() : ~(random() & random() & random() & random());
     batch.runs()[0].sink_valid = sink_valid.data();
     batch.runs()[0].ring_valid = ring_valid.data();
     const std::vector<float> expected = batch.attend(Isa::scalar, 1);
@@ -90,8 +95,8 @@ TEST(Attention, AnyChunkingEqualsOnePrefill) {
   const uint64_t seed = testing::test_seed();
   SCOPED_TRACE("seed " + std::to_string(seed));
   std::mt19937_64 random(seed);
-  for (int trial = 0; trial < 6; ++trial) {
-    TestStream stream = random_stream(random);
+  for (int trial = 0; trial < testing::effort(6, 4); ++trial) {
+    TestStream stream = random_stream(random, trial);
     stream.shape.head_dim = 64;
     const int64_t length = 600;
     TestCache whole = flat_cache(stream, length);
@@ -103,7 +108,7 @@ TEST(Attention, AnyChunkingEqualsOnePrefill) {
     std::vector<float> pieces;
     for (int64_t at = 0; at < length;) {
       const int64_t rows =
-          std::min<int64_t>(length - at, 1 + static_cast<int64_t>(random() % (trial % 2 == 0 ? 90 : 7)));
+          std::min<int64_t>(length - at, 1 + static_cast<int64_t>(random() % (alternates(trial) ? 90 : 7)));
       stream.fill(growing, at, at + rows);  // what comes later is still NaN
       TestRows chunk(stream);
       chunk.add(stream, growing, at, at + rows);
@@ -119,8 +124,8 @@ TEST(Attention, RingAfterWrapsEqualsFlatCacheWithTheSameSinks) {
   const uint64_t seed = testing::test_seed();
   SCOPED_TRACE("seed " + std::to_string(seed));
   std::mt19937_64 random(seed);
-  for (int trial = 0; trial < 10; ++trial) {
-    TestStream stream = random_stream(random);
+  for (int trial = 0; trial < testing::effort(10, 4); ++trial) {
+    TestStream stream = random_stream(random, trial);
     stream.window = 1 + static_cast<int64_t>(random() % 300);
     const int64_t rows = 1 + static_cast<int64_t>(random() % 40);
     const int64_t start = 1500 + static_cast<int64_t>(random() % 500);
@@ -165,8 +170,9 @@ TEST(Attention, ThreadsAndSpanSplitsDoNotChangeBits) {
 
 TEST(Attention, BatchOfRunsEqualsEachAlone) {
   std::mt19937_64 random(5);
-  for (int threads : {1, 2, 8}) {
-    TestStream form = random_stream(random);
+  for (int trial = 0; trial < 4; ++trial) {
+    const int threads = 1 << trial;
+    TestStream form = random_stream(random, trial);
     const int64_t starts[] = {0, 700, 5, 1300};
     const int64_t counts[] = {40, 1, 0, 3};
     TestRows batch(form);
@@ -352,9 +358,9 @@ TEST(Attention, IsWithinAFewEpsilonsOfFloat64AlsoWithTwoQueriesARow) {
   const uint64_t seed = testing::test_seed();
   SCOPED_TRACE("seed " + std::to_string(seed));
   std::mt19937_64 random(seed);
-  for (int trial = 0; trial < 12; ++trial) {
-    TestStream stream = random_stream(random);
-    if (trial % 2 == 0) {
+  for (int trial = 0; trial < testing::effort(12, 4); ++trial) {
+    TestStream stream = random_stream(random, trial);
+    if (alternates(trial)) {
       stream.sinks = 1 + static_cast<int64_t>(random() % 20);
       stream.rotary = stream.sink_rotary = true;
     }

@@ -14,6 +14,7 @@
 #include "base/block.h"
 #include "base/float16.h"
 #include "base/float_env.h"
+#include "effort.h"
 #include "kernels/linear/linear.h"
 #include "ops/linear/linear.h"
 
@@ -302,7 +303,7 @@ TEST(LinearKernels, EqualTheReferenceBitForBitOverRandomShapes) {
   ThreadPool one(1), two(2), three(3);
   ThreadPool* pools[] = {&one, &two, &three};
   for (WeightType type : kTypes) {
-    for (int trial = 0; trial < 10; ++trial) {
+    for (int trial = 0; trial < testing::effort(10, 3); ++trial) {
       const int64_t n = 1 + static_cast<int64_t>(random() % 150);
       const int64_t units = 1 + static_cast<int64_t>(random() % (is_k_quant(type) ? 4 : 23));
       const int64_t k = is_float(type) ? units * 29 + 1 : units * (is_k_quant(type) ? 256 : 32);

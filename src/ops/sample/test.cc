@@ -2,6 +2,7 @@
 #include <map>
 #include <string>
 
+#include "effort.h"
 #include "kernels/kernel_test.h"
 #include "ops/sample/philox.h"
 #include "ops/sample/sample.h"
@@ -93,7 +94,7 @@ TEST(Philox, GivesThePublishedVectors) {  // the known answers of the Random123 
 
 TEST(TopK, IsTheHeadOfTheFullSort) {
   test::Random random(1);
-  for (int round = 0; round < 300; ++round) {
+  for (int round = 0; round < testing::effort(300, 60); ++round) {
     const size_t n = random() % 1000;
     std::vector<float> logits = round % 2 == 0 ? test::random_row(random, n) : test::awkward_row(random, n);
     if (round % 3 == 0) {
@@ -113,7 +114,7 @@ TEST(TopK, IsTheHeadOfTheFullSort) {
 
 TEST(Sampler, IsTheRuleWrittenOutWhateverTheCuts) {
   test::Random random(2);
-  for (int round = 0; round < 400; ++round) {
+  for (int round = 0; round < testing::effort(400, 40); ++round) {
     std::vector<float> logits = test::random_row(random, 1 + random() % 3000, 3.0f);
     for (float& x : logits) {
       if (round % 3 == 0) x = std::rint(x);
@@ -135,7 +136,7 @@ TEST(Sampler, IsTheRuleWrittenOutWhateverTheCuts) {
 
 TEST(Sampler, DrawsTheSoftmaxAtItsTemperature) {
   const std::vector<float> logits = {1.0f, -0.5f, 2.0f, 0.0f, -3.0f, 2.0f};
-  const int draws = 200000;
+  const int draws = testing::effort(200000, 20000);
   for (const float temperature : {0.5f, 1.0f, 2.0f}) {
     std::vector<double> weights;
     for (const float x : logits) weights.push_back(std::exp(x / static_cast<double>(temperature)));
@@ -148,7 +149,7 @@ TEST(Sampler, CutsInTheOrderTopKTopPMinP) {
   // Probabilities 0.4, 0.3, 0.15, 0.1, 0.05; top-k 4 renormalises to 0.4211, 0.3158, 0.1579, 0.1053.
   std::vector<float> logits;
   for (const double p : {0.05, 0.4, 0.1, 0.3, 0.15}) logits.push_back(static_cast<float>(std::log(p)));
-  const int draws = 100000;
+  const int draws = testing::effort(100000, 20000);
   struct Case {
     SampleOptions options;
     std::vector<double> kept;

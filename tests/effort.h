@@ -1,0 +1,27 @@
+// How much of a test is run. Address and thread sanitizers make every instruction cost many times more, and what they
+// look for is in the code that runs, not in rare numbers: under them a test has fewer random cases and shorter inputs,
+// but still every kind of them (each type, each operator, more than one thread). All other builds run all of it.
+#pragma once
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)  // GCC
+#define KVASS_SANITIZED 1
+#elif defined(__has_feature)  // Clang
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define KVASS_SANITIZED 1
+#endif
+#endif
+#ifndef KVASS_SANITIZED
+#define KVASS_SANITIZED 0
+#endif
+
+namespace kvass::testing {
+
+inline constexpr bool kSanitized = KVASS_SANITIZED != 0;
+
+// A number of cases, steps or tokens: `all` of them, or so many under a sanitizer.
+template <class Count>
+constexpr Count effort(Count all, Count sanitized) {
+  return kSanitized ? sanitized : all;
+}
+
+}  // namespace kvass::testing
