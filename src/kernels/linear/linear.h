@@ -65,6 +65,11 @@ using LinearFunction = void (*)(const LinearParams&);
 KVASS_DECLARE_KERNEL(QuantiseFunction, quantise_a8)
 KVASS_DECLARE_KERNEL(QuantiseFunction, quantise_a16)
 KVASS_DECLARE_KERNEL(LinearFunction, linear_f32)  // every type
+
+KVASS_DECLARE_UNIT(dotprod, LinearFunction, linear_a8)
+KVASS_DECLARE_UNIT(dotprod, LinearFunction, linear_a16)
+KVASS_DECLARE_UNIT(i8mm, LinearFunction, linear_a8)
+KVASS_DECLARE_UNIT(i8mm, LinearFunction, linear_a16)
 KVASS_DECLARE_KERNEL(LinearFunction, linear_a8)   // quantised types
 KVASS_DECLARE_KERNEL(LinearFunction, linear_a16)  // quantised types
 

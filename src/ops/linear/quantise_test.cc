@@ -53,8 +53,8 @@ TEST(LinearQuantise, FastQuantisersEqualTheReference) {
   std::mt19937_64 random(seed);
   FloatEnvironment environment;
   const CpuFeatures features = detect_cpu_features();
-  for (Isa isa : {Isa::avx2, Isa::avx512vnni, Isa::neon}) {
-    if (!isa_available(isa, features)) continue;
+  for (Isa isa : kIsas) {
+    if (isa == Isa::scalar || !isa_available(isa, features)) continue;
     expect_quantisers_agree<ActivationBlock8>(quantise_a8_for(Isa::scalar), quantise_a8_for(isa), random);
     expect_quantisers_agree<ActivationBlock16>(quantise_a16_for(Isa::scalar), quantise_a16_for(isa), random);
   }
