@@ -23,7 +23,7 @@ using StepRun = ::kvass::Run;  // in a test body `Run` is gtest's
 // Instruction sets that can be tested here.
 inline std::vector<Isa> available_isas() {
   std::vector<Isa> isas;
-  for (Isa isa : {Isa::scalar, Isa::avx2, Isa::avx512vnni, Isa::neon}) {
+  for (Isa isa : kIsas) {
     if (isa_available(isa, detect_cpu_features())) isas.push_back(isa);
   }
   return isas;

@@ -236,7 +236,7 @@ std::vector<VerifyCase> verify_cases(const VerifyInput& input) {
   for (const int threads : {1, 2, 3, 8}) {
     add(std::to_string(threads) + (threads == 1 ? " thread" : " threads"), flat, {.threads = threads});
   }
-  for (const Isa isa : {Isa::scalar, Isa::avx2, Isa::avx512vnni, Isa::neon}) {
+  for (const Isa isa : kIsas) {
     if (!isa_available(isa, detect_cpu_features())) continue;
     const bool slow = isa == Isa::scalar;
     cases.push_back({"instruction set " + std::string(isa_name(isa)) +

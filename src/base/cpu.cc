@@ -4,16 +4,30 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#elif defined(__aarch64__)
+#include <sys/auxv.h>
 #endif
 
-#include <cstdint>
 #include <cstdlib>
+#include <iterator>
 #include <string>
 
 namespace kvass {
 namespace {
 
-constexpr Isa kBestFirst[] = {Isa::avx512vnni, Isa::avx2, Isa::neon, Isa::scalar};
+// The bits of Linux's asm/hwcap.h for AArch64.
+constexpr uint64_t kAsimd = 1u << 1;
+constexpr uint64_t kAsimdDotProducts = 1u << 20;
+constexpr uint64_t kInt8Matrix2 = 1u << 13;  // in the second word
+
+std::string names_of_all() {  // "a, b or c"
+  std::string names;
+  for (size_t i = 0; i < std::size(kIsas); ++i) {
+    if (i > 0) names += i + 1 < std::size(kIsas) ? ", " : " or ";
+    names += isa_name(kIsas[i]);
+  }
+  return names;
+}
 
 }  // namespace
 
@@ -27,6 +41,10 @@ std::string_view isa_name(Isa isa) {
       return "avx512";
     case Isa::neon:
       return "neon";
+    case Isa::dotprod:
+      return "dotprod";
+    case Isa::i8mm:
+      return "i8mm";
   }
   return "?";
 }
@@ -45,8 +63,16 @@ CpuFeatures detect_cpu_features() {
   features.avx512vnni = true;
 #endif
 #elif defined(__aarch64__)
-  features.neon = true;
+  features = aarch64_features(getauxval(AT_HWCAP), getauxval(AT_HWCAP2));
 #endif
+  return features;
+}
+
+CpuFeatures aarch64_features(uint64_t hwcap, uint64_t hwcap2) {
+  CpuFeatures features;
+  features.neon = (hwcap & kAsimd) != 0;
+  features.dotprod = features.neon && (hwcap & kAsimdDotProducts) != 0;
+  features.i8mm = features.dotprod && (hwcap2 & kInt8Matrix2) != 0;
   return features;
 }
 
@@ -60,19 +86,24 @@ bool isa_available(Isa isa, const CpuFeatures& features) {
       return features.avx512vnni;
     case Isa::neon:
       return features.neon;
+    case Isa::dotprod:
+      return features.dotprod;
+    case Isa::i8mm:
+      return features.i8mm;
   }
   return false;
 }
 
 Result<Isa> choose_isa(const CpuFeatures& features, std::string_view forced) {
-  for (Isa isa : kBestFirst) {
+  for (size_t i = std::size(kIsas); i-- > 0;) {
+    const Isa isa = kIsas[i];
     if (forced.empty() && isa_available(isa, features)) return isa;
     if (forced == isa_name(isa)) {
       if (isa_available(isa, features)) return isa;
       return bad_input("KVASS_ISA", "an instruction set that this machine has", std::string(forced));
     }
   }
-  return bad_input("KVASS_ISA", "scalar, avx2, avx512 or neon", std::string(forced));
+  return bad_input("KVASS_ISA", names_of_all(), std::string(forced));
 }
 
 Result<Isa> default_isa() {

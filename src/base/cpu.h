@@ -2,22 +2,31 @@
 // choosing takes it as an argument, so that any choice can be tested on any machine.
 #pragma once
 
+#include <cstdint>
 #include <string_view>
 
 #include "kvass/status.h"
 
 namespace kvass {
 
-enum class Isa { scalar, avx2, avx512vnni, neon };
-std::string_view isa_name(Isa isa);  // "scalar", "avx2", "avx512", "neon": the words of KVASS_ISA
+enum class Isa { scalar, avx2, avx512vnni, neon, dotprod, i8mm };
+inline constexpr Isa kIsas[] = {Isa::scalar, Isa::avx2,    Isa::avx512vnni,
+                                Isa::neon,   Isa::dotprod, Isa::i8mm};  // a better set after those it is better than
+std::string_view isa_name(Isa isa);  // "scalar", "avx2", "avx512", "neon", "dotprod", "i8mm": the words of KVASS_ISA
 
 struct CpuFeatures {
   bool avx2 = false;        // AVX2, FMA and F16C, with OS support
   bool avx512vnni = false;  // AVX-512 F, BW, DQ, VL and VNNI, with OS support
   bool neon = false;
+  bool dotprod = false;  // NEON and FEAT_DotProd
+  bool i8mm = false;     // these and FEAT_I8MM
 };
 
 CpuFeatures detect_cpu_features();
+
+// What the words AT_HWCAP and AT_HWCAP2 of Linux on AArch64 say.
+CpuFeatures aarch64_features(uint64_t hwcap, uint64_t hwcap2);
+
 bool isa_available(Isa isa, const CpuFeatures& features);
 
 // The best available set, or `forced` (a word of isa_name; empty: no force), which must be known and available.

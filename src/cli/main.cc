@@ -35,7 +35,8 @@ constexpr char kExamples[] =
     "  kvass run model.gguf -p \"Once upon a time\" --endless  a stream without end, until Ctrl-C\n"
     "  kvass plan model.gguf --attention-sink 4,2044         what that would allocate, to the byte\n"
     "\n"
-    "`kvass COMMAND --help` explains a command. KVASS_ISA=scalar|avx2|avx512|neon forces an instruction set.";
+    "`kvass COMMAND --help` explains a command. KVASS_ISA=scalar|avx2|avx512|neon|dotprod|i8mm forces an instruction "
+    "set.";
 
 // Help that says what a flag takes and its default, without the parser's own notes.
 class HelpFormatter : public CLI::Formatter {
@@ -69,7 +70,7 @@ class HelpFormatter : public CLI::Formatter {
 std::string version_text() {
   const CpuFeatures features = detect_cpu_features();
   std::string available;
-  for (Isa isa : {Isa::scalar, Isa::avx2, Isa::avx512vnni, Isa::neon}) {
+  for (Isa isa : kIsas) {
     if (isa_available(isa, features)) available += " " + std::string(isa_name(isa));
   }
   const Result<Isa> isa = default_isa();

@@ -4,13 +4,29 @@
 
 #include "base/cpu.h"
 
-// Declares <isa>::name for each built instruction set, and `Type name_for(Isa)`: the kernel of that set, or the scalar
+// Sets that add little to another look up there what they have no unit for.
+namespace kvass {
+namespace neon {}
+namespace dotprod {
+using namespace neon;
+}
+namespace i8mm {
+using namespace dotprod;
+}
+}  // namespace kvass
+
+// Declares isa::name, the kernel's unit in that set. Before KVASS_DECLARE_KERNEL for the sets that need not have one:
+// dotprod and i8mm.
+#define KVASS_DECLARE_UNIT(isa, Type, name) \
+  namespace isa {                           \
+  extern const Type name;                   \
+  }
+
+// Declares the units of each built instruction set, and `Type name_for(Isa)`: the kernel of that set, or the scalar
 // reference where the set is not built.
 #define KVASS_DECLARE_KERNEL(Type, name)                                         \
   KVASS_DECLARE_PER_ISA_(Type, name)                                             \
-  namespace scalar {                                                             \
-  extern const Type name;                                                        \
-  }                                                                              \
+  KVASS_DECLARE_UNIT(scalar, Type, name)                                         \
   inline Type name##_for(Isa isa) {                                              \
     switch (isa) {                                                               \
       KVASS_CASE_PER_ISA_(name)                                                  \
@@ -19,22 +35,18 @@
   }
 
 #if defined(__x86_64__)
-#define KVASS_DECLARE_PER_ISA_(Type, name) \
-  namespace avx512vnni {                   \
-  extern const Type name;                  \
-  }                                        \
-  namespace avx2 {                         \
-  extern const Type name;                  \
-  }
+#define KVASS_DECLARE_PER_ISA_(Type, name)   \
+  KVASS_DECLARE_UNIT(avx512vnni, Type, name) \
+  KVASS_DECLARE_UNIT(avx2, Type, name)
 #define KVASS_CASE_PER_ISA_(name)                     \
   case Isa::avx512vnni: return avx512vnni::name;      \
   case Isa::avx2: return avx2::name;
 #elif defined(__aarch64__)
-#define KVASS_DECLARE_PER_ISA_(Type, name) \
-  namespace neon {                         \
-  extern const Type name;                  \
-  }
-#define KVASS_CASE_PER_ISA_(name) case Isa::neon: return neon::name;
+#define KVASS_DECLARE_PER_ISA_(Type, name) KVASS_DECLARE_UNIT(neon, Type, name)
+#define KVASS_CASE_PER_ISA_(name)             \
+  case Isa::i8mm: return i8mm::name;          \
+  case Isa::dotprod: return dotprod::name;    \
+  case Isa::neon: return neon::name;
 #else
 #define KVASS_DECLARE_PER_ISA_(Type, name)
 #define KVASS_CASE_PER_ISA_(name)

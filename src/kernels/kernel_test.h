@@ -23,8 +23,8 @@ inline std::vector<Isa> fast_isas() {
 #if defined(KVASS_EMULATE_AVX512)
   features.avx512vnni = true;
 #endif
-  for (const Isa isa : {Isa::avx2, Isa::avx512vnni, Isa::neon}) {
-    if (isa_available(isa, features)) isas.push_back(isa);
+  for (const Isa isa : kIsas) {
+    if (isa != Isa::scalar && isa_available(isa, features)) isas.push_back(isa);
   }
   return isas;
 }

@@ -44,7 +44,7 @@ bool is_x86(Isa isa) { return isa == Isa::avx2 || isa == Isa::avx512vnni; }
 std::string why_not(const Row& row, const CpuFeatures& features) {
   if (!row.built) return "not built";
 #if defined(__x86_64__)
-  const bool built_here = row.isa != Isa::neon;
+  const bool built_here = is_x86(row.isa) || row.isa == Isa::scalar;
 #else
   const bool built_here = !is_x86(row.isa);
 #endif

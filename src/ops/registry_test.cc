@@ -11,7 +11,7 @@ namespace kvass {
 namespace {
 
 #if defined(__x86_64__)
-constexpr CpuFeatures kOld{false, false, false}, kMiddle{true, false, false}, kNew{true, true, false};
+constexpr CpuFeatures kOld, kMiddle{.avx2 = true}, kNew{.avx2 = true, .avx512vnni = true};
 
 TEST(Registry, TheBestAvailableBackendIsTaken) {
   EXPECT_EQ(get_backend("attention", Device::cpu, {}, kOld).value().name, "reference");
@@ -49,6 +49,16 @@ TEST(Registry, WhatIsNotThereIsAnErrorThatSaysWhy) {
   EXPECT_TRUE(check_backend_list("KVASS_BACKEND", "attention=avx2,alias=reference").ok());
   EXPECT_FALSE(OpContext::create({1, "attention=fast"}).ok());
   EXPECT_FALSE(OpContext::create({-1, ""}).ok());
+}
+#elif defined(__aarch64__)
+TEST(Registry, TheBestAvailableBackendIsTaken) {
+  constexpr CpuFeatures kOld{.neon = true}, kMiddle{.neon = true, .dotprod = true},
+      kNew{.neon = true, .dotprod = true, .i8mm = true};
+  EXPECT_EQ(get_backend("attention", Device::cpu, {}, kOld).value().name, "neon");
+  EXPECT_EQ(get_backend("attention", Device::cpu, {}, kMiddle).value().name, "dotprod");
+  EXPECT_EQ(get_backend("attention", Device::cpu, {}, kNew).value().name, "i8mm");
+  EXPECT_EQ(get_backend("attention", Device::cpu, {"", "", "", "dotprod"}, kNew).value().name, "dotprod");
+  EXPECT_FALSE(get_backend("attention", Device::cpu, {"i8mm", "", "", ""}, kMiddle).ok());
 }
 #endif
 

@@ -106,6 +106,7 @@ static constexpr int64_t attention_scratch_floats(int64_t rows, int64_t head_dim
 // Spans [begin, end) of every row. `partials` [end − begin][rows] when not null; otherwise the spans must be all that
 // the rows see, and the rows of `out` are finished.
 using AttentionBlockKernel = void (*)(const AttentionBlock& block, int64_t begin, int64_t end, float* partials);
+KVASS_DECLARE_UNIT(dotprod, AttentionBlockKernel, attention_block)
 KVASS_DECLARE_KERNEL(AttentionBlockKernel, attention_block)
 
 // Merges the partials [spans][block.rows] of rows [begin, end) of the block into `state` [block.rows][2] (m, l; l = 0

@@ -14,6 +14,10 @@
 //     start8<kType>(block, part), add8<kType>(acc, w, a), finish8<kType>(acc, block, part)
 //                                                  the dot with bytes a, offset included; part 0: the whole block, 1,
 //                                                  2: a half
+// A D with kMultipliesParts has, of these, tile_rows and an encode8 that changes nothing, and
+//     unpack_group<kType, group>(quants, out)      a group of an unpacked block's quants, as multiply_part likes them
+//     multiply_part<kType, part>(source, b, x, x_stride, dots)
+//                                                  the dots of part 0 or 1 of block b and R rows, offset included
 #pragma once
 
 #include "kernels/linear/sources.h"
@@ -21,6 +25,11 @@
 namespace kvass {
 
 inline constexpr int64_t kChunk = 8;       // blocks unpacked at a time
+
+template <class D>
+concept MultipliesParts = requires {
+  D::kMultipliesParts;
+};
 
 // Types whose unpacked blocks are multiplied alike share a tile, under one of their names.
 template <class Block>
@@ -49,10 +58,13 @@ static __attribute__((noinline)) void multiply_tile(Source source, int64_t block
       constexpr int kPart = decltype(part)::value;
       constexpr int kSum = kParts == 1 ? 0 : 1 + kPart;
       I dots[kRows];
+      if constexpr (MultipliesParts<D>) D::template multiply_part<kType, kPart>(source, b, x, x_stride, dots);
       unroll<kRows>([&](auto row) __attribute__((always_inline)) {
         constexpr int r = decltype(row)::value;
         const Block& block = x[r * x_stride + b];
-        if constexpr (kIs8<Block>) {
+        if constexpr (MultipliesParts<D>) {
+          return;
+        } else if constexpr (kIs8<Block>) {
           dots[r] = D::template start8<kType>(block, kSum);
         } else if constexpr (kFormat.offset != 0 && !Source::kCentred) {
           constexpr int kShift = __builtin_ctz(panel_format(kType).offset);
@@ -63,7 +75,9 @@ static __attribute__((noinline)) void multiply_tile(Source source, int64_t block
       });
       unroll<8 / kParts>([&](auto g) __attribute__((always_inline)) {
         constexpr int kGroup = kPart * (8 / kParts) + decltype(g)::value;
-        if constexpr (kIs8<Block>) {
+        if constexpr (MultipliesParts<D>) {
+          return;
+        } else if constexpr (kIs8<Block>) {
           const I w = Source::template bytes<kGroup>(source, b);
           unroll<kRows>([&](auto row) __attribute__((always_inline)) {
             constexpr int r = decltype(row)::value;
@@ -87,7 +101,7 @@ static __attribute__((noinline)) void multiply_tile(Source source, int64_t block
       unroll<kRows>([&](auto row) __attribute__((always_inline)) {
         constexpr int r = decltype(row)::value;
         const Block& block = x[r * x_stride + b];
-        if constexpr (kIs8<Block>) dots[r] = D::template finish8<kType>(dots[r], block, kSum);
+        if constexpr (kIs8<Block> && !MultipliesParts<D>) dots[r] = D::template finish8<kType>(dots[r], block, kSum);
         const F s = V::set1(block.scale);
         F chain;
         if constexpr (kInRegisters) {
@@ -122,7 +136,9 @@ static __attribute__((noinline)) void unpack_chunk(const uint8_t* panel, int64_t
     unroll<8>([&](auto g) __attribute__((always_inline)) {
       constexpr int kGroup = decltype(g)::value;
       const I w = U::template group<kGroup>(quants);
-      if constexpr (kIs8<Block>) {
+      if constexpr (MultipliesParts<D>) {
+        D::template unpack_group<kType, kGroup>(quants, out[i]);
+      } else if constexpr (kIs8<Block>) {
         V::storei(out[i].quants[kGroup], D::template encode8<kType>(w));
       } else {
         constexpr bool kSigned = U::kFormat.bits == 8;

@@ -69,4 +69,9 @@ KVASS_DECLARE_KERNEL(LinearFunction, linear_f32)  // every type
 KVASS_DECLARE_KERNEL(LinearFunction, linear_a8)   // quantised types
 KVASS_DECLARE_KERNEL(LinearFunction, linear_a16)  // quantised types
 
+KVASS_DECLARE_UNIT(dotprod, LinearFunction, linear_a8)
+KVASS_DECLARE_UNIT(dotprod, LinearFunction, linear_a16)
+KVASS_DECLARE_UNIT(i8mm, LinearFunction, linear_a8)
+KVASS_DECLARE_UNIT(i8mm, LinearFunction, linear_a16)
+
 }  // namespace kvass

@@ -234,7 +234,7 @@ class TestRows {
 
 inline std::vector<Isa> available_isas() {
   std::vector<Isa> isas;
-  for (Isa isa : {Isa::scalar, Isa::avx2, Isa::avx512vnni, Isa::neon}) {
+  for (Isa isa : kIsas) {
     if (isa_available(isa, detect_cpu_features())) isas.push_back(isa);
   }
   return isas;

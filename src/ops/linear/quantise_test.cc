@@ -90,14 +90,14 @@ TEST(LinearQuantise, FastQuantisersEqualTheReference) {
   std::mt19937_64 random(seed);
   FloatEnvironment environment;
   const CpuFeatures features = detect_cpu_features();
-  if (isa_available(Isa::avx512vnni, features)) {
+  if (isa_available(Isa::avx512vnni, features)) {  // whose blocks are planes
     expect_quantisers_agree<ActivationBlock8, ByteBlock<1>>(quantise_a8_for(Isa::scalar),
                                                             quantise_a8_for(Isa::avx512vnni), random);
     expect_quantisers_agree<ActivationBlock16, ByteBlock<2>>(quantise_a16_for(Isa::scalar),
                                                              quantise_a16_for(Isa::avx512vnni), random);
   }
-  for (Isa isa : {Isa::avx2, Isa::neon}) {
-    if (!isa_available(isa, features)) continue;
+  for (Isa isa : kIsas) {
+    if (isa == Isa::scalar || isa == Isa::avx512vnni || !isa_available(isa, features)) continue;
     expect_quantisers_agree<ActivationBlock8>(quantise_a8_for(Isa::scalar), quantise_a8_for(isa), random);
     expect_quantisers_agree<ActivationBlock16>(quantise_a16_for(Isa::scalar), quantise_a16_for(isa), random);
   }

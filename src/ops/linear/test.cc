@@ -42,8 +42,8 @@ bool is_float(WeightType type) { return type <= WeightType::BF16; }
 std::vector<Isa> fast_isas() {
   std::vector<Isa> isas;
   const CpuFeatures features = detect_cpu_features();
-  for (Isa isa : {Isa::avx2, Isa::avx512vnni, Isa::neon}) {
-    if (isa_available(isa, features)) isas.push_back(isa);
+  for (Isa isa : kIsas) {
+    if (isa != Isa::scalar && isa_available(isa, features)) isas.push_back(isa);
   }
   return isas;
 }
