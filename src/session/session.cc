@@ -8,6 +8,7 @@
 
 #include "base/busy.h"
 #include "base/float_env.h"
+#include "session/executor.h"
 #include "session/step.h"
 
 namespace kvass {
@@ -115,9 +116,15 @@ Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<const Engine> e
   session->methods_ = std::move(methods);
   const size_t bytes = arena_bytes_of(session->methods_);
   const Program& program = session->engine_->program();
-  KVASS_ASSIGN_OR_RETURN(session->arena_, Block::map(bytes + StepTables::bytes(program, options)));
-  session->tables_ = std::make_unique<StepTables>(program, options, session->arena_.data() + bytes);
+  KVASS_ASSIGN_OR_RETURN(session->executor_, Executor::create(*session->engine_, options, bytes));
+  session->tables_ = std::make_unique<StepTables>(program, options, session->executor_->tables());
   return session;
+}
+
+size_t Session::arena_bytes() const { return executor_->bytes(); }
+
+float* Session::value(ValueId id) {
+  return reinterpret_cast<float*>(executor_->arena() + last_method().arena.values[static_cast<size_t>(id)]);
 }
 
 Status Session::check_sequences(std::span<const Run> runs) const {
@@ -183,7 +190,8 @@ Status Session::step(std::span<const Run> runs) {
   if (tables_->rows() == 0) return {};
   method_ = methods_.size() - 1;
   while (methods_[method_].rows < tables_->rows()) --method_;
-  execute(*engine_->program().find_method("body"));
+  KVASS_RETURN_IF_ERROR(executor_->begin(*tables_));
+  KVASS_RETURN_IF_ERROR(execute(*engine_->program().find_method("body")));
   for (const Run& run : runs) run.sequence->commit(static_cast<int64_t>(run.tokens.size()));
   return {};
 }
@@ -202,9 +210,11 @@ Result<std::span<const float>> Session::logits(std::span<const int32_t> rows) {
   }
   FloatEnvironment environment;
   tables_->select(rows);
-  execute(*engine_->program().find_method("head"));
-  const ValueId logits = engine_->program().logits;
-  return std::span<const float>(value(logits), rows.size() * static_cast<size_t>(engine_->program().vocabulary()));
+  KVASS_RETURN_IF_ERROR(executor_->select(*tables_));
+  KVASS_RETURN_IF_ERROR(execute(*engine_->program().find_method("head")));
+  const int64_t floats = static_cast<int64_t>(rows.size()) * engine_->program().vocabulary();
+  KVASS_ASSIGN_OR_RETURN(const float* logits, executor_->read(value(engine_->program().logits), floats));
+  return std::span<const float>(logits, static_cast<size_t>(floats));
 }
 
 Status Session::check_input(const EncoderInput& input, int64_t& rows) const {
@@ -246,8 +256,8 @@ Status Session::encode(Sequence& sequence, const EncoderInput& input) {
   sequence.cross()->begin(halved ? (frames + 1) / 2 : frames);
   FloatEnvironment environment;
   tables_->begin_encode(sequence, frames);
-  execute(*program.find_method("encode"), &input);
-  return {};
+  KVASS_RETURN_IF_ERROR(executor_->begin(*tables_));
+  return execute(*program.find_method("encode"), &input);
 }
 
 Status Session::set_cross_weights(const CrossWeights& weights) {
@@ -277,11 +287,14 @@ int64_t Session::executed(OpKind kind) const {
   return count;
 }
 
-void Session::execute(const Method& method, const EncoderInput* input) { execute_ops(method.begin, method.end, input); }
+Status Session::execute(const Method& method, const EncoderInput* input) {
+  execute_ops(method.begin, method.end, input);
+  return executor_->finish();
+}
 
 void Session::execute_ops(int32_t begin, int32_t end, const EncoderInput* input) {
   const Program& program = engine_->program();
-  const StepContext context{*engine_, *tables_, last_method().arena, arena_.data(),
+  const StepContext context{*engine_, *tables_, last_method().arena, executor_->arena(),
                             pool_,    input,    cross_weights_,      options_.rows};
   for (int32_t i = begin; i < end; ++i) {
     const Op& op = program.ops[static_cast<size_t>(i)];
@@ -292,7 +305,7 @@ void Session::execute_ops(int32_t begin, int32_t end, const EncoderInput* input)
       execute_cond(op);
       i = program.branches[static_cast<size_t>(op.branches.back())].end - 1;
     } else {
-      execute_op(context, op, static_cast<size_t>(i));
+      executor_->run(context, op, static_cast<size_t>(i));
     }
     if (timeline_) timeline_->push_back({index, begin_time, now()});
     if (probe_) show(op);
@@ -322,24 +335,29 @@ void Session::show(const Op& op) {
     const Value& output = engine_->program().values[static_cast<size_t>(id)];
     if (output.view == View::keys || output.view == View::values) continue;
     const StepTables::Window& window = tables_->window();
+    const float* data = output.view == View::source ? tables_->cross().source() : value(id);
+    int64_t rows = 0;
     switch (output.extent) {
       case Extent::chunk:
-        probe_({op, id, value(id) + window.first_row * output.width, window.rows, output.width});
+        data += window.first_row * output.width;
+        rows = window.rows;
         break;
       case Extent::head:
-        probe_({op, id, value(id), tables_->head_rows(), output.width});
+        rows = tables_->head_rows();
         break;
       case Extent::frames:
-        probe_({op, id, value(id), tables_->frames(), output.width});
+        rows = tables_->frames();
         break;
       case Extent::source:
-        probe_({op, id, output.view == View::source ? tables_->cross().source() : value(id), tables_->cross().rows(),
-                output.width});
+        rows = tables_->cross().rows();
         break;
       case Extent::sequence:
-        probe_({op, id, value(id) + window.first_run, window.runs, output.width});
+        data += window.first_run;
+        rows = window.runs;
         break;
     }
+    const Result<const float*> shown = executor_->read(data, rows * output.width);
+    if (shown.ok()) probe_({op, id, shown.value(), rows, output.width});  // otherwise the step's end says what is wrong
   }
 }
 

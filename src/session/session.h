@@ -8,7 +8,6 @@
 #include <span>
 #include <vector>
 
-#include "base/block.h"
 #include "base/thread_pool.h"
 #include "plan/method.h"
 #include "session/engine.h"
@@ -71,6 +70,7 @@ struct OpTime {
   int64_t end = 0;
 };
 
+class Executor;
 class StepTables;
 
 class Session {
@@ -100,7 +100,7 @@ class Session {
   const std::vector<MethodPlan>& methods() const { return methods_; }  // the longest first
   const ArenaPlan& arena_plan() const { return methods_.front().arena; }
   const MethodPlan& last_method() const { return methods_[method_]; }  // that the last step ran
-  size_t arena_bytes() const { return arena_.bytes(); }                // values, workspace and the step's tables
+  size_t arena_bytes() const;                                          // values, workspace and the step's tables
   // Every step from here on writes these weights for its rows; no heads: none does. On an error nothing has changed.
   Status set_cross_weights(const CrossWeights& weights);
 
@@ -116,20 +116,18 @@ class Session {
   Status check_sequences(std::span<const Run> runs) const;  // reads nothing of them that a step changes
   Status check_tokens(std::span<const Run> runs) const;
   Status check_input(const EncoderInput& input, int64_t& rows) const;
-  void execute(const Method& method, const EncoderInput* input = nullptr);
+  Status execute(const Method& method, const EncoderInput* input = nullptr);
   void execute_ops(int32_t begin, int32_t end, const EncoderInput* input);
   void execute_cond(const Op& op);
   void show(const Op& op);
-  float* value(ValueId id) {
-    return reinterpret_cast<float*>(arena_.data() + last_method().arena.values[static_cast<size_t>(id)]);
-  }
+  float* value(ValueId id);  // in the executor's memory
 
   std::shared_ptr<const Engine> engine_;
   SessionOptions options_;
   ThreadPool pool_;
   std::vector<MethodPlan> methods_;
-  size_t method_ = 0;  // of the last step
-  Block arena_;        // [values and workspace of the longest method | tables of the step]
+  size_t method_ = 0;                   // of the last step
+  std::unique_ptr<Executor> executor_;  // its memory: values and workspace of the longest method, tables of the step
   std::unique_ptr<StepTables> tables_;
   std::function<void(const ProbeView&)> probe_;
   std::vector<OpTime>* timeline_ = nullptr;
