@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <cstdlib>
 
-#include "ops/registry.h"
-
 namespace kvass {
 
 Result<Isa> OpContext::State::kernels(std::string_view op, Device device) const {
@@ -35,13 +33,13 @@ Result<OpContext> OpContext::create(const Options& options) {
     const char* value = std::getenv(name);
     return std::string(value ? value : "");
   };
-  state->features = detect_cpu_features();
+  state->features = detect_features();
   state->backends = options.backends;
   state->environment = variable("KVASS_BACKEND");
   state->isa = variable("KVASS_ISA");
   KVASS_RETURN_IF_ERROR(check_backend_list("backends of the context", state->backends));
   KVASS_RETURN_IF_ERROR(check_backend_list("KVASS_BACKEND", state->environment));
-  KVASS_RETURN_IF_ERROR(choose_isa(state->features, state->isa).status());
+  KVASS_RETURN_IF_ERROR(choose_isa(state->features.cpu, state->isa).status());
   return OpContext(std::move(state));
 }
 

@@ -7,9 +7,10 @@
 #include <string_view>
 
 #include "base/block.h"
-#include "base/cpu.h"
 #include "base/thread_pool.h"
+#include "device/runtime.h"
 #include "kvass/ops.h"
+#include "ops/registry.h"
 
 namespace kvass {
 
@@ -19,7 +20,7 @@ struct OpContext::State {
   std::mutex mutex;  // held by the call that runs
   ThreadPool pool;
   Block scratch;
-  CpuFeatures features;
+  MachineFeatures features;
   std::string backends;     // Options::backends
   std::string environment;  // KVASS_BACKEND
   std::string isa;          // KVASS_ISA
