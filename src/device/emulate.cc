@@ -65,6 +65,7 @@ class Machine {
   Fiber& lane(int index) { return *fibers_[static_cast<size_t>(running_->place.thread / 32 * 32 + index)]; }
 
  private:
+  __attribute__((noinline)) static void prepare(Fiber& fiber, const Place& place);
   void run_block(int threads);
   bool let_go(int threads);
   __attribute__((noinline)) void resume(Fiber& fiber);
@@ -180,6 +181,19 @@ void Machine::run_block(int threads) {
   } while (let_go(threads));
 }
 
+void Machine::prepare(Fiber& fiber, const Place& place) {
+  fiber.begun = false;
+  fiber.state = State::ready;
+  fiber.copies.clear();
+  fiber.groups.clear();
+  fiber.place = place;
+  ::getcontext(&fiber.context);
+  fiber.context.uc_stack.ss_sp = fiber.stack;
+  fiber.context.uc_stack.ss_size = kStackBytes;
+  fiber.context.uc_link = nullptr;
+  ::makecontext(&fiber.context, &Machine::begin, 0);
+}
+
 void Machine::run(void (*thread)(const void*), const void* params, Grid grid, int threads, size_t shared) {
   const FloatEnvironment environment;
   thread_ = thread;
@@ -196,18 +210,8 @@ void Machine::run(void (*thread)(const void*), const void* params, Grid grid, in
   for (int64_t block = 0; block < grid.x * grid.y * grid.z; ++block) {
     std::memset(memory.get(), 0xff, shared);
     for (int i = 0; i < threads; ++i) {
-      Fiber& fiber = *fibers_[static_cast<size_t>(i)];
-      fiber.begun = false;
-      fiber.state = State::ready;
-      fiber.copies.clear();
-      fiber.groups.clear();
-      fiber.place = {
-          i, threads, {block % grid.x, block / grid.x % grid.y, block / grid.x / grid.y}, grid, memory.get()};
-      ::getcontext(&fiber.context);
-      fiber.context.uc_stack.ss_sp = fiber.stack;
-      fiber.context.uc_stack.ss_size = kStackBytes;
-      fiber.context.uc_link = nullptr;
-      ::makecontext(&fiber.context, &Machine::begin, 0);
+      prepare(*fibers_[static_cast<size_t>(i)],
+              {i, threads, {block % grid.x, block / grid.x % grid.y, block / grid.x / grid.y}, grid, memory.get()});
     }
     run_block(threads);
   }

@@ -21,6 +21,7 @@
 #define KVASS_BOTH_FN static inline
 #define KVASS_METHOD inline
 #define KVASS_DEVICE_STATIC static inline
+#define KVASS_BOTH inline
 #define KVASS_BLOCK_THREADS(most)
 #define KVASS_UNROLL
 #define KVASS_NO_UNROLL

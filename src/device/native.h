@@ -19,6 +19,7 @@
 // A method of a struct for device code.
 #define KVASS_METHOD __device__ __forceinline__
 #define KVASS_DEVICE_STATIC static __device__ __forceinline__
+#define KVASS_BOTH __host__ __device__ __forceinline__
 #define KVASS_BLOCK_THREADS(most) __launch_bounds__(most)
 #define KVASS_UNROLL _Pragma("unroll")
 #define KVASS_NO_UNROLL _Pragma("unroll 1")

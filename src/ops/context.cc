@@ -5,9 +5,31 @@
 
 namespace kvass {
 
+Result<Backend> OpContext::State::backend(std::string_view op, Device device) const {
+  return get_backend(op, device, {"", backends, environment, isa}, features);
+}
+
 Result<Isa> OpContext::State::kernels(std::string_view op, Device device) const {
-  KVASS_ASSIGN_OR_RETURN(const Backend backend, get_backend(op, device, {"", backends, environment, isa}, features));
-  return backend_isa(backend);
+  KVASS_ASSIGN_OR_RETURN(const Backend chosen, backend(op, device));
+  return backend_isa(chosen);
+}
+
+Status OpContext::State::use(Device device, const DeviceKernels& kernels) {
+  KVASS_ASSIGN_OR_RETURN(const DeviceProperties properties, kernels.runtime->properties());
+  Remote& remote = remotes[device == Device::cuda ? 0 : 1];
+  remote.kernels = &kernels;
+  remote.processors = properties.processors;
+  (device == Device::cuda ? features.cuda : features.rocm).clear();
+  return {};
+}
+
+Result<OpContext::State::Remote*> OpContext::State::remote(Device device) {
+  Remote& remote = remotes[device == Device::cuda ? 0 : 1];
+  if (!remote.kernels) {
+    KVASS_ASSIGN_OR_RETURN(const DeviceKernels* const kernels, device_kernels(device));
+    KVASS_RETURN_IF_ERROR(use(device, *kernels));
+  }
+  return &remote;
 }
 
 Result<uint8_t*> OpContext::State::reserve(size_t bytes) {
@@ -16,6 +38,25 @@ Result<uint8_t*> OpContext::State::reserve(size_t bytes) {
     KVASS_ASSIGN_OR_RETURN(scratch, Block::map(bytes));
   }
   return scratch.data();
+}
+
+Result<uint8_t*> OpContext::State::reserve(Remote& remote, size_t bytes) {
+  const DeviceRuntime& runtime = *remote.kernels->runtime;
+  if (bytes > remote.scratch.bytes()) {
+    KVASS_ASSIGN_OR_RETURN(const bool capturing, runtime.capturing(stream));
+    if (capturing) {
+      return bad_input("scratch in a captured graph", "a call of this size before the capture, which makes room",
+                       std::to_string(bytes) + " bytes where there are " + std::to_string(remote.scratch.bytes()));
+    }
+    remote.scratch = DeviceBlock();  // first, so that both are never held
+    KVASS_ASSIGN_OR_RETURN(remote.scratch, DeviceBlock::map(runtime, bytes));
+  }
+  return remote.scratch.data();
+}
+
+void OpContext::set_stream(void* stream) {
+  const std::lock_guard lock(state_->mutex);
+  state_->stream = stream;
 }
 
 OpContext::OpContext(std::unique_ptr<State> state) : state_(std::move(state)) {}

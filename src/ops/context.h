@@ -1,5 +1,5 @@
-// What an OpContext owns: threads, scratch that grows to the largest call and is then reused, and the choices of
-// backends read once, when it was made.
+// What an OpContext owns: threads, scratch that grows to the largest call and is then reused (on a device its own), and
+// the choices of backends read once, when it was made.
 #pragma once
 
 #include <mutex>
@@ -10,6 +10,7 @@
 #include "base/thread_pool.h"
 #include "device/runtime.h"
 #include "kvass/ops.h"
+#include "ops/device_kernels.h"
 #include "ops/registry.h"
 
 namespace kvass {
@@ -25,10 +26,24 @@ struct OpContext::State {
   std::string environment;  // KVASS_BACKEND
   std::string isa;          // KVASS_ISA
 
-  // The kernels that `op` runs on `device`.
+  // A device that is not the CPU, from its first call on.
+  struct Remote {
+    const DeviceKernels* kernels = nullptr;
+    DeviceBlock scratch;
+    int processors = 1;
+  };
+  Remote remotes[2];              // cuda, rocm
+  DeviceStream stream = nullptr;  // of calls on their tensors
+
+  // The backend that `op` uses on `device`; the kernels of a CPU's.
+  Result<Backend> backend(std::string_view op, Device device) const;
   Result<Isa> kernels(std::string_view op, Device device) const;
+  // The device that a backend is of. `use` is for tests: these kernels are the device from here on.
+  Result<Remote*> remote(Device device);
+  Status use(Device device, const DeviceKernels& kernels);
   // At least `bytes` of scratch. What was in it is lost.
   Result<uint8_t*> reserve(size_t bytes);
+  Result<uint8_t*> reserve(Remote& remote, size_t bytes);
 };
 
 // Cuts a piece of memory into 64-byte aligned parts. Over no memory it only counts.
