@@ -5,6 +5,8 @@
 #include "device/runtime.h"
 #include "kernels/argmax/device.h"
 #include "kernels/attention/device.h"
+#include "kernels/attention_gradient/device.h"
+#include "kernels/copy_tensor/device.h"
 #include "kernels/elementwise/device.h"
 #include "kernels/linear/device.h"
 #include "kernels/rms_norm/device.h"

@@ -3,9 +3,12 @@
 #include <algorithm>
 
 #include "kernels/attention/device.h"
+#include "kernels/attention_gradient/device.h"
 
 namespace kvass {
 namespace {
+
+constexpr size_t kDeskBytes = size_t{256} << 20;  // most for the desks of the backward
 
 template <class Void, class View>
 DeviceRows<Void> rows_of(const View& t) {
@@ -61,17 +64,11 @@ int64_t ring_spans(const AttentionProblem& p) {
   return std::min(all, (together + kSpanKeys - 1) / kSpanKeys + 1);
 }
 
-}  // namespace
-
-Status attention_on_device(OpContext::State& state, const AttentionProblem& p, const Tensor& out) {
-  KVASS_ASSIGN_OR_RETURN(const Backend backend, state.backend(p.op, p.q.device));
-  if (p.batch == 0 || p.queries == 0) return {};
-  KVASS_ASSIGN_OR_RETURN(OpContext::State::Remote* const remote, state.remote(p.q.device));
-
+// What the calls have in common.
+DeviceAttentionParams common_params(const AttentionProblem& p, int processors) {
   DeviceAttentionParams params;
   params.q = rows_of<const void>(p.q);
   params.q_sink = rows_of<const void>(p.options.q_sink);
-  params.out = rows_of<void>(out);
   params.heads = p.heads;
   params.kv_heads = p.kv_heads;
   params.head_dim = p.head_dim;
@@ -80,11 +77,28 @@ Status attention_on_device(OpContext::State& state, const AttentionProblem& p, c
   params.softcap = p.options.softcap;
   params.run_count = p.batch;
   params.most_rows = p.queries;
+  params.processors = processors;
+  return params;
+}
+
+void point_at(const AttentionProblem& p, const Parts& parts, DeviceAttentionParams& params) {
+  params.sink_logits = p.options.sink_logits.empty() ? nullptr : parts.logits;
+  params.keys = key_rows(p, parts.first);
+}
+
+}  // namespace
+
+Status attention_on_device(OpContext::State& state, const AttentionProblem& p, const Tensor& out) {
+  KVASS_ASSIGN_OR_RETURN(const Backend backend, state.backend(p.op, p.q.device));
+  if (p.batch == 0 || p.queries == 0) return {};
+  KVASS_ASSIGN_OR_RETURN(OpContext::State::Remote* const remote, state.remote(p.q.device));
+
+  DeviceAttentionParams params = common_params(p, remote->processors);
+  params.out = rows_of<void>(out);
   for (int64_t b = 0; b < p.batch; ++b) {
     params.sink_spans = std::max(params.sink_spans, spans_between(0, p.sinks(b)));
   }
   params.ring_spans = ring_spans(p);
-  params.processors = remote->processors;
 
   const size_t bytes = device_attention_scratch_bytes(p.batch * p.queries, p.batch, p.heads, p.kv_heads, p.head_dim,
                                                       params.sink_spans + params.ring_spans, remote->processors);
@@ -95,11 +109,40 @@ Status attention_on_device(OpContext::State& state, const AttentionProblem& p, c
   const Parts parts(p, bytes, carver);
   KVASS_RETURN_IF_ERROR(upload(*remote->kernels->runtime, p, parts, state.stream));
   params.scratch = parts.attention;
-  params.sink_logits = p.options.sink_logits.empty() ? nullptr : parts.logits;
-  params.keys = key_rows(p, parts.first);
+  point_at(p, parts, params);
   const auto attend =
       backend_numerics(backend) == Numerics::fast ? remote->kernels->attention_exact : remote->kernels->attention_exact;
   return attend(params, state.stream);
+}
+
+Status attention_backward_on_device(OpContext::State& state, const AttentionProblem& p, const ConstTensor& dout,
+                                    const AttentionGradients& gradients) {
+  KVASS_RETURN_IF_ERROR(state.backend(p.op, p.q.device).status());
+  if (p.batch == 0) return {};
+  KVASS_ASSIGN_OR_RETURN(OpContext::State::Remote* const remote, state.remote(p.q.device));
+  DeviceGradientParams params;
+  params.p = common_params(p, remote->processors);
+  params.dout = rows_of<const void>(dout);
+  params.dq = rows_of<void>(gradients.dq);
+  params.dk = rows_of<void>(gradients.dk);
+  params.dv = rows_of<void>(gradients.dv);
+  for (int64_t b = 0; b < p.batch; ++b) params.tiles = std::max(params.tiles, p.sink_tiles(b) + p.ring_tiles(b));
+  params.desk_count = device_gradient_desks(params.tiles, remote->processors, kDeskBytes);
+  const size_t desk_bytes = static_cast<size_t>(params.desk_count) * device_gradient_desk_bytes(params.tiles);
+
+  const auto carve = [&](Carver& carver) {
+    params.stats = carver.take<float>(3 * p.batch * p.heads * p.queries);
+    return Parts(p, desk_bytes, carver);
+  };
+  Carver count(nullptr);
+  (void)carve(count);
+  KVASS_ASSIGN_OR_RETURN(uint8_t* const scratch, state.reserve(*remote, count.bytes()));
+  Carver carver(scratch);
+  const Parts parts = carve(carver);
+  KVASS_RETURN_IF_ERROR(upload(*remote->kernels->runtime, p, parts, state.stream));
+  params.desks = parts.attention;
+  point_at(p, parts, params.p);
+  return remote->kernels->attention_gradient(params, state.stream);
 }
 
 }  // namespace kvass
