@@ -1,6 +1,9 @@
 // The launchers of kernels/linear/device.h, the quantisers and the lookup of rows.
 #include "device/code.h"
 #include "kernels/linear/cuda_many.h"
+#if !defined(__HIPCC__)
+#include "kernels/linear/cuda_matrix.h"
+#endif
 
 namespace kvass::KVASS_DEVICE {
 namespace {
@@ -95,6 +98,13 @@ int64_t groups_of(const DeviceLinearParams& p) {
 }
 
 template <WeightType kType, class Block>
+Status launch_many(const LinearTask& task, DeviceStream stream) {
+  const Grid grid{groups_of<kManyPanels>(task.p), blocks_for(task.p.rows, kManyRows), 1};
+  return launch(&linear_many<kType, Block>, "linear", grid, kManyThreads, sizeof(ManyChunk<kType, Block>), stream,
+                task);
+}
+
+template <WeightType kType, class Block>
 Status launch_quantised(const DeviceLinearParams& p, DeviceStream stream) {
   const LinearTask task{p, panel_bytes(kType, p.k)};
   if (p.rows == 1) {
@@ -105,8 +115,12 @@ Status launch_quantised(const DeviceLinearParams& p, DeviceStream stream) {
     return launch(&linear_few<kType, Block, kFewRows>, "linear", Grid{groups_of<1>(p), 1, 1}, kFewThreads,
                   few_shared<kType, kFewRows>(), stream, task);
   }
-  return launch(&linear_many<kType, Block>, "linear", Grid{groups_of<kManyPanels>(p), blocks_for(p.rows, kManyRows), 1},
-                kManyThreads, sizeof(ManyChunk<kType, Block>), stream, task);
+#if defined(__HIPCC__)
+  return launch_many<kType, Block>(task, stream);
+#else
+  const Grid grid{groups_of<kMatrixPanels>(p), blocks_for(p.rows, kMatrixRows), 1};
+  return launch(&linear_matrix<kType, Block>, "linear", grid, kMatrixThreads, sizeof(MatrixChunk<Block>), stream, task);
+#endif
 }
 
 template <WeightType kType>
@@ -182,16 +196,31 @@ Status for_type(WeightType type, Body&& body) {
   return Status::error("linear: a weight of no known type");
 }
 
-template <class Block>
-Status launch_any_quantised(const DeviceLinearParams& p, DeviceStream stream) {
-  return for_type(p.type, [&]<WeightType kType>() {
+// launch.template operator()<type>() for a quantised type.
+template <class Launch>
+Status for_quantised(WeightType type, Launch&& launch) {
+  return for_type(type, [&]<WeightType kType>() {
     if constexpr (panel_format(kType).quantised) {
-      return launch_quantised<kType, Block>(p, stream);
+      return launch.template operator()<kType>();
     } else {
       return Status::error("linear: float weights meet float activations");
     }
   });
 }
+
+template <class Block>
+Status launch_any_quantised(const DeviceLinearParams& p, DeviceStream stream) {
+  return for_quantised(p.type, [&]<WeightType kType>() { return launch_quantised<kType, Block>(p, stream); });
+}
+
+#if defined(KVASS_EMULATE_CUDA)
+template <class Block>
+Status launch_any_many(const DeviceLinearParams& p, DeviceStream stream) {
+  return for_quantised(p.type, [&]<WeightType kType>() {
+    return launch_many<kType, Block>(LinearTask{p, panel_bytes(kType, p.k)}, stream);
+  });
+}
+#endif
 
 }  // namespace
 
@@ -211,6 +240,15 @@ Status linear_a8(const DeviceLinearParams& p, DeviceStream stream) {
 Status linear_a16(const DeviceLinearParams& p, DeviceStream stream) {
   return launch_any_quantised<ActivationBlock16>(p, stream);
 }
+
+#if defined(KVASS_EMULATE_CUDA)
+Status linear_a8_without_matrices(const DeviceLinearParams& p, DeviceStream stream) {
+  return launch_any_many<ActivationBlock8>(p, stream);
+}
+Status linear_a16_without_matrices(const DeviceLinearParams& p, DeviceStream stream) {
+  return launch_any_many<ActivationBlock16>(p, stream);
+}
+#endif
 
 Status embed(const DeviceEmbedParams& p, DeviceStream stream) {
   return for_type(p.type, [&]<WeightType kType>() {

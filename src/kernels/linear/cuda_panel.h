@@ -48,11 +48,34 @@ struct Panel {
       KVASS_UNROLL
       for (int g = 0; g < 8; ++g) words[g] |= (halves[g / 4] >> (g % 4 * 2) & 0x03030303u) << 4;
     }
-    if constexpr (kFormat.offset != 0) {  // no byte borrows from its neighbour: 128 is added before and taken off after
-      constexpr uint32_t kOffsets = static_cast<uint32_t>(kFormat.offset) * 0x01010101u;
-      KVASS_UNROLL
-      for (int g = 0; g < 8; ++g) words[g] = ((words[g] | 0x80808080u) - kOffsets) ^ 0x80808080u;
+    KVASS_UNROLL
+    for (int g = 0; g < 8; ++g) words[g] = centred(words[g]);
+  }
+
+  // Words g and g + 4 alone, g below 4.
+  KVASS_METHOD void two_quants(int64_t b, int g, uint32_t& first, uint32_t& second) const {
+    const uint8_t* block = cell(b) + kFormat.header_bytes + b % kCellBlocks * kFormat.block_bytes;
+    const uint32_t* groups = reinterpret_cast<const uint32_t*>(block) + lane;
+    constexpr int kGroupWords = kGroupBytes / 4;
+    first = groups[g * kGroupWords];
+    if constexpr (kFormat.bits == 8) {
+      second = groups[(g + 4) * kGroupWords];
+    } else {
+      second = first >> 4 & 0x0f0f0f0fu;
+      first &= 0x0f0f0f0fu;
     }
+    const uint32_t* high = groups + kHighBitsOffset / 4;
+    if constexpr (kFormat.bits == 5) {
+      const uint32_t fifth = high[0];
+      first |= (fifth >> g & 0x01010101u) << 4;
+      second |= (fifth >> (g + 4) & 0x01010101u) << 4;
+    }
+    if constexpr (kFormat.bits == 6) {
+      first |= (high[0] >> 2 * g & 0x03030303u) << 4;
+      second |= (high[kGroupWords] >> 2 * g & 0x03030303u) << 4;
+    }
+    first = centred(first);
+    second = centred(second);
   }
 
   // The scale of block b, of its half h where a scale covers 16 k's.
@@ -101,6 +124,14 @@ struct Panel {
   }
 
  private:
+  // No byte borrows from its neighbour: 128 is added before and taken off after.
+  KVASS_METHOD static uint32_t centred(uint32_t word) {
+    if constexpr (kFormat.offset == 0) {
+      return word;
+    } else {
+      return ((word | 0x80808080u) - static_cast<uint32_t>(kFormat.offset) * 0x01010101u) ^ 0x80808080u;
+    }
+  }
   KVASS_METHOD static float half(const uint8_t* header, int64_t index) {
     return f16_to_float(reinterpret_cast<const uint16_t*>(header)[index]);
   }

@@ -33,6 +33,11 @@ KVASS_DECLARE_DEVICE_KERNEL(QuantiseParams, quantise_a16)
 KVASS_DECLARE_DEVICE_KERNEL(DeviceLinearParams, linear_f32)  // every type
 KVASS_DECLARE_DEVICE_KERNEL(DeviceLinearParams, linear_a8)   // quantised types
 KVASS_DECLARE_DEVICE_KERNEL(DeviceLinearParams, linear_a16)  // quantised types
+namespace emulated {
+// What devices without matrix units for bytes run for many rows; for its test.
+Status linear_a8_without_matrices(const DeviceLinearParams& params, DeviceStream stream);
+Status linear_a16_without_matrices(const DeviceLinearParams& params, DeviceStream stream);
+}  // namespace emulated
 
 // Rows of a weight, by number: y[r] = row ids[r] of the weight times `factor` (one rounding more).
 struct DeviceEmbedParams {

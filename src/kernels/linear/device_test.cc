@@ -140,6 +140,22 @@ TEST_P(DeviceLinear, HasTheBitsOfTheReference) {
   }
 }
 
+TEST_P(DeviceLinear, WithoutMatrixUnitsItHasTheBitsOfTheReference) {
+  test::Random random(5);
+  const WeightType type = GetParam();
+  if (!panel_format(type).quantised) return;
+  const int64_t step = panel_format(type).k_multiple();
+  for (const Sizes& sizes : {Sizes{45, 5 * step, 9}, Sizes{30, step, 70}}) {
+    const std::vector<float> x = test::random_row(random, static_cast<size_t>(sizes.rows * sizes.k), 3.0f);
+    compare(emulated::device_kernels, &emulated::linear_a8_without_matrices, scalar::linear_a8, type, sizes,
+            quantised(scalar::quantise_a8, x, sizes.rows, sizes.k, sizeof(ActivationBlock8)),
+            activation_blocks(sizes.k), random);
+    compare(emulated::device_kernels, &emulated::linear_a16_without_matrices, scalar::linear_a16, type, sizes,
+            quantised(scalar::quantise_a16, x, sizes.rows, sizes.k, sizeof(ActivationBlock16)),
+            activation_blocks(sizes.k), random);
+  }
+}
+
 // More blocks than one chunk of the kernel for a single row holds.
 TEST_P(DeviceLinear, LongRowsHaveTheBitsOfTheReference) {
   test::Random random(3);

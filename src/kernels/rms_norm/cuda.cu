@@ -11,6 +11,12 @@ constexpr int kThreads = 128;
 constexpr int kLanes = 16;
 constexpr int kChunk = 2048;  // elements in shared memory, a multiple of the lanes
 
+template <int kHalf>
+KVASS_DEVICE_FN void fold_once(float* lanes) {
+  KVASS_UNROLL
+  for (int lane = 0; lane < kHalf; ++lane) lanes[lane] = add_rn(lanes[lane], lanes[lane + kHalf]);
+}
+
 KVASS_KERNEL void KVASS_BLOCK_THREADS(kThreads) rms_norm_row(const RmsNormArgs args) {
   float* chunk = reinterpret_cast<float*>(shared_memory());  // [kChunk]
   float* sums = chunk + kChunk;                              // [kLanes]
@@ -32,11 +38,10 @@ KVASS_KERNEL void KVASS_BLOCK_THREADS(kThreads) rms_norm_row(const RmsNormArgs a
   float folded[kLanes];
   KVASS_UNROLL
   for (int lane = 0; lane < kLanes; ++lane) folded[lane] = sums[lane];
-  KVASS_UNROLL
-  for (int half = kLanes / 2; half >= 1; half /= 2) {
-    KVASS_UNROLL
-    for (int lane = 0; lane < half; ++lane) folded[lane] = add_rn(folded[lane], folded[lane + half]);
-  }
+  fold_once<8>(folded);
+  fold_once<4>(folded);
+  fold_once<2>(folded);
+  fold_once<1>(folded);
   const float mean = add_rn(div_rn(folded[0], static_cast<float>(args.n)), args.epsilon);
   const float r = div_rn(1.0f, sqrt_rn(mean));
   for (int64_t k = thread; k < args.n; k += kThreads) y[k] = mul_rn(mul_rn(x[k], r), args.w[k]);
