@@ -32,10 +32,10 @@ class OpContext {
   static Result<OpContext> create(const Options& options);
   static Result<OpContext> create() { return create(Options{}); }
   // The stream (cudaStream_t, hipStream_t) of later calls on tensors of a device; null: its default stream, as at
-  // first. A call launches there and returns; scratch is shared by the calls of a context, so streams that run side by
-  // side need a context each. Scratch grows with the largest call so far, which waits for the device; not within a
-  // captured graph.
-  void set_stream(void* stream);
+  // first. A call launches there and returns. Calls of one context share scratch, so a new stream first waits for what
+  // the old one, which must still exist, has been given. Scratch grows with the largest call so far, which waits for
+  // the device and is refused within a captured graph.
+  Status set_stream(void* stream);
   OpContext(OpContext&&) noexcept;
   OpContext& operator=(OpContext&&) noexcept;
   ~OpContext();

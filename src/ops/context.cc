@@ -19,6 +19,7 @@ Status OpContext::State::use(Device device, const DeviceKernels& kernels) {
   Remote& remote = remotes[device == Device::cuda ? 0 : 1];
   remote.kernels = &kernels;
   remote.processors = properties.processors;
+  remote.shared_bytes = static_cast<int64_t>(properties.shared_bytes);
   (device == Device::cuda ? features.cuda : features.rocm).clear();
   return {};
 }
@@ -54,9 +55,30 @@ Result<uint8_t*> OpContext::State::reserve(Remote& remote, size_t bytes) {
   return remote.scratch.data();
 }
 
-void OpContext::set_stream(void* stream) {
+// What is queued on the old stream may still use the scratch: the new one waits for it. A stream that is being captured
+// cannot; whoever captures has waited for the device before.
+Status OpContext::set_stream(void* stream) {
   const std::lock_guard lock(state_->mutex);
+  if (stream == state_->stream) return {};
+  for (State::Remote& remote : state_->remotes) {
+    if (!remote.kernels || remote.scratch.bytes() == 0) continue;
+    const DeviceRuntime& runtime = *remote.kernels->runtime;
+    KVASS_ASSIGN_OR_RETURN(const bool captured, runtime.capturing(stream));
+    if (captured) continue;
+    if (!remote.event) {
+      KVASS_ASSIGN_OR_RETURN(remote.event, runtime.create_event());
+    }
+    KVASS_RETURN_IF_ERROR(runtime.record(remote.event, state_->stream));
+    KVASS_RETURN_IF_ERROR(runtime.wait(stream, remote.event));
+  }
   state_->stream = stream;
+  return {};
+}
+
+OpContext::State::~State() {
+  for (Remote& remote : remotes) {
+    if (remote.event) remote.kernels->runtime->destroy_event(remote.event);
+  }
 }
 
 OpContext::OpContext(std::unique_ptr<State> state) : state_(std::move(state)) {}

@@ -17,6 +17,7 @@ namespace kvass {
 
 struct OpContext::State {
   explicit State(int threads) : pool(threads) {}
+  ~State();
 
   std::mutex mutex;  // held by the call that runs
   ThreadPool pool;
@@ -30,7 +31,9 @@ struct OpContext::State {
   struct Remote {
     const DeviceKernels* kernels = nullptr;
     DeviceBlock scratch;
+    DeviceEvent event = nullptr;  // of a change of streams
     int processors = 1;
+    int64_t shared_bytes = 0;  // that a block of threads may have
   };
   Remote remotes[2];              // cuda, rocm
   DeviceStream stream = nullptr;  // of calls on their tensors

@@ -13,20 +13,9 @@ struct ExactParams {
   DeviceAttentionParams p;
   int64_t blocks;  // of rows
   int64_t spans;
-  int padded;
-  float* partials;  // [items][spans][R] where a block takes one span; null: it takes all and finishes its rows
+  int padded, cell_rows;
+  float* partials;  // [items][spans][cell_rows] where a block takes one span; null: it takes all and finishes its rows
 };
-
-// The first ring span that a row of the block sees.
-template <int R>
-KVASS_DEVICE_FN int64_t first_ring_span(const DeviceAttentionParams& p, const Item& item, const Segment& ring) {
-  int64_t first = INT64_MAX;
-  for (int64_t r = 0; r < item.rows; ++r) {
-    const Seen seen = seen_of(p, item, ring, item.first + r, false);
-    if (seen.low < seen.high) first = lesser(first, seen.low);
-  }
-  return first == INT64_MAX ? 0 : first / kSpanKeys;
-}
 
 template <class S, bool kRows, int R>
 KVASS_KERNEL void KVASS_BLOCK_THREADS(256) exact_kernel(const ExactParams params) {
@@ -37,7 +26,7 @@ KVASS_KERNEL void KVASS_BLOCK_THREADS(256) exact_kernel(const ExactParams params
   Span<S, kRows, R> span(p, item, params.padded);
   const Segment sink = segment_of(p, item, true, span.tile_bytes());
   const Segment ring = segment_of(p, item, false, span.tile_bytes());
-  const int64_t ring_first = first_ring_span<R>(p, item, ring) - p.sink_spans;
+  const int64_t ring_first = first_ring_span(p, item, ring) - p.sink_spans;
 
   float m[R], l[R], all[R][2];
   KVASS_UNROLL
@@ -60,9 +49,10 @@ KVASS_KERNEL void KVASS_BLOCK_THREADS(256) exact_kernel(const ExactParams params
   }
   if (params.partials) {
     const int64_t cell = partial_floats(params.padded);
-    float* partial = params.partials + (block_x() * params.spans + begin) * R * cell;
+    float* partial = params.partials + (block_x() * params.spans + begin) * params.cell_rows * cell;
     KVASS_UNROLL
     for (int r = 0; r < R; ++r) {
+      if (r >= item.rows) continue;
       if (thread == 0) {
         partial[r * cell] = m[r];
         partial[r * cell + 1] = l[r];
@@ -96,6 +86,7 @@ Status launch_exact(const DeviceAttentionParams& p, const AttentionDivision& div
   params.blocks = division.blocks;
   params.spans = division.spans;
   params.padded = division.padded;
+  params.cell_rows = division.cell_rows;
   params.partials = division.by_spans ? static_cast<float*>(p.scratch) : nullptr;
   const int threads = division.padded <= 64 ? 64 : division.padded <= 128 ? 128 : 256;
   const size_t shared = SpanMemory<R>::bytes(division.padded, S::kType == DType::q8);
@@ -103,8 +94,9 @@ Status launch_exact(const DeviceAttentionParams& p, const AttentionDivision& div
                                {division.items, division.by_spans ? division.spans : 1}, threads, shared, stream,
                                params));
   if (!division.by_spans) return {};
-  const MergeParams merge{p, params.partials, division.blocks, division.spans, division.block_rows, division.padded};
-  return launch(&merge_rows, "attention_merge", {division.items * division.block_rows}, 128, 0, stream, merge);
+  const MergeParams merge{
+      p, params.partials, division.blocks, division.spans, division.block_rows, division.cell_rows, division.padded};
+  return launch(&merge_rows, "attention_merge", {division.items * division.cell_rows}, 128, 0, stream, merge);
 }
 
 template <class S, bool kRows>

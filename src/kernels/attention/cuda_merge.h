@@ -55,21 +55,21 @@ KVASS_DEVICE_FN Ending ending_of(const DeviceAttentionParams& p, int64_t head, f
   return ending;
 }
 
-// Merges the partials [spans][rows of a block] of a row, one block of threads a row.
+// Merges the partials of a row, one block of threads a row.
 struct MergeParams {
   DeviceAttentionParams p;
-  const float* partials;  // [items][spans][block_rows]
+  const float* partials;  // [items][spans][cell_rows]
   int64_t blocks, spans;
-  int block_rows, padded;
+  int block_rows, cell_rows, padded;
 };
 
 KVASS_KERNEL void KVASS_BLOCK_THREADS(128) merge_rows(const MergeParams params) {
   const DeviceAttentionParams& p = params.p;
-  const int64_t index = block_x() / params.block_rows;
-  const int64_t i = block_x() % params.block_rows;
+  const int64_t index = block_x() / params.cell_rows;
+  const int64_t i = block_x() % params.cell_rows;
   const Item item = item_at(p, index, params.blocks, params.block_rows);
   if (i >= item.rows) return;
-  const int64_t step = params.block_rows * partial_floats(params.padded);
+  const int64_t step = params.cell_rows * partial_floats(params.padded);
   const float* first = params.partials + index * params.spans * step + i * partial_floats(params.padded);
   float m = 0.0f, l = 0.0f;
   float o[4] = {};  // channels thread + 128 · c

@@ -142,6 +142,16 @@ KVASS_DEVICE_FN Seen seen_of(const DeviceAttentionParams& p, const Item& item, c
   return {low, greater(low, high)};
 }
 
+// The first ring span that a row of the block sees.
+KVASS_DEVICE_FN int64_t first_ring_span(const DeviceAttentionParams& p, const Item& item, const Segment& ring) {
+  int64_t first = INT64_MAX;
+  for (int64_t r = 0; r < item.rows; ++r) {
+    const Seen seen = seen_of(p, item, ring, item.first + r, false);
+    if (seen.low < seen.high) first = lesser(first, seen.low);
+  }
+  return first == INT64_MAX ? 0 : first / kSpanKeys;
+}
+
 template <class Rows>
 KVASS_DEVICE_FN int64_t element_of(const DeviceAttentionParams& p, const Rows& rows, const Item& item, int64_t row) {
   const int64_t group = p.heads / p.kv_heads;

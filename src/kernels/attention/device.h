@@ -78,8 +78,9 @@ struct DeviceAttentionParams {
   // block sees to the last; as many as any block of rows of at most kDeviceBlockQueries queries may have.
   int64_t sink_spans = 0;
   int64_t ring_spans = 0;
-  int processors = 1;       // of the device
-  void* scratch = nullptr;  // device_attention_scratch_bytes, 64-byte aligned
+  int64_t shared_bytes = 96 << 10;  // that a block of threads may have
+  int processors = 1;               // of the device
+  void* scratch = nullptr;          // device_attention_scratch_bytes, 64-byte aligned
 };
 
 // What attention_exact or attention_fast needs for at most so many rows of all runs, runs and spans; the least of both

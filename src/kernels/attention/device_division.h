@@ -11,6 +11,7 @@ namespace kvass {
 
 struct AttentionDivision {
   int block_rows = 0;     // rows of a block of threads
+  int cell_rows = 0;      // of these, as many as there can be
   int64_t blocks = 0;     // of rows, a run and KV head
   int64_t items = 0;      // runs · KV heads · blocks
   int64_t spans = 0;      // of sink keys and of others
@@ -18,19 +19,23 @@ struct AttentionDivision {
   int padded = 0;         // head_dim, the next multiple of 16
 };
 
-inline constexpr int64_t kDeviceBlockRows = 16;  // most rows of a block that may be one of spans
-
 // Items for each processor from which on every block takes all spans of its rows.
 inline constexpr int64_t kItemsPerProcessor = 2;
+// Most bytes of partials: beyond them a block takes all spans, however few blocks there are.
+inline constexpr int64_t kPartialBytes = int64_t{128} << 20;
 
 inline AttentionDivision divide_attention(const DeviceAttentionParams& p, int block_rows) {
   AttentionDivision division;
+  const int64_t rows = p.most_rows * (p.heads / p.kv_heads);
   division.block_rows = block_rows;
+  division.cell_rows = static_cast<int>(std::min<int64_t>(block_rows, rows));
   division.padded = static_cast<int>((p.head_dim + 15) / 16 * 16);
-  division.blocks = (p.most_rows * (p.heads / p.kv_heads) + block_rows - 1) / block_rows;
+  division.blocks = (rows + block_rows - 1) / block_rows;
   division.items = p.run_count * p.kv_heads * division.blocks;
   division.spans = p.sink_spans + p.ring_spans;
-  division.by_spans = division.spans > 1 && division.items < kItemsPerProcessor * p.processors;
+  const int64_t bytes = division.items * division.cell_rows * division.spans * (division.padded + 16) * 4;
+  division.by_spans =
+      division.spans > 1 && division.items < kItemsPerProcessor * p.processors && bytes <= kPartialBytes;
   return division;
 }
 

@@ -65,7 +65,7 @@ int64_t ring_spans(const AttentionProblem& p) {
 }
 
 // What the calls have in common.
-DeviceAttentionParams common_params(const AttentionProblem& p, int processors) {
+DeviceAttentionParams common_params(const AttentionProblem& p, const OpContext::State::Remote& remote) {
   DeviceAttentionParams params;
   params.q = rows_of<const void>(p.q);
   params.q_sink = rows_of<const void>(p.options.q_sink);
@@ -77,7 +77,8 @@ DeviceAttentionParams common_params(const AttentionProblem& p, int processors) {
   params.softcap = p.options.softcap;
   params.run_count = p.batch;
   params.most_rows = p.queries;
-  params.processors = processors;
+  params.processors = remote.processors;
+  params.shared_bytes = remote.shared_bytes;
   return params;
 }
 
@@ -93,7 +94,7 @@ Status attention_on_device(OpContext::State& state, const AttentionProblem& p, c
   if (p.batch == 0 || p.queries == 0) return {};
   KVASS_ASSIGN_OR_RETURN(OpContext::State::Remote* const remote, state.remote(p.q.device));
 
-  DeviceAttentionParams params = common_params(p, remote->processors);
+  DeviceAttentionParams params = common_params(p, *remote);
   params.out = rows_of<void>(out);
   for (int64_t b = 0; b < p.batch; ++b) {
     params.sink_spans = std::max(params.sink_spans, spans_between(0, p.sinks(b)));
@@ -111,7 +112,7 @@ Status attention_on_device(OpContext::State& state, const AttentionProblem& p, c
   params.scratch = parts.attention;
   point_at(p, parts, params);
   const auto attend =
-      backend_numerics(backend) == Numerics::fast ? remote->kernels->attention_exact : remote->kernels->attention_exact;
+      backend_numerics(backend) == Numerics::fast ? remote->kernels->attention_fast : remote->kernels->attention_exact;
   return attend(params, state.stream);
 }
 
@@ -121,7 +122,7 @@ Status attention_backward_on_device(OpContext::State& state, const AttentionProb
   if (p.batch == 0) return {};
   KVASS_ASSIGN_OR_RETURN(OpContext::State::Remote* const remote, state.remote(p.q.device));
   DeviceGradientParams params;
-  params.p = common_params(p, remote->processors);
+  params.p = common_params(p, *remote);
   params.dout = rows_of<const void>(dout);
   params.dq = rows_of<void>(gradients.dq);
   params.dk = rows_of<void>(gradients.dk);

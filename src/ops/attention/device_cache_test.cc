@@ -200,5 +200,36 @@ TEST(DeviceAttentionOverCaches, RowsWithoutKeysArePositiveZeroAndNaNStaysWithIts
   }
 }
 
+// Queries are rounded to the keys' type as well here; then as device_fast_test.cc.
+TEST(DeviceAttentionOverCaches, FastIsNearTheReferenceAndItsChunksAreItsPrefillBitwise) {
+  testing::Random random;
+  for (const DeviceKernels* kernels : testing::test_devices()) {
+    for (int trial = 0; trial < 12; ++trial) {
+      TestStream stream = random_stream(random);
+      stream.shape.dtype = trial % 2 == 0 ? DType::bf16 : DType::f16;
+      stream.shape.head_dim = std::min<int64_t>(stream.shape.head_dim, 256);
+      const int64_t start = random.integer(0, 900), rows = random.integer(2, 40);
+      TestCache cache = flat_cache(stream, start + rows);
+      TestRows all(stream);
+      all.add(stream, cache, start, start + rows);
+      const std::vector<float> found = attend_on(*kernels, kernels->attention_fast, all.args(), 1);
+      const std::vector<float> expected = all.attend(Isa::scalar, 1);
+      const float tolerance = stream.shape.dtype == DType::bf16 ? 0x1p-5f : 0x1p-8f;
+      for (size_t i = 0; i < found.size(); ++i) ASSERT_NEAR(found[i], expected[i], tolerance) << describe(stream);
+
+      std::vector<float> pieces;
+      for (int64_t at = start; at < start + rows;) {
+        const int64_t count = std::min(start + rows - at, random.integer(1, 20));
+        TestRows chunk(stream);
+        chunk.add(stream, cache, at, at + count);
+        const std::vector<float> out = attend_on(*kernels, kernels->attention_fast, chunk.args(), 100);
+        pieces.insert(pieces.end(), out.begin(), out.end());
+        at += count;
+      }
+      ASSERT_TRUE(same_bits(pieces, found)) << describe(stream);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace kvass
