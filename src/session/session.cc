@@ -86,9 +86,9 @@ Result<std::vector<MethodPlan>> plan_methods(const Program& program, Math math, 
   return methods;
 }
 
-Result<size_t> plan_session_bytes(const Program& program, Math math, const SessionOptions& options) {
+Result<size_t> plan_session_bytes(const Program& program, Math math, const SessionOptions& options, Device device) {
   KVASS_ASSIGN_OR_RETURN(const std::vector<MethodPlan> methods, plan_methods(program, math, options));
-  return arena_bytes_of(methods) + StepTables::bytes(program, options);
+  return arena_bytes_of(methods) + Executor::table_bytes(program, options, device);
 }
 
 Session::Session(std::shared_ptr<const Engine> engine, const SessionOptions& options)
@@ -191,14 +191,13 @@ Status Session::step(std::span<const Run> runs) {
   method_ = methods_.size() - 1;
   while (methods_[method_].rows < tables_->rows()) --method_;
   KVASS_RETURN_IF_ERROR(executor_->begin(*tables_));
-  KVASS_RETURN_IF_ERROR(execute(*engine_->program().find_method("body")));
+  execute(*engine_->program().find_method("body"));
+  KVASS_RETURN_IF_ERROR(executor_->finish());
   for (const Run& run : runs) run.sequence->commit(static_cast<int64_t>(run.tokens.size()));
   return {};
 }
 
-Result<std::span<const float>> Session::logits(std::span<const int32_t> rows) {
-  Busy busy(busy_);
-  if (!busy.mine()) return busy_error();
+Status Session::run_head(std::span<const int32_t> rows) {
   if (static_cast<int64_t>(rows.size()) > options_.head_rows) {
     return bad_input("rows of logits", "at most " + std::to_string(options_.head_rows), std::to_string(rows.size()));
   }
@@ -208,13 +207,32 @@ Result<std::span<const float>> Session::logits(std::span<const int32_t> rows) {
                        std::to_string(row));
     }
   }
-  FloatEnvironment environment;
   tables_->select(rows);
   KVASS_RETURN_IF_ERROR(executor_->select(*tables_));
-  KVASS_RETURN_IF_ERROR(execute(*engine_->program().find_method("head")));
+  execute(*engine_->program().find_method("head"));
+  return {};
+}
+
+Result<std::span<const float>> Session::logits(std::span<const int32_t> rows) {
+  Busy busy(busy_);
+  if (!busy.mine()) return busy_error();
+  FloatEnvironment environment;
+  KVASS_RETURN_IF_ERROR(run_head(rows));
   const int64_t floats = static_cast<int64_t>(rows.size()) * engine_->program().vocabulary();
   KVASS_ASSIGN_OR_RETURN(const float* logits, executor_->read(value(engine_->program().logits), floats));
   return std::span<const float>(logits, static_cast<size_t>(floats));
+}
+
+Result<std::span<const Argmax>> Session::likeliest(std::span<const int32_t> rows) {
+  Busy busy(busy_);
+  if (!busy.mine()) return busy_error();
+  FloatEnvironment environment;
+  KVASS_RETURN_IF_ERROR(run_head(rows));
+  const Program& program = engine_->program();
+  KVASS_ASSIGN_OR_RETURN(
+      const Argmax* result,
+      executor_->argmax(value(program.logits), static_cast<int64_t>(rows.size()), program.vocabulary(), pool_));
+  return std::span(result, rows.size());
 }
 
 Status Session::check_input(const EncoderInput& input, int64_t& rows) const {
@@ -257,7 +275,8 @@ Status Session::encode(Sequence& sequence, const EncoderInput& input) {
   FloatEnvironment environment;
   tables_->begin_encode(sequence, frames);
   KVASS_RETURN_IF_ERROR(executor_->begin(*tables_));
-  return execute(*program.find_method("encode"), &input);
+  execute(*program.find_method("encode"), &input);
+  return executor_->finish();
 }
 
 Status Session::set_cross_weights(const CrossWeights& weights) {
@@ -287,10 +306,7 @@ int64_t Session::executed(OpKind kind) const {
   return count;
 }
 
-Status Session::execute(const Method& method, const EncoderInput* input) {
-  execute_ops(method.begin, method.end, input);
-  return executor_->finish();
-}
+void Session::execute(const Method& method, const EncoderInput* input) { execute_ops(method.begin, method.end, input); }
 
 void Session::execute_ops(int32_t begin, int32_t end, const EncoderInput* input) {
   const Program& program = engine_->program();
@@ -307,7 +323,10 @@ void Session::execute_ops(int32_t begin, int32_t end, const EncoderInput* input)
     } else {
       executor_->run(context, op, static_cast<size_t>(i));
     }
-    if (timeline_) timeline_->push_back({index, begin_time, now()});
+    if (timeline_) {
+      (void)executor_->finish();  // an error comes again at the end of the step
+      timeline_->push_back({index, begin_time, now()});
+    }
     if (probe_) show(op);
   }
 }

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/thread_pool.h"
+#include "kernels/argmax/argmax.h"
 #include "plan/method.h"
 #include "session/engine.h"
 #include "session/sequence.h"
@@ -20,6 +21,9 @@ struct SessionOptions {
   int64_t head_rows = 1;  // most rows of one `logits` call
   int64_t sequences = 1;  // most runs of one step
   int threads = 1;
+  // On a device: most keys that the rows of a run see between them, which its scratch is planned for. It grows where a
+  // longer stream comes.
+  int64_t keys = 0;
   bool decode_method = false;  // beside `prefill` of so many rows a `decode` of one row a sequence; otherwise `forward`
 };
 
@@ -92,6 +96,8 @@ class Session {
 
   // Logits of rows of the last step: [rows.size()][vocabulary], valid until the next call.
   Result<std::span<const float>> logits(std::span<const int32_t> rows);
+  // Of each of these rows the largest logit (kernels/argmax), without bringing all of them to this machine's memory.
+  Result<std::span<const Argmax>> likeliest(std::span<const int32_t> rows);
 
   int threads() const { return pool_.threads(); }
   ThreadPool& pool() { return pool_; }
@@ -115,8 +121,9 @@ class Session {
   Session(std::shared_ptr<const Engine> engine, const SessionOptions& options);
   Status check_sequences(std::span<const Run> runs) const;  // reads nothing of them that a step changes
   Status check_tokens(std::span<const Run> runs) const;
+  Status run_head(std::span<const int32_t> rows);
   Status check_input(const EncoderInput& input, int64_t& rows) const;
-  Status execute(const Method& method, const EncoderInput* input = nullptr);
+  void execute(const Method& method, const EncoderInput* input = nullptr);
   void execute_ops(int32_t begin, int32_t end, const EncoderInput* input);
   void execute_cond(const Op& op);
   void show(const Op& op);
@@ -138,7 +145,9 @@ class Session {
   std::atomic<bool> busy_{false};
 };
 
-// Bytes of the arena that `create` would map for an engine of this program and arithmetic.
-Result<size_t> plan_session_bytes(const Program& program, Math math, const SessionOptions& options);
+// Bytes of the arena that `create` would map for an engine of this program and arithmetic: in the memory of the device
+// that it runs on.
+Result<size_t> plan_session_bytes(const Program& program, Math math, const SessionOptions& options,
+                                  Device device = Device::cpu);
 
 }  // namespace kvass
