@@ -13,7 +13,7 @@ target_compile_features(kvass_flags INTERFACE cxx_std_20)
 
 function(kvass_compile_options)
   foreach(option ${ARGN})
-    target_compile_options(kvass_flags INTERFACE $<BUILD_INTERFACE:${option}>)
+    target_compile_options(kvass_flags INTERFACE $<BUILD_INTERFACE:$<$<NOT:$<COMPILE_LANGUAGE:CUDA>>:${option}>>)
   endforeach()
 endfunction()
 
@@ -52,6 +52,38 @@ function(kvass_isa_flags)
       set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS "${${CMAKE_MATCH_1}}")
     endif()
   endforeach()
+endfunction()
+
+# Device code: *.cu, one text for three compilers (src/device/code.h). No contraction, denormals kept, correctly rounded
+# division and square root on all of them.
+set(KVASS_CUDA_FLAGS -fmad=false -ftz=false -prec-div=true -prec-sqrt=true --expt-relaxed-constexpr
+  "SHELL:-Xcompiler -ffp-contract=off" "SHELL:-diag-suppress 177,186")
+set(KVASS_HIP_FLAGS -std=c++20 -O3 -ffp-contract=off -fno-gpu-rdc -Wno-unused-function)
+
+# kvass_device_sources(<target> <kind> <files…>): device code as a part of a target, for cuda, rocm or emulated. A folder
+# compiles it for one kind with the C++ compiler or nvcc: CMake keeps a file's language by folder.
+function(kvass_device_sources target kind)
+  if(kind STREQUAL "cuda")
+    target_sources(${target} PRIVATE ${ARGN})
+    set_target_properties(${target} PROPERTIES CUDA_STANDARD 20 CUDA_STANDARD_REQUIRED ON)
+    target_compile_options(${target} PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:${KVASS_CUDA_FLAGS}>")
+  elseif(kind STREQUAL "emulated")
+    target_sources(${target} PRIVATE ${ARGN})
+    set_source_files_properties(${ARGN} PROPERTIES LANGUAGE CXX
+      COMPILE_OPTIONS "-Wno-unused-function;-Wno-unknown-pragmas" COMPILE_DEFINITIONS KVASS_EMULATE_CUDA)
+  else()
+    foreach(source ${ARGN})
+      file(RELATIVE_PATH name ${PROJECT_SOURCE_DIR}/src ${source})
+      string(REPLACE "/" "_" name ${name})
+      set(object ${CMAKE_CURRENT_BINARY_DIR}/hip/${name}.o)
+      list(TRANSFORM KVASS_HIP_ARCHITECTURES PREPEND --offload-arch= OUTPUT_VARIABLE targets)
+      add_custom_command(OUTPUT ${object} DEPFILE ${object}.d DEPENDS ${source} COMMENT "hipcc ${name}" VERBATIM
+        COMMAND ${KVASS_HIPCC} -x hip -c ${source} -o ${object} -MD -MF ${object}.d ${KVASS_HIP_FLAGS} ${targets} -fPIC
+          -I${PROJECT_SOURCE_DIR}/include -I${PROJECT_SOURCE_DIR}/src)
+      target_sources(${target} PRIVATE ${object})
+      set_source_files_properties(${object} PROPERTIES EXTERNAL_OBJECT ON GENERATED ON)
+    endforeach()
+  endif()
 endfunction()
 
 # kvass_fuzzer_name(<variable> <file>): src/<folder>/<name>_fuzz.cc is <folder>_<name>_fuzz.

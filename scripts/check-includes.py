@@ -12,18 +12,19 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 # folder -> what it may include besides itself, base/ and kvass/ (a folder, or a path prefix inside one).
 ALLOWED = {
     "base": [],
-    "kernels": ["cache"],  # tiles.h: how keys lie in memory
+    "device": [],
+    "kernels": ["cache", "device"],  # tiles.h: how keys lie in memory
     "cache": [],
     "file": [],
     "audio": [],
     "text": ["file"],
     "program": [],
-    "ops": ["kernels", "cache"],
+    "ops": ["kernels", "cache", "device"],
     "plan": ["program", "cache"],
     "model": ["program", "ops/linear", "file"],
     "kvp": ["program", "plan", "ops/linear", "text"],
-    "session": ["program", "plan", "cache", "ops", "kernels"],
-    "app": ["session", "model", "kvp", "text", "audio", "file", "program", "plan", "cache", "ops"],
+    "session": ["program", "plan", "cache", "ops", "kernels", "device"],
+    "app": ["session", "model", "kvp", "text", "audio", "file", "program", "plan", "cache", "ops", "device"],
     "cli": ["app"],
 }
 # The Python binding's own headers lie beside it.

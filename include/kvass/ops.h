@@ -1,5 +1,6 @@
-// The attention operators on strided tensors from anywhere, and the registry that says which backends there are. One
-// attention for these and for models' caches: the bits of a row are the same through either (docs/numerics.md).
+// The attention operators on strided tensors from anywhere (the CPU's memory or a device's, all tensors of a call in
+// one), and the registry that says which backends there are. One attention for these and for models' caches: the bits
+// of a row are the same through either (docs/numerics.md).
 //
 // Not a framework: nothing is allocated for the caller, no input is modified, and on an error nothing has been written.
 // An OpContext owns threads and scratch; there is no other state. Contracts: docs/operators.
@@ -30,6 +31,11 @@ class OpContext {
   };
   static Result<OpContext> create(const Options& options);
   static Result<OpContext> create() { return create(Options{}); }
+  // The stream (cudaStream_t, hipStream_t) of later calls on tensors of a device; null: its default stream, as at
+  // first. A call launches there and returns. Calls of one context share scratch, so a new stream first waits for what
+  // the old one, which must still exist, has been given. Scratch grows with the largest call so far, which waits for
+  // the device and is refused within a captured graph.
+  Status set_stream(void* stream);
   OpContext(OpContext&&) noexcept;
   OpContext& operator=(OpContext&&) noexcept;
   ~OpContext();
@@ -42,7 +48,7 @@ class OpContext {
   std::unique_ptr<State> state_;
 };
 
-// Which keys are valid: [B, Skv], a byte each, 0 = padding. Strides in bytes.
+// Which keys are valid: [B, Skv], a byte each, 0 = padding, in memory of q's device. Strides in bytes.
 struct KeyPaddingMask {
   const uint8_t* data = nullptr;  // null: every key is valid
   int64_t batch = 0;

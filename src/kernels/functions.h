@@ -6,13 +6,14 @@
 
 #include <cstdint>
 
+#include "kernels/simd/lane_fn.h"
+
 namespace kvass {
 
 // The common part of exp: x = n·ln2 + r with |r| <= ln2/2, `shifted` holds the integer n in its low bits, e^r is
 // returned. Adding 1.5·2^23 rounds to an integer (nearest even) and leaves it in the low bits: no conversion is needed.
 template <class V>
-static inline __attribute__((always_inline)) typename V::F exp_reduced(typename V::F x, typename V::F magic,
-                                                                       typename V::F& shifted) {
+KVASS_LANE_FN typename V::F exp_reduced(typename V::F x, typename V::F magic, typename V::F& shifted) {
   using F = typename V::F;
   shifted = V::fma(x, V::set1(0x1.715476p+0f), magic);
   const F n = V::sub(shifted, magic);
@@ -29,7 +30,7 @@ static inline __attribute__((always_inline)) typename V::F exp_reduced(typename 
 
 // e^x. exp(0) = 1; below -87 exactly +0; above 88.72283 (the largest finite result) infinity; NaN stays NaN.
 template <class V>
-static inline __attribute__((always_inline)) typename V::F exp(typename V::F x) {
+KVASS_LANE_FN typename V::F exp(typename V::F x) {
   using F = typename V::F;
   F shifted;
   const F p = exp_reduced<V>(x, V::set1(0x1.8p23f), shifted);
@@ -42,7 +43,7 @@ static inline __attribute__((always_inline)) typename V::F exp(typename V::F x) 
 
 // exp(x) for x that are not positive, or NaN: the same bits in fewer steps. For softmax, where x = score - maximum.
 template <class V>
-static inline __attribute__((always_inline)) typename V::F exp_nonpositive(typename V::F x) {
+KVASS_LANE_FN typename V::F exp_nonpositive(typename V::F x) {
   using F = typename V::F;
   F shifted;
   const F p = exp_reduced<V>(x, V::set1(0x1.8p23f + 127.0f), shifted);
@@ -54,7 +55,7 @@ static inline __attribute__((always_inline)) typename V::F exp_nonpositive(typen
 // (tanh(±0) = ±0, denormals come back unchanged), ±1 from |x| = 9.02 on, never beyond; NaN stays NaN.
 // With 2|x| = n·ln2 + r, e = 2^n·q + (2^n - 1), q = e^r - 1 as its own polynomial so that nothing cancels at n = 0.
 template <class V>
-static inline __attribute__((always_inline)) typename V::F tanh(typename V::F x) {
+KVASS_LANE_FN typename V::F tanh(typename V::F x) {
   using F = typename V::F;
   const F magic = V::set1(0x1.8p23f + 127.0f);
   const F limited = V::min(V::set1(10.0f), V::abs(x));  // NaN passes
@@ -79,7 +80,7 @@ static inline __attribute__((always_inline)) typename V::F tanh(typename V::F x)
 // erf(x): |x| < 1: x + x·P(x²); above: 1 - exp(-|x|·R(|x|)), sign put back. Accurate relative to the result also where
 // x is tiny; ±1 from |x| = 3.92 on; NaN stays NaN.
 template <class V>
-static inline __attribute__((always_inline)) typename V::F erf(typename V::F x) {
+KVASS_LANE_FN typename V::F erf(typename V::F x) {
   using F = typename V::F;
   const F a = V::min(V::set1(4.0f), V::abs(x));  // NaN passes
   const F z = V::mul(a, a);
@@ -105,13 +106,13 @@ static inline __attribute__((always_inline)) typename V::F erf(typename V::F x) 
 
 // Soft-capping: cap · tanh(x / cap), one rounding each; cap > 0.
 template <class V>
-static inline __attribute__((always_inline)) typename V::F softcap(typename V::F x, typename V::F cap) {
+KVASS_LANE_FN typename V::F softcap(typename V::F x, typename V::F cap) {
   return V::mul(cap, tanh<V>(V::div(x, cap)));
 }
 
 // x / (1 + exp(-2u)), u = sqrt(2/π) · (x + 0.044715 · x³): gelu_gate/gelu_gate.h has the reasons.
 template <class V>
-static inline __attribute__((always_inline)) typename V::F gelu_tanh(typename V::F x) {
+KVASS_LANE_FN typename V::F gelu_tanh(typename V::F x) {
   using F = typename V::F;
   const F poly = V::fma(V::set1(-0x1.2444f2p-4f), V::mul(x, x), V::set1(-0x1.988454p+0f));
   return V::div(x, V::add(V::set1(1.0f), exp<V>(V::mul(x, poly))));
@@ -120,7 +121,7 @@ static inline __attribute__((always_inline)) typename V::F gelu_tanh(typename V:
 // (x / 2) · (1 + erf(x / sqrt(2))), one rounding each. Absolute errors are those of erf times |x| / 2; where 1 + erf
 // cancels (x far below 0) the relative ones are larger, as in every form over erf.
 template <class V>
-static inline __attribute__((always_inline)) typename V::F gelu_erf(typename V::F x) {
+KVASS_LANE_FN typename V::F gelu_erf(typename V::F x) {
   using F = typename V::F;
   const F half = V::mul(V::set1(0.5f), x);
   return V::mul(half, V::add(V::set1(1.0f), erf<V>(V::mul(V::set1(0x1.6a09e6p-1f), x))));
@@ -128,7 +129,7 @@ static inline __attribute__((always_inline)) typename V::F gelu_erf(typename V::
 
 // x / (1 + exp(-x)), the logistic gate.
 template <class V>
-static inline __attribute__((always_inline)) typename V::F silu(typename V::F x) {
+KVASS_LANE_FN typename V::F silu(typename V::F x) {
   return V::div(x, V::add(V::set1(1.0f), exp<V>(V::sub(V::set1(0.0f), x))));
 }
 

@@ -3,13 +3,34 @@
 #include <algorithm>
 #include <cstdlib>
 
-#include "ops/registry.h"
-
 namespace kvass {
 
+Result<Backend> OpContext::State::backend(std::string_view op, Device device) const {
+  return get_backend(op, device, {"", backends, environment, isa}, features);
+}
+
 Result<Isa> OpContext::State::kernels(std::string_view op, Device device) const {
-  KVASS_ASSIGN_OR_RETURN(const Backend backend, get_backend(op, device, {"", backends, environment, isa}, features));
-  return backend_isa(backend);
+  KVASS_ASSIGN_OR_RETURN(const Backend chosen, backend(op, device));
+  return backend_isa(chosen);
+}
+
+Status OpContext::State::use(Device device, const DeviceKernels& kernels) {
+  KVASS_ASSIGN_OR_RETURN(const DeviceProperties properties, kernels.runtime->properties());
+  Remote& remote = remotes[device == Device::cuda ? 0 : 1];
+  remote.kernels = &kernels;
+  remote.processors = properties.processors;
+  remote.shared_bytes = static_cast<int64_t>(properties.shared_bytes);
+  (device == Device::cuda ? features.cuda : features.rocm).clear();
+  return {};
+}
+
+Result<OpContext::State::Remote*> OpContext::State::remote(Device device) {
+  Remote& remote = remotes[device == Device::cuda ? 0 : 1];
+  if (!remote.kernels) {
+    KVASS_ASSIGN_OR_RETURN(const DeviceKernels* const kernels, device_kernels(device));
+    KVASS_RETURN_IF_ERROR(use(device, *kernels));
+  }
+  return &remote;
 }
 
 Result<uint8_t*> OpContext::State::reserve(size_t bytes) {
@@ -18,6 +39,46 @@ Result<uint8_t*> OpContext::State::reserve(size_t bytes) {
     KVASS_ASSIGN_OR_RETURN(scratch, Block::map(bytes));
   }
   return scratch.data();
+}
+
+Result<uint8_t*> OpContext::State::reserve(Remote& remote, size_t bytes) {
+  const DeviceRuntime& runtime = *remote.kernels->runtime;
+  if (bytes > remote.scratch.bytes()) {
+    KVASS_ASSIGN_OR_RETURN(const bool capturing, runtime.capturing(stream));
+    if (capturing) {
+      return bad_input("scratch in a captured graph", "a call of this size before the capture, which makes room",
+                       std::to_string(bytes) + " bytes where there are " + std::to_string(remote.scratch.bytes()));
+    }
+    remote.scratch = DeviceBlock();  // first, so that both are never held
+    KVASS_ASSIGN_OR_RETURN(remote.scratch, DeviceBlock::map(runtime, bytes));
+  }
+  return remote.scratch.data();
+}
+
+// What is queued on the old stream may still use the scratch: the new one waits for it. A stream that is being captured
+// cannot; whoever captures has waited for the device before.
+Status OpContext::set_stream(void* stream) {
+  const std::lock_guard lock(state_->mutex);
+  if (stream == state_->stream) return {};
+  for (State::Remote& remote : state_->remotes) {
+    if (!remote.kernels || remote.scratch.bytes() == 0) continue;
+    const DeviceRuntime& runtime = *remote.kernels->runtime;
+    KVASS_ASSIGN_OR_RETURN(const bool captured, runtime.capturing(stream));
+    if (captured) continue;
+    if (!remote.event) {
+      KVASS_ASSIGN_OR_RETURN(remote.event, runtime.create_event());
+    }
+    KVASS_RETURN_IF_ERROR(runtime.record(remote.event, state_->stream));
+    KVASS_RETURN_IF_ERROR(runtime.wait(stream, remote.event));
+  }
+  state_->stream = stream;
+  return {};
+}
+
+OpContext::State::~State() {
+  for (Remote& remote : remotes) {
+    if (remote.event) remote.kernels->runtime->destroy_event(remote.event);
+  }
 }
 
 OpContext::OpContext(std::unique_ptr<State> state) : state_(std::move(state)) {}
@@ -35,13 +96,13 @@ Result<OpContext> OpContext::create(const Options& options) {
     const char* value = std::getenv(name);
     return std::string(value ? value : "");
   };
-  state->features = detect_cpu_features();
+  state->features = detect_features();
   state->backends = options.backends;
   state->environment = variable("KVASS_BACKEND");
   state->isa = variable("KVASS_ISA");
   KVASS_RETURN_IF_ERROR(check_backend_list("backends of the context", state->backends));
   KVASS_RETURN_IF_ERROR(check_backend_list("KVASS_BACKEND", state->environment));
-  KVASS_RETURN_IF_ERROR(choose_isa(state->features, state->isa).status());
+  KVASS_RETURN_IF_ERROR(choose_isa(state->features.cpu, state->isa).status());
   return OpContext(std::move(state));
 }
 

@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include "device/runtime.h"
+
 namespace kvass {
 namespace {
 
-enum class Kind { kernels, plain };
+enum class Kind { kernels, forward, plain };
 
 struct Operator {
   std::string_view name;
@@ -15,7 +17,7 @@ struct Operator {
 constexpr Operator kOperators[] = {
 #define KVASS_OPERATOR(name, kind) {#name, Kind::kind},
 #define KVASS_OP_BACKEND(device, name, priority, isa)
-#define KVASS_OP_DEVICE(device, name)
+#define KVASS_OP_DEVICE(device, name, priority, numerics)
 #include "ops/ops.inc"
 #undef KVASS_OPERATOR
 #undef KVASS_OP_BACKEND
@@ -27,12 +29,13 @@ struct Row {
   std::string_view name;
   int priority;
   Isa isa;
-  bool built;
+  Numerics numerics;
 };
 constexpr Row kRows[] = {
 #define KVASS_OPERATOR(name, kind)
-#define KVASS_OP_BACKEND(device, name, priority, isa) {Device::device, #name, priority, Isa::isa, true},
-#define KVASS_OP_DEVICE(device, name) {Device::device, #name, 0, Isa::scalar, false},
+#define KVASS_OP_BACKEND(device, name, priority, isa) {Device::device, #name, priority, Isa::isa, Numerics::exact},
+#define KVASS_OP_DEVICE(device, name, priority, numerics) \
+  {Device::device, #name, priority, Isa::scalar, Numerics::numerics},
 #include "ops/ops.inc"
 #undef KVASS_OPERATOR
 #undef KVASS_OP_BACKEND
@@ -41,15 +44,16 @@ constexpr Row kRows[] = {
 
 bool is_x86(Isa isa) { return isa == Isa::avx2 || isa == Isa::avx512vnni; }
 
-std::string why_not(const Row& row, const CpuFeatures& features) {
-  if (!row.built) return "not built";
+std::string why_not(const Row& row, const MachineFeatures& features) {
+  if (row.device == Device::cuda) return features.cuda;
+  if (row.device == Device::rocm) return features.rocm;
 #if defined(__x86_64__)
   const bool built_here = is_x86(row.isa) || row.isa == Isa::scalar;
 #else
   const bool built_here = !is_x86(row.isa);
 #endif
   if (!built_here) return is_x86(row.isa) ? "not built: for x86-64" : "not built: for AArch64";
-  if (!isa_available(row.isa, features)) return "this machine has no " + std::string(isa_name(row.isa));
+  if (!isa_available(row.isa, features.cpu)) return "this machine has no " + std::string(isa_name(row.isa));
   return "";
 }
 
@@ -65,10 +69,13 @@ void for_entries(std::string_view list, Body&& body) {
   }
 }
 
-std::string_view entry_for(std::string_view list, std::string_view op) {
+// The entry of a list for an operator and a device: one that names a backend of another device is not for this one.
+std::string_view entry_for(std::string_view list, std::string_view op, Device device) {
   std::string_view found;
   for_entries(list, [&](std::string_view name, std::string_view backend) {
-    if (name == op) found = backend;
+    const bool elsewhere = std::any_of(std::begin(kRows), std::end(kRows),
+                                       [&](const Row& row) { return row.name == backend && row.device != device; });
+    if (name == op && !elsewhere) found = backend;
   });
   return found;
 }
@@ -88,10 +95,11 @@ std::string environment(const char* name) {
   return value ? value : "";
 }
 
-std::vector<Backend> backends_of(const Operator& op, const CpuFeatures& features) {
+std::vector<Backend> backends_of(const Operator& op, const MachineFeatures& features) {
   std::vector<Backend> rows;
   for (const Row& row : kRows) {
     if (op.kind == Kind::plain && row.isa != Isa::scalar) continue;
+    if (op.kind != Kind::forward && row.numerics == Numerics::fast) continue;
     std::string reason = why_not(row, features);
     const bool available = reason.empty();
     rows.push_back({op.name, row.device, row.name, row.priority, available, std::move(reason)});
@@ -101,7 +109,7 @@ std::vector<Backend> backends_of(const Operator& op, const CpuFeatures& features
 
 }  // namespace
 
-std::vector<Backend> list_backends(const CpuFeatures& features) {
+std::vector<Backend> list_backends(const MachineFeatures& features) {
   std::vector<Backend> rows;
   for (const Operator& op : kOperators) {
     for (Backend& row : backends_of(op, features)) rows.push_back(std::move(row));
@@ -110,7 +118,7 @@ std::vector<Backend> list_backends(const CpuFeatures& features) {
 }
 
 Result<Backend> get_backend(std::string_view op, Device device, const BackendChoice& choice,
-                            const CpuFeatures& features) {
+                            const MachineFeatures& features) {
   const auto known = std::find_if(std::begin(kOperators), std::end(kOperators),
                                   [&](const Operator& candidate) { return candidate.name == op; });
   if (known == std::end(kOperators)) {
@@ -123,8 +131,8 @@ Result<Backend> get_backend(std::string_view op, Device device, const BackendCho
   };
   const std::pair<std::string_view, std::string_view> named[] = {
       {op, choice.name},
-      {"backends of the context", entry_for(choice.list, op)},
-      {"KVASS_BACKEND", entry_for(choice.environment, op)},
+      {"backends of the context", entry_for(choice.list, op, device)},
+      {"KVASS_BACKEND", entry_for(choice.environment, op, device)},
   };
   for (const auto& [what, name] : named) {
     if (name.empty()) continue;
@@ -136,7 +144,7 @@ Result<Backend> get_backend(std::string_view op, Device device, const BackendCho
         std::string(name) + (row == rows.end() ? "" : ": " + row->reason));
   }
   if (!choice.isa.empty() && device == Device::cpu) {
-    KVASS_ASSIGN_OR_RETURN(const Isa isa, choose_isa(features, choice.isa));
+    KVASS_ASSIGN_OR_RETURN(const Isa isa, choose_isa(features.cpu, choice.isa));
     const auto forced = find(isa == Isa::scalar ? "reference" : isa_name(isa));
     return forced != rows.end() ? *forced : *find("reference");
   }
@@ -153,7 +161,7 @@ Result<Backend> get_backend(std::string_view op, Device device, const BackendCho
 
 Status check_backend_list(std::string_view what, std::string_view list) {
   Status status;
-  const std::vector<Backend> rows = list_backends(CpuFeatures{});
+  const std::vector<Backend> rows = list_backends(MachineFeatures{});
   for_entries(list, [&](std::string_view op, std::string_view backend) {
     const bool known =
         std::any_of(rows.begin(), rows.end(), [&](const Backend& row) { return row.op == op && row.name == backend; });
@@ -171,13 +179,27 @@ Isa backend_isa(const Backend& backend) {
   return Isa::scalar;
 }
 
-std::vector<Backend> list_backends() { return list_backends(detect_cpu_features()); }
+Numerics backend_numerics(const Backend& backend) {
+  for (const Row& row : kRows) {
+    if (row.device == backend.device && row.name == backend.name) return row.numerics;
+  }
+  return Numerics::exact;
+}
+
+MachineFeatures detect_features() {
+  MachineFeatures features = detect_cpu_features();
+  features.cuda = why_no_device(Device::cuda);
+  features.rocm = why_no_device(Device::rocm);
+  return features;
+}
+
+std::vector<Backend> list_backends() { return list_backends(detect_features()); }
 
 Result<Backend> get_backend(std::string_view op, Device device, std::string_view name) {
   const std::string list = environment("KVASS_BACKEND");
   const std::string isa = environment("KVASS_ISA");
   KVASS_RETURN_IF_ERROR(check_backend_list("KVASS_BACKEND", list));
-  return get_backend(op, device, {name, "", list, isa}, detect_cpu_features());
+  return get_backend(op, device, {name, "", list, isa}, detect_features());
 }
 
 }  // namespace kvass

@@ -2,6 +2,7 @@
 // everything it depends on is an argument. The public form, for this machine and environment, is in kvass/ops.h.
 #pragma once
 
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -10,10 +11,25 @@
 
 namespace kvass {
 
-// The order of the manifest: operators, then for each its backends, best first.
-std::vector<Backend> list_backends(const CpuFeatures& features);
+// What a machine can run: its CPU, and of each other device why not; empty: it is there.
+struct MachineFeatures {
+  CpuFeatures cpu;
+  std::string cuda = "not built";
+  std::string rocm = "not built";
 
-// What chooses, strongest first. Empty: no choice. Lists are "operator=backend,…".
+  MachineFeatures() = default;
+  MachineFeatures(const CpuFeatures& of) : cpu(of) {}
+};
+MachineFeatures detect_features();  // of this build on this machine
+
+// How a backend of a device computes.
+enum class Numerics : uint8_t { exact, fast };
+
+// The order of the manifest: operators, then for each its backends, best first.
+std::vector<Backend> list_backends(const MachineFeatures& features);
+
+// What chooses, strongest first. Empty: no choice. Lists are "operator=backend,…"; an entry concerns the device that
+// has such a backend, and the last one for an operator and a device holds.
 struct BackendChoice {
   std::string_view name;         // of the argument
   std::string_view list;         // of a context
@@ -21,12 +37,14 @@ struct BackendChoice {
   std::string_view isa;          // KVASS_ISA
 };
 Result<Backend> get_backend(std::string_view op, Device device, const BackendChoice& choice,
-                            const CpuFeatures& features);
+                            const MachineFeatures& features);
 
 // Every entry of a list names an operator and one of its backends.
 Status check_backend_list(std::string_view what, std::string_view list);
 
 // The entry of a CPU backend: the kernels that it runs.
 Isa backend_isa(const Backend& backend);
+// And of a device's.
+Numerics backend_numerics(const Backend& backend);
 
 }  // namespace kvass

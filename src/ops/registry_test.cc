@@ -7,6 +7,8 @@
 #include <fstream>
 #include <set>
 
+#include "device/runtime.h"
+
 namespace kvass {
 namespace {
 
@@ -37,8 +39,10 @@ TEST(Registry, WhatIsNotThereIsAnErrorThatSaysWhy) {
   const auto message = [](std::string_view op, Device device, const BackendChoice& choice) {
     return get_backend(op, device, choice, kMiddle).status().message();
   };
-  EXPECT_EQ(message("attention", Device::cuda, {}), "attention: expected a backend for cuda, got cuda: not built");
-  EXPECT_EQ(message("attention", Device::rocm, {}), "attention: expected a backend for rocm, got rocm: not built");
+  EXPECT_EQ(message("attention", Device::cuda, {}),
+            "attention: expected a backend for cuda, got cuda_exact: not built, cuda_fast: not built");
+  EXPECT_EQ(message("attention", Device::rocm, {}),
+            "attention: expected a backend for rocm, got rocm_exact: not built, rocm_fast: not built");
   EXPECT_NE(message("attention", Device::cpu, {"avx512", "", "", ""}).find("this machine has no avx512"),
             std::string::npos);
   EXPECT_NE(message("attention", Device::cpu, {"fast", "", "", ""}).find("there are avx512, avx2"), std::string::npos);
@@ -49,6 +53,24 @@ TEST(Registry, WhatIsNotThereIsAnErrorThatSaysWhy) {
   EXPECT_TRUE(check_backend_list("KVASS_BACKEND", "attention=avx2,alias=reference").ok());
   EXPECT_FALSE(OpContext::create({1, "attention=fast"}).ok());
   EXPECT_FALSE(OpContext::create({-1, ""}).ok());
+}
+
+TEST(Registry, ADeviceThatIsThereIsExactUnlessItsFastBackendIsNamed) {
+  MachineFeatures with_cuda = kMiddle;
+  with_cuda.cuda = "";
+  const auto name = [&](std::string_view op, Device device, const BackendChoice& choice) {
+    return std::string(get_backend(op, device, choice, with_cuda).value().name);
+  };
+  EXPECT_EQ(name("attention", Device::cuda, {}), "cuda_exact");
+  EXPECT_EQ(name("attention", Device::cuda, {"cuda_fast", "", "", ""}), "cuda_fast");
+  EXPECT_EQ(name("attention_backward", Device::cuda, {}), "cuda_exact");
+  const BackendChoice both{"", "attention=cuda_fast,attention=reference", "", ""};
+  EXPECT_EQ(name("attention", Device::cuda, both), "cuda_fast") << "an entry is for the device that has such a backend";
+  EXPECT_EQ(name("attention", Device::cpu, both), "reference");
+  EXPECT_FALSE(get_backend("attention_backward", Device::cuda, {"cuda_fast", "", "", ""}, with_cuda).ok());
+  with_cuda.cuda = "no device: the driver's words";
+  const Status status = get_backend("attention", Device::cuda, {}, with_cuda).status();
+  EXPECT_NE(status.message().find("cuda_exact: no device: the driver's words"), std::string::npos) << status.message();
 }
 #elif defined(__aarch64__)
 TEST(Registry, TheBestAvailableBackendIsTaken) {
@@ -74,8 +96,9 @@ TEST(Registry, EveryOperatorHasAReferenceAndARowForEachDevice) {
       });
     };
     EXPECT_TRUE(has(Device::cpu, "reference", true)) << op;
-    EXPECT_TRUE(has(Device::cuda, "cuda", false)) << op;
-    EXPECT_TRUE(has(Device::rocm, "rocm", false)) << op;
+    for (const auto& [device, row] : {std::pair{Device::cuda, "cuda_exact"}, std::pair{Device::rocm, "rocm_exact"}}) {
+      EXPECT_TRUE(has(device, row, why_no_device(device).empty())) << op;
+    }
   }
   for (const Backend& row : rows) EXPECT_EQ(row.available, row.reason.empty()) << row.op << " " << row.name;
 }

@@ -3,6 +3,8 @@
 #include <string>
 #include <utility>
 
+#include "ops/device_kernels.h"
+#include "session/device_executor.h"
 #include "session/fingerprint.h"
 
 namespace kvass {
@@ -52,7 +54,19 @@ Result<std::shared_ptr<const Engine>> Engine::create(Program program, WeightStor
 std::shared_ptr<const Engine> Engine::with_isa(Isa isa) const {
   std::shared_ptr<Engine> engine(new Engine(*this));
   engine->options_.isa = isa;
+  engine->device_weights_ = nullptr;
   return engine;
+}
+
+const DeviceRuntime* Engine::device() const { return device_weights_ ? device_weights_->kernels->runtime : nullptr; }
+
+Result<std::shared_ptr<const Engine>> Engine::on_device(const DeviceKernels& device) const {
+  KVASS_RETURN_IF_ERROR(check_device_program(program_));
+  std::vector<int64_t> widths;
+  for (const Weight& weight : program_.weights) widths.push_back(weight.inputs);
+  std::shared_ptr<Engine> engine(new Engine(*this));
+  KVASS_ASSIGN_OR_RETURN(engine->device_weights_, DeviceWeights::upload(device, *weights_, widths));
+  return std::shared_ptr<const Engine>(std::move(engine));
 }
 
 }  // namespace kvass

@@ -14,6 +14,7 @@
 #include "ops/linear/linear.h"
 #include "ops/linear/weight_store.h"
 #include "program/program.h"
+#include "session/device_weights.h"
 
 namespace kvass {
 
@@ -27,12 +28,17 @@ class Engine {
   // Verifies the program and that the store has every weight in the program's shapes.
   static Result<std::shared_ptr<const Engine>> create(Program program, WeightStore weights, EngineOptions options);
 
-  // The same engine with the kernels of another instruction set, which this machine has. Shares the weights: how they
-  // are packed does not depend on it.
+  // The same engine on this machine's CPU with the kernels of another instruction set, which it has. Shares the
+  // weights: how they are packed does not depend on it.
   std::shared_ptr<const Engine> with_isa(Isa isa) const;
+  // The same engine on a device: its weights are copied there, its sequences' caches and its sessions' values lie
+  // there. An error where the program has an op that devices have not.
+  Result<std::shared_ptr<const Engine>> on_device(const DeviceKernels& device) const;
 
   const Program& program() const { return program_; }
-  const WeightStore& weights() const { return *weights_; }
+  const WeightStore& weights() const { return *weights_; }                       // in this machine's memory
+  const DeviceWeights* device_weights() const { return device_weights_.get(); }  // null: runs on the CPU
+  const DeviceRuntime* device() const;
   Math math() const { return options_.math; }
   Isa isa() const { return options_.isa; }
   const Rotary& rotary(RotaryId id) const { return rotaries_[static_cast<size_t>(id)]; }
@@ -45,13 +51,14 @@ class Engine {
   Engine() = default;
   Program program_;
   std::shared_ptr<const WeightStore> weights_;
+  std::shared_ptr<const DeviceWeights> device_weights_;
   EngineOptions options_;
   std::vector<Rotary> rotaries_;  // [rotaries of the program]
   struct Fingerprint {
     std::once_flag computed;
     Hash128 hash;
   };
-  std::shared_ptr<Fingerprint> fingerprint_;  // shared with the engines of with_isa, which are of the same model
+  std::shared_ptr<Fingerprint> fingerprint_;  // shared with the engines made of this one, which are of the same model
 };
 
 // The shapes that a program's caches are planned from.

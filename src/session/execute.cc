@@ -16,10 +16,6 @@ namespace {
 // Rows that one task of a row-wise op takes.
 constexpr int64_t kTaskRows = 8;
 
-// The vocabulary head keeps 16-bit activations under `--math a8`: it is bound by reading its weights, so they cost next
-// to nothing there, and its error goes straight into the logits.
-Math math_of(Math math, const Value& x) { return x.extent == Extent::head && math == Math::a8 ? Math::a16 : math; }
-
 // gate, up, out: [n]
 using GateKernel = void (*)(const float* gate, const float* up, float* out, int64_t n);
 
@@ -452,6 +448,8 @@ class OpRunner {
 };
 
 }  // namespace
+
+Math math_of(Math math, const Value& x) { return x.extent == Extent::head && math == Math::a8 ? Math::a16 : math; }
 
 size_t workspace_bytes(const Program& program, Math math, const Op& op, const SessionOptions& options) {
   const RowLimits limits{options.rows, options.head_rows, options.sequences};

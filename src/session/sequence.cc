@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cstring>
 #include <string>
 #include <utility>
 
@@ -26,7 +25,7 @@ Result<std::unique_ptr<Sequence>> Sequence::create(std::shared_ptr<const Engine>
   }
   sequence->cross_ = std::move(cross);
   KVASS_ASSIGN_OR_RETURN(sequence->plan_, plan_caches(engine->cache_shapes(), options));
-  KVASS_ASSIGN_OR_RETURN(sequence->block_, Block::map(sequence->plan_.bytes));
+  KVASS_ASSIGN_OR_RETURN(sequence->block_, CacheMemory::map(engine->device(), sequence->plan_.bytes));
   sequence->engine_ = std::move(engine);
   sequence->options_ = options;
   sequence->first_held_.resize(sequence->plan_.layers.size());
@@ -100,12 +99,14 @@ Status Sequence::copy_from(const Sequence& other) {
   if (!busy.mine() || !other_busy.mine()) return busy_error();
   const int64_t common = common_with(other);
   rewind_all();
+  Status copied;
   for (size_t i = 0; i < plan_.layers.size(); ++i) {
     const int64_t begin = std::max(common, other.first_held_[i]);
     for_each_tile_range(plan_.layers[i], begin, other.length_, [&](size_t offset, size_t bytes) {
-      std::memcpy(block_.data() + offset, other.block_.data() + offset, bytes);
+      if (copied.ok()) copied = block_.copy(offset, other.block_, offset, bytes);
     });
   }
+  KVASS_RETURN_IF_ERROR(copied);
   for (int64_t i = common; i < other.length_ && !written_by_.empty(); ++i) {
     written_by_[static_cast<size_t>(i)] = other.written_by_[static_cast<size_t>(i)];
   }
@@ -167,12 +168,14 @@ Status Sequence::restore(int64_t length, std::span<const int64_t> first_held, co
   if (cross.rows > 0) KVASS_RETURN_IF_ERROR(own_cross());
   rewind_all();
   const uint8_t* from = held.data();
+  Status written;
   for (size_t i = 0; i < plan_.layers.size(); ++i) {
     for_each_tile_range(plan_.layers[i], first_held[i], length, [&](size_t offset, size_t count) {
-      std::memcpy(block_.data() + offset, from, count);
+      if (written.ok()) written = block_.write(offset, from, count);
       from += count;
     });
   }
+  KVASS_RETURN_IF_ERROR(written);
   if (cross.rows > 0) {
     cross_->restore(cross, from);
   } else {
@@ -182,6 +185,15 @@ Status Sequence::restore(int64_t length, std::span<const int64_t> first_held, co
   first_held_.assign(first_held.begin(), first_held.end());
   name_positions(0, length);
   return {};
+}
+
+size_t Sequence::held_bytes() const {
+  size_t bytes = 0;
+  for (size_t i = 0; i < plan_.layers.size(); ++i) {
+    for_each_tile_range(plan_.layers[i], first_held_[i], length_, [&](size_t, size_t count) { bytes += count; });
+  }
+  if (cross_) cross_->for_each_held([&](std::span<const uint8_t> held) { bytes += held.size(); });
+  return bytes;
 }
 
 int64_t Sequence::first_seen(size_t layer, int64_t length) const {
@@ -230,7 +242,8 @@ Status Sequence::rewind(int64_t length) {
                            std::to_string(length_) + kept,
                        std::to_string(length));
     }
-    for_each_kept(*at, [](uint8_t* cache, uint8_t* kept, size_t bytes) { std::memcpy(cache, kept, bytes); });
+    KVASS_RETURN_IF_ERROR(for_each_kept(
+        *at, [&](size_t cache, size_t kept, size_t bytes) { return block_.copy(cache, block_, kept, bytes); }));
     for (size_t i = 0; i < first_held_.size(); ++i) {
       if (plan_.layers[i].layout.endless()) first_held_[i] = first_seen(i, length);
     }
@@ -257,8 +270,10 @@ Status Sequence::checkpoint() {
       return bad_input("checkpoint", "a position that every layer holds", std::to_string(length_));
   }
   *place = {length_, checkpoints_made_++};
-  for_each_kept(*place, [](uint8_t* cache, uint8_t* kept, size_t bytes) { std::memcpy(kept, cache, bytes); });
-  return {};
+  const Status kept = for_each_kept(
+      *place, [&](size_t from, size_t to, size_t bytes) { return block_.copy(to, block_, from, bytes); });
+  if (!kept.ok()) place->position = -1;
+  return kept;
 }
 
 std::vector<int64_t> Sequence::checkpoints() const {
@@ -271,20 +286,22 @@ std::vector<int64_t> Sequence::checkpoints() const {
 }
 
 template <class Body>
-void Sequence::for_each_kept(const Checkpoint& checkpoint, Body&& body) {
-  uint8_t* kept = block_.data() + plan_.checkpoint_base +
-                  static_cast<size_t>(&checkpoint - checkpoints_.data()) * plan_.checkpoint_bytes;
+Status Sequence::for_each_kept(const Checkpoint& checkpoint, Body&& body) {
+  Status status;
+  const size_t kept =
+      plan_.checkpoint_base + static_cast<size_t>(&checkpoint - checkpoints_.data()) * plan_.checkpoint_bytes;
   for (size_t i = 0; i < plan_.layers.size(); ++i) {
     const LayerCache& layer = plan_.layers[i];
     if (layer.checkpoint_tiles == 0) continue;
-    uint8_t* at = kept + layer.checkpoint_offset;
+    size_t at = kept + layer.checkpoint_offset;
     const auto copy = [&](size_t offset, size_t bytes) {
-      if (offset < layer.ring_offset) return;  // sink tiles stay where they are
-      body(block_.data() + offset, at, bytes);
+      if (offset < layer.ring_offset || !status.ok()) return;  // sink tiles stay where they are
+      status = body(offset, at, bytes);
       at += bytes;
     };
     for_each_tile_range(layer, first_seen(i, checkpoint.position), checkpoint.position, copy);
   }
+  return status;
 }
 
 }  // namespace kvass

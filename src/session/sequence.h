@@ -17,10 +17,10 @@
 #include <span>
 #include <vector>
 
-#include "base/block.h"
 #include "cache/tile_ranges.h"
 #include "kvass/cache_plan.h"
 #include "kvass/status.h"
+#include "session/cache_memory.h"
 #include "session/cross_cache.h"
 #include "session/engine.h"
 
@@ -56,9 +56,11 @@ class Sequence {
   // What a snapshot holds of the caches: by layer, the positions [first_held, length) behind its sinks and the sinks.
   const std::vector<int64_t>& first_held() const { return first_held_; }  // [layers]
   CrossFill cross_fill() const { return cross_ ? cross_->fill() : CrossFill(); }
-  // The tiles of those positions, piece(bytes) in the order of layers and memory, then what an encoder left.
+  // The tiles of those positions, piece(bytes) in the order of layers and memory, then what an encoder left. The first
+  // error of a piece, or of reading a device's memory, ends it.
   template <class Piece>
-  void for_each_held(Piece&& piece) const;
+  Status for_each_held(Piece&& piece) const;
+  size_t held_bytes() const;  // of all pieces
   // The stream that had this length, these first_held and this fill, whose for_each_held gave `held`. Checked before
   // anything changes; checkpoints are forgotten. Others that share what an encoder left keep it.
   Status restore(int64_t length, std::span<const int64_t> first_held, const CrossFill& cross,
@@ -68,7 +70,7 @@ class Sequence {
   // Before the encoder writes: what is there is this sequence's alone. Memory is mapped only where others hold the old.
   Status own_cross();
 
-  uint8_t* block() { return block_.data(); }
+  uint8_t* block() { return block_.data(); }  // where the engine's ops run
   const uint8_t* block() const { return block_.data(); }
   void commit(int64_t count);  // the session's, after a step has run
   // An empty stream again; nothing is freed. What an encoder left is forgotten; others that share it keep it.
@@ -91,14 +93,14 @@ class Sequence {
   void drop_cross();  // what an encoder left; others that share it keep it
   void name_positions(int64_t begin, int64_t end);
   int64_t common_with(const Sequence& other) const;  // positions from 0 on that are in both, from the same steps
-  // body(bytes of the cache, bytes of the checkpoint, count) for every stretch of tiles.
+  // body(offset in the cache, offset in the checkpoint, bytes) for every stretch of tiles.
   template <class Body>
-  void for_each_kept(const Checkpoint& checkpoint, Body&& body);
+  Status for_each_kept(const Checkpoint& checkpoint, Body&& body);
 
   std::shared_ptr<const Engine> engine_;
   CacheOptions options_;
   CachePlan plan_;
-  Block block_;
+  CacheMemory block_;
   int64_t length_ = 0;
   std::vector<int64_t> first_held_;      // [layers] behind the sinks, positions [first_held, length) are in their slots
   std::vector<Checkpoint> checkpoints_;  // [options.checkpoints]
@@ -109,13 +111,21 @@ class Sequence {
 };
 
 template <class Piece>
-void Sequence::for_each_held(Piece&& piece) const {
+Status Sequence::for_each_held(Piece&& piece) const {
+  Status status;
   for (size_t i = 0; i < plan_.layers.size(); ++i) {
     for_each_tile_range(plan_.layers[i], first_held_[i], length_, [&](size_t offset, size_t bytes) {
-      piece(std::span<const uint8_t>(block_.data() + offset, bytes));
+      if (!status.ok()) return;
+      const Result<std::span<const uint8_t>> held = block_.read(offset, bytes);
+      status = held.ok() ? piece(held.value()) : held.status();
     });
   }
-  if (cross_) cross_->for_each_held(piece);
+  if (cross_) {
+    cross_->for_each_held([&](std::span<const uint8_t> held) {
+      if (status.ok()) status = piece(held);
+    });
+  }
+  return status;
 }
 
 }  // namespace kvass

@@ -8,6 +8,7 @@
 
 #include "base/busy.h"
 #include "base/float_env.h"
+#include "session/executor.h"
 #include "session/step.h"
 
 namespace kvass {
@@ -85,9 +86,9 @@ Result<std::vector<MethodPlan>> plan_methods(const Program& program, Math math, 
   return methods;
 }
 
-Result<size_t> plan_session_bytes(const Program& program, Math math, const SessionOptions& options) {
+Result<size_t> plan_session_bytes(const Program& program, Math math, const SessionOptions& options, Device device) {
   KVASS_ASSIGN_OR_RETURN(const std::vector<MethodPlan> methods, plan_methods(program, math, options));
-  return arena_bytes_of(methods) + StepTables::bytes(program, options);
+  return arena_bytes_of(methods) + Executor::table_bytes(program, options, device);
 }
 
 Session::Session(std::shared_ptr<const Engine> engine, const SessionOptions& options)
@@ -115,9 +116,15 @@ Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<const Engine> e
   session->methods_ = std::move(methods);
   const size_t bytes = arena_bytes_of(session->methods_);
   const Program& program = session->engine_->program();
-  KVASS_ASSIGN_OR_RETURN(session->arena_, Block::map(bytes + StepTables::bytes(program, options)));
-  session->tables_ = std::make_unique<StepTables>(program, options, session->arena_.data() + bytes);
+  KVASS_ASSIGN_OR_RETURN(session->executor_, Executor::create(*session->engine_, options, bytes));
+  session->tables_ = std::make_unique<StepTables>(program, options, session->executor_->tables());
   return session;
+}
+
+size_t Session::arena_bytes() const { return executor_->bytes(); }
+
+float* Session::value(ValueId id) {
+  return reinterpret_cast<float*>(executor_->arena() + last_method().arena.values[static_cast<size_t>(id)]);
 }
 
 Status Session::check_sequences(std::span<const Run> runs) const {
@@ -183,14 +190,14 @@ Status Session::step(std::span<const Run> runs) {
   if (tables_->rows() == 0) return {};
   method_ = methods_.size() - 1;
   while (methods_[method_].rows < tables_->rows()) --method_;
+  KVASS_RETURN_IF_ERROR(executor_->begin(*tables_));
   execute(*engine_->program().find_method("body"));
+  KVASS_RETURN_IF_ERROR(executor_->finish());
   for (const Run& run : runs) run.sequence->commit(static_cast<int64_t>(run.tokens.size()));
   return {};
 }
 
-Result<std::span<const float>> Session::logits(std::span<const int32_t> rows) {
-  Busy busy(busy_);
-  if (!busy.mine()) return busy_error();
+Status Session::run_head(std::span<const int32_t> rows) {
   if (static_cast<int64_t>(rows.size()) > options_.head_rows) {
     return bad_input("rows of logits", "at most " + std::to_string(options_.head_rows), std::to_string(rows.size()));
   }
@@ -200,11 +207,32 @@ Result<std::span<const float>> Session::logits(std::span<const int32_t> rows) {
                        std::to_string(row));
     }
   }
-  FloatEnvironment environment;
   tables_->select(rows);
+  KVASS_RETURN_IF_ERROR(executor_->select(*tables_));
   execute(*engine_->program().find_method("head"));
-  const ValueId logits = engine_->program().logits;
-  return std::span<const float>(value(logits), rows.size() * static_cast<size_t>(engine_->program().vocabulary()));
+  return {};
+}
+
+Result<std::span<const float>> Session::logits(std::span<const int32_t> rows) {
+  Busy busy(busy_);
+  if (!busy.mine()) return busy_error();
+  FloatEnvironment environment;
+  KVASS_RETURN_IF_ERROR(run_head(rows));
+  const int64_t floats = static_cast<int64_t>(rows.size()) * engine_->program().vocabulary();
+  KVASS_ASSIGN_OR_RETURN(const float* logits, executor_->read(value(engine_->program().logits), floats));
+  return std::span<const float>(logits, static_cast<size_t>(floats));
+}
+
+Result<std::span<const Argmax>> Session::likeliest(std::span<const int32_t> rows) {
+  Busy busy(busy_);
+  if (!busy.mine()) return busy_error();
+  FloatEnvironment environment;
+  KVASS_RETURN_IF_ERROR(run_head(rows));
+  const Program& program = engine_->program();
+  KVASS_ASSIGN_OR_RETURN(
+      const Argmax* result,
+      executor_->argmax(value(program.logits), static_cast<int64_t>(rows.size()), program.vocabulary(), pool_));
+  return std::span(result, rows.size());
 }
 
 Status Session::check_input(const EncoderInput& input, int64_t& rows) const {
@@ -246,8 +274,9 @@ Status Session::encode(Sequence& sequence, const EncoderInput& input) {
   sequence.cross()->begin(halved ? (frames + 1) / 2 : frames);
   FloatEnvironment environment;
   tables_->begin_encode(sequence, frames);
+  KVASS_RETURN_IF_ERROR(executor_->begin(*tables_));
   execute(*program.find_method("encode"), &input);
-  return {};
+  return executor_->finish();
 }
 
 Status Session::set_cross_weights(const CrossWeights& weights) {
@@ -281,7 +310,7 @@ void Session::execute(const Method& method, const EncoderInput* input) { execute
 
 void Session::execute_ops(int32_t begin, int32_t end, const EncoderInput* input) {
   const Program& program = engine_->program();
-  const StepContext context{*engine_, *tables_, last_method().arena, arena_.data(),
+  const StepContext context{*engine_, *tables_, last_method().arena, executor_->arena(),
                             pool_,    input,    cross_weights_,      options_.rows};
   for (int32_t i = begin; i < end; ++i) {
     const Op& op = program.ops[static_cast<size_t>(i)];
@@ -292,9 +321,12 @@ void Session::execute_ops(int32_t begin, int32_t end, const EncoderInput* input)
       execute_cond(op);
       i = program.branches[static_cast<size_t>(op.branches.back())].end - 1;
     } else {
-      execute_op(context, op, static_cast<size_t>(i));
+      executor_->run(context, op, static_cast<size_t>(i));
     }
-    if (timeline_) timeline_->push_back({index, begin_time, now()});
+    if (timeline_) {
+      (void)executor_->finish();  // an error comes again at the end of the step
+      timeline_->push_back({index, begin_time, now()});
+    }
     if (probe_) show(op);
   }
 }
@@ -322,24 +354,29 @@ void Session::show(const Op& op) {
     const Value& output = engine_->program().values[static_cast<size_t>(id)];
     if (output.view == View::keys || output.view == View::values) continue;
     const StepTables::Window& window = tables_->window();
+    const float* data = output.view == View::source ? tables_->cross().source() : value(id);
+    int64_t rows = 0;
     switch (output.extent) {
       case Extent::chunk:
-        probe_({op, id, value(id) + window.first_row * output.width, window.rows, output.width});
+        data += window.first_row * output.width;
+        rows = window.rows;
         break;
       case Extent::head:
-        probe_({op, id, value(id), tables_->head_rows(), output.width});
+        rows = tables_->head_rows();
         break;
       case Extent::frames:
-        probe_({op, id, value(id), tables_->frames(), output.width});
+        rows = tables_->frames();
         break;
       case Extent::source:
-        probe_({op, id, output.view == View::source ? tables_->cross().source() : value(id), tables_->cross().rows(),
-                output.width});
+        rows = tables_->cross().rows();
         break;
       case Extent::sequence:
-        probe_({op, id, value(id) + window.first_run, window.runs, output.width});
+        data += window.first_run;
+        rows = window.runs;
         break;
     }
+    const Result<const float*> shown = executor_->read(data, rows * output.width);
+    if (shown.ok()) probe_({op, id, shown.value(), rows, output.width});  // otherwise the step's end says what is wrong
   }
 }
 

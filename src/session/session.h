@@ -8,8 +8,8 @@
 #include <span>
 #include <vector>
 
-#include "base/block.h"
 #include "base/thread_pool.h"
+#include "kernels/argmax/argmax.h"
 #include "plan/method.h"
 #include "session/engine.h"
 #include "session/sequence.h"
@@ -22,6 +22,9 @@ struct SessionOptions {
   int64_t sequences = 1;  // most runs of one step
   int threads = 1;
   bool pin = false;       // threads stay on CPUs of their own: see ThreadPool
+  // On a device: most keys that the rows of a run see between them, which its scratch is planned for. It grows where a
+  // longer stream comes.
+  int64_t keys = 0;
   bool decode_method = false;  // beside `prefill` of so many rows a `decode` of one row a sequence; otherwise `forward`
 };
 
@@ -72,6 +75,7 @@ struct OpTime {
   int64_t end = 0;
 };
 
+class Executor;
 class StepTables;
 
 class Session {
@@ -93,6 +97,8 @@ class Session {
 
   // Logits of rows of the last step: [rows.size()][vocabulary], valid until the next call.
   Result<std::span<const float>> logits(std::span<const int32_t> rows);
+  // Of each of these rows the largest logit (kernels/argmax), without bringing all of them to this machine's memory.
+  Result<std::span<const Argmax>> likeliest(std::span<const int32_t> rows);
 
   int threads() const { return pool_.threads(); }
   ThreadPool& pool() { return pool_; }
@@ -101,7 +107,7 @@ class Session {
   const std::vector<MethodPlan>& methods() const { return methods_; }  // the longest first
   const ArenaPlan& arena_plan() const { return methods_.front().arena; }
   const MethodPlan& last_method() const { return methods_[method_]; }  // that the last step ran
-  size_t arena_bytes() const { return arena_.bytes(); }                // values, workspace and the step's tables
+  size_t arena_bytes() const;                                          // values, workspace and the step's tables
   // Every step from here on writes these weights for its rows; no heads: none does. On an error nothing has changed.
   Status set_cross_weights(const CrossWeights& weights);
 
@@ -116,21 +122,20 @@ class Session {
   Session(std::shared_ptr<const Engine> engine, const SessionOptions& options);
   Status check_sequences(std::span<const Run> runs) const;  // reads nothing of them that a step changes
   Status check_tokens(std::span<const Run> runs) const;
+  Status run_head(std::span<const int32_t> rows);
   Status check_input(const EncoderInput& input, int64_t& rows) const;
   void execute(const Method& method, const EncoderInput* input = nullptr);
   void execute_ops(int32_t begin, int32_t end, const EncoderInput* input);
   void execute_cond(const Op& op);
   void show(const Op& op);
-  float* value(ValueId id) {
-    return reinterpret_cast<float*>(arena_.data() + last_method().arena.values[static_cast<size_t>(id)]);
-  }
+  float* value(ValueId id);  // in the executor's memory
 
   std::shared_ptr<const Engine> engine_;
   SessionOptions options_;
   ThreadPool pool_;
   std::vector<MethodPlan> methods_;
-  size_t method_ = 0;  // of the last step
-  Block arena_;        // [values and workspace of the longest method | tables of the step]
+  size_t method_ = 0;                   // of the last step
+  std::unique_ptr<Executor> executor_;  // its memory: values and workspace of the longest method, tables of the step
   std::unique_ptr<StepTables> tables_;
   std::function<void(const ProbeView&)> probe_;
   std::vector<OpTime>* timeline_ = nullptr;
@@ -141,7 +146,9 @@ class Session {
   std::atomic<bool> busy_{false};
 };
 
-// Bytes of the arena that `create` would map for an engine of this program and arithmetic.
-Result<size_t> plan_session_bytes(const Program& program, Math math, const SessionOptions& options);
+// Bytes of the arena that `create` would map for an engine of this program and arithmetic: in the memory of the device
+// that it runs on.
+Result<size_t> plan_session_bytes(const Program& program, Math math, const SessionOptions& options,
+                                  Device device = Device::cpu);
 
 }  // namespace kvass

@@ -69,20 +69,18 @@ Status save_snapshot(const Sequence& sequence, const StreamState& state, const s
   info.first_held = sequence.first_held();
   info.cross = sequence.cross_fill();
   info.state = state;
-  sequence.for_each_held([&](std::span<const uint8_t> piece) { info.body_bytes += piece.size(); });
+  info.body_bytes = sequence.held_bytes();
 
   KVASS_ASSIGN_OR_RETURN(NewFile file, NewFile::create(path));
   const size_t header_bytes = write_snapshot_header(info, {}).size();
   size_t at = header_bytes;
   Hasher hasher;
-  Status written;
-  sequence.for_each_held([&](std::span<const uint8_t> piece) {
-    if (!written.ok()) return;
+  KVASS_RETURN_IF_ERROR(sequence.for_each_held([&](std::span<const uint8_t> piece) {
     hasher.add(piece);
-    written = file.write(at, piece);
+    Status written = file.write(at, piece);
     at += piece.size();
-  });
-  KVASS_RETURN_IF_ERROR(written);
+    return written;
+  }));
   KVASS_RETURN_IF_ERROR(file.write(0, write_snapshot_header(info, hasher.result())));
   return file.commit();
 }

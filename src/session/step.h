@@ -53,6 +53,7 @@ class StepTables {
     const RunRows& run = runs_[static_cast<size_t>(run_of_[row])];
     return run.start + row - run.first_row;
   }
+  const int32_t* run_of() const { return run_of_; }      // [rows] -> runs of the step
   const int32_t* tokens() const { return tokens_; }      // [rows]
   const int32_t* selected() const { return selected_; }  // [head_rows]
 
@@ -119,6 +120,10 @@ struct StepContext {
   const CrossWeights& cross_weights;
   int64_t most_rows;  // of a step
 };
+
+// The arithmetic of a product with `x`: the vocabulary head keeps 16-bit activations under `--math a8`. It is bound by
+// reading its weights, so they cost next to nothing there, and its error goes straight into the logits.
+Math math_of(Math math, const Value& x);
 
 // Scratch that an op needs while it runs.
 size_t workspace_bytes(const Program& program, Math math, const Op& op, const SessionOptions& options);

@@ -6,6 +6,7 @@
 
 #include "base/float_env.h"
 #include "kernels/attention_gradient/attention_gradient.h"
+#include "ops/attention/device.h"
 #include "ops/attention/problem.h"
 #include "ops/context.h"
 #include "ops/views.h"
@@ -330,6 +331,10 @@ Status attention_backward(OpContext& context, ConstTensor q, ConstTensor k, Cons
                          attention_problem("attention_backward", q, {{}, {}, k, v}, false, options));
   KVASS_RETURN_IF_ERROR(check(p, dout, gradients));
   OpContext::State& state = context.state();
+  if (q.device != Device::cpu) {
+    const std::lock_guard lock(state.mutex);
+    return attention_backward_on_device(state, p, dout, gradients);
+  }
   KVASS_ASSIGN_OR_RETURN(const Isa isa, state.kernels(p.op, q.device));
   const std::lock_guard lock(state.mutex);
   Backward backward(p, dout, gradients, isa, state.pool.threads());

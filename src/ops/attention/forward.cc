@@ -4,6 +4,7 @@
 
 #include "base/float_env.h"
 #include "ops/attention/attention.h"
+#include "ops/attention/device.h"
 #include "ops/attention/problem.h"
 #include "ops/context.h"
 #include "ops/views.h"
@@ -70,6 +71,10 @@ void store_rows(const AttentionProblem& p, const float* from, int64_t begin, int
 
 Status forward(OpContext& context, const AttentionProblem& p, const Tensor& out) {
   OpContext::State& state = context.state();
+  if (p.q.device != Device::cpu) {
+    const std::lock_guard lock(state.mutex);
+    return attention_on_device(state, p, out);
+  }
   KVASS_ASSIGN_OR_RETURN(const Isa isa, state.kernels(p.op, p.q.device));
   const int64_t total = p.batch * p.queries;
   if (total == 0) return {};

@@ -3,9 +3,10 @@
 
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <tuple>
 
+#include "ops/attention/test_device.h"
 #include "ops/attention/test_stream.h"
-#include "ops/attention/test_tensors.h"
 
 namespace kvass {
 namespace {
@@ -208,6 +209,57 @@ struct OperatorCase {
     return fp32 ? kv_cache_attention_fp32(context, q.view(), keys, options, out)
                 : kv_cache_attention(context, q.view(), keys, options, out);
   }
+
+  TestTensor run_on(const DeviceKernels& kernels, OpContext& context, bool fp32) const {
+    DeviceTensor query(kernels, q), key(kernels, k), value(kernels, v);
+    DeviceTensor out(kernels, TestTensor(fp32 ? DType::f32 : q.dtype(), q.shape()));
+    testing::OnDevice<uint8_t> mask(kernels, mask_bytes());
+    AttentionOptions there = options;
+    if (there.key_padding_mask.data) there.key_padding_mask.data = mask.data();
+    const int64_t all = k.shape()[2];
+    const CachedKeys keys{key.view().slice(2, 0, std::max<int64_t>(cached, 0)),
+                          value.view().slice(2, 0, std::max<int64_t>(cached, 0)),
+                          key.view().slice(2, std::max<int64_t>(cached, 0), all),
+                          value.view().slice(2, std::max<int64_t>(cached, 0), all)};
+    Status status;
+    if (cached < 0) {
+      status = fp32 ? attention_fp32(context, query.view(), key.view(), value.view(), there, out.view())
+                    : attention(context, query.view(), key.view(), value.view(), there, out.view());
+    } else {
+      status = fp32 ? kv_cache_attention_fp32(context, query.view(), keys, there, out.view())
+                    : kv_cache_attention(context, query.view(), keys, there, out.view());
+    }
+    EXPECT_TRUE(status.ok()) << status.message();
+    return out.read();
+  }
+
+  using Gradients = std::tuple<TestTensor, TestTensor, TestTensor>;
+  Gradients backward(OpContext& context, const TestTensor& dout) const {
+    TestTensor dq(DType::f32, q.shape()), dk(DType::f32, k.shape()), dv(DType::f32, k.shape());
+    const Status status = attention_backward(context, q.view(), k.view(), v.view(), dout.view(), options,
+                                             {dq.view(), dk.view(), dv.view()});
+    EXPECT_TRUE(status.ok()) << status.message();
+    return {dq, dk, dv};
+  }
+  Gradients backward_on(const DeviceKernels& kernels, OpContext& context, const TestTensor& dout) const {
+    DeviceTensor query(kernels, q), key(kernels, k), value(kernels, v), cotangent(kernels, dout);
+    DeviceTensor dq(kernels, TestTensor(DType::f32, q.shape())), dk(kernels, TestTensor(DType::f32, k.shape())),
+        dv(kernels, TestTensor(DType::f32, k.shape()));
+    testing::OnDevice<uint8_t> mask(kernels, mask_bytes());
+    AttentionOptions there = options;
+    if (there.key_padding_mask.data) there.key_padding_mask.data = mask.data();
+    const Status status = attention_backward(context, query.view(), key.view(), value.view(), cotangent.view(), there,
+                                             {dq.view(), dk.view(), dv.view()});
+    EXPECT_TRUE(status.ok()) << status.message();
+    return {dq.read(), dk.read(), dv.read()};
+  }
+
+ private:
+  std::vector<uint8_t> mask_bytes() const {
+    const KeyPaddingMask& mask = options.key_padding_mask;
+    if (!mask.data) return {};
+    return {mask.data, mask.data + mask.batch * mask.keys};
+  }
 };
 
 TEST_F(AttentionGoldens, EveryCaseIsWithinItsToleranceThroughTheOperators) {
@@ -258,6 +310,29 @@ TEST_F(AttentionGoldens, EveryGradientIsWithinItsTolerance) {
       ++cases;
     }
     EXPECT_GE(cases, 7);
+  }
+}
+
+// Every case on every device, forward and backward: the bits of the reference, and so within its tolerance.
+TEST_F(AttentionGoldens, EveryCaseOnADeviceIsTheReferenceBitwise) {
+  OpContext reference = test_context(1, "reference");
+  for (const DeviceKernels* kernels : testing::test_devices()) {
+    OpContext context = device_context(*kernels, "exact");
+    for (const auto& info : list_.at("cases")) {
+      SCOPED_TRACE(info.at("name").get<std::string>() + " on " + testing::name_of(kernels));
+      const OperatorCase one(info, golden_);
+      TestTensor wide(DType::f32, one.q.shape()), rounded(one.q.dtype(), one.q.shape());
+      ASSERT_TRUE(one.run(reference, true, wide.view()).ok());
+      ASSERT_TRUE(one.run(reference, false, rounded.view()).ok());
+      EXPECT_TRUE(one.run_on(*kernels, context, true).same_bits(wide));
+      EXPECT_TRUE(one.run_on(*kernels, context, false).same_bits(rounded));
+      if (!info.at("grad")) continue;
+      const TestTensor dout(DType::f32, one.q.shape(),
+                            golden_.at<uint8_t>(info.at("name").get<std::string>() + "/dout"));
+      const auto [dq, dk, dv] = one.backward(reference, dout);
+      const auto [device_dq, device_dk, device_dv] = one.backward_on(*kernels, context, dout);
+      EXPECT_TRUE(device_dq.same_bits(dq) && device_dk.same_bits(dk) && device_dv.same_bits(dv));
+    }
   }
 }
 

@@ -1,4 +1,5 @@
 // update_cross_attn_cache (kvass/ops.h): a copy, so it has no kernels of its own.
+#include <algorithm>
 #include <cstring>
 
 #include "ops/context.h"
@@ -41,6 +42,18 @@ void copy_row(const uint8_t* from, int64_t from_stride, int64_t count, uint8_t* 
     reinterpret_cast<T*>(to)[i * to_stride] = reinterpret_cast<const T*>(from)[i * from_stride];
 }
 
+Status copy_on_device(OpContext::State& state, const ConstTensor& value, const Tensor& cache) {
+  KVASS_ASSIGN_OR_RETURN(OpContext::State::Remote* const remote, state.remote(cache.device));
+  DeviceCopyParams params;
+  params.from = value.data;
+  params.to = cache.data;
+  params.element_bytes = static_cast<int64_t>(dtype_bytes(value.dtype));
+  std::copy(value.shape.begin(), value.shape.end(), params.shape);
+  std::copy(value.strides.begin(), value.strides.end(), params.from_strides);
+  std::copy(cache.strides.begin(), cache.strides.end(), params.to_strides);
+  return remote->kernels->copy_tensor(params, state.stream);
+}
+
 }  // namespace
 
 Result<Tensor> update_cross_attn_cache(OpContext& context, ConstTensor value, Tensor cache) {
@@ -48,6 +61,10 @@ Result<Tensor> update_cross_attn_cache(OpContext& context, ConstTensor value, Te
   OpContext::State& state = context.state();
   KVASS_RETURN_IF_ERROR(state.kernels(kOp, cache.device).status());
   const std::lock_guard lock(state.mutex);
+  if (cache.device != Device::cpu) {
+    KVASS_RETURN_IF_ERROR(copy_on_device(state, value, cache));
+    return cache;
+  }
   const int64_t heads = value.shape[1];
   const auto copy = value.dtype == DType::f32 ? &copy_row<uint32_t> : &copy_row<uint16_t>;
   state.pool.run(value.shape[0] * heads, [&](int64_t i, int) {

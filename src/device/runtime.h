@@ -1,0 +1,97 @@
+// A device that is not the CPU, as the host sees it: its memory, its streams, its events, in one table for each runtime
+// that this build has (CUDA, HIP, or the emulation that runs device code on the CPU). Not a kernel launcher: device
+// code and its launches are in .cu files (device/code.h). Everything here is ordered by the caller's stream, and
+// nothing waits but what says so. Owns nothing; DeviceBlock owns its memory.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "kvass/status.h"
+#include "kvass/tensor.h"
+
+namespace kvass {
+
+// The runtime's own stream (cudaStream_t, hipStream_t); null: its default stream.
+using DeviceStream = void*;
+using DeviceEvent = void*;
+
+enum class CopyKind { to_device, to_host, on_device };
+
+struct DeviceProperties {
+  std::string name;
+  int processors = 0;       // streaming multiprocessors, compute units
+  size_t shared_bytes = 0;  // most that one block may have
+  size_t memory_bytes = 0;  // free now
+  double bandwidth = 0.0;   // bytes a second of its memory, by its clock and bus; 0: not known
+};
+
+struct DeviceRuntime {
+  Device device;
+  std::string_view name;  // "cuda", "rocm", "emulated"
+
+  Status (*available)();  // ok, or why there is no device, in the driver's words
+  Result<DeviceProperties> (*properties)();
+
+  Result<void*> (*allocate)(size_t bytes);  // at least 256-byte aligned, not cleared; bytes > 0
+  void (*release)(void* memory);
+  Result<void*> (*allocate_host)(size_t bytes);  // pinned: copies from and to it are asynchronous
+  void (*release_host)(void* memory);
+
+  Status (*copy)(void* to, const void* from, size_t bytes, CopyKind kind, DeviceStream stream);
+  Status (*fill)(void* to, uint8_t byte, size_t bytes, DeviceStream stream);
+  // `bytes` of the host to the device, within kernels' arguments: taken before the call returns, without pinned memory,
+  // and right in a captured graph. For a few kilobytes.
+  Status (*upload)(void* to, const void* from, size_t bytes, DeviceStream stream);
+
+  Result<DeviceStream> (*create_stream)();
+  void (*destroy_stream)(DeviceStream stream);
+  Status (*synchronise)(DeviceStream stream);  // waits
+  Result<bool> (*capturing)(DeviceStream stream);
+
+  Result<DeviceEvent> (*create_event)();
+  void (*destroy_event)(DeviceEvent event);
+  Status (*record)(DeviceEvent event, DeviceStream stream);
+  Status (*wait)(DeviceStream stream, DeviceEvent event);         // the stream waits, not the caller
+  Result<double> (*seconds)(DeviceEvent begin, DeviceEvent end);  // waits for `end`
+};
+
+// The runtime that this build has for a device; null: not built.
+const DeviceRuntime* device_runtime(Device device);
+
+// Why operators on `device` cannot run in this build on this machine; empty: they can. Asked once a process.
+const std::string& why_no_device(Device device);
+
+// Memory of a device, allocated once and never grown.
+class DeviceBlock {
+ public:
+  DeviceBlock() = default;
+  static Result<DeviceBlock> map(const DeviceRuntime& runtime, size_t bytes);  // bytes may be 0
+  DeviceBlock(DeviceBlock&& other) noexcept;
+  DeviceBlock& operator=(DeviceBlock&& other) noexcept;
+  ~DeviceBlock();
+
+  uint8_t* data() { return data_; }
+  const uint8_t* data() const { return data_; }
+  size_t bytes() const { return bytes_; }
+
+ private:
+  const DeviceRuntime* runtime_ = nullptr;
+  uint8_t* data_ = nullptr;
+  size_t bytes_ = 0;
+};
+
+// Each runtime stands in the namespace of its kind.
+namespace cuda {
+extern const DeviceRuntime device_runtime;
+}
+namespace rocm {
+extern const DeviceRuntime device_runtime;
+}
+namespace emulated {
+extern const DeviceRuntime device_runtime;
+}
+
+}  // namespace kvass

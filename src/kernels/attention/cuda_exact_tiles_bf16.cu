@@ -1,0 +1,10 @@
+#include "device/code.h"
+#include "kernels/attention/cuda_exact.h"
+
+namespace kvass::KVASS_DEVICE {
+
+Status exact_tiles_bf16(const DeviceAttentionParams& p, DeviceStream stream) {
+  return launch_exact<StoredBf16, false>(p, stream);
+}
+
+}  // namespace kvass::KVASS_DEVICE

@@ -1,0 +1,14 @@
+#include "device/code.h"
+
+#if !defined(__HIPCC__)
+#include "kernels/attention/cuda_fast.h"
+
+namespace kvass::KVASS_DEVICE {
+
+Status attention_fast_bf16(const DeviceAttentionParams& p, DeviceStream stream);
+Status attention_fast_bf16(const DeviceAttentionParams& p, DeviceStream stream) {
+  return launch_fast<FastBf16>(p, stream);
+}
+
+}  // namespace kvass::KVASS_DEVICE
+#endif
