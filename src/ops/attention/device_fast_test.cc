@@ -11,7 +11,7 @@ namespace {
 // Of what tensor cores take.
 Call fast_call(testing::Random& random) {
   const int64_t head_dims[] = {16, 64, 80, 128, 20, 256};
-  Call call = random_call(random);
+  Call call = random_call(random, 0);
   const int64_t dim = head_dims[random.integer(0, 5)];
   const DType dtype = random.integer(0, 1) == 0 ? DType::f16 : DType::bf16;
   const auto resized = [&](const TestTensor& t, float factor) {

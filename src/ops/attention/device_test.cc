@@ -13,7 +13,7 @@ TEST(DeviceAttention, ExactIsTheReferenceBitwise) {
   for (const DeviceKernels* kernels : testing::test_devices()) {
     OpContext context = device_context(*kernels, "exact");
     for (int trial = 0; trial < 25; ++trial) {
-      const Call call = random_call(random);
+      const Call call = random_call(random, trial);
       ASSERT_TRUE(run_on(*kernels, context, call).same_bits(call.run(reference)))
           << call.describe() << " on " << testing::name_of(kernels);
     }
@@ -72,7 +72,7 @@ TEST(DeviceAttention, EverySplitOfCacheAndNewIsTheReferencesPlainCall) {
   for (const DeviceKernels* kernels : testing::test_devices()) {
     OpContext context = device_context(*kernels, "exact");
     for (int trial = 0; trial < 8; ++trial) {
-      Call call = random_call(random);
+      Call call = random_call(random, trial);
       const int64_t cached = call.keys() - call.rows();
       if (cached < 0) continue;
       ASSERT_TRUE(run_on(*kernels, context, call, cached).same_bits(call.run(reference))) << call.describe();
@@ -86,7 +86,7 @@ TEST(DeviceAttention, GradientsAreTheReferenceBitwise) {
   for (const DeviceKernels* kernels : testing::test_devices()) {
     OpContext context = device_context(*kernels, "exact");
     for (int trial = 0; trial < 12; ++trial) {
-      Call call = random_call(random);
+      Call call = random_call(random, trial);
       call.q_sink = TestTensor();
       const TestTensor dout(kTypes[trial % 3], call.q.shape(), random);
       TestTensor dq(DType::f32, call.q.shape()), dk(DType::f32, call.k.shape()), dv(DType::f32, call.k.shape());
