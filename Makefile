@@ -98,7 +98,7 @@ fuzz: ## each libFuzzer target for FUZZ_SECONDS, from its corpus
 	  found=build/fuzz/corpus/$$name
 	  mkdir -p "$$found"
 	  echo "== $$name for $(FUZZ_SECONDS) s"
-	  "$$program" -max_total_time=$(FUZZ_SECONDS) -timeout=20 -rss_limit_mb=4096 -print_final_stats=1 "$$found" tests/corpus/$$name 2>&1 | tail -n 8
+	  "$$program" -max_total_time=$(FUZZ_SECONDS) -timeout=20 -rss_limit_mb=4096 -artifact_prefix=build/fuzz/ -print_final_stats=1 "$$found" tests/corpus/$$name 2>&1 | tail -n 8
 	done
 
 bench: packages ## kernel benchmarks (Google Benchmark; BENCH_ARGS are handed on)
