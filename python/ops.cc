@@ -35,6 +35,19 @@ void set_threads(int threads) {
   current = std::move(made);
 }
 
+// call(context) without the GIL, or for tensors of a device on their framework's stream: such a call only launches, and
+// with the GIL nobody else sets another stream in between.
+template <class Call>
+Status with_context(const TensorArgument& first, Call&& call) {
+  OpContext& with = context();
+  if (first.view().device != Device::cpu) {
+    if (Status status = with.set_stream(first.stream()); !status.ok()) return status;
+    return call(with);
+  }
+  nb::gil_scoped_release released;
+  return call(with);
+}
+
 struct Options {
   bool causal;
   std::optional<float> scale;
@@ -46,7 +59,7 @@ struct Options {
 // The options with what they borrow.
 class AttentionArguments {
  public:
-  explicit AttentionArguments(const Options& from) {
+  AttentionArguments(const Options& from, Device device) {
     options_.causal = from.causal;
     options_.scale = from.scale;
     options_.softcap = from.softcap;
@@ -57,7 +70,7 @@ class AttentionArguments {
       options_.q_sink = q_sink_->view();
     }
     if (!from.key_padding_mask.is_none()) {
-      mask_ = MaskArgument(from.key_padding_mask, "key_padding_mask");
+      mask_ = MaskArgument(from.key_padding_mask, "key_padding_mask", device);
       options_.key_padding_mask = mask_.view();
     }
     if (!from.first_position.is_none()) {
@@ -91,17 +104,13 @@ nb::any attention_call(nb::handle q, nb::handle k, nb::handle v, bool causal, st
                        int64_t window, int64_t sinks, nb::handle q_sink, nb::handle mask, nb::handle first_position,
                        nb::handle sink_logits, nb::handle out, bool fp32) {
   const TensorArgument q_in(q, "q"), k_in(k, "k"), v_in(v, "v");
-  const AttentionArguments arguments(
-      {causal, scale, softcap, window, sinks, q_sink, mask, first_position, sink_logits});
+  const AttentionArguments arguments({causal, scale, softcap, window, sinks, q_sink, mask, first_position, sink_logits},
+                                     q_in.view().device);
   OutputTensor result = output_for(out, q_in, fp32);
-  OpContext& with = context();
-  Status status;
-  {
-    nb::gil_scoped_release released;
-    status = fp32 ? attention_fp32(with, q_in.view(), k_in.view(), v_in.view(), arguments.options(), result.view())
-                  : attention(with, q_in.view(), k_in.view(), v_in.view(), arguments.options(), result.view());
-  }
-  check(status);
+  check(with_context(q_in, [&](OpContext& with) {
+    return fp32 ? attention_fp32(with, q_in.view(), k_in.view(), v_in.view(), arguments.options(), result.view())
+                : attention(with, q_in.view(), k_in.view(), v_in.view(), arguments.options(), result.view());
+  }));
   return nb::borrow<nb::any>(result.take());
 }
 
@@ -111,18 +120,14 @@ nb::any kv_cache_attention_call(nb::handle q, nb::handle k_cache, nb::handle v_c
                                 nb::handle first_position, nb::handle sink_logits, nb::handle out, bool fp32) {
   const TensorArgument q_in(q, "q"), k_old(k_cache, "k_cache"), v_old(v_cache, "v_cache"), k_in(k_new, "k_new"),
       v_in(v_new, "v_new");
-  const AttentionArguments arguments(
-      {causal, scale, softcap, window, sinks, q_sink, mask, first_position, sink_logits});
+  const AttentionArguments arguments({causal, scale, softcap, window, sinks, q_sink, mask, first_position, sink_logits},
+                                     q_in.view().device);
   OutputTensor result = output_for(out, q_in, fp32);
   const CachedKeys keys{k_old.view(), v_old.view(), k_in.view(), v_in.view()};
-  OpContext& with = context();
-  Status status;
-  {
-    nb::gil_scoped_release released;
-    status = fp32 ? kv_cache_attention_fp32(with, q_in.view(), keys, arguments.options(), result.view())
-                  : kv_cache_attention(with, q_in.view(), keys, arguments.options(), result.view());
-  }
-  check(status);
+  check(with_context(q_in, [&](OpContext& with) {
+    return fp32 ? kv_cache_attention_fp32(with, q_in.view(), keys, arguments.options(), result.view())
+                : kv_cache_attention(with, q_in.view(), keys, arguments.options(), result.view());
+  }));
   return nb::borrow<nb::any>(result.take());
 }
 
@@ -131,29 +136,21 @@ nb::typed<nb::tuple, nb::any, nb::any, nb::any> attention_backward_call(
     int64_t window, int64_t sinks, nb::handle mask, nb::handle first_position, nb::handle sink_logits) {
   const TensorArgument q_in(q, "q"), k_in(k, "k"), v_in(v, "v"), dout_in(dout, "dout");
   const AttentionArguments arguments(
-      {causal, scale, softcap, window, sinks, nb::none(), mask, first_position, sink_logits});
+      {causal, scale, softcap, window, sinks, nb::none(), mask, first_position, sink_logits}, q_in.view().device);
   OutputTensor dq(q_in, DType::f32, shape_of(q_in.view())), dk(k_in, DType::f32, shape_of(k_in.view())),
       dv(v_in, DType::f32, shape_of(v_in.view()));
-  OpContext& with = context();
-  Status status;
-  {
-    nb::gil_scoped_release released;
-    status = attention_backward(with, q_in.view(), k_in.view(), v_in.view(), dout_in.view(), arguments.options(),
-                                {dq.view(), dk.view(), dv.view()});
-  }
-  check(status);
+  check(with_context(q_in, [&](OpContext& with) {
+    return attention_backward(with, q_in.view(), k_in.view(), v_in.view(), dout_in.view(), arguments.options(),
+                              {dq.view(), dk.view(), dv.view()});
+  }));
   return nb::borrow<nb::typed<nb::tuple, nb::any, nb::any, nb::any>>(nb::make_tuple(dq.take(), dk.take(), dv.take()));
 }
 
 nb::any update_cross_attn_cache_call(nb::handle value, nb::object cache) {
   const TensorArgument value_in(value, "value"), cache_out(cache, "cache", Access::write);
-  OpContext& with = context();
-  Status status;
-  {
-    nb::gil_scoped_release released;
-    status = update_cross_attn_cache(with, value_in.view(), cache_out.view()).status();
-  }
-  check(status);
+  check(with_context(cache_out, [&](OpContext& with) {
+    return update_cross_attn_cache(with, value_in.view(), cache_out.view()).status();
+  }));
   return nb::borrow<nb::any>(cache);
 }
 
@@ -192,8 +189,8 @@ void add_ops(nb::module_& module) {
              nb::arg("fp32") = false,
              R"(softmax(cap(q · k * scale)) · v over the keys that each row sees.
 
-q [B, Hq, Sq, D]; k, v [B, Hkv, Skv, D]; all of one dtype: float32, float16 or bfloat16, of any strides, on the CPU. Hq is
-a multiple of Hkv, D is 1 to 512. Returns [B, Hq, Sq, D] of q's framework and dtype, or float32 with fp32=True; `out` is
+q [B, Hq, Sq, D]; k, v [B, Hkv, Skv, D]; all of one dtype: float32, float16 or bfloat16, of any strides, on the CPU or, in a build with
+CUDA or ROCm, on its first device. Hq is a multiple of Hkv, D is 1 to 512. Returns [B, Hq, Sq, D] of q's framework and dtype, or float32 with fp32=True; `out` is
 written instead where it is given. The tensors are read where they are.
 
 Row i stands at p = Skv - Sq + i and sees key j when

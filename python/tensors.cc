@@ -56,6 +56,10 @@ std::string class_name(nb::handle object) {
 Tensor view_of(const DlTensor& from, const char* name) {
   Result<Tensor> view = from_dlpack(from, name);
   if (!view.ok()) fail_type(view.status().message());
+  if (view.value().device != Device::cpu && from.device.device_id != 0) {
+    check(bad_input(name, "memory of the first " + std::string(device_name(view.value().device)) + " device",
+                    "device " + std::to_string(from.device.device_id)));
+  }
   return view.value();
 }
 
@@ -144,7 +148,15 @@ TensorArgument::TensorArgument(nb::handle object, const char* name, Access acces
   held_ = with_tensor(object, name, access, [&](const DlTensor& tensor) { view_ = view_of(tensor, name); });
 }
 
-MaskArgument::MaskArgument(nb::handle object, const char* name) {
+void* TensorArgument::stream() const {
+  const DlExchange* exchange = view_.device == Device::cpu ? nullptr : exchange_of(object_);
+  if (exchange == nullptr || exchange->work_stream == nullptr) return nullptr;
+  void* stream = nullptr;
+  if (exchange->work_stream(dl_device(view_.device), 0, &stream) != 0) throw nb::python_error();
+  return stream;
+}
+
+MaskArgument::MaskArgument(nb::handle object, const char* name, Device device) {
   if (object.is_none()) return;
   held_ = with_tensor(object, name, Access::read, [&](const DlTensor& from) {
     const bool bytes = from.dtype.bits == 8 && from.dtype.lanes == 1 &&
@@ -154,7 +166,9 @@ MaskArgument::MaskArgument(nb::handle object, const char* name) {
                 std::to_string(from.dtype.code) + " of " + std::to_string(from.dtype.bits) + " bits");
     }
     if (from.ndim != 2) check(bad_input(name, "[B, Skv]", std::to_string(from.ndim) + " dimensions"));
-    if (from.device.device_type != dlpack_detail::kCpu) check(bad_input(name, "memory of the cpu", "another device"));
+    if (from.device.device_type != dl_device(device)) {
+      check(bad_input(name, "memory of the " + std::string(device_name(device)), "another device"));
+    }
     view_.data = static_cast<const uint8_t*>(from.data) + from.byte_offset;
     view_.batch = from.shape[0];
     view_.keys = from.shape[1];
@@ -180,6 +194,9 @@ OutputTensor::OutputTensor(const TensorArgument& like, DType dtype, std::vector<
     if (exchange->object_from_managed(made, &object) != 0) throw nb::python_error();
     object_ = nb::steal(static_cast<PyObject*>(object));
     return;
+  }
+  if (like.view().device != Device::cpu) {
+    check(bad_input("out", "an output tensor, since this framework allocates none through DLPack", "none"));
   }
   std::vector<size_t> sizes(shape.begin(), shape.end());
   size_t bytes = dtype_bytes(dtype);

@@ -36,6 +36,10 @@ class TensorArgument {
 
   const Tensor& view() const { return view_; }
   nb::handle object() const { return object_; }
+  // The stream that the framework works on where the tensor is: what was queued there comes before, what is queued
+  // later behind. Null on the CPU, and for frameworks without an exchange table, which hand tensors over to the default
+  // stream.
+  void* stream() const;
 
  private:
   nb::handle object_;
@@ -43,11 +47,11 @@ class TensorArgument {
   Tensor view_;
 };
 
-// [B, Skv] of bool, uint8 or int8: bytes of which 0 is padding.
+// [B, Skv] of bool, uint8 or int8 in memory of `device`: bytes of which 0 is padding.
 class MaskArgument {
  public:
   MaskArgument() = default;
-  MaskArgument(nb::handle object, const char* name);
+  MaskArgument(nb::handle object, const char* name, Device device);
   const KeyPaddingMask& view() const { return view_; }
 
  private:

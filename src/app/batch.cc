@@ -117,12 +117,17 @@ class BatchRun {
       sampled_.push_back(&place);
     }
     if (rows_.empty()) return {};
-    KVASS_ASSIGN_OR_RETURN(const std::span<const float> logits, session_.logits(rows_));
-    const int64_t vocabulary = model_.engine->program().vocabulary();
-    session_.pool().run(static_cast<int64_t>(rows_.size()), [&](int64_t i, int) {
-      Place& place = *sampled_[static_cast<size_t>(i)];
-      place.token = place.sampler->sample(logits.data() + i * vocabulary, place.sequence->length());
-    });
+    if (sampled_.front()->sampler->takes_likeliest()) {  // so do all: they have the same options
+      KVASS_ASSIGN_OR_RETURN(const std::span<const Argmax> likeliest, session_.likeliest(rows_));
+      for (size_t i = 0; i < rows_.size(); ++i) sampled_[i]->token = static_cast<int32_t>(likeliest[i].index);
+    } else {
+      KVASS_ASSIGN_OR_RETURN(const std::span<const float> logits, session_.logits(rows_));
+      const int64_t vocabulary = model_.engine->program().vocabulary();
+      session_.pool().run(static_cast<int64_t>(rows_.size()), [&](int64_t i, int) {
+        Place& place = *sampled_[static_cast<size_t>(i)];
+        place.token = place.sampler->sample(logits.data() + i * vocabulary, place.sequence->length());
+      });
+    }
     for (Place* place : sampled_) {
       if (place->token < 0) return bad_input("logits", "a number among them", "NaN alone");
       place->sampler->accept(place->token);

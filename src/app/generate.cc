@@ -135,8 +135,13 @@ Result<bool> Generation::State::next() {
     return false;
   }
   if (cancel.load(std::memory_order_relaxed)) return stop(StopReason::cancelled);
-  KVASS_ASSIGN_OR_RETURN(const std::span<const float> logits, session.logits(std::span(&row, 1)));
-  token = sampler.sample(logits.data(), sequence.length());
+  if (sampler.takes_likeliest()) {
+    KVASS_ASSIGN_OR_RETURN(const std::span<const Argmax> likeliest, session.likeliest(std::span(&row, 1)));
+    token = static_cast<int32_t>(likeliest.front().index);
+  } else {
+    KVASS_ASSIGN_OR_RETURN(const std::span<const float> logits, session.logits(std::span(&row, 1)));
+    token = sampler.sample(logits.data(), sequence.length());
+  }
   if (token < 0) return bad_input("logits", "a number among them", "NaN alone");
   sampler.accept(token);
   pending.assign(1, token);

@@ -120,4 +120,11 @@ MachineLimits MachineProbe::measure() {
   return limits;
 }
 
+std::string runs_on(const Engine& engine) {
+  const DeviceRuntime* device = engine.device();
+  if (!device) return std::string(isa_name(engine.isa()));
+  const Result<DeviceProperties> properties = device->properties();
+  return std::string(device->name) + (properties.ok() ? ": " + properties->name : "");
+}
+
 }  // namespace kvass

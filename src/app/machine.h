@@ -5,11 +5,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string>
 
 #include "base/block.h"
 #include "base/thread_pool.h"
 #include "kvass/status.h"
 #include "ops/linear/linear.h"
+#include "session/engine.h"
 
 namespace kvass {
 
@@ -29,6 +31,9 @@ class MachineProbe {
   Block buffer_;
   Math math_ = Math::a16;
 };
+
+// What an engine runs on: an instruction set ("avx2"), or a device ("cuda: NVIDIA H100").
+std::string runs_on(const Engine& engine);
 
 // `rounds` of independent multiply-adds with the machine's widest instructions: float32 fma for f32, pairs of 16-bit
 // integers for a16, 8-bit ones for a8. Returns how many multiply-adds were done.

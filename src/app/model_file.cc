@@ -22,6 +22,13 @@ Result<Pages> parse_pages(std::string_view text) {
   return bad_input("--pages", "mapped or huge", "'" + std::string(text) + "'");
 }
 
+Result<Device> parse_device(std::string_view text) {
+  for (const Device device : {Device::cpu, Device::cuda, Device::rocm}) {
+    if (text == device_name(device)) return device;
+  }
+  return bad_input("--device", "cpu, cuda or rocm", text);
+}
+
 Status check_weight_options(const WeightOptions& options, bool is_static, const std::string& path) {
   if (!is_static && options.pages == Pages::mapped) {
     return bad_input("--pages", "huge, or a .kvp file (the weights of other files are packed)", "mapped");

@@ -12,6 +12,7 @@
 #include "base/thread_pool.h"
 #include "file/gguf.h"
 #include "kvass/status.h"
+#include "kvass/tensor.h"
 #include "kvp/kvp.h"
 #include "model/model.h"
 #include "ops/linear/requantise.h"
@@ -24,13 +25,15 @@ namespace kvass {
 // block of memory that asks for huge pages.
 enum class Pages : uint8_t { mapped, huge };
 
-// How weights come into memory.
+// How weights come into memory, and into whose: the model runs where they are.
 struct WeightOptions {
   std::optional<WeightType> type;  // what every matrix becomes whose rows allow it; none: what the file has
   std::optional<Pages> pages;      // default: mapped, for a .kvp; a GGUF's are packed into memory
   bool check = false;              // a .kvp: read all weights and compare their hashes
+  Device device = Device::cpu;
 };
-Result<Pages> parse_pages(std::string_view text);  // mapped, huge
+Result<Device> parse_device(std::string_view text);  // cpu, cuda, rocm
+Result<Pages> parse_pages(std::string_view text);    // mapped, huge
 // An error where they ask for what a file of this kind has not.
 Status check_weight_options(const WeightOptions& options, bool is_static, const std::string& path);
 

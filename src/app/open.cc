@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "app/speech_file.h"
+#include "ops/device_kernels.h"
 #include "text/vocabulary.h"
 
 namespace kvass {
@@ -22,6 +23,10 @@ Result<OpenModel> open_model(const std::string& path, Math math, int threads, co
 
 Result<OpenModel> open_model(ModelFile file, Math math, int threads, const WeightOptions& options) {
   KVASS_ASSIGN_OR_RETURN(const Isa isa, default_isa());
+  const DeviceKernels* device = nullptr;
+  if (options.device != Device::cpu) {
+    KVASS_ASSIGN_OR_RETURN(device, device_kernels(options.device));
+  }
   KVASS_ASSIGN_OR_RETURN(Tokenizer tokenizer, file.tokenizer());
   if (tokenizer.size() > file.program().vocabulary()) {
     return bad_input(file.path() + ": token_embd.weight",
@@ -38,6 +43,9 @@ Result<OpenModel> open_model(ModelFile file, Math math, int threads, const Weigh
   ThreadPool pool(threads);
   KVASS_ASSIGN_OR_RETURN(WeightStore weights, file.load_weights(options, pool));
   KVASS_ASSIGN_OR_RETURN(model.engine, Engine::create(file.take_program(), std::move(weights), {math, isa}));
+  if (device) {
+    KVASS_ASSIGN_OR_RETURN(model.engine, model.engine->on_device(*device));
+  }
   return model;
 }
 
@@ -75,6 +83,7 @@ Result<SessionOptions> session_options(const StreamOptions& options, const Cache
   session.rows = caches.chunk + options.sequences - 1;
   session.head_rows = std::max(head_rows, options.sequences);
   session.sequences = options.sequences;
+  session.keys = std::max(caches.context, caches.sink_tokens + caches.sink_window) + caches.chunk;
   KVASS_ASSIGN_OR_RETURN(session.threads, resolve_threads(options.threads));
   session.pin = options.pin;
   return session;

@@ -25,7 +25,7 @@ struct OpenModel {
 };
 
 // Maps the file, brings the weights into memory on `threads` threads (those of a .kvp are there with the map) and
-// chooses the instruction set (KVASS_ISA forces one).
+// chooses the instruction set (KVASS_ISA forces one). For another device than the CPU they are then copied there.
 Result<OpenModel> open_model(const std::string& path, Math math, int threads, const WeightOptions& weights = {});
 Result<OpenModel> open_model(ModelFile file, Math math, int threads, const WeightOptions& weights = {});
 

@@ -49,6 +49,7 @@ Result<PlannedModel> PlannedModel::open(const std::string& path, const WeightOpt
   KVASS_ASSIGN_OR_RETURN(ModelFile file, ModelFile::open(path));
   PlannedModel planned;
   KVASS_ASSIGN_OR_RETURN(planned.weight_bytes_, file.weight_bytes(weights));
+  planned.device_ = weights.device;
   planned.shapes_ = cache_shapes(file.program());
   planned.trained_context_ = file.trained_context();
   planned.decode_method_ = file.methods().size() > 1;
@@ -94,7 +95,7 @@ Result<MemoryPlan> PlannedModel::plan(const StreamOptions& options, int64_t head
   if (program_->has_encoder()) {
     KVASS_ASSIGN_OR_RETURN(plan.cross_bytes, CrossCache::plan_bytes(*program_, caches.dtype));
   }
-  KVASS_ASSIGN_OR_RETURN(plan.arena_bytes, plan_session_bytes(*program_, options.math, session));
+  KVASS_ASSIGN_OR_RETURN(plan.arena_bytes, plan_session_bytes(*program_, options.math, session, device_));
   return plan;
 }
 

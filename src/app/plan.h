@@ -66,6 +66,7 @@ class PlannedModel {
   size_t weight_bytes_ = 0;
   int64_t trained_context_ = 0;  // tokens
   bool decode_method_ = false;
+  Device device_ = Device::cpu;
   std::optional<SpeechShape> speech_;  // of a model that transcribes
 };
 

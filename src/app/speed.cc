@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <optional>
 #include <random>
 
 #include "ops/linear/weight.h"
@@ -210,11 +211,19 @@ Status bench(const OpenModel& model, const StreamOptions& options, const BenchOp
   for (int64_t count : bench.prefill) longest = std::max(longest, count);
   for (int64_t count : bench.decode) longest = std::max(longest, count);
   KVASS_ASSIGN_OR_RETURN(const int threads, resolve_threads(options.threads));
-  KVASS_ASSIGN_OR_RETURN(MachineProbe probe, MachineProbe::create(threads, model.engine->math()));
+  std::optional<MachineProbe> probe;
+  MachineLimits of_device;
+  if (const DeviceRuntime* device = model.engine->device()) {
+    KVASS_ASSIGN_OR_RETURN(const DeviceProperties properties, device->properties());
+    of_device.read_bytes = properties.bandwidth;
+  } else {
+    KVASS_ASSIGN_OR_RETURN(probe, MachineProbe::create(threads, model.engine->math()));
+  }
+  const auto measure = [&] { return probe ? probe->measure() : of_device; };
 
   const auto row = [&](const Depth& depth, bool prefill, int64_t count, int64_t sequences) -> Status {
     KVASS_ASSIGN_OR_RETURN(Batch batch, open_batch(model, options, depth, sequences));
-    const MachineLimits before = probe.measure();
+    const MachineLimits before = measure();
     std::vector<double> tps;
     BenchRow result;
     result.test = (prefill ? "pp" : "tg") + std::to_string(count);
@@ -228,12 +237,13 @@ Status bench(const OpenModel& model, const StreamOptions& options, const BenchOp
       result.seconds = seconds;
       if (i >= 0) tps.push_back(static_cast<double>(count * sequences) / seconds);
     }
-    const MachineLimits limits = higher(before, probe.measure());
+    const MachineLimits limits = higher(before, measure());
     summarise(tps, result);
     const double per_second = result.tps / static_cast<double>(prefill ? count : sequences);  // prompts, or steps
-    result.limit_share =
-        prefill ? prefill_multiply_adds(model.engine->program(), depth, count) * per_second / limits.multiply_adds
-                : decode_bytes(*model.engine, depth, count, sequences) * per_second / limits.read_bytes;
+    const double work = prefill ? prefill_multiply_adds(model.engine->program(), depth, count)
+                                : decode_bytes(*model.engine, depth, count, sequences);
+    const double limit = prefill ? limits.multiply_adds : limits.read_bytes;
+    result.limit_share = limit > 0.0 ? work * per_second / limit : 0.0;
     on_row(result, limits);
     return {};
   };

@@ -41,6 +41,7 @@ struct BenchRow {
 };
 
 // Calls `on_row` as rows are done, with the machine's limits: the higher ones of a sample before and one after the row.
+// Of a device they are what it says of itself, 0 where that is nothing.
 Status bench(const OpenModel& model, const StreamOptions& options, const BenchOptions& bench,
              const std::function<void(const BenchRow&, const MachineLimits&)>& on_row, const std::atomic<bool>& cancel);
 

@@ -32,10 +32,15 @@ inline constexpr int64_t kMostVerifyTokens = 1 << 17;
 // What every case runs.
 struct VerifyInput {
   std::shared_ptr<const Engine> engine;
+  std::shared_ptr<const Engine> on_device;  // the same on a device, for rows of its own; null: none
   std::vector<int32_t> ids;
   DType kv = DType::f16;
   int threads = 1;  // where a case does not say otherwise
 };
+
+// The engines of `input`. Where `engine` runs on a device, the CPU's is made of it; where it does not, that of a device
+// which is there and has the program's ops.
+void set_engine(const std::shared_ptr<const Engine>& engine, VerifyInput& input);
 
 // Hashes of what a case computes, by position of the text.
 class VerifyRecorder {
@@ -87,7 +92,7 @@ struct VerifyRow {
 };
 
 // One prefill, chunks of several lengths, token by token, in a batch, numbers of threads, the instruction sets of this
-// machine, and sinks in rings that wrap against sinks in a cache that is never full.
+// machine, a device beside it, and sinks in rings that wrap against sinks in a cache that is never full.
 std::vector<VerifyCase> verify_cases(const VerifyInput& input);
 
 // Runs the cases in order; each row is told once it is known.

@@ -8,6 +8,7 @@
 
 #include "app/verify.h"
 #include "base/cpu.h"
+#include "ops/device_kernels.h"
 #include "session/snapshot.h"
 
 namespace kvass {
@@ -157,7 +158,8 @@ class TemporaryFile {
 
 // The text in four parts. Each is run by a sequence of its own, on another number of threads than the one before, and
 // goes on from the file in which that one was saved.
-Status run_saved(const VerifyInput& input, VerifyRecorder& recorder, bool sinks) {
+Status run_saved_on(const VerifyInput& input, VerifyRecorder& recorder, bool sinks,
+                    const std::array<std::shared_ptr<const Engine>, 2>& engines) {
   constexpr size_t kParts = 4;
   const CacheOptions caches = caches_of(input, {.sinks = sinks});
   const TemporaryFile file;
@@ -165,9 +167,9 @@ Status run_saved(const VerifyInput& input, VerifyRecorder& recorder, bool sinks)
   const size_t step = static_cast<size_t>(caches.chunk), part = (ids.size() + kParts - 1) / kParts;
   for (size_t begin = 0, i = 0; begin < ids.size(); begin += part, ++i) {
     const size_t end = std::min(begin + part, ids.size());
-    KVASS_ASSIGN_OR_RETURN(const std::unique_ptr<Sequence> sequence, Sequence::create(input.engine, caches));
+    KVASS_ASSIGN_OR_RETURN(const std::unique_ptr<Sequence> sequence, Sequence::create(engines[i % 2], caches));
     KVASS_ASSIGN_OR_RETURN(const std::unique_ptr<Session> session,
-                           session_of(input.engine, caches.chunk, 1, 1 + static_cast<int>(i % 2)));
+                           session_of(engines[i % 2], caches.chunk, 1, 1 + static_cast<int>(i % 2)));
     if (i > 0) {
       KVASS_ASSIGN_OR_RETURN(const Snapshot snapshot, Snapshot::open(file.path()));
       KVASS_RETURN_IF_ERROR(snapshot.restore(*sequence));
@@ -179,6 +181,15 @@ Status run_saved(const VerifyInput& input, VerifyRecorder& recorder, bool sinks)
     KVASS_RETURN_IF_ERROR(save_snapshot(*sequence, {}, file.path()));
   }
   return {};
+}
+
+Status run_saved(const VerifyInput& input, VerifyRecorder& recorder, bool sinks) {
+  return run_saved_on(input, recorder, sinks, {input.engine, input.engine});
+}
+
+// Every other part on the device.
+Status run_moved(const VerifyInput& input, VerifyRecorder& recorder, bool sinks) {
+  return run_saved_on(input, recorder, sinks, {input.engine, input.on_device});
 }
 
 // Sentences of a few words, chosen by a counter that is mixed as in SplitMix64.
@@ -205,6 +216,22 @@ std::string made_up_text(int64_t sentences) {
 
 }  // namespace
 
+void set_engine(const std::shared_ptr<const Engine>& engine, VerifyInput& input) {
+  input.engine = engine;
+  if (engine->device()) {
+    input.engine = engine->with_isa(engine->isa());
+    input.on_device = engine;
+    return;
+  }
+  for (const Device device : {Device::cuda, Device::rocm}) {
+    const Result<const DeviceKernels*> kernels = device_kernels(device);
+    if (input.on_device || !kernels.ok()) continue;
+    if (kernels.value()->runtime->name == "emulated") continue;  // slow: only where it is asked for
+    Result<std::shared_ptr<const Engine>> there = engine->on_device(*kernels.value());
+    if (there.ok()) input.on_device = std::move(there).value();
+  }
+}
+
 std::vector<VerifyCase> verify_cases(const VerifyInput& input) {
   const int64_t tokens = tokens_of(input);
   std::vector<VerifyCase> cases;
@@ -229,6 +256,27 @@ std::vector<VerifyCase> verify_cases(const VerifyInput& input) {
     add_run("in a batch of 4", run_batch);
     add_run("after rewind and re-play", run_detours);
     add_run("after save and resume", run_saved);
+    if (!input.on_device) return;
+    const std::string device = prefix + "on " + std::string(device_name(input.on_device->device()->device)) + ", ";
+    const auto add_form = [&](const std::string& name, const Form& form) {
+      cases.push_back({device + name, reference, [form](const VerifyInput& in, VerifyRecorder& recorder) {
+                         return run_form(in, recorder, in.on_device, form);
+                       }});
+    };
+    const auto add_there = [&](const char* name, RunText run) {
+      cases.push_back({device + name, reference, [run, sinks](const VerifyInput& in, VerifyRecorder& recorder) {
+                         VerifyInput there = in;
+                         there.engine = in.on_device;
+                         return run(there, recorder, sinks);
+                       }});
+    };
+    add_form("one prefill", {.sinks = sinks, .chunk = tokens});
+    for (const int64_t chunk : {1, 7, 100}) {
+      add_form("chunks of " + std::to_string(chunk), {.sinks = sinks, .chunk = chunk});
+    }
+    add_there("in a batch of 4", run_batch);
+    add_there("after rewind and re-play", run_detours);
+    add_run("moved to the device and back, by save and resume", run_moved);
   };
   const std::string flat = "one prefill, flat cache";
   add_group(false, "", flat);

@@ -72,7 +72,7 @@ Status run(const BenchFlags& flags) {
   KVASS_ASSIGN_OR_RETURN(const OpenModel model, open_model(flags.model, options.math, options.threads, weights));
   nlohmann::json rows = nlohmann::json::array();
   if (!flags.json) {
-    print("{}, {}, {} threads, math {}, cache {}\n", model.family, isa_name(model.engine->isa()), options.threads,
+    print("{}, {}, {} threads, math {}, cache {}\n", model.family, runs_on(*model.engine), options.threads,
           math_name(options.math), dtype_name(options.kv));
     print("{:>8} {:>8} {:>6} {:>22} {:>7}  {}\n", "test", "depth", "batch", "tokens/s", "limit", "of");
     show_stdout("");
@@ -139,6 +139,7 @@ CommandAction add_bench(CLI::App& command) {
   command.add_flag("--json", flags->json, "A JSON list instead of the table")->group("Measurements");
   flags->stream.add(command);
   flags->weights.add(command);
+  flags->weights.add_device(command);
   return [flags] { return run(*flags); };
 }
 

@@ -164,6 +164,7 @@ CommandAction add_chat(CLI::App& command) {
     command.get_option("--resume")->excludes(command.get_option(name));
   }
   flags->weights.add(command);
+  flags->weights.add_device(command);
   add_config(command);
   no_endless->excludes(command.get_option("--endless"))->excludes(command.get_option("--attention-sink"));
   add_sampling_flags(command, flags->chat.sampling);

@@ -23,6 +23,16 @@ void ModelFlags::add(CLI::App& command) {
       ->group("Weights");
 }
 
+void ModelFlags::add_device(CLI::App& command) {
+  command
+      .add_option("--device", device_,
+                  "Where the model runs: cpu, or cuda or rocm (weights, caches and arena lie in its memory;\n"
+                  "results are the same bits)")
+      ->type_name("DEVICE")
+      ->group("Stream")
+      ->capture_default_str();
+}
+
 Result<WeightOptions> ModelFlags::resolve() const {
   WeightOptions options;
   if (!weights_.empty()) {
@@ -32,6 +42,7 @@ Result<WeightOptions> ModelFlags::resolve() const {
     KVASS_ASSIGN_OR_RETURN(options.pages, parse_pages(pages_));
   }
   options.check = check_;
+  KVASS_ASSIGN_OR_RETURN(options.device, parse_device(device_));
   return options;
 }
 

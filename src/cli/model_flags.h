@@ -14,10 +14,12 @@ class ModelFlags {
  public:
   void add(CLI::App& command);
   void add_weights(CLI::App& command);  // --weights alone
+  void add_device(CLI::App& command);   // for the commands that run where they are told
   Result<WeightOptions> resolve() const;
 
  private:
   std::string weights_, pages_;
+  std::string device_ = std::string(device_name(WeightOptions().device));
   bool check_ = false;
 };
 

@@ -148,6 +148,7 @@ CommandAction add_plan(CLI::App& command) {
                                "Every P-th layer is full, the others slide (default: every layer slides)");
   flags->stream.add(command);
   flags->weights.add(command);
+  flags->weights.add_device(command);
   flags->stream.add_memory_limit(command);
   flags->stream.add_sequences(command, "Sequences that run together, each with such caches");
   add_config(command);

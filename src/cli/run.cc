@@ -211,6 +211,7 @@ CommandAction add_run(CLI::App& command) {
   flags->stream.add_sequences(command,
                               "With --prompts: sequences that advance together (default: 8, or as many as prompts)");
   flags->weights.add(command);
+  flags->weights.add_device(command);
   flags->snapshots.add(command);
   flags->snapshots.add_every(command);
   for (const char* name : {"--save", "--save-every", "--resume"}) {

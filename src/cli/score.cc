@@ -155,6 +155,7 @@ CommandAction add_score(CLI::App& command) {
   command.add_flag("--json", flags->json, "One JSON object instead of text");
   flags->stream.add(command);
   flags->weights.add(command);
+  flags->weights.add_device(command);
   flags->stream.add_memory_limit(command);
   add_config(command);
   return [flags] { return run(*flags); };

@@ -3,6 +3,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "app/machine.h"
 #include "app/open.h"
 #include "cli/command.h"
 #include "cli/config.h"
@@ -47,10 +48,10 @@ Status run(const VerifyFlags& flags) {
   KVASS_ASSIGN_OR_RETURN(input.threads, resolve_threads(flags.threads));
   KVASS_ASSIGN_OR_RETURN(const OpenModel model, open_model(flags.model, math, input.threads, weights));
   KVASS_ASSIGN_OR_RETURN(input.ids, text_ids(flags, *model.tokenizer));
-  input.engine = model.engine;
+  set_engine(model.engine, input);
   if (!flags.json) {
     print("{}, {} tokens, {}, {} threads, math {}, cache {}, numerics version {}\n", model.family, input.ids.size(),
-          isa_name(model.engine->isa()), input.threads, math_name(math), dtype_name(input.kv), kNumericsVersion);
+          runs_on(*model.engine), input.threads, math_name(math), dtype_name(input.kv), kNumericsVersion);
     show_stdout("");
   }
   const auto on_row = [&](const VerifyRow& row) {
@@ -100,6 +101,7 @@ CommandAction add_verify(CLI::App& command) {
   command.add_option("-t,--threads", flags->threads, "Threads where a row does not say (default: as many as CPUs)")
       ->type_name("N");
   flags->weights.add(command);
+  flags->weights.add_device(command);
   command.add_flag("--json", flags->json, "One JSON object instead of the table");
   add_config(command);
   return [flags] { return run(*flags); };

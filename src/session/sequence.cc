@@ -270,8 +270,8 @@ Status Sequence::checkpoint() {
       return bad_input("checkpoint", "a position that every layer holds", std::to_string(length_));
   }
   *place = {length_, checkpoints_made_++};
-  const Status kept = for_each_kept(
-      *place, [&](size_t from, size_t to, size_t bytes) { return block_.copy(to, block_, from, bytes); });
+  const Status kept =
+      for_each_kept(*place, [&](size_t from, size_t to, size_t bytes) { return block_.copy(to, block_, from, bytes); });
   if (!kept.ok()) place->position = -1;
   return kept;
 }

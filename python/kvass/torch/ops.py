@@ -33,7 +33,7 @@ def _plain(tensor: Optional[Tensor]) -> Optional[Tensor]:
     return tensor.detach() if tensor is not None and tensor.requires_grad else tensor
 
 
-def _attention_cpu(
+def _attention_kernel(
     q, k, v, causal=True, scale=None, softcap=0.0, window=0, sinks=0, q_sink=None, key_padding_mask=None,
     first_position=None, sink_logits=None, fp32=False,
 ):  # fmt: skip
@@ -44,7 +44,7 @@ def _attention_cpu(
     )  # fmt: skip
 
 
-def _kv_cache_attention_cpu(
+def _kv_cache_attention_kernel(
     q, k_cache, v_cache, k_new, v_new, causal=True, scale=None, softcap=0.0, window=0, sinks=0, q_sink=None,
     key_padding_mask=None, first_position=None, sink_logits=None, fp32=False,
 ):  # fmt: skip
@@ -55,7 +55,7 @@ def _kv_cache_attention_cpu(
     )  # fmt: skip
 
 
-def _attention_backward_cpu(
+def _attention_backward_kernel(
     dout, q, k, v, causal=True, scale=None, softcap=0.0, window=0, sinks=0, key_padding_mask=None, first_position=None,
     sink_logits=None,
 ):  # fmt: skip
@@ -69,16 +69,17 @@ def _alias_eager(a, b):
     return a.clone(), b.clone()
 
 
-def _update_cpu(value, cache):
+def _update_kernel(value, cache):
     _core.update_cross_attn_cache(_plain(value), _plain(cache))
     return cache.detach().clone()
 
 
-_library.impl("attention", _attention_cpu, "CPU")
-_library.impl("kv_cache_attention", _kv_cache_attention_cpu, "CPU")
-_library.impl("attention_backward", _attention_backward_cpu, "CPU")
+for _device in ("CPU", "CUDA"):  # a build without the device says so when it is called
+    _library.impl("attention", _attention_kernel, _device)
+    _library.impl("kv_cache_attention", _kv_cache_attention_kernel, _device)
+    _library.impl("attention_backward", _attention_backward_kernel, _device)
+    _library.impl("update_cross_attn_cache", _update_kernel, _device)
 _library.impl("alias", _alias_eager, "CompositeExplicitAutograd")
-_library.impl("update_cross_attn_cache", _update_cpu, "CPU")
 
 
 def _like(q: Tensor, fp32: bool) -> Tensor:

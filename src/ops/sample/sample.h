@@ -56,6 +56,8 @@ class Sampler {
   // The token that stands at `position`, from the logits [vocabulary] of the row before it. -1 when every logit is NaN.
   // `logits` is not changed. The token is not accepted by itself.
   int32_t sample(const float* logits, int64_t position);
+  // Whether that is always the largest logit's: kernels/argmax says all that is needed.
+  bool takes_likeliest() const { return recent_.empty() && (options_.temperature == 0.0f || options_.top_k == 1); }
 
   const SampleOptions& options() const { return options_; }
 
