@@ -1,98 +1,127 @@
 #!/usr/bin/env python3
-"""Runs llama-bench and `kvass bench` by turns on one file and prints medians and ratios.
-
-Turns, not one after the other: a machine's speed drifts. Its read bandwidth is sampled around every run, because decoding
-is bound by it; a run beside a low sample says little. The limits are those that `kvass bench` measures in its own process:
-of a prompt, a loop of multiply-adds; of generation, a plain read of the weights, keys and values. llama-bench generates
-with one sequence only.
-"""
+"""kvass side by side with llama.cpp, by turns, on one GGUF file. Started by llama_cpp.sh, which builds llama.cpp."""
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 
+from speed import measure_batches, measure_speed
+from start import measure_start
+from turns import Turns, fail, median, print_table, spread
 
-def output_of(command):
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
-    if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        sys.exit(f"{os.path.basename(command[0])}: exit code {done.returncode}: {last}")
-    return done.stdout
-
-
-def run_llama(args, tests):
-    """Adds tokens/s to tests[(test, depth, batch)], for tests of prompts and of generation alike."""
-    command = [args.llama_bench, "-m", args.model, "-t", str(args.threads), "-fa", "1", "-p", args.prompt,
-               "-n", args.generate, "-d", args.depth, "-r", "1", "-o", "json"]
-    for row in json.loads(output_of(command)):
-        name = f"pp{row['n_prompt']}" if row["n_prompt"] else f"tg{row['n_gen']}"
-        tests.setdefault((name, row["n_depth"], 1), {}).setdefault("llama.cpp", []).append(row["avg_ts"])
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+PARTS = {
+    "speed": "tokens/s of prompts and of generation at depths",
+    "batch": "tokens/s of sequences that generate together",
+    "start": "seconds from exec to the first token, with a short and with a long prompt",
+    "memory": "the most memory that a process has resident",
+}
 
 
-def run_kvass(args, tests):
-    command = [args.kvass, "bench", args.model, "-p", args.prompt, "-n", args.generate, "-d", args.depth,
-               "-b", args.batch, "-t", str(args.threads), "-r", "1", "--json", *args.kvass_args.split()]
-    for row in json.loads(output_of(command)):
-        test = tests.setdefault((row["test"], row["depth"], row["batch"]), {})
-        test.setdefault("kvass", []).append(row["tps"])
-        test.setdefault("limit", []).append(row["tps"] / row["limit_share"])  # tokens/s at the machine's limit
+def numbers(text):
+    values = [int(part) for part in text.split(",")]
+    if min(values) < 0:
+        raise ValueError(text)
+    return values
 
 
-def cell(values):
-    if not values:
-        return "-"
-    return f"{statistics.median(values):.1f} ({min(values):.1f}..{max(values):.1f})"
+def positive(text):
+    values = numbers(text)
+    if min(values) < 1:
+        raise ValueError(text)
+    return values
 
 
-def share(values, limits):
-    return f"{statistics.median(values) / statistics.median(limits):.2f}" if values and limits else "-"
+def parse():
+    parser = argparse.ArgumentParser(
+        prog="bench/compare/llama_cpp.sh", formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="kvass side by side with llama.cpp: same machine, same file, same threads, by turns.",
+        epilog="Parts: " + "\n       ".join(f"{name:7} {what}" for name, what in PARTS.items()) +
+        "\n\nLLAMA_PROGRAMS=FOLDER uses the programs of llama.cpp in it and builds none."
+        "\nThe cache folder is $KVASS_CACHE, else $XDG_CACHE_HOME/kvass, else ~/.cache/kvass. Example:"
+        "\n  bench/compare/llama_cpp.sh -p 128,512,2048 -d 0,4096,16384,30000 --math a16,a8 -r 5")
+    parser.add_argument("model", nargs="?", metavar="MODEL",
+                        help="a GGUF file; without it, Gemma 3 270M from the cache folder (scripts/fetch-model.sh)")
+    add = parser.add_argument
+    add("--only", metavar="PARTS", default=",".join(PARTS), help="comma-separated: %(default)s")
+    add("-t", "--threads", type=int, default=len(os.sched_getaffinity(0)), help="threads: %(default)s")
+    add("-p", "--prompt", metavar="LIST", default="512", help="prompt tokens, comma-separated: %(default)s")
+    add("-n", "--generate", metavar="LIST", default="64", help="tokens to generate: %(default)s")
+    add("-d", "--depth", metavar="LIST", default="0", help="tokens in the cache before the clock starts: %(default)s")
+    add("-b", "--batch", metavar="LIST", default="1,8", help="sequences that generate together: %(default)s")
+    add("--batch-depth", metavar="LIST", default="0", help="their depths: %(default)s")
+    add("-r", "--rounds", type=int, default=3, help="runs of each program, by turns: %(default)s")
+    add("--math", metavar="LIST", default="a16,a8", help="kvass runs once a turn with each: %(default)s")
+    add("--context", type=int, default=4096, help="of the parts start and memory: %(default)s tokens")
+    add("--first-prompt", metavar="TOKENS", type=int, default=2000, help="the long prompt of the part start: %(default)s")
+    add("--memory-prompt", metavar="TOKENS", type=int, default=512, help="the prompt of the part memory: %(default)s")
+    add("--memory-tokens", metavar="TOKENS", type=int, default=32, help="tokens it generates: %(default)s")
+    add("--kvass", metavar="PROGRAM", default=os.path.join(ROOT, "build", "release", "kvass"), help="%(default)s")
+    add("--kvass-args", metavar='"FLAGS"', default="", help='more flags for kvass, such as "--chunk 512"')
+    add("--json", action="store_true", help="one JSON object with every run instead of tables")
+    add("--cache", help=argparse.SUPPRESS)  # where llama_cpp.sh has put what it built
+    add("--programs", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    try:
+        args.depths, args.batches, args.batch_depths = numbers(args.depth), positive(args.batch), numbers(args.batch_depth)
+        numbers(args.prompt)
+        args.generates = positive(args.generate)
+    except ValueError as error:
+        parser.error(f"expected whole numbers between commas: {error}")
+    args.parts = args.only.split(",")
+    unknown = sorted(set(args.parts) - set(PARTS))
+    if unknown:
+        parser.error(f"--only: expected some of {', '.join(PARTS)}, got {unknown[0]}")
+    if args.threads < 1 or args.rounds < 1:
+        parser.error("expected at least one thread and one round")
+    args.maths = args.math.split(",")
+    if set(args.maths) - {"a16", "a8", "f32"}:
+        parser.error(f"--math: expected some of a16, a8, f32, got {args.math}")
+    args.program = lambda name: os.path.join(args.programs, name)
+    return args
+
+
+def cpu_name():
+    try:
+        with open("/proc/cpuinfo") as file:
+            return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return os.uname().machine
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    for flag in ("--model", "--llama-bench", "--bandwidth"):
-        parser.add_argument(flag, required=True)
-    parser.add_argument("--kvass", default="")
-    parser.add_argument("--kvass-args", default="")
-    parser.add_argument("--threads", type=int, required=True)
-    parser.add_argument("--prompt", required=True)
-    parser.add_argument("--generate", required=True)
-    parser.add_argument("--depth", required=True)
-    parser.add_argument("--batch", required=True)
-    parser.add_argument("--rounds", type=int, required=True)
-    args = parser.parse_args()
-
-    runners = {"llama.cpp": run_llama}
-    if args.kvass:
-        runners["kvass"] = run_kvass
-    tests = {}
-    bandwidth = {name: [] for name in runners}  # GB/s, two samples a run
-
-    def sample():
-        return float(output_of([args.bandwidth, str(args.threads)]))
-
-    for turn in range(args.rounds):
-        for name, runner in runners.items():
-            before = sample()
-            runner(args, tests)
-            after = sample()
-            bandwidth[name] += [before, after]
-            print(f"round {turn + 1} of {args.rounds}: {name}, memory reads {before:.1f} GB/s before, "
-                  f"{after:.1f} after, load {os.getloadavg()[0]:.2f}", file=sys.stderr)
-
-    rows = [("test", "depth", "batch", "llama.cpp t/s", "kvass t/s", "kvass / llama.cpp", "of the limit: llama.cpp", "kvass")]
-    for (name, depth, batch), by in sorted(tests.items(), key=lambda item: (item[0][1], item[0][0], item[0][2])):
-        llama, kvass, limit = by.get("llama.cpp"), by.get("kvass"), by.get("limit")
-        ratio = f"{statistics.median(kvass) / statistics.median(llama):.2f}" if llama and kvass else "-"
-        rows.append((name, str(depth), str(batch), cell(llama), cell(kvass), ratio, share(llama, limit),
-                     share(kvass, limit)))
-    rows.append(("reads", "GB/s", "", cell(bandwidth["llama.cpp"]), cell(bandwidth.get("kvass")), "", "", ""))
-    print(f"median (lowest..highest) of {args.rounds} rounds by turns, {args.threads} threads, {args.model}")
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    for row in rows:
-        print("  ".join(text.ljust(width) for text, width in zip(row, widths)).rstrip())
+    args = parse()
+    if not args.programs:  # llama_cpp.sh asks whether the flags are right before it builds
+        return
+    if not args.model:
+        args.model = subprocess.run([os.path.join(ROOT, "scripts", "fetch-model.sh"), "gemma3-270m"],
+                                    stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
+    if not os.access(args.kvass, os.X_OK):
+        print(f"compare: no program {args.kvass} (make build): tokens/s of llama.cpp alone", file=sys.stderr)
+        args.maths = []
+        args.parts = [part for part in args.parts if part in ("speed", "batch")]
+    turns = Turns(os.path.join(args.cache, "read_bandwidth"), args.threads, args.rounds)
+    result = {"model": args.model, "cpu": cpu_name(), "threads": args.threads, "rounds": args.rounds}
+    if not args.json:
+        print(f"{args.model}, {args.threads} threads of {result['cpu']}, {args.rounds} rounds by turns")
+    if "speed" in args.parts:
+        result["speed"] = measure_speed(args, turns)
+    if "batch" in args.parts:
+        result["batch"] = measure_batches(args, turns)
+    if "start" in args.parts or "memory" in args.parts:
+        result.update(measure_start(args, turns))
+    result["reads_gb_per_s"] = turns.reads
+    result["highest_load"] = turns.load
+    if args.json:
+        print(json.dumps(result))
+    elif turns.reads:
+        print_table("plain reads around the runs, GB/s: median (lowest..highest)",
+                    [(name, spread(samples)) for name, samples in turns.reads.items()])
+        if turns.load > args.threads + 1:
+            print(f"\nother work ran beside: load up to {turns.load:.1f}; programs that spin at barriers lose most by it")
+    if not turns.reads:
+        fail("nothing was measured")
 
 
 if __name__ == "__main__":

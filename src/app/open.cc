@@ -76,6 +76,7 @@ Result<SessionOptions> session_options(const StreamOptions& options, const Cache
   session.head_rows = std::max(head_rows, options.sequences);
   session.sequences = options.sequences;
   KVASS_ASSIGN_OR_RETURN(session.threads, resolve_threads(options.threads));
+  session.pin = options.pin;
   return session;
 }
 

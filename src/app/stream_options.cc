@@ -119,6 +119,7 @@ StreamOptions options_of(const CacheOptions& caches, Math math, const StreamOpti
   options.kv = caches.dtype;
   options.math = math;
   options.threads = machine.threads;
+  options.pin = machine.pin;
   options.memory_limit = machine.memory_limit;
   return options;
 }

@@ -32,6 +32,7 @@ struct StreamOptions {
   DType kv = DType::f16;         // storage of keys and values
   Math math = Math::a16;
   int threads = 0;                     // 0: the CPUs that the process may use
+  bool pin = false;                    // the threads stay on CPUs of their own
   int64_t sequences = 1;               // that advance together, each with caches of its own
   std::optional<size_t> memory_limit;  // bytes that weights, caches and arena may take together
 };

@@ -38,4 +38,7 @@ Result<Isa> default_isa();
 // Logical CPUs that this process may run on (its affinity mask), at least 1.
 int usable_cpus();
 
+// Keeps the calling thread on the index-th of those; where the system refuses, it stays free.
+void pin_to_cpu(int index);
+
 }  // namespace kvass

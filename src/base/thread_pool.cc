@@ -3,9 +3,8 @@
 #include <signal.h>
 
 #include <atomic>
-#include <condition_variable>
+#include <cassert>
 #include <exception>
-#include <mutex>
 #include <thread>
 #include <vector>
 
@@ -40,69 +39,115 @@ class NoSignals {
   sigset_t before_{};
 };
 
+// Tasks [begin, end) of a job that nobody has claimed, as one word.
+class Range {
+ public:
+  void set(uint32_t begin, uint32_t end) { word_.store(pack(begin, end), std::memory_order_release); }
+  // A task from the front (its owner's side) or from the back; -1: there is none.
+  int64_t claim_front() {
+    return claim([](uint32_t& begin, uint32_t&) { return begin++; });
+  }
+  int64_t claim_back() {
+    return claim([](uint32_t&, uint32_t& end) { return --end; });
+  }
+
+ private:
+  static uint64_t pack(uint32_t begin, uint32_t end) { return uint64_t{end} << 32 | begin; }
+  template <class Take>
+  int64_t claim(Take&& take) {
+    for (uint64_t word = word_.load(std::memory_order_relaxed);;) {
+      uint32_t begin = static_cast<uint32_t>(word);
+      uint32_t end = static_cast<uint32_t>(word >> 32);
+      if (begin >= end) return -1;
+      const uint32_t task = take(begin, end);
+      if (word_.compare_exchange_weak(word, pack(begin, end), std::memory_order_acquire, std::memory_order_relaxed)) {
+        return task;
+      }
+    }
+  }
+
+  alignas(64) std::atomic<uint64_t> word_{0};
+};
+
 }  // namespace
 
-// A job is published by setting `unclaimed` and raising `generation`. Threads claim tasks one by one; the job is done
-// when every task is. A worker that wakes late finds nothing and is not waited for: on a busy machine that may take a
-// time slice of the system's, a thousand times a small job. What describes the job may be read once a task of it has
-// been claimed, since it stands until that task is done.
+// A job is published by giving every thread a range of neighbouring tasks and raising `generation`. A thread claims its own
+// range from the front, so that what lies close in memory is walked by one thread; then it takes from the back of the
+// others'. The job is done when every task is. A worker that wakes late finds nothing and is not waited for: on a busy
+// machine that may take a time slice of the system's, a thousand times a small job. What describes the job may be read
+// once a task of it has been claimed, since it stands until that task is done.
 struct ThreadPool::Shared {
-  std::atomic<uint64_t> generation{0};
+  explicit Shared(int threads) : ranges(static_cast<size_t>(threads)) {}
+
+  alignas(64) std::atomic<uint32_t> generation{0};
   std::atomic<bool> stop{false};
-  alignas(64) std::atomic<int64_t> unclaimed{0};
-  alignas(64) std::atomic<int64_t> done{0};
-  int64_t tasks = 0;
+  alignas(64) std::atomic<uint32_t> left{0};  // tasks that are not done
   Erased body = nullptr;
   void* context = nullptr;
   int spins = 0;  // polls before a thread sleeps; 0 where there are more threads than CPUs
-  std::mutex mutex;
-  std::condition_variable wake;
+  std::vector<Range> ranges;  // of each thread
   std::vector<std::thread> workers;
 
-  void work(int thread) {
-    int64_t mine = 0;
-    for (int64_t left = unclaimed.load(std::memory_order_relaxed); left > 0;) {
-      if (!unclaimed.compare_exchange_weak(left, left - 1, std::memory_order_acquire, std::memory_order_relaxed))
-        continue;
-      body(context, tasks - left, thread);
-      ++mine;
-      left = unclaimed.load(std::memory_order_relaxed);
+  // Waits until `ready(value of word)`; returns that value.
+  template <class Ready>
+  uint32_t wait(const std::atomic<uint32_t>& word, Ready&& ready) const {
+    uint32_t value = word.load(std::memory_order_acquire);
+    for (int i = 0; i < spins && !ready(value); ++i) {
+      relax();
+      value = word.load(std::memory_order_acquire);
     }
-    if (mine > 0) done.fetch_add(mine, std::memory_order_release);
+    while (!ready(value)) {
+      word.wait(value, std::memory_order_acquire);
+      value = word.load(std::memory_order_acquire);
+    }
+    return value;
+  }
+
+  void work(int thread) {
+    uint32_t mine = 0;
+    const auto drain = [&](auto&& claim) {
+      for (int64_t task = claim(); task >= 0; task = claim()) {
+        body(context, task, thread);
+        ++mine;
+      }
+    };
+    drain([&] { return ranges[static_cast<size_t>(thread)].claim_front(); });
+    for (size_t i = 1; i < ranges.size(); ++i) {
+      Range& other = ranges[(static_cast<size_t>(thread) + i) % ranges.size()];
+      drain([&] { return other.claim_back(); });
+    }
+    if (mine > 0 && left.fetch_sub(mine, std::memory_order_acq_rel) == mine) left.notify_one();
   }
 
   void worker(int thread) {
     FloatEnvironment environment;
-    for (uint64_t seen = 0;;) {
-      for (int i = 0; i < spins && generation.load(std::memory_order_acquire) == seen; ++i) relax();
-      if (generation.load(std::memory_order_acquire) == seen) {
-        std::unique_lock lock(mutex);
-        wake.wait(lock, [&] { return generation.load(std::memory_order_acquire) != seen; });
-      }
-      seen = generation.load(std::memory_order_acquire);
+    for (uint32_t seen = 0;;) {
+      seen = wait(generation, [seen](uint32_t now) { return now != seen; });
       if (stop.load(std::memory_order_relaxed)) return;
       work(thread);
     }
   }
 
   void publish() {
-    {
-      std::lock_guard lock(mutex);  // a worker between its check and its sleep must not miss this
-      generation.fetch_add(1, std::memory_order_release);
-    }
-    wake.notify_all();
+    generation.fetch_add(1, std::memory_order_release);
+    generation.notify_all();
   }
 };
 
-ThreadPool::ThreadPool(int threads) : threads_(threads < 1 ? 1 : threads) {
+ThreadPool::ThreadPool(int threads, bool pin) : threads_(threads < 1 ? 1 : threads) {
   if (threads_ == 1) return;
-  shared_ = std::make_unique<Shared>();
-  shared_->spins = threads_ <= usable_cpus() ? 20000 : 0;
+  shared_ = std::make_unique<Shared>(threads_);
+  const bool cpu_for_each = threads_ <= usable_cpus();
+  shared_->spins = cpu_for_each ? 20000 : 0;
+  pin = pin && cpu_for_each;
   shared_->workers.reserve(static_cast<size_t>(threads_ - 1));
   const NoSignals inherited;
   for (int thread = 1; thread < threads_; ++thread) {
     try {
-      shared_->workers.emplace_back([this, thread] { shared_->worker(thread); });
+      shared_->workers.emplace_back([this, thread, pin] {
+        if (pin) pin_to_cpu(thread);
+        shared_->worker(thread);
+      });
     } catch (const std::exception&) {  // no more threads, or no memory: fewer do the same work, to the same bits
       threads_ = thread;
     }
@@ -121,21 +166,18 @@ void ThreadPool::run_erased(int64_t tasks, Erased body, void* context) {
     for (int64_t task = 0; task < tasks; ++task) body(context, task, 0);
     return;
   }
+  assert(tasks <= INT32_MAX);
   Shared& shared = *shared_;
-  shared.tasks = tasks;
   shared.body = body;
   shared.context = context;
-  shared.done.store(0, std::memory_order_relaxed);
-  shared.unclaimed.store(tasks, std::memory_order_release);
+  shared.left.store(static_cast<uint32_t>(tasks), std::memory_order_relaxed);
+  for (int64_t i = 0; i < threads_; ++i) {
+    shared.ranges[static_cast<size_t>(i)].set(static_cast<uint32_t>(tasks * i / threads_),
+                                              static_cast<uint32_t>(tasks * (i + 1) / threads_));
+  }
   shared.publish();
   shared.work(0);
-  for (int polls = 0; shared.done.load(std::memory_order_acquire) != tasks; ++polls) {
-    if (polls < shared.spins) {
-      relax();
-    } else {
-      std::this_thread::yield();
-    }
-  }
+  shared.wait(shared.left, [](uint32_t left) { return left == 0; });
 }
 
 }  // namespace kvass

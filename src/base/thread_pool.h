@@ -1,6 +1,7 @@
 // A fork-join pool: `run` hands out task indices to its threads and returns when all are done. The caller is one of the
-// threads. Tasks divide work over outputs, never inside a chain, so results do not depend on which thread takes which
-// task. One caller at a time; workers spin shortly and then sleep, and hold the float environment of kvass.
+// threads. Each begins with a range of neighbouring tasks of its own and then helps the others. Tasks divide work over
+// outputs, never inside a chain, so results do not depend on which thread takes which task. One caller at a time; workers
+// spin shortly and then sleep, and hold the float environment of kvass.
 #pragma once
 
 #include <cstdint>
@@ -11,14 +12,17 @@ namespace kvass {
 
 class ThreadPool {
  public:
-  explicit ThreadPool(int threads);  // at least 1; 1 starts none; fewer where the system gives no more
+  // At least 1 thread; 1 starts none; fewer where the system gives no more. `pin`: where there is a CPU for each, worker i
+  // stays on the i-th that the process may use, which leaves the first to the caller. For a process with one pool at work:
+  // the workers of two would share CPUs.
+  explicit ThreadPool(int threads, bool pin = false);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
 
   int threads() const { return threads_; }
 
-  // Calls body(task, thread) for every task in [0, tasks); thread in [0, threads()). No allocation.
+  // Calls body(task, thread) for every task in [0, tasks), fewer than 2^31; thread in [0, threads()). No allocation.
   template <class Body>
   void run(int64_t tasks, Body&& body) {
     using Function = std::remove_reference_t<Body>;

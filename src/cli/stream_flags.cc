@@ -51,6 +51,10 @@ void StreamFlags::add(CLI::App& command) {
   command.add_option("-t,--threads", threads_, "Threads (default: as many as the process may use CPUs)")
       ->type_name("N")
       ->group(group);
+  command
+      .add_flag("--pin,!--no-pin", pin_,
+                "Each thread stays on a CPU of its own (default, where there is one for each)")
+      ->group(group);
 }
 
 void StreamFlags::add_memory_limit(CLI::App& command) {
@@ -85,6 +89,7 @@ Result<StreamOptions> StreamFlags::resolve(const StreamOptions& defaults) const 
     KVASS_ASSIGN_OR_RETURN(options.math, parse_math(math_));
   }
   KVASS_ASSIGN_OR_RETURN(options.threads, resolve_threads(threads_));
+  options.pin = pin_;
   if (sequences_given()) options.sequences = sequences_;
   if (memory_limit_given_ && memory_limit_given_->count() > 0) {
     KVASS_ASSIGN_OR_RETURN(options.memory_limit, parse_memory_limit(memory_limit_));

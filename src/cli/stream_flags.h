@@ -37,6 +37,7 @@ class StreamFlags {
   std::string kv_ = std::string(dtype_name(StreamOptions().kv));
   std::string math_ = std::string(math_name(StreamOptions().math));
   int threads_ = 0;
+  bool pin_ = true;
   int64_t sequences_ = 1;
   const CLI::Option* sequences_given_ = nullptr;
   std::string memory_limit_;

@@ -93,7 +93,7 @@ Result<size_t> plan_session_bytes(const Program& program, Math math, const Sessi
 Session::Session(std::shared_ptr<const Engine> engine, const SessionOptions& options)
     : engine_(std::move(engine)),
       options_(options),
-      pool_(options.threads),
+      pool_(options.threads, options.pin),
       executed_(engine_->program().ops.size(), 0),
       max_positions_(engine_->program().max_positions()) {
   for (const Branch& branch : engine_->program().branches) {

@@ -21,6 +21,7 @@ struct SessionOptions {
   int64_t head_rows = 1;  // most rows of one `logits` call
   int64_t sequences = 1;  // most runs of one step
   int threads = 1;
+  bool pin = false;       // threads stay on CPUs of their own: see ThreadPool
   bool decode_method = false;  // beside `prefill` of so many rows a `decode` of one row a sequence; otherwise `forward`
 };
 

@@ -25,7 +25,6 @@
 namespace kvass {
 
 inline constexpr int64_t kChunk = 8;       // blocks unpacked at a time
-inline constexpr int64_t kRowBlock = 128;  // rows whose accumulators are on the stack
 
 template <class D>
 concept MultipliesParts = requires {
@@ -169,21 +168,6 @@ static void multiply_rows(const UnpackedBlock<Block>* unpacked, int64_t blocks, 
   if constexpr (kRows > 1) {
     constexpr int kFewer = kRows > 4 ? 4 : kRows / 2;
     if (rows > 0) multiply_rows<V, D, kType, kFewer, Block>(unpacked, blocks, x, x_stride, rows, acc);
-  }
-}
-
-// acc [rows][16] to the columns of panel `index`.
-template <class V>
-static void store_panel(const LinearParams& p, int64_t index, int64_t row, int64_t rows, const float* acc) {
-  const int64_t output = index * kPanelOutputs;
-  float* y = p.y + row * p.y_stride + output;
-  const int64_t outputs = p.n - output;
-  for (int64_t r = 0; r < rows; ++r, y += p.y_stride, acc += kPanelOutputs) {
-    if (outputs >= kPanelOutputs) {
-      V::store(y, V::load(acc));
-    } else {
-      for (int64_t i = 0; i < outputs; ++i) y[i] = acc[i];
-    }
   }
 }
 

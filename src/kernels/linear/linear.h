@@ -17,7 +17,8 @@
 
 namespace kvass {
 
-// One block of a row of quantised activations. The sums are stored negated, in the forms in which the kernels add a
+// One block of a row of quantised activations, as the reference and most instruction sets have it; a set may arrange its
+// numbers in another way in as many bytes (byte_blocks.h), which only its own kernels read. The sums are stored negated, in the forms in which the kernels add a
 // weight's offset back: of the whole block, of its first 16 k's and of its last 16.
 struct ActivationBlock8 {
   int8_t q[kBlock];                 // k ascending
@@ -44,7 +45,7 @@ struct QuantiseParams {
   const float* x;  // [rows][k], rows x_stride floats apart
   int64_t x_stride;
   int64_t rows, k;
-  void* activations;  // [rows][activation_blocks(k)] of ActivationBlock8 or ActivationBlock16, without gaps
+  void* activations;  // [rows][activation_blocks(k)] of the set's blocks of 8 or 16 bits, without gaps
 };
 
 struct LinearParams {

@@ -3,11 +3,9 @@
 // nothing.
 #pragma once
 
-#include "kernels/linear/unpack.h"
+#include "kernels/linear/tile_io.h"
 
 namespace kvass {
-
-inline constexpr int64_t kPrefetchAhead = 2048;  // bytes
 
 // A block as the tiles read it.
 template <class Block>
@@ -20,12 +18,6 @@ struct alignas(64) UnpackedBlock {
 template <class Block>
 inline constexpr bool kIs8 = sizeof(Block::q) == kBlock;
 
-KVASS_INLINE int32_t load_four(const void* bytes) {
-  int32_t word;
-  __builtin_memcpy(&word, bytes, 4);
-  return word;
-}
-
 // Weights straight from a panel.
 template <class V, class D, WeightType kType>
 struct PackedSource {
@@ -33,13 +25,7 @@ struct PackedSource {
   static constexpr bool kCentred = false;
   const uint8_t* panel;
 
-  KVASS_INLINE void prefetch(const PackedSource& s, int64_t b) {
-    const uint8_t* next = U::block(s.panel, b) + kPrefetchAhead;
-    for (int i = 0; i < U::kFormat.block_bytes; i += 64) __builtin_prefetch(next + i);
-    if (U::index_in_cell(b) == 0) {
-      for (int i = 0; i < U::kFormat.header_bytes; i += 64) __builtin_prefetch(next - U::kFormat.header_bytes + i);
-    }
-  }
+  KVASS_INLINE void prefetch(const PackedSource& s, int64_t b) { U::prefetch(s.panel, b); }
   template <int kGroup>
   KVASS_INLINE typename V::I bytes(const PackedSource& s, int64_t b) {
     return D::template encode8<kType>(U::template group<kGroup>(U::block(s.panel, b)));

@@ -8,6 +8,8 @@
 
 namespace kvass {
 
+inline constexpr int64_t kPrefetchAhead = 2048;  // bytes
+
 template <int kValue>
 struct Index {
   static constexpr int value = kValue;
@@ -34,6 +36,15 @@ struct Unpack {
   KVASS_INLINE int64_t index_in_cell(int64_t b) { return static_cast<uint64_t>(b) % kFormat.cell_blocks; }
   KVASS_INLINE const uint8_t* block(const uint8_t* panel, int64_t b) {
     return cell(panel, b) + kFormat.header_bytes + index_in_cell(b) * kFormat.block_bytes;
+  }
+
+  // What is read kPrefetchAhead bytes behind block b.
+  KVASS_INLINE void prefetch(const uint8_t* panel, int64_t b) {
+    const uint8_t* next = block(panel, b) + kPrefetchAhead;
+    for (int i = 0; i < kFormat.block_bytes; i += 64) __builtin_prefetch(next + i);
+    if (index_in_cell(b) == 0) {
+      for (int i = 0; i < kFormat.header_bytes; i += 64) __builtin_prefetch(next - kFormat.header_bytes + i);
+    }
   }
 
   // Group kGroup of a block as stored: [16 outputs][4 k] bytes, an output an int32 lane.

@@ -2,7 +2,7 @@
 // instruction sets. Included by their units only. No state.
 #pragma once
 
-#include "kernels/linear/linear.h"
+#include "kernels/linear/byte_blocks.h"
 
 namespace kvass {
 
@@ -17,12 +17,44 @@ KVASS_INLINE int32_t greatest_magnitude(const __m256 (&x)[4]) {
   return _mm_cvtsi128_si32(_mm_max_epi32(two, _mm_shuffle_epi32(two, 0xb1)));
 }
 
-// q: 32 integers in index order.
-KVASS_INLINE void fill_block(const __m256i (&q)[4], ActivationBlock8& block) {
+// 32 integers within int8 to bytes, in index order.
+KVASS_INLINE __m256i pack_bytes(const __m256i (&q)[4]) {
   // Packing works in 128-bit lanes: the dwords come out as 0 2 4 6 1 3 5 7.
-  const __m256i packed =
-      _mm256_permutevar8x32_epi32(_mm256_packs_epi16(_mm256_packs_epi32(q[0], q[1]), _mm256_packs_epi32(q[2], q[3])),
-                                  _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+  return _mm256_permutevar8x32_epi32(
+      _mm256_packs_epi16(_mm256_packs_epi32(q[0], q[1]), _mm256_packs_epi32(q[2], q[3])),
+      _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+}
+
+KVASS_INLINE int32_t sum_lanes(__m256i x) {
+  const __m128i four = _mm_add_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
+  const __m128i two = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4e));
+  return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 0xb1)));
+}
+
+// fill_block: q are 32 integers in index order.
+template <int kPlanes>
+KVASS_INLINE void fill_block(const __m256i (&q)[4], ByteBlock<kPlanes>& block) {
+  if constexpr (kPlanes == 1) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(block.q[0]), pack_bytes(q));
+  } else {
+    __m256i high[4], low[4];
+    for (int i = 0; i < 4; ++i) {
+      high[i] = _mm256_srai_epi32(_mm256_add_epi32(q[i], _mm256_set1_epi32(128)), 8);
+      low[i] = _mm256_sub_epi32(q[i], _mm256_slli_epi32(high[i], 8));
+    }
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(block.q[0]), pack_bytes(high));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(block.q[1]), pack_bytes(low));
+  }
+  const int32_t first = sum_lanes(_mm256_add_epi32(q[0], q[1]));
+  const int32_t second = sum_lanes(_mm256_add_epi32(q[2], q[3]));
+  block.sum = static_cast<float>(first + second);
+  block.negated_sums[0] = -(first + second);
+  block.negated_sums[1] = -first;
+  block.negated_sums[2] = -second;
+}
+
+KVASS_INLINE void fill_block(const __m256i (&q)[4], ActivationBlock8& block) {
+  const __m256i packed = pack_bytes(q);
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(block.q), packed);
   // A dword: q0 + q1 and q2 + q3 of a group; a 128-bit lane: the four groups of a half.
   __m256i pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1), packed);
@@ -44,10 +76,7 @@ KVASS_INLINE void fill_block(const __m256i (&q)[4], ActivationBlock16& block) {
     const __m256i b = _mm256_shuffle_epi32(q[half * 2 + 1], 0xd8);
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(block.q + half * 16),
                         _mm256_permute4x64_epi64(_mm256_packs_epi32(a, b), 0xd8));
-    const __m256i eight = _mm256_add_epi32(a, b);
-    const __m128i four = _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
-    const __m128i two = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4e));
-    block.negated_sums[1 + half] = -_mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 0xb1)));
+    block.negated_sums[1 + half] = -sum_lanes(_mm256_add_epi32(a, b));
   }
   block.negated_sums[0] = block.negated_sums[1] + block.negated_sums[2];
   block.sum = static_cast<float>(-block.negated_sums[0]);

@@ -135,12 +135,15 @@ struct V {
     return _mm512_xor_si512(loadi(p), set1i(static_cast<int>(0x80808080u)));
   }
   KVASS_INLINE I dot_start(int32_t sum) { return set1i(-128 * sum); }  // of the sum of all a
-  KVASS_INLINE I dot(I acc, B w, I a) { return dot_bytes(acc, w, a); }
+  KVASS_INLINE I dot(I acc, B w, I a) { return avx512vnni::dot_bytes(acc, w, a); }
+  // Of unsigned bytes w and signed bytes a.
+  KVASS_INLINE I dot_bytes(I acc, I w, I a) { return avx512vnni::dot_bytes(acc, w, a); }
 
   KVASS_INLINE I addi(I a, I b) { return _mm512_add_epi32(a, b); }
   KVASS_INLINE I subi(I a, I b) { return _mm512_sub_epi32(a, b); }
   KVASS_INLINE I andi(I a, I b) { return _mm512_and_si512(a, b); }
   KVASS_INLINE I ori(I a, I b) { return _mm512_or_si512(a, b); }
+  KVASS_INLINE I xori(I a, I b) { return _mm512_xor_si512(a, b); }
   KVASS_INLINE I slli(I a, int n) { return _mm512_slli_epi32(a, static_cast<unsigned>(n)); }
   KVASS_INLINE I srli(I a, int n) { return _mm512_srli_epi32(a, static_cast<unsigned>(n)); }
   KVASS_INLINE I high_nibbles(I a) { return andi(srli(a, 4), set1i(0x0f0f0f0f)); }  // of each byte

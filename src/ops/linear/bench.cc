@@ -90,8 +90,9 @@ void prefill(benchmark::State& state, WeightType type, Math math, int threads_co
   const Isa isa = default_isa().value();
   const auto start = std::chrono::steady_clock::now();
   for (auto _ : state) problem.run(rows, math, threads, isa);
-  state.counters["GMAC/s"] =
-      static_cast<double>(rows * n * k) * static_cast<double>(state.iterations()) / seconds_since(start) * 1e-9;
+  const double calls = static_cast<double>(state.iterations()) / seconds_since(start);
+  state.counters["GMAC/s"] = static_cast<double>(rows * n * k) * calls * 1e-9;
+  state.counters["GB/s"] = static_cast<double>(problem.block.bytes()) * calls * 1e-9;  // of packed weights
 }
 
 void register_all() {
@@ -111,6 +112,10 @@ void register_all() {
             ->UseRealTime()
             ->Unit(benchmark::kMicrosecond);
         benchmark::RegisterBenchmark(("batch8/" + name).c_str(), prefill, t, math, threads, 8, 2048, 768)
+            ->UseRealTime()
+            ->Unit(benchmark::kMicrosecond);
+        // A decode step whose weights are in the caches: what the instructions allow.
+        benchmark::RegisterBenchmark(("cached/" + name).c_str(), prefill, t, math, threads, 1, 512, 768)
             ->UseRealTime()
             ->Unit(benchmark::kMicrosecond);
       }

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "base/float_env.h"
-#include "kernels/linear/linear.h"
+#include "kernels/linear/byte_blocks.h"
 
 namespace kvass {
 namespace {
@@ -26,7 +26,43 @@ std::vector<Block> quantise(QuantiseFunction function, const std::vector<float>&
   return blocks;
 }
 
-template <class Block>
+// Blocks of planes (byte_blocks.h) as the blocks of the reference.
+ActivationBlock8 plain(const ActivationBlock8& block) { return block; }
+ActivationBlock16 plain(const ActivationBlock16& block) { return block; }
+
+ActivationBlock8 plain(const ByteBlock<1>& block) {
+  ActivationBlock8 out;
+  std::memcpy(out.q, block.q[0], kBlock);
+  out.scale = block.scale;
+  out.sum = block.sum;
+  for (int half = 1; half <= 2; ++half) {
+    int pairs[2] = {};
+    for (int i = 0; i < kBlock / 2; ++i) pairs[i % 4 / 2] -= block.q[0][(half - 1) * kBlock / 2 + i];
+    EXPECT_EQ(block.negated_sums[half], pairs[0] + pairs[1]);
+    for (int pair = 0; pair < 2; ++pair) out.negated_pair_sums[half][pair] = static_cast<int16_t>(pairs[pair]);
+  }
+  EXPECT_EQ(block.negated_sums[0], block.negated_sums[1] + block.negated_sums[2]);
+  for (int pair = 0; pair < 2; ++pair) {
+    out.negated_pair_sums[0][pair] =
+        static_cast<int16_t>(out.negated_pair_sums[1][pair] + out.negated_pair_sums[2][pair]);
+  }
+  return out;
+}
+
+ActivationBlock16 plain(const ByteBlock<2>& block) {
+  constexpr int kOrder[4] = {0, 2, 1, 3};  // linear.h
+  ActivationBlock16 out;
+  for (int i = 0; i < kBlock; ++i) {
+    out.q[i / 4 * 4 + kOrder[i % 4]] = static_cast<int16_t>(256 * block.q[0][i] + block.q[1][i]);
+  }
+  out.scale = block.scale;
+  out.sum = block.sum;
+  std::memcpy(out.negated_sums, block.negated_sums, sizeof(out.negated_sums));
+  return out;
+}
+
+// `FastBlock`: what the fast quantiser makes.
+template <class Block, class FastBlock = Block>
 void expect_quantisers_agree(QuantiseFunction reference, QuantiseFunction fast, std::mt19937_64& random) {
   for (int64_t k : {1, 5, 31, 32, 33, 64, 100, 640}) {
     const int64_t rows = 40;
@@ -41,7 +77,8 @@ void expect_quantisers_agree(QuantiseFunction reference, QuantiseFunction fast, 
       }
     }
     const std::vector<Block> expected = quantise<Block>(reference, x, rows, k);
-    const std::vector<Block> got = quantise<Block>(fast, x, rows, k);
+    std::vector<Block> got;
+    for (const FastBlock& block : quantise<FastBlock>(fast, x, rows, k)) got.push_back(plain(block));
     ASSERT_EQ(std::memcmp(expected.data(), got.data(), expected.size() * sizeof(Block)), 0) << "k=" << k;
   }
 }
@@ -53,8 +90,14 @@ TEST(LinearQuantise, FastQuantisersEqualTheReference) {
   std::mt19937_64 random(seed);
   FloatEnvironment environment;
   const CpuFeatures features = detect_cpu_features();
+  if (isa_available(Isa::avx512vnni, features)) {
+    expect_quantisers_agree<ActivationBlock8, ByteBlock<1>>(quantise_a8_for(Isa::scalar),
+                                                            quantise_a8_for(Isa::avx512vnni), random);
+    expect_quantisers_agree<ActivationBlock16, ByteBlock<2>>(quantise_a16_for(Isa::scalar),
+                                                             quantise_a16_for(Isa::avx512vnni), random);
+  }
   for (Isa isa : kIsas) {
-    if (isa == Isa::scalar || !isa_available(isa, features)) continue;
+    if (isa == Isa::scalar || isa == Isa::avx512vnni || !isa_available(isa, features)) continue;
     expect_quantisers_agree<ActivationBlock8>(quantise_a8_for(Isa::scalar), quantise_a8_for(isa), random);
     expect_quantisers_agree<ActivationBlock16>(quantise_a16_for(Isa::scalar), quantise_a16_for(isa), random);
   }

@@ -1,0 +1,242 @@
+// The kernels for quantised activations on sets that have an exact dot of unsigned with signed bytes (vpdpbusd), written
+// once over a lane set V whose dot_bytes(acc, w, a) it is. Weights are unsigned bytes, what they are too large by is taken
+// off with −Σq; activations are one plane of signed bytes (8 bits) or two, q = 256 · high + low (16 bits). No state; all
+// scratch is on the stack. What the sets without such an instruction do is in generic.h.
+//
+// Up to kPackedRows rows stream a packed panel through registers. More rows share an unpacked chunk of two panels
+// (kChunkBlocks, in the first-level cache), four rows at a time; their chains wait in memory between chunks, which changes
+// no bit.
+#pragma once
+
+#include "kernels/linear/byte_blocks.h"
+#include "kernels/linear/tile_io.h"
+
+namespace kvass {
+
+inline constexpr int64_t kChunkBlocks = 8;  // unpacked at a time
+inline constexpr int kPackedRows = 8;       // most rows that read packed panels
+inline constexpr int kTilePanels = 2;       // of a tile of unpacked weights: they share the loads of activations
+inline constexpr int kTileRows = 4;         // likewise: with kTilePanels as many chains as stay in registers
+
+// Weights straight from a panel.
+template <class V, WeightType kType>
+struct PackedBytes {
+  using U = Unpack<V, kType>;
+  static constexpr bool kHalves = U::kFormat.scale_block == 16;
+  static constexpr bool kMinimum = U::kFormat.minimum;
+  static constexpr int kOffset = U::kFormat.bits == 8 ? 128 : U::kFormat.offset;
+  const uint8_t* panel;
+
+  // One row of whole bytes is little more than a walk, ahead of which the hardware fetches better by itself.
+  template <int kRows>
+  KVASS_INLINE void prefetch(const PackedBytes& s, int64_t b) {
+    if constexpr (kRows > 1 || U::kFormat.bits != 8) U::prefetch(s.panel, b);
+  }
+  template <int kGroup>
+  KVASS_INLINE typename V::I bytes(const PackedBytes& s, int64_t b) {
+    const typename V::I stored = U::template group<kGroup>(U::block(s.panel, b));
+    if constexpr (U::kFormat.bits != 8) return stored;
+    return V::xori(stored, V::set1i(static_cast<int>(0x80808080u)));
+  }
+  KVASS_INLINE typename V::F scale(const PackedBytes& s, int64_t b, int half) { return U::scale(s.panel, b, half); }
+  KVASS_INLINE typename V::F minimum(const PackedBytes& s, int64_t b) { return U::minimum(s.panel, b); }
+};
+
+struct alignas(64) UnpackedBytesBlock {
+  uint8_t quants[8][kGroupBytes];
+  float scale[2][kPanelOutputs];
+  float minimum[kPanelOutputs];
+};
+
+// Weights of a chunk that was unpacked; without a minimum they are all 128 too large, so that types share a tile.
+template <class V, bool kHasHalves, bool kHasMinimum>
+struct UnpackedBytes {
+  static constexpr bool kHalves = kHasHalves;
+  static constexpr bool kMinimum = kHasMinimum;
+  static constexpr int kOffset = kHasMinimum ? 0 : 128;
+  const UnpackedBytesBlock* blocks;
+
+  template <int kRows>
+  KVASS_INLINE void prefetch(const UnpackedBytes&, int64_t) {}
+  template <int kGroup>
+  KVASS_INLINE typename V::I bytes(const UnpackedBytes& s, int64_t b) {
+    return V::loadi(s.blocks[b].quants[kGroup]);
+  }
+  KVASS_INLINE typename V::F scale(const UnpackedBytes& s, int64_t b, int half) {
+    return V::load(s.blocks[b].scale[half]);
+  }
+  KVASS_INLINE typename V::F minimum(const UnpackedBytes& s, int64_t b) { return V::load(s.blocks[b].minimum); }
+};
+
+template <class V, WeightType kType>
+static __attribute__((noinline)) void unpack_bytes(const uint8_t* panel, int64_t begin, int64_t count,
+                                                   UnpackedBytesBlock* out) {
+  using From = PackedBytes<V, kType>;
+  const From from{panel};
+  for (int64_t i = 0; i < count; ++i) {
+    unroll<8>([&](auto g) __attribute__((always_inline)) {
+      constexpr int kGroup = decltype(g)::value;
+      typename V::I w = From::template bytes<kGroup>(from, begin + i);
+      if constexpr (!From::kMinimum && From::kOffset != 128) {
+        w = V::addi(w, V::set1i((128 - From::kOffset) * 0x01010101));  // no byte passes 255
+      }
+      V::storei(out[i].quants[kGroup], w);
+    });
+    V::store(out[i].scale[0], From::scale(from, begin + i, 0));
+    if constexpr (From::kHalves) V::store(out[i].scale[1], From::scale(from, begin + i, 1));
+    if constexpr (From::kMinimum) V::store(out[i].minimum, From::minimum(from, begin + i));
+  }
+}
+
+// acc [kPanels][kRows][16], panels acc_stride floats apart, += blocks [0, blocks) of the panels and kRows rows of x.
+template <class V, int kPanels, int kRows, class Block, class Source>
+static __attribute__((noinline)) void multiply_bytes(const Source* sources, int64_t blocks, const Block* x,
+                                                     int64_t x_stride, float* acc, int64_t acc_stride) {
+  using F = typename V::F;
+  using I = typename V::I;
+  constexpr int kPlanes = Block::kPlanes;
+  constexpr int kParts = Source::kHalves ? 2 : 1;
+  static_assert(kPanels * kRows <= 8);  // chains, and twice as many sums of bytes, in 32 registers
+  F chains[kPanels][kRows];
+  for (int p = 0; p < kPanels; ++p) {
+    for (int r = 0; r < kRows; ++r) chains[p][r] = V::load(acc + p * acc_stride + r * kPanelOutputs);
+  }
+  for (int64_t b = 0; b < blocks; ++b) {
+    for (int p = 0; p < kPanels; ++p) Source::template prefetch<kRows>(sources[p], b);
+    unroll<kParts>([&](auto part) __attribute__((always_inline)) {
+      constexpr int kPart = decltype(part)::value;
+      I dots[kPlanes][kPanels][kRows];
+      unroll<kRows>([&](auto row) __attribute__((always_inline)) {
+        constexpr int r = decltype(row)::value;
+        I start = V::zeroi();
+        if constexpr (Source::kOffset != 0) {
+          constexpr int kSum = kParts == 1 ? 0 : 1 + kPart;
+          start = V::slli(V::set1i(x[r * x_stride + b].negated_sums[kSum]), __builtin_ctz(Source::kOffset));
+        }
+        for (int p = 0; p < kPanels; ++p) {
+          dots[kPlanes - 1][p][r] = start;
+          if constexpr (kPlanes == 2) dots[0][p][r] = V::zeroi();
+        }
+      });
+      unroll<8 / kParts>([&](auto g) __attribute__((always_inline)) {
+        constexpr int kGroup = kPart * (8 / kParts) + decltype(g)::value;
+        I w[kPanels];
+        for (int p = 0; p < kPanels; ++p) w[p] = Source::template bytes<kGroup>(sources[p], b);
+        unroll<kPlanes * kRows>([&](auto index) __attribute__((always_inline)) {
+          constexpr int r = decltype(index)::value % kRows;
+          constexpr int plane = decltype(index)::value / kRows;
+          const I a = V::set1i(load_four(x[r * x_stride + b].q[plane] + kGroup * 4));
+          for (int p = 0; p < kPanels; ++p) dots[plane][p][r] = V::dot_bytes(dots[plane][p][r], w[p], a);
+        });
+      });
+      F scale[kPanels], minimum[kPanels];
+      for (int p = 0; p < kPanels; ++p) {
+        scale[p] = Source::scale(sources[p], b, kPart);
+        if constexpr (Source::kMinimum) minimum[p] = Source::minimum(sources[p], b);
+      }
+      unroll<kRows>([&](auto row) __attribute__((always_inline)) {
+        constexpr int r = decltype(row)::value;
+        const Block& block = x[r * x_stride + b];
+        const F s = V::set1(block.scale);
+        for (int p = 0; p < kPanels; ++p) {
+          I dot = dots[kPlanes - 1][p][r];
+          if constexpr (kPlanes == 2) dot = V::addi(V::slli(dots[0][p][r], 8), dot);
+          F& chain = chains[p][r];
+          chain = V::fma(V::to_float(dot), V::mul(scale[p], s), chain);
+          if constexpr (Source::kMinimum) chain = V::fnma(V::set1(block.sum), V::mul(minimum[p], s), chain);
+        }
+      });
+    });
+  }
+  for (int p = 0; p < kPanels; ++p) {
+    for (int r = 0; r < kRows; ++r) V::store(acc + p * acc_stride + r * kPanelOutputs, chains[p][r]);
+  }
+}
+
+// Tiles of kRows rows while they last, then of fewer.
+template <class V, int kPanels, int kRows, class Block, class Source>
+static void multiply_byte_rows(const Source* sources, int64_t blocks, const Block* x, int64_t x_stride, int64_t rows,
+                               float* acc, int64_t acc_stride) {
+  for (; rows >= kRows; rows -= kRows, x += kRows * x_stride, acc += kRows * kPanelOutputs) {
+    multiply_bytes<V, kPanels, kRows, Block>(sources, blocks, x, x_stride, acc, acc_stride);
+  }
+  if constexpr (kRows > 1) {
+    if (rows > 0) {
+      multiply_byte_rows<V, kPanels, kRows / 2, Block>(sources, blocks, x, x_stride, rows, acc, acc_stride);
+    }
+  }
+}
+
+// One panel of at most kPackedRows rows.
+template <class V, WeightType kType, class Block>
+static void multiply_packed_panel(const LinearParams& p, int64_t index) {
+  const PackedBytes<V, kType> panel{p.panels + index * panel_bytes(kType, p.k)};
+  alignas(64) float acc[kPackedRows * kPanelOutputs];
+  for (int64_t r = 0; r < p.rows; ++r) V::store(acc + r * kPanelOutputs, V::zero());
+  multiply_byte_rows<V, 1, kPackedRows, Block>(&panel, p.k / kBlock, static_cast<const Block*>(p.x), p.x_stride, p.rows,
+                                               acc, 0);
+  store_panel<V>(p, index, 0, p.rows, acc);
+}
+
+// Panels [index, index + kPanels) of all rows.
+template <class V, WeightType kType, int kPanels, class Block>
+static void multiply_panels(const LinearParams& p, int64_t index) {
+  using Packed = PackedBytes<V, kType>;
+  const int64_t blocks = p.k / kBlock;
+  const int64_t bytes = panel_bytes(kType, p.k);
+  alignas(64) float acc[kPanels * kRowBlock * kPanelOutputs];
+  UnpackedBytesBlock unpacked[kPanels][kChunkBlocks];
+  UnpackedBytes<V, Packed::kHalves, Packed::kMinimum> chunk[kPanels];
+  for (int i = 0; i < kPanels; ++i) chunk[i].blocks = unpacked[i];
+  for (int64_t row = 0; row < p.rows; row += kRowBlock) {
+    const int64_t rows = p.rows - row < kRowBlock ? p.rows - row : kRowBlock;
+    const int64_t acc_stride = rows * kPanelOutputs;
+    const Block* x = static_cast<const Block*>(p.x) + row * p.x_stride;
+    for (int64_t i = 0; i < kPanels * rows; ++i) V::store(acc + i * kPanelOutputs, V::zero());
+    for (int64_t b = 0; b < blocks; b += kChunkBlocks) {
+      const int64_t count = blocks - b < kChunkBlocks ? blocks - b : kChunkBlocks;
+      for (int i = 0; i < kPanels; ++i) unpack_bytes<V, kType>(p.panels + (index + i) * bytes, b, count, unpacked[i]);
+      multiply_byte_rows<V, kPanels, kTileRows, Block>(chunk, count, x + b, p.x_stride, rows, acc, acc_stride);
+    }
+    for (int i = 0; i < kPanels; ++i) store_panel<V>(p, index + i, row, rows, acc + i * acc_stride);
+  }
+}
+
+template <class V, WeightType kType, class Block>
+static void multiply_byte_type(const LinearParams& p) {
+  int64_t index = p.panel_begin;
+  if (p.rows <= kPackedRows) {
+    for (; index < p.panel_end; ++index) multiply_packed_panel<V, kType, Block>(p, index);
+    return;
+  }
+  for (; index + kTilePanels <= p.panel_end; index += kTilePanels) {
+    multiply_panels<V, kType, kTilePanels, Block>(p, index);
+  }
+  if (index < p.panel_end) multiply_panels<V, kType, 1, Block>(p, index);
+}
+
+template <class V, class Block>
+static void linear_bytes(const LinearParams& p) {
+  switch (p.type) {
+    case WeightType::Q8_0:
+      return multiply_byte_type<V, WeightType::Q8_0, Block>(p);
+    case WeightType::Q4_0:
+      return multiply_byte_type<V, WeightType::Q4_0, Block>(p);
+    case WeightType::Q4_1:
+      return multiply_byte_type<V, WeightType::Q4_1, Block>(p);
+    case WeightType::Q5_0:
+      return multiply_byte_type<V, WeightType::Q5_0, Block>(p);
+    case WeightType::Q5_1:
+      return multiply_byte_type<V, WeightType::Q5_1, Block>(p);
+    case WeightType::Q4_K:
+      return multiply_byte_type<V, WeightType::Q4_K, Block>(p);
+    case WeightType::Q5_K:
+      return multiply_byte_type<V, WeightType::Q5_K, Block>(p);
+    case WeightType::Q6_K:
+      return multiply_byte_type<V, WeightType::Q6_K, Block>(p);
+    default:
+      return;
+  }
+}
+
+}  // namespace kvass
