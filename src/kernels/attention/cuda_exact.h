@@ -89,7 +89,8 @@ Status launch_exact(const DeviceAttentionParams& p, const AttentionDivision& div
   params.cell_rows = division.cell_rows;
   params.partials = division.by_spans ? static_cast<float*>(p.scratch) : nullptr;
   const int threads = division.padded <= 64 ? 64 : division.padded <= 128 ? 128 : 256;
-  const size_t shared = SpanMemory<R>::bytes(division.padded, S::kType == DType::q8);
+  SpanMemory<R> memory;
+  const size_t shared = memory.carve(nullptr, division.padded, S::kType == DType::q8);
   KVASS_RETURN_IF_ERROR(launch(&exact_kernel<S, kRows, R>, "attention_exact",
                                {division.items, division.by_spans ? division.spans : 1}, threads, shared, stream,
                                params));

@@ -1,7 +1,7 @@
 #include "device/code.h"
 
 #if !defined(__HIPCC__)
-#include "kernels/attention/cuda_fast.h"
+#include "kernels/attention/cuda_fast_launch.h"
 
 namespace kvass::KVASS_DEVICE {
 

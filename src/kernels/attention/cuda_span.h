@@ -4,83 +4,39 @@
 // copied ahead, so that many are on their way while one is used.
 #pragma once
 
-#include "kernels/attention/cuda_rows.h"
+#include "kernels/attention/cuda_stage.h"
 #include "kernels/functions.h"
 
 namespace kvass::KVASS_DEVICE {
 namespace {
 
-constexpr int kSpan = static_cast<int>(kSpanKeys);
-constexpr int kTile = static_cast<int>(kTileKeys);
-constexpr int kSpanTiles = kSpan / kTile;
-constexpr int kStages = 3;
-constexpr int kStageBytes = 8192;
-constexpr int kPitchPad = 16;  // between the rows of a stage of keys, so that threads of a warp meet no bank twice
-constexpr int kBufferBytes = kStageBytes + kTile * kPitchPad;
-
-// What a block keeps in shared memory.
-template <int R>
-struct SpanMemory {
-  float* q;         // [R][padded]; with q8 the bytes come behind: [R][padded]
-  int8_t* q_bytes;  // q8
-  float* q_scale;   // [R] q8
-  float* s;         // [R][512] scores, then weights
-  float* v_scale;   // [512] q8
-  uint64_t* mask;   // [R][8] bit = lane: the row sees the key
-  float* top;       // [R][8] highest score of the tile, then m while the tile is summed
-  float* factor;    // [R][8] what l and o are multiplied by before the tile
-  int* rose;        // [R] bit = tile: m rose with it
-  int* low;         // [R] visible offsets in the span
-  int* high;        // [R]
-  float* m;         // [R] of the span
-  float* l;         // [R]
-  uint8_t* stages;  // [kStages][kBufferBytes]
-
-  KVASS_BOTH static size_t bytes(int padded, bool q8) {
-    SpanMemory memory;
-    return static_cast<size_t>(memory.carve(nullptr, padded, q8) - static_cast<uint8_t*>(nullptr));
-  }
-  KVASS_BOTH uint8_t* carve(uint8_t* from, int padded, bool q8) {
-    take(from, stages, kStages * kBufferBytes);
-    take(from, q, R * padded);
-    take(from, s, R * kSpan);
-    take(from, mask, R * kSpanTiles);
-    take(from, top, R * kSpanTiles);
-    take(from, factor, R * kSpanTiles);
-    take(from, rose, R);
-    take(from, low, R);
-    take(from, high, R);
-    take(from, m, R);
-    take(from, l, R);
-    take(from, q_scale, R);
-    take(from, v_scale, q8 ? kSpan : 0);
-    take(from, q_bytes, q8 ? R * padded : 0);
-    return from;
-  }
-
- private:
-  template <class T>
-  KVASS_BOTH static void take(uint8_t*& from, T*& part, int count) {
-    part = reinterpret_cast<T*>(from);
-    from += (static_cast<size_t>(count) * sizeof(T) + 15) / 16 * 16;
-  }
-};
-
 template <class S, bool kRows, int R>
-class Span {
-  using T = typename S::T;
-  static constexpr bool kQ8 = sizeof(T) == 1;
-  static constexpr int kChunk = kStageBytes / (kTile * static_cast<int>(sizeof(T)));  // channels of a stage of keys
+class Span : private KeyStages<S, kRows> {
+  using Base = KeyStages<S, kRows>;
+  using Base::first_;
+  using Base::first_tile_;
+  using Base::high_;
+  using Base::item_;
+  using Base::kChunk;
+  using Base::key_stages_;
+  using Base::kQ8;
+  using Base::lanes_;
+  using Base::last_tile_;
+  using Base::low_;
+  using Base::p_;
+  using Base::padded_;
+  using Base::segment_;
+  using Base::steps_;
+  using Base::thread_;
+  using Base::threads_;
+  using Base::tile_bytes_;
+  using Base::value_stages_;
+  using typename Base::T;
 
  public:
-  KVASS_METHOD Span(const DeviceAttentionParams& p, const Item& item, int padded)
-      : p_(p), item_(item), padded_(padded), thread_(thread_index()), threads_(block_threads()) {
+  KVASS_METHOD Span(const DeviceAttentionParams& p, const Item& item, int padded) : Base(p, item, padded) {
     memory.carve(shared_memory(), padded, kQ8);
-    key_stages_ = (padded + kChunk - 1) / kChunk;
-    lanes_ = kTile;
-    while (lanes_ * padded * static_cast<int>(sizeof(T)) > kStageBytes) lanes_ /= 2;
-    value_stages_ = kTile / lanes_;
-    tile_bytes_ = 2 * (static_cast<int64_t>(kTile) * padded * static_cast<int64_t>(sizeof(T)) + (kQ8 ? 4 * kTile : 0));
+    this->stages_ = memory.stages;
   }
 
   KVASS_METHOD int64_t tile_bytes() const { return tile_bytes_; }
@@ -100,11 +56,7 @@ class Span {
       }
       if constexpr (kQ8) quantise(r, lane);
     }
-    if constexpr (kRows) {
-      const int64_t bytes = static_cast<int64_t>(sizeof(T));
-      fast_keys_ = sixteen_bytes(p_.keys.k, p_.keys.cached, p_.keys.keys, bytes);
-      fast_values_ = sixteen_bytes(p_.keys.v, p_.keys.cached, p_.keys.keys, bytes);
-    }
+    this->look_at_rows();
     barrier();
   }
 
@@ -115,8 +67,8 @@ class Span {
     if (!look()) return false;
     const int keys = (last_tile_ - first_tile_) * key_stages_;
     steps_ = keys + (last_tile_ - first_tile_) * value_stages_;
-    next_ = 0;
-    for (int i = 0; i < kStages - 1; ++i) issue();
+    this->next_ = 0;
+    for (int i = 0; i < kStages - 1; ++i) this->issue();
     score(keys);
     barrier();
     softmax();
@@ -176,91 +128,13 @@ class Span {
     return true;
   }
 
-  // Where the tile of an offset lies.
-  KVASS_METHOD const uint8_t* tile_at(int tile) const {
-    return segment_.data + (first_ / kTile + tile) % segment_.tiles * tile_bytes_;
-  }
-
-  // Begins the copy of the next stage, if there is one.
-  KVASS_METHOD void issue() {
-    if (next_ < steps_) {
-      uint8_t* to = memory.stages + next_ % kStages * kBufferBytes;
-      const int keys = (last_tile_ - first_tile_) * key_stages_;
-      if (next_ < keys) {
-        const int d = next_ % key_stages_ * kChunk;
-        stage_keys(first_tile_ + next_ / key_stages_, d, padded_ - d < kChunk ? padded_ - d : kChunk, to);
-      } else {
-        const int at = next_ - keys;
-        stage_values(first_tile_ + at / value_stages_, at % value_stages_ * lanes_, to);
-      }
-    }
-    ++next_;
-    copy_commit();
-  }
-
-  KVASS_METHOD void copy_plain_bytes(const uint8_t* from, int bytes, uint8_t* to) const {
-    for (int i = thread_ * 16; i < bytes; i += threads_ * 16) copy_async(to + i, from + i);
-  }
-
-  // Channels [d, d + count) of a tile's keys: columns [count][64] as tiles have them, or rows [64] of count.
-  KVASS_METHOD void stage_keys(int tile, int d, int count, uint8_t* to) const {
-    if constexpr (kRows) {
-      const int row_bytes = count * static_cast<int>(sizeof(T));
-      stage_rows(p_.keys.k, fast_keys_, tile * kTile, kTile, d, count, row_bytes + kPitchPad, to);
-    } else {
-      const int bytes = kTile * static_cast<int>(sizeof(T));
-      copy_plain_bytes(tile_at(tile) + d * bytes, count * bytes, to);
-    }
-  }
-  // Rows [lane, lane + lanes_) of a tile's values.
-  KVASS_METHOD void stage_values(int tile, int lane, uint8_t* to) const {
-    const int row_bytes = padded_ * static_cast<int>(sizeof(T));
-    if constexpr (kRows) {
-      stage_rows(p_.keys.v, fast_values_, tile * kTile + lane, lanes_, 0, padded_, row_bytes, to);
-    } else {
-      copy_plain_bytes(tile_at(tile) + tile_bytes_ / 2 + lane * row_bytes, lanes_ * row_bytes, to);
-    }
-  }
-  // Channels [d, d + count) of the keys at offsets [offset, offset + lanes) of the span; +0 for what is not there.
-  KVASS_METHOD void stage_rows(const DeviceRows<const uint8_t>* parts, bool fast, int offset, int lanes, int d,
-                               int count, int pitch, uint8_t* to) const {
-    constexpr int kElements = 16 / static_cast<int>(sizeof(T));
-    const int pieces = count / kElements;  // of a row
-    const int head_dim = static_cast<int>(p_.head_dim);
-    for (int i = thread_; i < lanes * pieces; i += threads_) {
-      const int lane = i / pieces;
-      const int begin = d + i % pieces * kElements;
-      T* piece = reinterpret_cast<T*>(to + lane * pitch + i % pieces * 16);
-      const bool there = offset + lane >= low_ && offset + lane < high_;
-      const T* row = nullptr;
-      const int64_t key = segment_.first_key + first_ + offset + lane;
-      if (there) {
-        row = reinterpret_cast<const T*>(key_row(p_.keys, parts, item_.run, item_.kv_head, key, sizeof(T)));
-      }
-      if (there && fast && begin + kElements <= head_dim) {
-        copy_async(piece, row + begin);
-      } else {
-        const int64_t stride = parts[key < p_.keys.cached ? 0 : 1].channel;
-        for (int e = 0; e < kElements; ++e) piece[e] = there && begin + e < head_dim ? row[(begin + e) * stride] : T{};
-      }
-    }
-  }
-
-  // The stage of step `step`, once it has arrived for every thread; the next copy is on its way then.
-  KVASS_METHOD const uint8_t* arrive(int step) {
-    copy_wait<kStages - 2>();
-    barrier();
-    issue();
-    return memory.stages + step % kStages * kBufferBytes;
-  }
-
   // s of every row and key. Threads are (key of the tile, rows r ≡ group mod groups).
   KVASS_METHOD void score(int steps) {
     const int key = thread_ % kTile, group = thread_ / kTile, groups = threads_ / kTile;
     float sum[R] = {};
     int32_t dot[R] = {};
     for (int step = 0; step < steps; ++step) {
-      const uint8_t* stage = arrive(step);
+      const uint8_t* stage = this->arrive(step);
       const int d0 = step % key_stages_ * kChunk;
       const int count = padded_ - d0 < kChunk ? padded_ - d0 : kChunk;
       if (d0 == 0) {
@@ -299,7 +173,7 @@ class Span {
       const int tile = first_tile_ + step / key_stages_;
       float key_scale = 0.0f;
       if constexpr (kQ8) {
-        const uint8_t* scales = tile_at(tile) + kTile * padded_;
+        const uint8_t* scales = this->tile_at(tile) + kTile * padded_;
         key_scale = reinterpret_cast<const float*>(scales)[key];
         if (group == 0)
           memory.v_scale[tile * kTile + key] = reinterpret_cast<const float*>(scales + tile_bytes_ / 2)[key];
@@ -397,7 +271,7 @@ class Span {
     for (int r = 0; r < R; ++r) o[r][0] = o[r][1] = 0.0f;
     const bool first = thread_ < padded_, second = thread_ + threads_ < padded_;
     for (int step = first_step; step < steps_; ++step) {
-      const T* v = reinterpret_cast<const T*>(arrive(step)) + thread_;
+      const T* v = reinterpret_cast<const T*>(this->arrive(step)) + thread_;
       const int tile = first_tile_ + (step - first_step) / value_stages_;
       const int lane = (step - first_step) % value_stages_ * lanes_;
       bool all = true;  // every row sees every key
@@ -444,18 +318,7 @@ class Span {
     }
   }
 
-  const DeviceAttentionParams& p_;
-  const Item& item_;
-  const int padded_;
-  const int thread_, threads_;
-  int key_stages_, value_stages_, lanes_;
-  int64_t tile_bytes_;
-  Segment segment_;
   bool in_sink_ = false;
-  bool fast_keys_ = false, fast_values_ = false;
-  int64_t first_ = 0;  // offset of the span
-  int low_ = 0, high_ = 0, first_tile_ = 0, last_tile_ = 0;
-  int steps_ = 0, next_ = 0;
 };
 
 }  // namespace
