@@ -3,20 +3,31 @@
 // but still every kind of them (each type, each operator, more than one thread). All other builds run all of it.
 #pragma once
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)  // GCC
-#define KVASS_SANITIZED 1
+#if defined(__SANITIZE_THREAD__)  // GCC
+#define KVASS_THREAD_SANITIZED 1
+#elif defined(__SANITIZE_ADDRESS__)
+#define KVASS_ADDRESS_SANITIZED 1
 #elif defined(__has_feature)  // Clang
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#if __has_feature(thread_sanitizer)
+#define KVASS_THREAD_SANITIZED 1
+#elif __has_feature(address_sanitizer)
+#define KVASS_ADDRESS_SANITIZED 1
+#endif
+#endif
+#if defined(KVASS_THREAD_SANITIZED) || defined(KVASS_ADDRESS_SANITIZED)
 #define KVASS_SANITIZED 1
-#endif
-#endif
-#ifndef KVASS_SANITIZED
+#else
 #define KVASS_SANITIZED 0
 #endif
 
 namespace kvass::testing {
 
 inline constexpr bool kSanitized = KVASS_SANITIZED != 0;
+#if defined(KVASS_THREAD_SANITIZED)
+inline constexpr bool kThreadSanitized = true;
+#else
+inline constexpr bool kThreadSanitized = false;
+#endif
 
 // A number of cases, steps or tokens: `all` of them, or so many under a sanitizer.
 template <class Count>
