@@ -59,6 +59,9 @@ void check_greedy(Stream& stream, const nlohmann::json& prompt, std::vector<floa
     const int32_t row = 0;
     const std::span<const float> next = stream.session->logits(std::span(&row, 1)).value();
     logits.assign(next.begin(), next.end());
+    const Argmax likeliest = stream.session->likeliest(std::span(&row, 1)).value().front();
+    ASSERT_EQ(likeliest.index, greedy(logits)) << "step " << step;
+    ASSERT_EQ(likeliest.value, logits[static_cast<size_t>(likeliest.index)]) << "step " << step;
   }
 }
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """kvass side by side with llama.cpp, by turns, on one GGUF file. Started by llama_cpp.sh, which builds llama.cpp."""
 import argparse
+import glob
 import json
 import os
 import subprocess
@@ -57,6 +58,7 @@ def parse():
     add("--first-prompt", metavar="TOKENS", type=int, default=2000, help="the long prompt of the part start: %(default)s")
     add("--memory-prompt", metavar="TOKENS", type=int, default=512, help="the prompt of the part memory: %(default)s")
     add("--memory-tokens", metavar="TOKENS", type=int, default=32, help="tokens it generates: %(default)s")
+    add("--text", metavar="FILE", help="what kvass reads and goes on with: kvass's own documentation")
     add("--kvass", metavar="PROGRAM", default=os.path.join(ROOT, "build", "release", "kvass"), help="%(default)s")
     add("--kvass-args", metavar='"FLAGS"', default="", help='more flags for kvass, such as "--chunk 512"')
     add("--json", action="store_true", help="one JSON object with every run instead of tables")
@@ -101,6 +103,12 @@ def main():
         print(f"compare: no program {args.kvass} (make build): tokens/s of llama.cpp alone", file=sys.stderr)
         args.maths = []
         args.parts = [part for part in args.parts if part in ("speed", "batch")]
+    if not args.text:  # prose of some length
+        args.text = os.path.join(args.cache, "text.md")
+        with open(args.text, "w") as file:
+            for name in ("README.md", "HACKING.md", *sorted(glob.glob("docs/*.md", root_dir=ROOT))):
+                with open(os.path.join(ROOT, name)) as page:
+                    file.write(page.read())
     turns = Turns(os.path.join(args.cache, "read_bandwidth"), args.threads, args.rounds)
     result = {"model": args.model, "cpu": cpu_name(), "threads": args.threads, "rounds": args.rounds}
     if not args.json:

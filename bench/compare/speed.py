@@ -1,5 +1,8 @@
 """Tokens a second of a prompt, of generation at depths, and of sequences that generate together.
 
+gg is greedy generation, in which kvass asks for the likeliest token alone; llama.cpp's beside it is that of tg, as it computes
+all logits of every token.
+
 Shares: what a row reads (generation) or multiplies (prompts) is counted by `kvass bench`; its limit is measured around the
 run, for kvass in its own process around each row, for llama.cpp by the reads around its run and, for prompts, by the fastest
 loop of integer multiply-adds that kvass measured. A batch's share is of the reads, too, although multiply-adds may bind it.
@@ -33,11 +36,13 @@ def llama_batches(args, depth):
 
 
 def kvass_bench(args, math, depth, prompt, batches):
-    command = [args.kvass, "bench", args.model, "-p", prompt, "-n", args.generate, "-d", str(depth), "-b", batches,
-               "-t", str(args.threads), "-r", "1", "--json", "--math", math, *args.kvass_args.split()]
+    greedy = args.generate if batches == "1" else "0"
+    command = [args.kvass, "bench", args.model, "-p", prompt, "-n", args.generate, "-g", greedy, "--text", args.text,
+               "-d", str(depth), "-b", batches, "-t", str(args.threads), "-r", "1", "--json", "--math", math,
+               *args.kvass_args.split()]
     measured = []
     for row in json.loads(output_of(command)):
-        limit = row["read_bytes_per_s" if row["test"].startswith("tg") else "multiply_adds_per_s"]
+        limit = row["multiply_adds_per_s" if row["test"].startswith("pp") else "read_bytes_per_s"]
         measured.append(((row["test"], row["depth"], row["batch"]), {
             "tps": row["tps"], "share": row["limit_share"], "limit": limit,
             "per_token": row["limit_share"] * limit / row["tps"],  # bytes (a batch: its part of a step's), or multiply-adds
@@ -53,13 +58,15 @@ def add_llama_shares(test, by_program):
     work = median([run["per_token"] for run in runs])
     loop = max(run["limit"] for run in runs)
     for run in by_program.get("llama.cpp", []):
-        run["share"] = run["tps"] * work / (run["read"] if test.startswith("tg") else loop)
+        run["share"] = run["tps"] * work / (loop if test.startswith("pp") else run["read"])
 
 
 def rows_of(found):
     """[{"test", "depth", "batch", "programs": {name: {"tps", "runs", "ratio", "share"}}}] with medians."""
     rows = []
     for (test, depth, batch), by_program in sorted(found.items(), key=lambda item: (item[0][1], item[0][2])):
+        if test.startswith("gg") and (generated := found.get((test.replace("gg", "tg"), depth, batch), {}).get("llama.cpp")):
+            by_program = {"llama.cpp": [dict(run) for run in generated], **by_program}
         add_llama_shares(test, by_program)
         llama = median([run["tps"] for run in by_program.get("llama.cpp", [])])
         programs = {}

@@ -148,15 +148,13 @@ Result<WeightStore> ModelFile::copied_weights(const WeightOptions& options, Thre
       store.matrices.push_back({});
     } else {
       const WeightType type = stored_type(from.type, from.k, wanted(i, options));
-      const auto panel = static_cast<size_t>(panel_bytes(type, from.k));
-      const int64_t panels = panel_count(from.n);
-      const int64_t task = std::max<int64_t>(1, panels / (8 * pool.threads()));
-      pool.run((panels + task - 1) / task, [&](int64_t index, int) {
+      const int64_t parts = type == from.type ? static_cast<int64_t>(size) : panel_count(from.n);  // bytes, or panels
+      const int64_t task = std::max<int64_t>(1, parts / (8 * pool.threads()));
+      pool.run((parts + task - 1) / task, [&](int64_t index, int) {
         const int64_t begin = index * task;
-        const int64_t end = std::min(panels, begin + task);
+        const int64_t end = std::min(parts, begin + task);
         if (type != from.type) return requantise_panels(from, type, begin, end, at);
-        const size_t offset = static_cast<size_t>(begin) * panel;
-        std::memcpy(at + offset, from.data + offset, static_cast<size_t>(end - begin) * panel);
+        std::memcpy(at + begin, from.data + begin, static_cast<size_t>(end - begin));
       });
       store.vectors.push_back(nullptr);
       store.matrices.push_back({type, from.n, from.k, at});

@@ -15,10 +15,21 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
 
-std::vector<int32_t> random_tokens(int64_t count, int64_t vocabulary) {
+std::vector<int32_t> random_tokens(size_t count, int64_t vocabulary) {
   std::mt19937 random(1);
-  std::vector<int32_t> tokens(static_cast<size_t>(count));
+  std::vector<int32_t> tokens(count);
   for (int32_t& token : tokens) token = static_cast<int32_t>(random() % static_cast<uint32_t>(vocabulary));
+  return tokens;
+}
+
+// The first `count` tokens of the text, as often as it takes.
+std::vector<int32_t> text_tokens(const OpenModel& model, const std::string& text, size_t count) {
+  const std::vector<int32_t> once = model.tokenizer->encode(text, {.bos = model.tokenizer->add_bos()});
+  std::vector<int32_t> tokens;
+  while (tokens.size() < count) {
+    tokens.insert(tokens.end(), once.begin(),
+                  once.begin() + static_cast<std::ptrdiff_t>(std::min(once.size(), count - tokens.size())));
+  }
   return tokens;
 }
 
@@ -66,10 +77,12 @@ Result<Batch> open_batch(const OpenModel& model, const StreamOptions& options, c
 }
 
 Result<Depth> open_depth(const OpenModel& model, const StreamOptions& options, int64_t tokens, int64_t longest,
-                         const std::atomic<bool>& cancel) {
+                         const std::string& text, const std::atomic<bool>& cancel) {
   Depth depth;
   depth.depth = tokens;
-  depth.tokens = random_tokens(tokens + longest, model.engine->program().vocabulary());
+  const auto count = static_cast<size_t>(tokens + longest);
+  depth.tokens =
+      text.empty() ? random_tokens(count, model.engine->program().vocabulary()) : text_tokens(model, text, count);
   StreamOptions sized = options;
   if (!options.attention_sink && !options.endless) {
     sized.context = std::max({tokens + longest, options.context.value_or(0), int64_t{1}});
@@ -96,21 +109,34 @@ Result<double> time_prefill(const Depth& depth, Batch& batch, int64_t count, con
   return logits.ok() ? Result<double>(seconds) : logits.status();
 }
 
-// Seconds of `count` steps of all sequences, each one's logits included.
-Result<double> time_decode(const Depth& depth, Batch& batch, int64_t count, const std::atomic<bool>& cancel) {
+// Seconds of `count` steps of all sequences: with all logits of each, or `greedy`, with the likeliest tokens, which are
+// the next step's.
+Result<double> time_decode(const Depth& depth, Batch& batch, int64_t count, bool greedy,
+                           const std::atomic<bool>& cancel) {
   std::vector<int32_t> rows;
   for (const std::unique_ptr<Sequence>& sequence : batch.sequences) {
     rows.push_back(static_cast<int32_t>(rows.size()));
     KVASS_RETURN_IF_ERROR(sequence->copy_from(*depth.filled));
   }
   std::vector<Run> runs(rows.size());
+  std::vector<int32_t> tokens(rows.size(), depth.tokens[static_cast<size_t>(depth.depth)]);
   const Clock::time_point begin = Clock::now();
   for (int64_t step = 0; step < count; ++step) {
     if (cancel.load(std::memory_order_relaxed)) return Status::error("bench: interrupted");
-    const std::span<const int32_t> token = std::span(depth.tokens).subspan(static_cast<size_t>(depth.depth + step), 1);
-    for (size_t i = 0; i < runs.size(); ++i) runs[i] = {batch.sequences[i].get(), depth.depth + step, token};
+    if (!greedy) std::fill(tokens.begin(), tokens.end(), depth.tokens[static_cast<size_t>(depth.depth + step)]);
+    for (size_t i = 0; i < runs.size(); ++i) {
+      runs[i] = {batch.sequences[i].get(), depth.depth + step, std::span(&tokens[i], 1)};
+    }
     KVASS_RETURN_IF_ERROR(batch.session->step(runs));
-    if (const auto logits = batch.session->logits(rows); !logits.ok()) return logits.status();
+    if (!greedy) {
+      if (const auto logits = batch.session->logits(rows); !logits.ok()) return logits.status();
+      continue;
+    }
+    KVASS_ASSIGN_OR_RETURN(const std::span<const Argmax> likeliest, batch.session->likeliest(rows));
+    for (size_t i = 0; i < tokens.size(); ++i) {
+      if (likeliest[i].index < 0) return bad_input("logits", "a number among them", "NaN alone");
+      tokens[i] = static_cast<int32_t>(likeliest[i].index);
+    }
   }
   return seconds_since(begin);
 }
@@ -195,6 +221,7 @@ Status validate(const BenchOptions& options) {
   };
   KVASS_RETURN_IF_ERROR(tokens("-p", options.prefill));
   KVASS_RETURN_IF_ERROR(tokens("-n", options.decode));
+  KVASS_RETURN_IF_ERROR(tokens("-g", options.greedy));
   KVASS_RETURN_IF_ERROR(tokens("-d", options.depths));
   for (int64_t batch : options.batches) {
     if (batch < 1 || batch > 4096) return bad_input("-b", "1 to 4096 sequences", std::to_string(batch));
@@ -210,6 +237,7 @@ Status bench(const OpenModel& model, const StreamOptions& options, const BenchOp
   int64_t longest = 0;
   for (int64_t count : bench.prefill) longest = std::max(longest, count);
   for (int64_t count : bench.decode) longest = std::max(longest, count);
+  for (int64_t count : bench.greedy) longest = std::max(longest, count);
   KVASS_ASSIGN_OR_RETURN(const int threads, resolve_threads(options.threads));
   std::optional<MachineProbe> probe;
   MachineLimits of_device;
@@ -221,19 +249,22 @@ Status bench(const OpenModel& model, const StreamOptions& options, const BenchOp
   }
   const auto measure = [&] { return probe ? probe->measure() : of_device; };
 
-  const auto row = [&](const Depth& depth, bool prefill, int64_t count, int64_t sequences) -> Status {
+  enum class Test { prefill, decode, greedy };
+  const auto row = [&](const Depth& depth, Test test, int64_t count, int64_t sequences) -> Status {
+    const bool prefill = test == Test::prefill;
     KVASS_ASSIGN_OR_RETURN(Batch batch, open_batch(model, options, depth, sequences));
     const MachineLimits before = measure();
     std::vector<double> tps;
     BenchRow result;
-    result.test = (prefill ? "pp" : "tg") + std::to_string(count);
+    result.test = (prefill ? "pp" : test == Test::decode ? "tg" : "gg") + std::to_string(count);
     result.prefill = prefill;
     result.depth = depth.depth;
     result.batch = sequences;
     for (int i = -1; i < bench.repetitions; ++i) {  // the first one warms up
       if (bench.profile && i == bench.repetitions - 1) batch.session->set_timeline(&result.profile);
-      KVASS_ASSIGN_OR_RETURN(const double seconds, prefill ? time_prefill(depth, batch, count, cancel)
-                                                           : time_decode(depth, batch, count, cancel));
+      KVASS_ASSIGN_OR_RETURN(const double seconds,
+                             prefill ? time_prefill(depth, batch, count, cancel)
+                                     : time_decode(depth, batch, count, test == Test::greedy, cancel));
       result.seconds = seconds;
       if (i >= 0) tps.push_back(static_cast<double>(count * sequences) / seconds);
     }
@@ -249,13 +280,15 @@ Status bench(const OpenModel& model, const StreamOptions& options, const BenchOp
   };
 
   for (int64_t tokens : bench.depths) {
-    KVASS_ASSIGN_OR_RETURN(const Depth depth, open_depth(model, options, tokens, longest, cancel));
+    KVASS_ASSIGN_OR_RETURN(const Depth depth, open_depth(model, options, tokens, longest, bench.text, cancel));
     for (int64_t count : bench.prefill) {
-      if (count > 0) KVASS_RETURN_IF_ERROR(row(depth, true, count, 1));
+      if (count > 0) KVASS_RETURN_IF_ERROR(row(depth, Test::prefill, count, 1));
     }
-    for (int64_t count : bench.decode) {
-      if (count == 0) continue;
-      for (int64_t sequences : bench.batches) KVASS_RETURN_IF_ERROR(row(depth, false, count, sequences));
+    for (const Test test : {Test::decode, Test::greedy}) {
+      for (int64_t count : test == Test::decode ? bench.decode : bench.greedy) {
+        if (count == 0) continue;
+        for (int64_t sequences : bench.batches) KVASS_RETURN_IF_ERROR(row(depth, test, count, sequences));
+      }
     }
   }
   return {};

@@ -12,8 +12,9 @@ namespace {
 
 struct BenchFlags {
   std::string model;
-  BenchOptions bench{.prefill = {512}, .decode = {64}};
+  BenchOptions bench;
   bool json = false;
+  std::string text;   // file; empty: random tokens
   std::string trace;  // file; empty: none
   StreamFlags stream;
   ModelFlags weights;
@@ -91,6 +92,10 @@ Status run(const BenchFlags& flags) {
   };
   BenchOptions wanted = flags.bench;
   wanted.profile = wanted.profile || !flags.trace.empty();
+  if (!flags.text.empty()) {
+    KVASS_ASSIGN_OR_RETURN(wanted.text, read_text(flags.text));
+    if (wanted.text.empty()) return bad_input("--text", "a file with some text", flags.text + ", which is empty");
+  }
   KVASS_RETURN_IF_ERROR(bench(model, options, wanted, on_row, cancel));
   if (!flags.trace.empty()) {
     std::vector<TraceRow> trace;
@@ -106,11 +111,17 @@ Status run(const BenchFlags& flags) {
 
 CommandAction add_bench(CLI::App& command) {
   auto flags = std::make_shared<BenchFlags>();
+  flags->bench.prefill = {512};
+  flags->bench.decode = {64};
   command.description("Measure prefill and decode speed beside the machine's limits");
   command.footer(
-      "pp is prefill of a prompt, tg generation of tokens one by one (a batch: one of each sequence). The limit of pp\n"
-      "is a loop of multiply-adds, that of tg a plain read of the weights and the keys and values that are in sight;\n"
-      "both are measured in the same process. Lists are separated by commas. Example:\n"
+      "pp is prefill of a prompt, tg generation of tokens one by one (a batch: one of each sequence) with all logits\n"
+      "of each, gg greedy generation, as `run` generates without --temp: the likeliest token alone is asked for, "
+      "which\n"
+      "can be told from fewer bytes. The limit of pp is a loop of multiply-adds, that of tg and gg a plain read of "
+      "all\n"
+      "weights and the keys and values that are in sight (gg can pass it); both are measured in the same process.\n"
+      "Lists are separated by commas. Example:\n"
       "  kvass bench model.gguf -p 512,2048 -n 64 -d 0,4096 -b 1,8 -t 2");
   command.add_option("MODEL", flags->model, "A GGUF or .kvp file")->required()->type_name("");
   const auto list = [&](const char* name, std::vector<int64_t>& values, const char* type, const char* what) {
@@ -123,6 +134,7 @@ CommandAction add_bench(CLI::App& command) {
   };
   list("-p,--n-prompt", flags->bench.prefill, "TOKENS,...", "Prompt lengths; 0: no prefill");
   list("-n,--n-gen", flags->bench.decode, "TOKENS,...", "Tokens to generate; 0: no generation");
+  list("-g,--n-greedy", flags->bench.greedy, "TOKENS,...", "Tokens to generate greedily; 0: none");
   list("-d,--n-depth", flags->bench.depths, "TOKENS,...", "Tokens in the cache before the clock starts");
   list("-b,--batch", flags->bench.batches, "N,...", "Sequences that generate together");
   command
@@ -131,6 +143,11 @@ CommandAction add_bench(CLI::App& command) {
       ->type_name("N")
       ->group("Measurements")
       ->capture_default_str();
+  command
+      .add_option("--text", flags->text,
+                  "Tokens of this text, as often as it takes, instead of random ones; gg depends on them")
+      ->type_name("FILE")
+      ->group("Measurements");
   command.add_flag("--profile", flags->bench.profile, "The time of each op in the last repetition")
       ->group("Measurements");
   command.add_option("--trace", flags->trace, "When each op ran, for chrome://tracing or Perfetto")

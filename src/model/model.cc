@@ -46,6 +46,10 @@ Result<WeightPlan> plan(const Gguf& file, const ModelProgram& model, std::option
     if (weight.outputs > 0) {
       KVASS_ASSIGN_OR_RETURN(entry.source_type, weight_type_of(entry.source->type));
       entry.type = stored_type(entry.source_type, weight.inputs, type);
+      const bool head = static_cast<WeightId>(i) == model.head;
+      if (head && entry.source_type == WeightType::Q8_0 && entry.type == WeightType::Q8_0) {
+        entry.source_type = entry.type = WeightType::Q8_0_split;  // of the same source
+      }
       KVASS_ASSIGN_OR_RETURN(bytes, packed_bytes(entry.type, weight.outputs, weight.inputs));
     }
     entry.offset = plan.bytes;
@@ -127,7 +131,11 @@ Result<ModelProgram> build_program(const Gguf& file) {
   KVASS_ASSIGN_OR_RETURN(const std::string_view architecture, file.get_string("general.architecture"));
   std::string known;
   for (const Family& family : kFamilies) {
-    if (architecture == family.architecture) return family.build(file);
+    if (architecture == family.architecture) {
+      KVASS_ASSIGN_OR_RETURN(ModelProgram model, family.build(file));
+      model.head = model.program.head_weight();
+      return model;
+    }
     known += (known.empty() ? "" : ", ") + std::string(family.architecture);
   }
   return bad_input(file.name() + ": general.architecture", known, architecture);

@@ -19,6 +19,7 @@ struct ModelProgram {
   Program program;
   std::vector<std::string> tensors;  // [weights of the program] name of the file's tensor
   int64_t trained_context = 0;       // tokens
+  WeightId head = kNone;             // the program's head_weight
 };
 
 // The program of a file, by its general.architecture. Every tensor that it names has been found, with the right shape.

@@ -99,6 +99,13 @@ const Method* Program::find_method(std::string_view name) const {
   return nullptr;
 }
 
+WeightId Program::head_weight() const {
+  for (const Op& op : ops) {
+    if (op.kind == OpKind::linear && op.outputs.size() == 1 && op.outputs[0] == logits) return op.weights[0];
+  }
+  return kNone;
+}
+
 const Op* Program::input() const {
   for (const Op& op : ops) {
     if (op.kind == OpKind::input) return &op;

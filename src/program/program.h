@@ -138,6 +138,8 @@ struct Program {
   int64_t vocabulary() const { return values[static_cast<size_t>(logits)].width; }
   const Method* find_method(std::string_view name) const;
   bool has_encoder() const { return source.rows > 0; }
+  // The weight of the linear that gives the logits; kNone where something else does.
+  WeightId head_weight() const;
   const Op* input() const;        // the op that brings the encoder's input; null: none
   int64_t max_positions() const;  // positions that the position embeddings have; 0: any number
   // Whether a branch runs for one sequence at a time: it works on that sequence's source rows.

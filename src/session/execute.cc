@@ -8,6 +8,7 @@
 #include "kernels/rms_norm/rms_norm.h"
 #include "kernels/silu_gate/silu_gate.h"
 #include "ops/attention/weights.h"
+#include "ops/linear/likeliest.h"
 #include "session/step.h"
 
 namespace kvass {
@@ -178,8 +179,17 @@ class OpRunner {
       targets[i] = {matrix(i), data(op_.outputs[i]), info(op_.outputs[i]).width};
     }
     const int64_t width = info(op_.inputs[0]).width;
-    linear(data(op_.inputs[0]), width, rows(op_.inputs[0]), width, std::span(targets, op_.weights.size()),
-           math_of(context_.engine.math(), info(op_.inputs[0])), workspace(), context_.pool, isa());
+    const Math math = math_of(context_.engine.math(), info(op_.inputs[0]));
+    if (context_.likeliest && op_.outputs[0] == program().logits && rows(op_.inputs[0]) == 1 && math != Math::f32 &&
+        matrix(0).type == WeightType::Q8_0_split) {
+      LikeliestLogit& to = *context_.likeliest;
+      to.logit =
+          likeliest(data(op_.inputs[0]), matrix(0), math, targets[0].y, workspace(), to.scratch, context_.pool, isa());
+      to.found = true;
+      return;
+    }
+    linear(data(op_.inputs[0]), width, rows(op_.inputs[0]), width, std::span(targets, op_.weights.size()), math,
+           workspace(), context_.pool, isa());
   }
 
   bool interleaved(const StepTables::Angles& angles) const {

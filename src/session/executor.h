@@ -33,7 +33,9 @@ class Executor {
   virtual Status finish() { return {}; }
   // `floats` of the arena from `data` on as they are once every op so far has run. Valid until the next call.
   virtual Result<const float*> read(const float* data, int64_t floats) = 0;
-  // The same for kernels/argmax of `rows` rows of `n` floats there; at most the session's head rows.
+  // Where the head's linear can leave the largest logit; null where it computes all. With `found` false.
+  virtual LikeliestLogit* likeliest() { return nullptr; }
+  // The same as `read` for kernels/argmax of `rows` rows of `n` floats there; at most the session's head rows.
   virtual Result<const Argmax*> argmax(const float* data, int64_t rows, int64_t n, ThreadPool& pool) = 0;
 };
 

@@ -131,8 +131,17 @@ Hash128 fingerprint_of(const Program& program, const WeightStore& weights) {
       continue;
     }
     const PackedWeight& packed = weights.matrices[i];
-    hasher.add(weight_type_name(packed.type));
-    hasher.bytes(packed.data, packed_bytes(packed.type, packed.n, packed.k).value());
+    const WeightType type = whole_type(packed.type);
+    hasher.add(weight_type_name(type));
+    if (type == packed.type) {
+      hasher.bytes(packed.data, packed_bytes(type, packed.n, packed.k).value());
+      continue;
+    }
+    std::vector<uint8_t> panel(static_cast<size_t>(panel_bytes(type, packed.k)));
+    for (int64_t index = 0; index < panel_count(packed.n); ++index) {
+      whole_panel(packed, index, panel.data());
+      hasher.bytes(panel.data(), panel.size());
+    }
   }
   return hasher.result();
 }

@@ -197,7 +197,7 @@ Status Session::step(std::span<const Run> runs) {
   return {};
 }
 
-Status Session::run_head(std::span<const int32_t> rows) {
+Status Session::run_head(std::span<const int32_t> rows, LikeliestLogit* likeliest) {
   if (static_cast<int64_t>(rows.size()) > options_.head_rows) {
     return bad_input("rows of logits", "at most " + std::to_string(options_.head_rows), std::to_string(rows.size()));
   }
@@ -209,7 +209,7 @@ Status Session::run_head(std::span<const int32_t> rows) {
   }
   tables_->select(rows);
   KVASS_RETURN_IF_ERROR(executor_->select(*tables_));
-  execute(*engine_->program().find_method("head"));
+  execute(*engine_->program().find_method("head"), nullptr, likeliest);
   return {};
 }
 
@@ -227,7 +227,9 @@ Result<std::span<const Argmax>> Session::likeliest(std::span<const int32_t> rows
   Busy busy(busy_);
   if (!busy.mine()) return busy_error();
   FloatEnvironment environment;
-  KVASS_RETURN_IF_ERROR(run_head(rows));
+  LikeliestLogit* likeliest = rows.size() == 1 && !probe_ ? executor_->likeliest() : nullptr;
+  KVASS_RETURN_IF_ERROR(run_head(rows, likeliest));
+  if (likeliest && likeliest->found) return std::span<const Argmax>(&likeliest->logit, 1);
   const Program& program = engine_->program();
   KVASS_ASSIGN_OR_RETURN(
       const Argmax* result,
@@ -306,19 +308,21 @@ int64_t Session::executed(OpKind kind) const {
   return count;
 }
 
-void Session::execute(const Method& method, const EncoderInput* input) { execute_ops(method.begin, method.end, input); }
+void Session::execute(const Method& method, const EncoderInput* input, LikeliestLogit* likeliest) {
+  const StepContext context{*engine_, *tables_,       last_method().arena, executor_->arena(), pool_,
+                            input,    cross_weights_, options_.rows,       likeliest};
+  execute_ops(method.begin, method.end, context);
+}
 
-void Session::execute_ops(int32_t begin, int32_t end, const EncoderInput* input) {
+void Session::execute_ops(int32_t begin, int32_t end, const StepContext& context) {
   const Program& program = engine_->program();
-  const StepContext context{*engine_, *tables_, last_method().arena, executor_->arena(),
-                            pool_,    input,    cross_weights_,      options_.rows};
   for (int32_t i = begin; i < end; ++i) {
     const Op& op = program.ops[static_cast<size_t>(i)];
     ++executed_[static_cast<size_t>(i)];
     const int64_t begin_time = timeline_ ? now() : 0;
     const int32_t index = i;
     if (op.kind == OpKind::cond) {
-      execute_cond(op);
+      execute_cond(op, context);
       i = program.branches[static_cast<size_t>(op.branches.back())].end - 1;
     } else {
       executor_->run(context, op, static_cast<size_t>(i));
@@ -332,7 +336,7 @@ void Session::execute_ops(int32_t begin, int32_t end, const EncoderInput* input)
 }
 
 // Neighbours that take the same branch run it together, unless it works on the source rows of one sequence.
-void Session::execute_cond(const Op& op) {
+void Session::execute_cond(const Op& op, const StepContext& context) {
   const Program& program = engine_->program();
   const StepTables::Window whole = tables_->window();
   const float* predicate = value(op.inputs[0]);
@@ -343,7 +347,7 @@ void Session::execute_cond(const Op& op) {
     int64_t next = run + 1;
     while (!one_sequence_[id] && next < end && (predicate[next] != 0.0f) == taken) ++next;
     tables_->set_window(tables_->narrow(run, next - run));
-    execute_ops(program.branches[id].begin, program.branches[id].end, nullptr);
+    execute_ops(program.branches[id].begin, program.branches[id].end, context);
     run = next;
   }
   tables_->set_window(whole);

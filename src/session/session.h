@@ -21,7 +21,7 @@ struct SessionOptions {
   int64_t head_rows = 1;  // most rows of one `logits` call
   int64_t sequences = 1;  // most runs of one step
   int threads = 1;
-  bool pin = false;       // threads stay on CPUs of their own: see ThreadPool
+  bool pin = false;  // threads stay on CPUs of their own: see ThreadPool
   // On a device: most keys that the rows of a run see between them, which its scratch is planned for. It grows where a
   // longer stream comes.
   int64_t keys = 0;
@@ -77,6 +77,8 @@ struct OpTime {
 
 class Executor;
 class StepTables;
+struct LikeliestLogit;
+struct StepContext;
 
 class Session {
  public:
@@ -97,7 +99,8 @@ class Session {
 
   // Logits of rows of the last step: [rows.size()][vocabulary], valid until the next call.
   Result<std::span<const float>> logits(std::span<const int32_t> rows);
-  // Of each of these rows the largest logit (kernels/argmax), without bringing all of them to this machine's memory.
+  // Of each of these rows the largest logit (kernels/argmax), without bringing all of them to this machine's memory,
+  // and of one row alone without computing all of them where the head allows it. With a probe all are computed.
   Result<std::span<const Argmax>> likeliest(std::span<const int32_t> rows);
 
   int threads() const { return pool_.threads(); }
@@ -122,11 +125,11 @@ class Session {
   Session(std::shared_ptr<const Engine> engine, const SessionOptions& options);
   Status check_sequences(std::span<const Run> runs) const;  // reads nothing of them that a step changes
   Status check_tokens(std::span<const Run> runs) const;
-  Status run_head(std::span<const int32_t> rows);
+  Status run_head(std::span<const int32_t> rows, LikeliestLogit* likeliest = nullptr);
   Status check_input(const EncoderInput& input, int64_t& rows) const;
-  void execute(const Method& method, const EncoderInput* input = nullptr);
-  void execute_ops(int32_t begin, int32_t end, const EncoderInput* input);
-  void execute_cond(const Op& op);
+  void execute(const Method& method, const EncoderInput* input = nullptr, LikeliestLogit* likeliest = nullptr);
+  void execute_ops(int32_t begin, int32_t end, const StepContext& context);
+  void execute_cond(const Op& op, const StepContext& context);
   void show(const Op& op);
   float* value(ValueId id);  // in the executor's memory
 

@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "kernels/argmax/argmax.h"
 #include "kvass/tiles.h"
 #include "ops/attention/attention.h"
 #include "ops/cache_write/cache_write.h"
@@ -110,6 +111,14 @@ class StepTables {
   Window window_;
 };
 
+// For whoever asks for the largest logit alone: where the head's linear may leave it (ops/linear/likeliest.h), and then
+// leaves most logits out.
+struct LikeliestLogit {
+  uint8_t* scratch = nullptr;
+  Argmax logit;
+  bool found = false;  // otherwise all logits are there
+};
+
 struct StepContext {
   const Engine& engine;
   StepTables& tables;
@@ -118,7 +127,8 @@ struct StepContext {
   ThreadPool& pool;
   const EncoderInput* input;  // of an encode
   const CrossWeights& cross_weights;
-  int64_t most_rows;  // of a step
+  int64_t most_rows;                    // of a step
+  LikeliestLogit* likeliest = nullptr;  // null: all logits are asked for
 };
 
 // The arithmetic of a product with `x`: the vocabulary head keeps 16-bit activations under `--math a8`. It is bound by

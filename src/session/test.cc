@@ -170,6 +170,26 @@ TEST_P(SameBits, LogitsOfARowDoNotDependOnWhichRowsAreAskedFor) {
   }
 }
 
+TEST_P(SameBits, TheLikeliestTokenIsThatOfAllLogits) {
+  const std::vector<int32_t> tokens = tiny().tokens(40);
+  for (const Isa isa : available_isas()) {
+    SCOPED_TRACE(isa_name(isa));
+    const EnginePtr engine = tiny_engine(tiny(), GetParam(), isa);
+    const std::unique_ptr<Session> session = make_session(engine, 40);
+    const std::unique_ptr<Sequence> sequence = make_sequence(engine, flat_caches(40, 40));
+    const std::vector<float> all = run_chunks(*session, *sequence, tokens, {40});
+    for (int32_t row = 0; row < 40; ++row) {
+      const Argmax expected = argmax_for(Isa::scalar)(all.data() + static_cast<size_t>(row) * kVocabulary, kVocabulary);
+      for (const std::vector<int32_t>& rows : {std::vector<int32_t>{row}, {3, row}}) {  // screened, and not
+        const Result<std::span<const Argmax>> likeliest = session->likeliest(rows);
+        ASSERT_TRUE(likeliest.ok()) << likeliest.status().message();
+        EXPECT_EQ(likeliest->back().index, expected.index);
+        EXPECT_EQ(likeliest->back().value, expected.value);
+      }
+    }
+  }
+}
+
 TEST(DifferentBits, StorageTypesAndArithmeticsAreNotTheSameBits) {  // otherwise the tests above compare nothing
   const std::vector<int32_t> tokens = tiny().tokens(40);
   std::vector<std::vector<float>> results;

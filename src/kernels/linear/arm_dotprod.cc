@@ -16,7 +16,7 @@ struct Dot {
     return w;
   }
   template <WeightType kType, int kGroup, class Block>
-  KVASS_INLINE void unpack_group(const uint8_t* quants, UnpackedBlock<Block>& out) {
+  KVASS_INLINE void unpack_group(const typename Unpack<V, kType>::Block& quants, UnpackedBlock<Block>& out) {
     I w = centred<kType>(Unpack<V, kType>::template group<kGroup>(quants));
     if constexpr (!kIs8<Block>) {
       const auto order = [](int32x4_t x) { return vreinterpretq_s32_s8(as_words_lie(signed_bytes(x))); };

@@ -23,7 +23,7 @@ struct Dot {
   // Unpacked quants: [4 times 8 k's][8 pairs of outputs][2 outputs][8 k] bytes, the k's as the activations lie. Groups
   // 2 g and 2 g + 1 are unpacked with the first of them.
   template <WeightType kType, int kGroup, class Block>
-  KVASS_INLINE void unpack_group(const uint8_t* quants, UnpackedBlock<Block>& out) {
+  KVASS_INLINE void unpack_group(const typename Unpack<V, kType>::Block& quants, UnpackedBlock<Block>& out) {
     if constexpr (kGroup % 2 == 0) {
       unpack_eight<Block>(centred<kType>(Unpack<V, kType>::template group<kGroup>(quants)),
                           centred<kType>(Unpack<V, kType>::template group<kGroup + 1>(quants)),

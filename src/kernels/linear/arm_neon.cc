@@ -4,6 +4,7 @@
 
 #include "kernels/linear/generic.h"
 #include "kernels/linear/generic_f32.h"
+#include "kernels/linear/screen_panels.h"
 
 namespace kvass::neon {
 namespace {
@@ -154,5 +155,7 @@ const QuantiseFunction quantise_a16 = quantise_rows<ActivationBlock16>;
 const LinearFunction linear_f32 = linear_floats<V, 6>;
 const LinearFunction linear_a8 = linear<V, Dot, ActivationBlock8>;
 const LinearFunction linear_a16 = linear<V, Dot, ActivationBlock16>;
+const ScreenFunction screen_a8 = screen_panels<V, ScreenDots<V, Dot>, ActivationBlock8>;
+const ScreenFunction screen_a16 = screen_panels<V, ScreenDots<V, Dot>, ActivationBlock16>;
 
 }  // namespace kvass::neon

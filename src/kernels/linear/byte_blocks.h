@@ -1,5 +1,6 @@
 // Blocks of quantised activations as planes of signed bytes, for byte_tiles.h: another arrangement of the numbers of
-// ActivationBlock8 and ActivationBlock16 (linear.h), of the same size, made and read by the units of one instruction set.
+// ActivationBlock8 and ActivationBlock16 (linear.h), of the same size, made and read by the units of one instruction
+// set.
 #pragma once
 
 #include "kernels/linear/linear.h"

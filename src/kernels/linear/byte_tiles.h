@@ -1,11 +1,11 @@
-// The kernels for quantised activations on sets that have an exact dot of unsigned with signed bytes (vpdpbusd), written
-// once over a lane set V whose dot_bytes(acc, w, a) it is. Weights are unsigned bytes, what they are too large by is taken
-// off with −Σq; activations are one plane of signed bytes (8 bits) or two, q = 256 · high + low (16 bits). No state; all
-// scratch is on the stack. What the sets without such an instruction do is in generic.h.
+// The kernels for quantised activations on sets that have an exact dot of unsigned with signed bytes (vpdpbusd),
+// written once over a lane set V whose dot_bytes(acc, w, a) it is. Weights are unsigned bytes, what they are too large
+// by is taken off with −Σq; activations are one plane of signed bytes (8 bits) or two, q = 256 · high + low (16 bits).
+// No state; all scratch is on the stack. What the sets without such an instruction do is in generic.h.
 //
 // Up to kPackedRows rows stream a packed panel through registers. More rows share an unpacked chunk of two panels
-// (kChunkBlocks, in the first-level cache), four rows at a time; their chains wait in memory between chunks, which changes
-// no bit.
+// (kChunkBlocks, in the first-level cache), four rows at a time; their chains wait in memory between chunks, which
+// changes no bit.
 #pragma once
 
 #include "kernels/linear/byte_blocks.h"
@@ -25,7 +25,7 @@ struct PackedBytes {
   static constexpr bool kHalves = U::kFormat.scale_block == 16;
   static constexpr bool kMinimum = U::kFormat.minimum;
   static constexpr int kOffset = U::kFormat.bits == 8 ? 128 : U::kFormat.offset;
-  const uint8_t* panel;
+  PanelParts panel;
 
   // One row of whole bytes is little more than a walk, ahead of which the hardware fetches better by itself.
   template <int kRows>
@@ -69,7 +69,7 @@ struct UnpackedBytes {
 };
 
 template <class V, WeightType kType>
-static __attribute__((noinline)) void unpack_bytes(const uint8_t* panel, int64_t begin, int64_t count,
+static __attribute__((noinline)) void unpack_bytes(const PanelParts& panel, int64_t begin, int64_t count,
                                                    UnpackedBytesBlock* out) {
   using From = PackedBytes<V, kType>;
   const From from{panel};
@@ -88,13 +88,54 @@ static __attribute__((noinline)) void unpack_bytes(const uint8_t* panel, int64_t
   }
 }
 
+// dots = I (linear.h) of part kPart of block b, of every panel and row.
+template <class V, int kPart, int kPanels, int kRows, class Block, class Source>
+KVASS_INLINE void dot_bytes(const Source* sources, int64_t b, const Block* x, int64_t x_stride,
+                            typename V::I (&dots)[kPanels][kRows]) {
+  using I = typename V::I;
+  constexpr int kPlanes = Block::kPlanes;
+  constexpr int kParts = Source::kHalves ? 2 : 1;
+  I high[kPanels][kRows];  // of two planes
+  unroll<kRows>([&](auto row) __attribute__((always_inline)) {
+    constexpr int r = decltype(row)::value;
+    I start = V::zeroi();
+    if constexpr (Source::kOffset != 0) {
+      constexpr int kSum = kParts == 1 ? 0 : 1 + kPart;
+      start = V::slli(V::set1i(x[r * x_stride + b].negated_sums[kSum]), __builtin_ctz(Source::kOffset));
+    }
+    for (int p = 0; p < kPanels; ++p) {
+      dots[p][r] = start;
+      high[p][r] = V::zeroi();
+    }
+  });
+  unroll<8 / kParts>([&](auto g) __attribute__((always_inline)) {
+    constexpr int kGroup = kPart * (8 / kParts) + decltype(g)::value;
+    I w[kPanels];
+    for (int p = 0; p < kPanels; ++p) w[p] = Source::template bytes<kGroup>(sources[p], b);
+    unroll<kPlanes * kRows>([&](auto index) __attribute__((always_inline)) {
+      constexpr int r = decltype(index)::value % kRows;
+      constexpr int plane = decltype(index)::value / kRows;
+      const I a = V::set1i(load_four(x[r * x_stride + b].q[plane] + kGroup * 4));
+      for (int p = 0; p < kPanels; ++p) {
+        I& sum = plane == kPlanes - 1 ? dots[p][r] : high[p][r];
+        sum = V::dot_bytes(sum, w[p], a);
+      }
+    });
+  });
+  if constexpr (kPlanes == 2) {
+    unroll<kRows>([&](auto row) __attribute__((always_inline)) {
+      constexpr int r = decltype(row)::value;
+      for (int p = 0; p < kPanels; ++p) dots[p][r] = V::addi(V::slli(high[p][r], 8), dots[p][r]);
+    });
+  }
+}
+
 // acc [kPanels][kRows][16], panels acc_stride floats apart, += blocks [0, blocks) of the panels and kRows rows of x.
 template <class V, int kPanels, int kRows, class Block, class Source>
 static __attribute__((noinline)) void multiply_bytes(const Source* sources, int64_t blocks, const Block* x,
                                                      int64_t x_stride, float* acc, int64_t acc_stride) {
   using F = typename V::F;
   using I = typename V::I;
-  constexpr int kPlanes = Block::kPlanes;
   constexpr int kParts = Source::kHalves ? 2 : 1;
   static_assert(kPanels * kRows <= 8);  // chains, and twice as many sums of bytes, in 32 registers
   F chains[kPanels][kRows];
@@ -105,30 +146,8 @@ static __attribute__((noinline)) void multiply_bytes(const Source* sources, int6
     for (int p = 0; p < kPanels; ++p) Source::template prefetch<kRows>(sources[p], b);
     unroll<kParts>([&](auto part) __attribute__((always_inline)) {
       constexpr int kPart = decltype(part)::value;
-      I dots[kPlanes][kPanels][kRows];
-      unroll<kRows>([&](auto row) __attribute__((always_inline)) {
-        constexpr int r = decltype(row)::value;
-        I start = V::zeroi();
-        if constexpr (Source::kOffset != 0) {
-          constexpr int kSum = kParts == 1 ? 0 : 1 + kPart;
-          start = V::slli(V::set1i(x[r * x_stride + b].negated_sums[kSum]), __builtin_ctz(Source::kOffset));
-        }
-        for (int p = 0; p < kPanels; ++p) {
-          dots[kPlanes - 1][p][r] = start;
-          if constexpr (kPlanes == 2) dots[0][p][r] = V::zeroi();
-        }
-      });
-      unroll<8 / kParts>([&](auto g) __attribute__((always_inline)) {
-        constexpr int kGroup = kPart * (8 / kParts) + decltype(g)::value;
-        I w[kPanels];
-        for (int p = 0; p < kPanels; ++p) w[p] = Source::template bytes<kGroup>(sources[p], b);
-        unroll<kPlanes * kRows>([&](auto index) __attribute__((always_inline)) {
-          constexpr int r = decltype(index)::value % kRows;
-          constexpr int plane = decltype(index)::value / kRows;
-          const I a = V::set1i(load_four(x[r * x_stride + b].q[plane] + kGroup * 4));
-          for (int p = 0; p < kPanels; ++p) dots[plane][p][r] = V::dot_bytes(dots[plane][p][r], w[p], a);
-        });
-      });
+      I dots[kPanels][kRows];
+      dot_bytes<V, kPart>(sources, b, x, x_stride, dots);
       F scale[kPanels], minimum[kPanels];
       for (int p = 0; p < kPanels; ++p) {
         scale[p] = Source::scale(sources[p], b, kPart);
@@ -139,10 +158,8 @@ static __attribute__((noinline)) void multiply_bytes(const Source* sources, int6
         const Block& block = x[r * x_stride + b];
         const F s = V::set1(block.scale);
         for (int p = 0; p < kPanels; ++p) {
-          I dot = dots[kPlanes - 1][p][r];
-          if constexpr (kPlanes == 2) dot = V::addi(V::slli(dots[0][p][r], 8), dot);
           F& chain = chains[p][r];
-          chain = V::fma(V::to_float(dot), V::mul(scale[p], s), chain);
+          chain = V::fma(V::to_float(dots[p][r]), V::mul(scale[p], s), chain);
           if constexpr (Source::kMinimum) chain = V::fnma(V::set1(block.sum), V::mul(minimum[p], s), chain);
         }
       });
@@ -167,10 +184,22 @@ static void multiply_byte_rows(const Source* sources, int64_t blocks, const Bloc
   }
 }
 
+// What screen_panels.h takes of a block: high panels have the cells of Q4_0.
+template <class V>
+struct HighByteDots {
+  template <class Block>
+  KVASS_INLINE typename V::I high(const PanelParts& panel, int64_t b, const Block* x) {
+    const PackedBytes<V, WeightType::Q4_0> source{panel};
+    typename V::I dots[1][1];
+    dot_bytes<V, 0>(&source, b, x, 0, dots);
+    return dots[0][0];
+  }
+};
+
 // One panel of at most kPackedRows rows.
 template <class V, WeightType kType, class Block>
 static void multiply_packed_panel(const LinearParams& p, int64_t index) {
-  const PackedBytes<V, kType> panel{p.panels + index * panel_bytes(kType, p.k)};
+  const PackedBytes<V, kType> panel{panel_at(kType, p.matrix, p.n, p.k, index)};
   alignas(64) float acc[kPackedRows * kPanelOutputs];
   for (int64_t r = 0; r < p.rows; ++r) V::store(acc + r * kPanelOutputs, V::zero());
   multiply_byte_rows<V, 1, kPackedRows, Block>(&panel, p.k / kBlock, static_cast<const Block*>(p.x), p.x_stride, p.rows,
@@ -183,7 +212,6 @@ template <class V, WeightType kType, int kPanels, class Block>
 static void multiply_panels(const LinearParams& p, int64_t index) {
   using Packed = PackedBytes<V, kType>;
   const int64_t blocks = p.k / kBlock;
-  const int64_t bytes = panel_bytes(kType, p.k);
   alignas(64) float acc[kPanels * kRowBlock * kPanelOutputs];
   UnpackedBytesBlock unpacked[kPanels][kChunkBlocks];
   UnpackedBytes<V, Packed::kHalves, Packed::kMinimum> chunk[kPanels];
@@ -195,7 +223,9 @@ static void multiply_panels(const LinearParams& p, int64_t index) {
     for (int64_t i = 0; i < kPanels * rows; ++i) V::store(acc + i * kPanelOutputs, V::zero());
     for (int64_t b = 0; b < blocks; b += kChunkBlocks) {
       const int64_t count = blocks - b < kChunkBlocks ? blocks - b : kChunkBlocks;
-      for (int i = 0; i < kPanels; ++i) unpack_bytes<V, kType>(p.panels + (index + i) * bytes, b, count, unpacked[i]);
+      for (int i = 0; i < kPanels; ++i) {
+        unpack_bytes<V, kType>(panel_at(kType, p.matrix, p.n, p.k, index + i), b, count, unpacked[i]);
+      }
       multiply_byte_rows<V, kPanels, kTileRows, Block>(chunk, count, x + b, p.x_stride, rows, acc, acc_stride);
     }
     for (int i = 0; i < kPanels; ++i) store_panel<V>(p, index + i, row, rows, acc + i * acc_stride);
@@ -234,6 +264,8 @@ static void linear_bytes(const LinearParams& p) {
       return multiply_byte_type<V, WeightType::Q5_K, Block>(p);
     case WeightType::Q6_K:
       return multiply_byte_type<V, WeightType::Q6_K, Block>(p);
+    case WeightType::Q8_0_split:
+      return multiply_byte_type<V, WeightType::Q8_0_split, Block>(p);
     default:
       return;
   }

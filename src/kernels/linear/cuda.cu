@@ -192,6 +192,8 @@ Status for_type(WeightType type, Body&& body) {
     KVASS_WEIGHT_TYPE(Q5_K)
     KVASS_WEIGHT_TYPE(Q6_K)
 #undef KVASS_WEIGHT_TYPE
+    case WeightType::Q8_0_split:  // uploaded as Q8_0
+      break;
   }
   return Status::error("linear: a weight of no known type");
 }

@@ -24,7 +24,7 @@
 
 namespace kvass {
 
-inline constexpr int64_t kChunk = 8;       // blocks unpacked at a time
+inline constexpr int64_t kChunk = 8;  // blocks unpacked at a time
 
 template <class D>
 concept MultipliesParts = requires {
@@ -37,6 +37,64 @@ consteval WeightType tile_type(WeightType type) {
   const PanelFormat format = panel_format(type);
   if (format.minimum) return format.bits == 5 && kIs8<Block> ? WeightType::Q5_K : WeightType::Q4_K;
   return kIs8<Block> || format.scale_block == 16 ? type : WeightType::Q8_0;
+}
+
+// dots = I (linear.h) of part kPart of block b, of kRows rows.
+template <class V, class D, WeightType kType, int kPart, int kRows, class Block, class Source>
+KVASS_INLINE void dot_part_of_block(Source source, int64_t b, const Block* x, int64_t x_stride,
+                                    typename V::I (&dots)[kRows]) {
+  using I = typename V::I;
+  constexpr PanelFormat kFormat = panel_format(kType);
+  constexpr int kParts = kBlock / kFormat.scale_block;
+  constexpr int kSum = kParts == 1 ? 0 : 1 + kPart;
+  if constexpr (MultipliesParts<D>) {
+    D::template multiply_part<kType, kPart>(source, b, x, x_stride, dots);
+    return;
+  }
+  unroll<kRows>([&](auto row) __attribute__((always_inline)) {
+    constexpr int r = decltype(row)::value;
+    const Block& block = x[r * x_stride + b];
+    if constexpr (MultipliesParts<D>) {
+      return;
+    } else if constexpr (kIs8<Block>) {
+      dots[r] = D::template start8<kType>(block, kSum);
+    } else if constexpr (kFormat.offset != 0 && !Source::kCentred) {
+      constexpr int kShift = __builtin_ctz(panel_format(kType).offset);
+      dots[r] = V::slli(V::set1i(block.negated_sums[kSum]), kShift);
+    } else {
+      dots[r] = V::zeroi();
+    }
+  });
+  unroll<8 / kParts>([&](auto g) __attribute__((always_inline)) {
+    constexpr int kGroup = kPart * (8 / kParts) + decltype(g)::value;
+    if constexpr (MultipliesParts<D>) {
+      return;
+    } else if constexpr (kIs8<Block>) {
+      const I w = Source::template bytes<kGroup>(source, b);
+      unroll<kRows>([&](auto row) __attribute__((always_inline)) {
+        constexpr int r = decltype(row)::value;
+        const I a = V::set1i(load_four(x[r * x_stride + b].q + kGroup * 4));
+        dots[r] = D::template add8<kType>(dots[r], w, a);
+      });
+    } else {
+      const I even = Source::template even<kGroup>(source, b);
+      unroll<kRows>([&](auto row) __attribute__((always_inline)) {
+        constexpr int r = decltype(row)::value;
+        dots[r] = D::madd16(dots[r], even, V::set1i(load_four(x[r * x_stride + b].q + kGroup * 4)));
+      });
+      const I odd = Source::template odd<kGroup>(source, b);
+      unroll<kRows>([&](auto row) __attribute__((always_inline)) {
+        constexpr int r = decltype(row)::value;
+        dots[r] = D::madd16(dots[r], odd, V::set1i(load_four(x[r * x_stride + b].q + kGroup * 4 + 2)));
+      });
+    }
+  });
+  if constexpr (kIs8<Block> && !MultipliesParts<D>) {
+    unroll<kRows>([&](auto row) __attribute__((always_inline)) {
+      constexpr int r = decltype(row)::value;
+      dots[r] = D::template finish8<kType>(dots[r], x[r * x_stride + b], kSum);
+    });
+  }
 }
 
 // acc [R rows][16] += blocks [0, blocks) of 16 outputs and R rows of x.
@@ -56,52 +114,12 @@ static __attribute__((noinline)) void multiply_tile(Source source, int64_t block
     Source::prefetch(source, b);
     unroll<kParts>([&](auto part) __attribute__((always_inline)) {
       constexpr int kPart = decltype(part)::value;
-      constexpr int kSum = kParts == 1 ? 0 : 1 + kPart;
       I dots[kRows];
-      if constexpr (MultipliesParts<D>) D::template multiply_part<kType, kPart>(source, b, x, x_stride, dots);
-      unroll<kRows>([&](auto row) __attribute__((always_inline)) {
-        constexpr int r = decltype(row)::value;
-        const Block& block = x[r * x_stride + b];
-        if constexpr (MultipliesParts<D>) {
-          return;
-        } else if constexpr (kIs8<Block>) {
-          dots[r] = D::template start8<kType>(block, kSum);
-        } else if constexpr (kFormat.offset != 0 && !Source::kCentred) {
-          constexpr int kShift = __builtin_ctz(panel_format(kType).offset);
-          dots[r] = V::slli(V::set1i(block.negated_sums[kSum]), kShift);
-        } else {
-          dots[r] = V::zeroi();
-        }
-      });
-      unroll<8 / kParts>([&](auto g) __attribute__((always_inline)) {
-        constexpr int kGroup = kPart * (8 / kParts) + decltype(g)::value;
-        if constexpr (MultipliesParts<D>) {
-          return;
-        } else if constexpr (kIs8<Block>) {
-          const I w = Source::template bytes<kGroup>(source, b);
-          unroll<kRows>([&](auto row) __attribute__((always_inline)) {
-            constexpr int r = decltype(row)::value;
-            const I a = V::set1i(load_four(x[r * x_stride + b].q + kGroup * 4));
-            dots[r] = D::template add8<kType>(dots[r], w, a);
-          });
-        } else {
-          const I even = Source::template even<kGroup>(source, b);
-          unroll<kRows>([&](auto row) __attribute__((always_inline)) {
-            constexpr int r = decltype(row)::value;
-            dots[r] = D::madd16(dots[r], even, V::set1i(load_four(x[r * x_stride + b].q + kGroup * 4)));
-          });
-          const I odd = Source::template odd<kGroup>(source, b);
-          unroll<kRows>([&](auto row) __attribute__((always_inline)) {
-            constexpr int r = decltype(row)::value;
-            dots[r] = D::madd16(dots[r], odd, V::set1i(load_four(x[r * x_stride + b].q + kGroup * 4 + 2)));
-          });
-        }
-      });
+      dot_part_of_block<V, D, kType, kPart>(source, b, x, x_stride, dots);
       const F scale = Source::scale(source, b, kPart);
       unroll<kRows>([&](auto row) __attribute__((always_inline)) {
         constexpr int r = decltype(row)::value;
         const Block& block = x[r * x_stride + b];
-        if constexpr (kIs8<Block> && !MultipliesParts<D>) dots[r] = D::template finish8<kType>(dots[r], block, kSum);
         const F s = V::set1(block.scale);
         F chain;
         if constexpr (kInRegisters) {
@@ -127,12 +145,12 @@ static __attribute__((noinline)) void multiply_tile(Source source, int64_t block
 }
 
 template <class V, class D, WeightType kType, class Block>
-static __attribute__((noinline)) void unpack_chunk(const uint8_t* panel, int64_t begin, int64_t count,
+static __attribute__((noinline)) void unpack_chunk(const PanelParts& panel, int64_t begin, int64_t count,
                                                    UnpackedBlock<Block>* out) {
   using U = Unpack<V, kType>;
   using I = typename V::I;
   for (int64_t i = 0; i < count; ++i) {
-    const uint8_t* quants = U::block(panel, begin + i);
+    const typename U::Block quants = U::block(panel, begin + i);
     unroll<8>([&](auto g) __attribute__((always_inline)) {
       constexpr int kGroup = decltype(g)::value;
       const I w = U::template group<kGroup>(quants);
@@ -171,13 +189,24 @@ static void multiply_rows(const UnpackedBlock<Block>* unpacked, int64_t blocks, 
   }
 }
 
+// What screen_panels.h takes of a block: high panels have the cells of Q4_0.
+template <class V, class D>
+struct ScreenDots {
+  template <class Block>
+  KVASS_INLINE typename V::I high(const PanelParts& panel, int64_t b, const Block* x) {
+    typename V::I dots[1];
+    dot_part_of_block<V, D, WeightType::Q4_0, 0>(PackedSource<V, D, WeightType::Q4_0>{panel}, b, x, 0, dots);
+    return dots[0];
+  }
+};
+
 template <class V, class D, WeightType kType, class Block>
 static void multiply(const LinearParams& p) {
   const int64_t blocks = p.k / kBlock;
   const Block* x = static_cast<const Block*>(p.x);
   alignas(64) float acc[kRowBlock * kPanelOutputs];
   for (int64_t index = p.panel_begin; index < p.panel_end; ++index) {
-    const uint8_t* panel = p.panels + index * panel_bytes(kType, p.k);
+    const PanelParts panel = panel_at(kType, p.matrix, p.n, p.k, index);
     if (p.rows == 1) {
       V::store(acc, V::zero());
       multiply_tile<V, D, kType, 1, Block>(PackedSource<V, D, kType>{panel}, blocks, x, 0, acc);
@@ -219,6 +248,8 @@ static void linear(const LinearParams& p) {
       return multiply<V, D, WeightType::Q5_K, Block>(p);
     case WeightType::Q6_K:
       return multiply<V, D, WeightType::Q6_K, Block>(p);
+    case WeightType::Q8_0_split:
+      return multiply<V, D, WeightType::Q8_0_split, Block>(p);
     default:
       return;
   }

@@ -53,11 +53,11 @@ static void float_rows(const float* w, int64_t count, const float* x, int64_t x_
 
 // The weights of k's [k, k + count) as floats [count][16]: in `scratch`, or in the panel itself.
 template <class V, WeightType kType>
-static const float* float_weights(const uint8_t* panel, int64_t k, int64_t count, float* scratch) {
+static const float* float_weights(const PanelParts& panel, int64_t k, int64_t count, float* scratch) {
   if constexpr (kType == WeightType::F32) {
-    return reinterpret_cast<const float*>(panel) + k * kPanelOutputs;
+    return reinterpret_cast<const float*>(panel.cells) + k * kPanelOutputs;
   } else if constexpr (kType == WeightType::F16 || kType == WeightType::BF16) {
-    const uint16_t* halves = reinterpret_cast<const uint16_t*>(panel) + k * kPanelOutputs;
+    const uint16_t* halves = reinterpret_cast<const uint16_t*>(panel.cells) + k * kPanelOutputs;
     for (int64_t i = 0; i < count * kPanelOutputs; i += kPanelOutputs) {
       V::store(scratch + i, kType == WeightType::F16 ? V::load_f16(halves + i) : V::load_bf16(halves + i));
     }
@@ -84,7 +84,6 @@ static void store_outputs(const LinearParams& p, int64_t panel, int64_t row, int
 template <class V, WeightType kType, int kPanels>
 static void float_row(const LinearParams& p, int64_t index) {
   constexpr int64_t kCount = kFloatRows / kPanels;
-  const int64_t bytes = panel_bytes(kType, p.k);
   alignas(64) float scratch[kFloatRows * kPanelOutputs];
   alignas(64) float acc[kPanels * kPanelOutputs];
   for (int i = 0; i < kPanels; ++i) V::store(acc + i * kPanelOutputs, V::zero());
@@ -93,10 +92,11 @@ static void float_row(const LinearParams& p, int64_t index) {
     const float* weights = scratch;
     int64_t stride = kCount * kPanelOutputs;
     for (int i = 0; i < kPanels; ++i) {
-      const float* w = float_weights<V, kType>(p.panels + (index + i) * bytes, k, count, scratch + i * stride);
+      const PanelParts panel = panel_at(kType, p.matrix, p.n, p.k, index + i);
+      const float* w = float_weights<V, kType>(panel, k, count, scratch + i * stride);
       if (i == 0) weights = w;
     }
-    if constexpr (kType == WeightType::F32) stride = bytes / 4;
+    if constexpr (kType == WeightType::F32) stride = panel_bytes(kType, p.k) / 4;
     float_tile<V, 1, kPanels>(weights, stride, count, static_cast<const float*>(p.x) + k, 0, acc, kPanelOutputs);
   }
   for (int i = 0; i < kPanels; ++i) store_outputs<V>(p, index + i, 0, 1, acc + i * kPanelOutputs);
@@ -113,7 +113,7 @@ static void multiply_floats(const LinearParams& p) {
   alignas(64) float scratch[kFloatRows * kPanelOutputs];
   alignas(64) float acc[kFloatRowBlock * kPanelOutputs];
   for (; index < p.panel_end; ++index) {
-    const uint8_t* panel = p.panels + index * panel_bytes(kType, p.k);
+    const PanelParts panel = panel_at(kType, p.matrix, p.n, p.k, index);
     for (int64_t row = 0; row < p.rows; row += kFloatRowBlock) {
       const int64_t rows = p.rows - row < kFloatRowBlock ? p.rows - row : kFloatRowBlock;
       const float* x = static_cast<const float*>(p.x) + row * p.x_stride;
@@ -153,6 +153,8 @@ static void linear_floats(const LinearParams& p) {
       return multiply_floats<V, kRows, WeightType::Q5_K>(p);
     case WeightType::Q6_K:
       return multiply_floats<V, kRows, WeightType::Q6_K>(p);
+    case WeightType::Q8_0_split:
+      return multiply_floats<V, kRows, WeightType::Q8_0_split>(p);
   }
 }
 

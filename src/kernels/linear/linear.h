@@ -17,9 +17,10 @@
 
 namespace kvass {
 
-// One block of a row of quantised activations, as the reference and most instruction sets have it; a set may arrange its
-// numbers in another way in as many bytes (byte_blocks.h), which only its own kernels read. The sums are stored negated, in the forms in which the kernels add a
-// weight's offset back: of the whole block, of its first 16 k's and of its last 16.
+// One block of a row of quantised activations, as the reference and most instruction sets have it; a set may arrange
+// its numbers in another way in as many bytes (byte_blocks.h), which only its own kernels read. The sums are stored
+// negated, in the forms in which the kernels add a weight's offset back: of the whole block, of its first 16 k's and of
+// its last 16.
 struct ActivationBlock8 {
   int8_t q[kBlock];                 // k ascending
   float scale;                      // s; NaN where an input of the block is not finite
@@ -50,7 +51,7 @@ struct QuantiseParams {
 
 struct LinearParams {
   WeightType type;
-  const uint8_t* panels;  // panel 0; [panel_count(n)][panel_bytes(type, k)], 64-byte aligned
+  const uint8_t* matrix;  // as panel_at reads it, 64-byte aligned
   int64_t n, k;
   int64_t panel_begin, panel_end;
   const void* x;     // row 0: float [rows][k], or the activation blocks [rows][k / 32]

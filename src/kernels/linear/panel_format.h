@@ -3,7 +3,7 @@
 //
 // A weight matrix W [n outputs][k inputs] is ceil(n / 16) panels of 16 outputs; a panel's 16 lanes are 16 different
 // outputs, so that each lane is one chain of NUMERICS rule 2. The last panel is padded with zero weights. Panels follow
-// each other without gaps; a panel is a multiple of 64 bytes.
+// each other without gaps; a panel is a multiple of 64 bytes. `panel_at` says where the parts of a panel lie.
 //
 // Float types: [k][16] elements in their own type.
 //
@@ -20,6 +20,13 @@
 //     5 bits   as 4 bits, then 64 bytes whose bit g of byte (output, k) is the fifth bit of group g
 //     6 bits   as 4 bits, then 2 x 64 bytes with bits 4 and 5: of groups 0 to 3 (bits 2 g, 2 g + 1), and of 4 to 7
 // Quants are stored as the source stores them: q = stored - offset.
+//
+// Q8_0_split is Q8_0 for a matrix of which mostly the largest outputs are asked for (kernels/screen): first the panels
+// of all high nibbles, by which most outputs can be ruled out, then the panels of all low ones.
+//     high panel   `errors` u8 [k / 32][16], filled up to a multiple of 64: four times the Euclidean norm of
+//                  q - 16 high - 7.5 over a block, rounded up, with high = nibble - 8; then cells as of Q4_0, of the
+//                  nibbles (q + 128) >> 4
+//     low panel    [k / 32] blocks of 4 x 64 bytes, the nibbles q & 15 as 4 bits lie
 #pragma once
 
 #include <cstdint>
@@ -29,7 +36,7 @@
 
 namespace kvass {
 
-enum class WeightType : uint8_t { F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K };
+enum class WeightType : uint8_t { F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K, Q8_0_split };
 
 inline constexpr int kPanelOutputs = 16;
 inline constexpr int kBlock = 32;       // k's under one activation scale, and in one block of quants
@@ -44,7 +51,8 @@ struct PanelFormat {
   int scale_block;   // k's under one weight scale: 32 or 16; 0 for the float types
   int cell_blocks;   // blocks in a cell
   int header_bytes;  // of a cell
-  int block_bytes;   // of the quants of a block
+  int block_bytes;   // of the quants of a block; where they are split, of either half of their bits
+  bool split = false;
   KVASS_PANEL_INLINE constexpr int cell_bytes() const { return header_bytes + cell_blocks * block_bytes; }
   KVASS_PANEL_INLINE constexpr int k_multiple() const { return !quantised ? 1 : k_quant ? 256 : kBlock; }
 };
@@ -72,6 +80,8 @@ KVASS_PANEL_INLINE constexpr PanelFormat panel_format(WeightType type) {
       return {5, 0, true, true, true, 32, 8, 320, 320};
     case WeightType::Q6_K:
       return {6, 32, true, false, true, 16, 8, 320, 384};
+    case WeightType::Q8_0_split:
+      return {8, 0, true, false, false, 32, 2, 64, 256, true};
   }
   return {};
 }
@@ -87,11 +97,43 @@ inline constexpr int kHighBitsOffset = 256;  // fifth bits; bits 4 and 5 of grou
 
 KVASS_PANEL_INLINE constexpr int64_t panel_count(int64_t n) { return (n + kPanelOutputs - 1) / kPanelOutputs; }
 
+KVASS_PANEL_INLINE constexpr int64_t cells_bytes(const PanelFormat& format, int64_t k) {
+  return (k / kBlock + format.cell_blocks - 1) / format.cell_blocks * format.cell_bytes();
+}
+
+KVASS_PANEL_INLINE constexpr int64_t errors_bytes(const PanelFormat& format, int64_t k) {
+  return format.split ? (k / kBlock * kPanelOutputs + 63) / 64 * 64 : 0;
+}
+
+// Of a panel; where quants are split, of a high panel and of a low one.
 KVASS_PANEL_INLINE constexpr int64_t panel_bytes(WeightType type, int64_t k) {
   const PanelFormat format = panel_format(type);
   if (!format.quantised) return (k * (format.bits / 8) * kPanelOutputs + 63) / 64 * 64;
-  const int64_t blocks = k / kBlock;
-  return (blocks + format.cell_blocks - 1) / format.cell_blocks * format.cell_bytes();
+  return errors_bytes(format, k) + cells_bytes(format, k);
+}
+KVASS_PANEL_INLINE constexpr int64_t low_panel_bytes(WeightType type, int64_t k) {
+  const PanelFormat format = panel_format(type);
+  return format.split ? k / kBlock * format.block_bytes : 0;
+}
+
+KVASS_PANEL_INLINE constexpr int64_t matrix_bytes(WeightType type, int64_t n, int64_t k) {
+  return panel_count(n) * (panel_bytes(type, k) + low_panel_bytes(type, k));
+}
+
+struct PanelParts {
+  const uint8_t* cells;  // or elements, of the float types
+  const uint8_t* low;    // the blocks of low nibbles, where they are apart, and
+  const uint8_t* errors;
+};
+
+KVASS_PANEL_INLINE constexpr PanelParts panel_at(WeightType type, const uint8_t* matrix, int64_t n, int64_t k,
+                                                 int64_t index) {
+  const PanelFormat format = panel_format(type);
+  const int64_t bytes = panel_bytes(type, k);
+  const uint8_t* panel = matrix + index * bytes;
+  if (!format.split) return {panel, nullptr, nullptr};
+  const uint8_t* low = matrix + panel_count(n) * bytes + index * low_panel_bytes(type, k);
+  return {panel + errors_bytes(format, k), low, panel};
 }
 
 }  // namespace kvass

@@ -16,18 +16,18 @@ class PanelReader {
  public:
   static constexpr PanelFormat kFormat = panel_format(kType);
 
-  PanelReader(const uint8_t* panel, int lane) : panel_(panel), lane_(lane) {}
+  PanelReader(const PanelParts& panel, int lane) : panel_(panel), lane_(lane) {}
 
   // A weight of a float type.
   float element(int64_t k) const {
     const int64_t index = k * kPanelOutputs + lane_;
     if constexpr (kType == WeightType::F32) {
       float value;
-      std::memcpy(&value, panel_ + index * 4, 4);
+      std::memcpy(&value, panel_.cells + index * 4, 4);
       return value;
     } else {
-      return kType == WeightType::F16 ? f16_to_float(half(panel_ + index * 2))
-                                      : bf16_to_float(half(panel_ + index * 2));
+      return kType == WeightType::F16 ? f16_to_float(half(panel_.cells + index * 2))
+                                      : bf16_to_float(half(panel_.cells + index * 2));
     }
   }
 
@@ -36,13 +36,21 @@ class PanelReader {
     const uint8_t* block = cell(b) + kFormat.header_bytes + b % kFormat.cell_blocks * kFormat.block_bytes;
     const int group = i / 4;
     const int byte = lane_ * 4 + i % 4;
-    if constexpr (kFormat.bits == 8) return static_cast<int8_t>(block[group * kGroupBytes + byte]);
+    if constexpr (kFormat.bits == 8 && !kFormat.split) return static_cast<int8_t>(block[group * kGroupBytes + byte]);
     int q = block[group % 4 * kGroupBytes + byte] >> (group < 4 ? 0 : 4) & 15;
     const uint8_t* high = block + kHighBitsOffset;
     if constexpr (kFormat.bits == 5) q |= (high[byte] >> group & 1) << 4;
     if constexpr (kFormat.bits == 6) q |= (high[group / 4 * kGroupBytes + byte] >> group % 4 * 2 & 3) << 4;
+    if constexpr (kFormat.split) {
+      const uint8_t* low = panel_.low + b * kFormat.block_bytes;
+      return (q - 8) * 16 + (low[group % 4 * kGroupBytes + byte] >> (group < 4 ? 0 : 4) & 15);
+    }
     return q - kFormat.offset;
   }
+
+  // Of Q8_0_split: the high part of q, and four times the norm of what it leaves of block b.
+  int high(int64_t b, int i) const { return (quant(b, i) + 128) / 16 - 8; }
+  int error(int64_t b) const { return panel_.errors[b * kPanelOutputs + lane_]; }
 
   // The scale of block b, of its half h where a scale covers 16 k's.
   float scale(int64_t b, int h) const {
@@ -81,9 +89,9 @@ class PanelReader {
     std::memcpy(&bits, bytes, 2);
     return bits;
   }
-  const uint8_t* cell(int64_t b) const { return panel_ + b / kFormat.cell_blocks * kFormat.cell_bytes(); }
+  const uint8_t* cell(int64_t b) const { return panel_.cells + b / kFormat.cell_blocks * kFormat.cell_bytes(); }
 
-  const uint8_t* panel_;
+  PanelParts panel_;
   int lane_;
 };
 
@@ -113,6 +121,8 @@ inline void visit_weight_type(WeightType type, Body&& body) {
       return body.template operator()<WeightType::Q5_K>();
     case WeightType::Q6_K:
       return body.template operator()<WeightType::Q6_K>();
+    case WeightType::Q8_0_split:
+      return body.template operator()<WeightType::Q8_0_split>();
   }
 }
 

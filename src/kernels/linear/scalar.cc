@@ -1,8 +1,10 @@
 // The reference: NUMERICS rules 2 and 5 as plain loops over single outputs. Every fast kernel equals these bit for bit.
+#include <algorithm>
 #include <cmath>
 
 #include "kernels/linear/linear.h"
 #include "kernels/linear/panel_reader.h"
+#include "kernels/linear/screen.h"
 
 namespace kvass::scalar {
 namespace {
@@ -85,7 +87,7 @@ template <WeightType kType, class Body>
 void for_each_output(const LinearParams& p, Body&& body) {
   const int64_t end = p.panel_end * kPanelOutputs < p.n ? p.panel_end * kPanelOutputs : p.n;
   for (int64_t output = p.panel_begin * kPanelOutputs; output < end; ++output) {
-    const uint8_t* panel = p.panels + output / kPanelOutputs * panel_bytes(kType, p.k);
+    const PanelParts panel = panel_at(kType, p.matrix, p.n, p.k, output / kPanelOutputs);
     body(PanelReader<kType>(panel, static_cast<int>(output % kPanelOutputs)), output);
   }
 }
@@ -152,6 +154,31 @@ void multiply_any_quantised(const LinearParams& p) {
   });
 }
 
+template <class Block>
+void screen(const ScreenParams& p) {
+  const Block* x = static_cast<const Block*>(p.x);
+  for (int64_t index = p.panel_begin; index < p.panel_end; ++index) {
+    ScreenedPanel& panel = p.out[index];
+    panel = {-INFINITY, -INFINITY};
+    for (int lane = 0; lane < kPanelOutputs; ++lane) {
+      const PanelReader<WeightType::Q8_0_split> reader(panel_at(WeightType::Q8_0_split, p.matrix, p.n, p.k, index),
+                                                       lane);
+      float estimate = 0.0f, error = 0.0f;
+      for (int64_t b = 0; b < p.k / kBlock; ++b) {
+        int32_t dot = 0;
+        for (int i = 0; i < kBlock; ++i) dot += reader.high(b, i) * activation(x[b], i);
+        const float v = __builtin_fmaf(16.0f, static_cast<float>(dot), 7.5f * x[b].sum);
+        const float d = reader.scale(b, 0);
+        estimate = __builtin_fmaf(v, d * x[b].scale, estimate);
+        error = __builtin_fmaf(std::fabs(d) * p.norms[b], static_cast<float>(reader.error(b)), error);
+      }
+      const float most = __builtin_fmaf(error, screen_slack(p.k), estimate) + 0x1p-100f;
+      panel.most = std::max(panel.most, most > -INFINITY ? most : INFINITY);
+      if (estimate > panel.likely) panel.likely = estimate;
+    }
+  }
+}
+
 }  // namespace
 
 const QuantiseFunction quantise_a8 = quantise_rows_a8;
@@ -159,5 +186,7 @@ const QuantiseFunction quantise_a16 = quantise_rows_a16;
 const LinearFunction linear_f32 = multiply_any_f32;
 const LinearFunction linear_a8 = multiply_any_quantised<ActivationBlock8>;
 const LinearFunction linear_a16 = multiply_any_quantised<ActivationBlock16>;
+const ScreenFunction screen_a8 = screen<ActivationBlock8>;
+const ScreenFunction screen_a16 = screen<ActivationBlock16>;
 
 }  // namespace kvass::scalar

@@ -23,7 +23,7 @@ template <class V, class D, WeightType kType>
 struct PackedSource {
   using U = Unpack<V, kType>;
   static constexpr bool kCentred = false;
-  const uint8_t* panel;
+  PanelParts panel;
 
   KVASS_INLINE void prefetch(const PackedSource& s, int64_t b) { U::prefetch(s.panel, b); }
   template <int kGroup>

@@ -30,18 +30,29 @@ struct Unpack {
   using I = typename V::I;
   static constexpr PanelFormat kFormat = panel_format(kType);
 
-  KVASS_INLINE const uint8_t* cell(const uint8_t* panel, int64_t b) {
-    return panel + static_cast<uint64_t>(b) / kFormat.cell_blocks * kFormat.cell_bytes();
+  // The quants of one block, wherever the halves of their bits lie.
+  struct Block {
+    const uint8_t* quants;
+    const uint8_t* low;
+  };
+
+  KVASS_INLINE const uint8_t* cell(const PanelParts& panel, int64_t b) {
+    return panel.cells + static_cast<uint64_t>(b) / kFormat.cell_blocks * kFormat.cell_bytes();
   }
   KVASS_INLINE int64_t index_in_cell(int64_t b) { return static_cast<uint64_t>(b) % kFormat.cell_blocks; }
-  KVASS_INLINE const uint8_t* block(const uint8_t* panel, int64_t b) {
-    return cell(panel, b) + kFormat.header_bytes + index_in_cell(b) * kFormat.block_bytes;
+  KVASS_INLINE Block block(const PanelParts& panel, int64_t b) {
+    return {cell(panel, b) + kFormat.header_bytes + index_in_cell(b) * kFormat.block_bytes,
+            panel.low + b * kFormat.block_bytes};
   }
 
   // What is read kPrefetchAhead bytes behind block b.
-  KVASS_INLINE void prefetch(const uint8_t* panel, int64_t b) {
-    const uint8_t* next = block(panel, b) + kPrefetchAhead;
+  KVASS_INLINE void prefetch(const PanelParts& panel, int64_t b) {
+    const uint8_t* next = block(panel, b).quants + kPrefetchAhead;
     for (int i = 0; i < kFormat.block_bytes; i += 64) __builtin_prefetch(next + i);
+    if constexpr (kFormat.split) {
+      const uint8_t* low = block(panel, b).low + kPrefetchAhead;
+      for (int i = 0; i < kFormat.block_bytes; i += 64) __builtin_prefetch(low + i);
+    }
     if (index_in_cell(b) == 0) {
       for (int i = 0; i < kFormat.header_bytes; i += 64) __builtin_prefetch(next - kFormat.header_bytes + i);
     }
@@ -49,16 +60,22 @@ struct Unpack {
 
   // Group kGroup of a block as stored: [16 outputs][4 k] bytes, an output an int32 lane.
   template <int kGroup>
-  KVASS_INLINE I group(const uint8_t* block) {
-    if constexpr (kFormat.bits == 8) {
-      return V::loadi(block + kGroup * kGroupBytes);
+  KVASS_INLINE I group(const Block& block) {
+    if constexpr (kFormat.split) {
+      const I high = V::loadi(block.quants + kGroup % 4 * kGroupBytes);
+      const I low = V::loadi(block.low + kGroup % 4 * kGroupBytes);
+      const I nibbles = kGroup < 4 ? V::andi(low, V::set1i(0x0f0f0f0f)) : V::high_nibbles(low);
+      const I q = V::put_bits(nibbles, kGroup < 4 ? V::slli(high, 4) : high, V::set1i(static_cast<int>(0xf0f0f0f0u)));
+      return V::xori(q, V::set1i(static_cast<int>(0x80808080u)));
+    } else if constexpr (kFormat.bits == 8) {
+      return V::loadi(block.quants + kGroup * kGroupBytes);
     } else {
-      I q = V::loadi(block + kGroup % 4 * kGroupBytes);
+      I q = V::loadi(block.quants + kGroup % 4 * kGroupBytes);
       q = kGroup < 4 ? V::andi(q, V::set1i(0x0f0f0f0f)) : V::high_nibbles(q);
       if constexpr (kFormat.bits == 5) {
-        return high<kGroup, 0x10101010>(q, V::loadi(block + kHighBitsOffset));
+        return high<kGroup, 0x10101010>(q, V::loadi(block.quants + kHighBitsOffset));
       } else if constexpr (kFormat.bits == 6) {
-        return high<kGroup % 4 * 2, 0x30303030>(q, V::loadi(block + kHighBitsOffset + kGroup / 4 * kGroupBytes));
+        return high<kGroup % 4 * 2, 0x30303030>(q, V::loadi(block.quants + kHighBitsOffset + kGroup / 4 * kGroupBytes));
       } else {
         return q;
       }
@@ -66,7 +83,7 @@ struct Unpack {
   }
 
   // The scale (d·sc) of block b, of its half h where a scale covers 16 k's.
-  KVASS_INLINE F scale(const uint8_t* panel, int64_t b, int h) {
+  KVASS_INLINE F scale(const PanelParts& panel, int64_t b, int h) {
     const uint8_t* header = cell(panel, b);
     const int64_t sub = index_in_cell(b);
     if constexpr (!kFormat.k_quant) {
@@ -84,7 +101,7 @@ struct Unpack {
   }
 
   // What every weight of block b is too large by: dmin·m, or −m.
-  KVASS_INLINE F minimum(const uint8_t* panel, int64_t b) {
+  KVASS_INLINE F minimum(const PanelParts& panel, int64_t b) {
     const uint8_t* header = cell(panel, b);
     const int64_t sub = index_in_cell(b);
     if constexpr (!kFormat.k_quant) {
@@ -97,9 +114,9 @@ struct Unpack {
   }
 
   // Dequantises blocks [b, b + blocks) to out [blocks * 32][16].
-  KVASS_INLINE void dequantise(const uint8_t* panel, int64_t b, int64_t blocks, float* out) {
+  KVASS_INLINE void dequantise(const PanelParts& panel, int64_t b, int64_t blocks, float* out) {
     for (const int64_t end = b + blocks; b < end; ++b, out += kBlock * kPanelOutputs) {
-      const uint8_t* quants = block(panel, b);
+      const Block quants = block(panel, b);
       const F scales[2] = {scale(panel, b, 0), kFormat.scale_block == 16 ? scale(panel, b, 1) : V::zero()};
       F subtracted = V::zero();
       if constexpr (kFormat.minimum) subtracted = minimum(panel, b);

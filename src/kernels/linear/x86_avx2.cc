@@ -4,6 +4,7 @@
 
 #include "kernels/linear/generic.h"
 #include "kernels/linear/generic_f32.h"
+#include "kernels/linear/screen_panels.h"
 #include "kernels/linear/x86_quantise.h"
 
 namespace kvass::avx2 {
@@ -66,7 +67,7 @@ struct Dot {
   }
   template <WeightType kType>
   KVASS_INLINE I add8(I acc, I w, I a) {
-    if constexpr (kType == WeightType::Q8_0) {  // |w| · (a with w's sign): a pair is within 2 · 128 · 127 = 32,512
+    if constexpr (panel_format(kType).bits == 8) {  // |w| · (a with w's sign): a pair is within 2 · 128 · 127 = 32,512
       const __m256i ones = _mm256_set1_epi16(1);
       const __m256i lo = _mm256_maddubs_epi16(_mm256_abs_epi8(w.lo), _mm256_sign_epi8(a.lo, w.lo));
       const __m256i hi = _mm256_maddubs_epi16(_mm256_abs_epi8(w.hi), _mm256_sign_epi8(a.hi, w.hi));
@@ -78,7 +79,7 @@ struct Dot {
   }
   template <WeightType kType>
   KVASS_INLINE I finish8(I acc, [[maybe_unused]] const ActivationBlock8& block, [[maybe_unused]] int part) {
-    if constexpr (kType == WeightType::Q8_0) return acc;
+    if constexpr (panel_format(kType).bits == 8) return acc;
     const __m256i ones = _mm256_set1_epi16(1);
     I sum = {_mm256_madd_epi16(acc.lo, ones), _mm256_madd_epi16(acc.hi, ones)};
     constexpr int kBack = centre<kType>() - panel_format(kType).offset;
@@ -98,5 +99,7 @@ const QuantiseFunction quantise_a16 = quantise_rows<ActivationBlock16>;
 const LinearFunction linear_f32 = linear_floats<V, 6>;
 const LinearFunction linear_a8 = linear<V, Dot, ActivationBlock8>;
 const LinearFunction linear_a16 = linear<V, Dot, ActivationBlock16>;
+const ScreenFunction screen_a8 = screen_panels<V, ScreenDots<V, Dot>, ActivationBlock8>;
+const ScreenFunction screen_a16 = screen_panels<V, ScreenDots<V, Dot>, ActivationBlock16>;
 
 }  // namespace kvass::avx2

@@ -20,9 +20,8 @@ KVASS_INLINE int32_t greatest_magnitude(const __m256 (&x)[4]) {
 // 32 integers within int8 to bytes, in index order.
 KVASS_INLINE __m256i pack_bytes(const __m256i (&q)[4]) {
   // Packing works in 128-bit lanes: the dwords come out as 0 2 4 6 1 3 5 7.
-  return _mm256_permutevar8x32_epi32(
-      _mm256_packs_epi16(_mm256_packs_epi32(q[0], q[1]), _mm256_packs_epi32(q[2], q[3])),
-      _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+  return _mm256_permutevar8x32_epi32(_mm256_packs_epi16(_mm256_packs_epi32(q[0], q[1]), _mm256_packs_epi32(q[2], q[3])),
+                                     _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
 }
 
 KVASS_INLINE int32_t sum_lanes(__m256i x) {

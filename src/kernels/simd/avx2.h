@@ -122,6 +122,7 @@ struct V {
   KVASS_INLINE I subi(I a, I b) { return {_mm256_sub_epi32(a.lo, b.lo), _mm256_sub_epi32(a.hi, b.hi)}; }
   KVASS_INLINE I andi(I a, I b) { return {_mm256_and_si256(a.lo, b.lo), _mm256_and_si256(a.hi, b.hi)}; }
   KVASS_INLINE I ori(I a, I b) { return {_mm256_or_si256(a.lo, b.lo), _mm256_or_si256(a.hi, b.hi)}; }
+  KVASS_INLINE I xori(I a, I b) { return {_mm256_xor_si256(a.lo, b.lo), _mm256_xor_si256(a.hi, b.hi)}; }
   KVASS_INLINE I slli(I a, int n) { return {_mm256_slli_epi32(a.lo, n), _mm256_slli_epi32(a.hi, n)}; }
   KVASS_INLINE I srli(I a, int n) { return {_mm256_srli_epi32(a.lo, n), _mm256_srli_epi32(a.hi, n)}; }
   KVASS_INLINE I high_nibbles(I a) { return andi(srli(a, 4), set1i(0x0f0f0f0f)); }  // of each byte

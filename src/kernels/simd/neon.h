@@ -137,6 +137,7 @@ struct V {
   }
   KVASS_INLINE I andi(I x, I y) { return {x.a & y.a, x.b & y.b, x.c & y.c, x.d & y.d}; }
   KVASS_INLINE I ori(I x, I y) { return {x.a | y.a, x.b | y.b, x.c | y.c, x.d | y.d}; }
+  KVASS_INLINE I xori(I x, I y) { return {x.a ^ y.a, x.b ^ y.b, x.c ^ y.c, x.d ^ y.d}; }
   KVASS_INLINE I slli(I x, int n) { return {x.a << n, x.b << n, x.c << n, x.d << n}; }
   KVASS_INLINE I srai(I x, int n) { return {x.a >> n, x.b >> n, x.c >> n, x.d >> n}; }
   KVASS_INLINE I srli(I x, int n) {

@@ -1,7 +1,7 @@
 // Speed of the linear operator. Decode: one row through a weight of the vocabulary head's shape, in GB/s of packed
 // weights, beside the read bandwidth sampled just before in the same run (share = the one over the other). Prefill: 128
-// rows through a layer's weight, in multiply-adds a second. Weights are a constant byte: speed does not depend on their
-// values.
+// rows through a layer's weight, in multiply-adds a second. Screen: half of the bytes of a split head
+// (kernels/linear/screen.h), in GB/s of those. Weights are a constant byte: speed does not depend on their values.
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
@@ -12,6 +12,7 @@
 
 #include "base/block.h"
 #include "base/float_env.h"
+#include "kernels/linear/screen.h"
 #include "ops/linear/linear.h"
 
 namespace kvass {
@@ -95,9 +96,39 @@ void prefill(benchmark::State& state, WeightType type, Math math, int threads_co
   state.counters["GB/s"] = static_cast<double>(problem.block.bytes()) * calls * 1e-9;  // of packed weights
 }
 
+void screen(benchmark::State& state, Math math, int threads_count) {
+  constexpr int64_t kOutputs = 262144, kInputs = 640, kTask = 256;  // panels of one
+  FloatEnvironment environment;
+  ThreadPool threads(threads_count);
+  Problem problem(WeightType::Q8_0_split, kOutputs, kInputs, 1, math);
+  const Isa isa = default_isa().value();
+  const double bandwidth = read_bandwidth(problem.block, threads);
+  (math == Math::a16 ? quantise_a16_for(isa)
+                     : quantise_a8_for(isa))({problem.x.data(), kInputs, 1, kInputs, problem.scratch.data()});
+  const std::vector<float> norms(kInputs / kBlock, 1.0f);
+  std::vector<ScreenedPanel> out(static_cast<size_t>(panel_count(kOutputs)));
+  const ScreenFunction function = math == Math::a16 ? screen_a16_for(isa) : screen_a8_for(isa);
+  const auto start = std::chrono::steady_clock::now();
+  for (auto _ : state) {
+    threads.run(panel_count(kOutputs) / kTask, [&](int64_t task, int) {
+      function({problem.weight.data, kOutputs, kInputs, task * kTask, (task + 1) * kTask, problem.scratch.data(),
+                norms.data(), out.data()});
+    });
+  }
+  const double bytes = static_cast<double>(panel_count(kOutputs) * panel_bytes(WeightType::Q8_0_split, kInputs));
+  const double rate = bytes * static_cast<double>(state.iterations()) / seconds_since(start);
+  state.counters["GB/s"] = rate * 1e-9;
+  state.counters["read_GB/s"] = bandwidth * 1e-9;
+  state.counters["share"] = rate / bandwidth;
+}
+
 void register_all() {
   const int cpus = usable_cpus();
-  for (int type = 0; type <= static_cast<int>(WeightType::Q6_K); ++type) {
+  for (Math math : {Math::a16, Math::a8}) {
+    const std::string name = "screen/" + std::string(math_name(math)) + "/threads:" + std::to_string(cpus);
+    benchmark::RegisterBenchmark(name.c_str(), screen, math, cpus)->UseRealTime()->Unit(benchmark::kMillisecond);
+  }
+  for (int type = 0; type <= static_cast<int>(WeightType::Q8_0_split); ++type) {
     for (Math math : {Math::f32, Math::a16, Math::a8}) {
       const WeightType t = static_cast<WeightType>(type);
       const std::string suffix = std::string(weight_type_name(t)) + "/" + std::string(math_name(math)) + "/threads:";

@@ -16,15 +16,13 @@ constexpr int64_t kRowsPerQuantiseTask = 8;
 
 int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-int64_t weight_bytes(const PackedWeight& w) { return panel_count(w.n) * panel_bytes(w.type, w.k); }
-
 bool quantises(Math math, const PackedWeight& weight) {
   return math != Math::f32 && panel_format(weight.type).quantised;
 }
 
 // Panels of one task, for a share of `task_bytes`.
 int64_t panels_per_task(const PackedWeight& w, int64_t task_bytes) {
-  return std::max<int64_t>(1, task_bytes / panel_bytes(w.type, w.k));
+  return std::max<int64_t>(1, task_bytes / (panel_bytes(w.type, w.k) + low_panel_bytes(w.type, w.k)));
 }
 
 }  // namespace
@@ -42,7 +40,7 @@ void linear(const float* x, int64_t x_stride, int64_t rows, int64_t k, std::span
   bool quantised = false;
   for (const LinearTarget& target : targets) {
     assert(target.weight.k == k);
-    bytes += weight_bytes(target.weight);
+    bytes += matrix_bytes(target.weight.type, target.weight.n, target.weight.k);
     quantised |= quantises(math, target.weight);
   }
 
@@ -78,7 +76,7 @@ void linear(const float* x, int64_t x_stride, int64_t rows, int64_t k, std::span
     const int64_t panel = task % runs * panels;
     LinearParams p;
     p.type = w.type;
-    p.panels = w.data;
+    p.matrix = w.data;
     p.n = w.n;
     p.k = k;
     p.panel_begin = panel;

@@ -65,7 +65,8 @@ Result<WeightType> parse_weight_type(std::string_view text) {
 }
 
 WeightType stored_type(WeightType source, int64_t k, std::optional<WeightType> wanted) {
-  return wanted && k % panel_format(*wanted).k_multiple() == 0 ? *wanted : source;
+  if (!wanted || *wanted == whole_type(source)) return source;
+  return k % panel_format(*wanted).k_multiple() == 0 ? *wanted : source;
 }
 
 void quantise_row(WeightType type, const float* row, int64_t k, uint8_t* out) {

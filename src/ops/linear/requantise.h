@@ -17,7 +17,7 @@ namespace kvass {
 Result<WeightType> parse_weight_type(std::string_view text);
 
 // What a matrix becomes that is asked to be of `wanted`: its own type where none is asked for, or where its rows are no
-// whole number of blocks.
+// whole number of blocks; a split one stays split.
 WeightType stored_type(WeightType source, int64_t k, std::optional<WeightType> wanted);
 
 // One source row of `type`, as a file has it: out [source_row_bytes(type, k)]. `type` is one that parse_weight_type

@@ -23,7 +23,7 @@ namespace {
 
 constexpr WeightType kTypes[] = {WeightType::F32,  WeightType::F16,  WeightType::BF16, WeightType::Q8_0,
                                  WeightType::Q4_0, WeightType::Q4_1, WeightType::Q5_0, WeightType::Q5_1,
-                                 WeightType::Q4_K, WeightType::Q5_K, WeightType::Q6_K};
+                                 WeightType::Q4_K, WeightType::Q5_K, WeightType::Q6_K, WeightType::Q8_0_split};
 constexpr Math kMaths[] = {Math::f32, Math::a16, Math::a8};
 
 using Random = std::mt19937_64;
@@ -36,7 +36,7 @@ uint64_t test_seed() {
 // The seed in every failure message.
 #define PRINT_SEED(seed) SCOPED_TRACE("KVASS_TEST_SEED=" + std::to_string(seed))
 
-bool is_k_quant(WeightType type) { return type >= WeightType::Q4_K; }
+bool is_k_quant(WeightType type) { return type >= WeightType::Q4_K && type <= WeightType::Q6_K; }
 bool is_float(WeightType type) { return type <= WeightType::BF16; }
 
 std::vector<Isa> fast_isas() {
@@ -53,7 +53,7 @@ std::vector<Isa> fast_isas() {
 float f16_at(const uint8_t* p) { return f16_to_float(static_cast<uint16_t>(p[0] | p[1] << 8)); }
 
 float defined_weight(WeightType type, const uint8_t* row, int64_t k) {
-  const int64_t size[] = {4, 2, 2, 34, 18, 20, 22, 24, 144, 176, 210};
+  const int64_t size[] = {4, 2, 2, 34, 18, 20, 22, 24, 144, 176, 210, 34};
   const int64_t count = is_float(type) ? 1 : is_k_quant(type) ? 256 : 32;
   const uint8_t* block = row + k / count * size[static_cast<int>(type)];
   const int j = static_cast<int>(k % count);
@@ -71,6 +71,7 @@ float defined_weight(WeightType type, const uint8_t* row, int64_t k) {
     case WeightType::BF16:
       return bf16_to_float(static_cast<uint16_t>(block[0] | block[1] << 8));
     case WeightType::Q8_0:
+    case WeightType::Q8_0_split:
       return f16_at(block) * static_cast<float>(static_cast<int8_t>(block[2 + j]));
     case WeightType::Q4_0:
       return f16_at(block) * static_cast<float>(nibble(block + 2) - 8);
@@ -219,6 +220,27 @@ TEST(LinearWeight, UnpackedRowsEqualTheDefinitionOfEveryType) {
   }
 }
 
+TEST(LinearWeight, AWholePanelIsThatOfTheTypeInOnePiece) {
+  Random random(test_seed());
+  for (int64_t n : {1, 16, 53}) {
+    for (int64_t k : {32, 64, 96, 640}) {
+      const std::vector<uint8_t> source = random_source(WeightType::Q8_0, n, k, random);
+      const Packed split = pack(WeightType::Q8_0_split, n, k, source), whole = pack(WeightType::Q8_0, n, k, source);
+      ASSERT_EQ(whole_type(split.weight.type), WeightType::Q8_0);
+      const auto bytes = static_cast<size_t>(panel_bytes(WeightType::Q8_0, k));
+      for (int64_t panel = 0; panel < panel_count(n); ++panel) {
+        for (const Packed* from : {&split, &whole}) {
+          std::vector<uint8_t> made(bytes, 0xa5);
+          whole_panel(from->weight, panel, made.data());
+          // The packer fills the block behind an odd number of them with zeros, as whole_panel does.
+          ASSERT_EQ(std::memcmp(made.data(), whole.weight.data + static_cast<size_t>(panel) * bytes, bytes), 0)
+              << n << " x " << k << " panel " << panel;
+        }
+      }
+    }
+  }
+}
+
 TEST(LinearWeight, PaddedOutputsAreZero) {
   Random random(1);
   for (WeightType type : kTypes) {
@@ -239,6 +261,8 @@ TEST(LinearWeight, SizesOfTheModelsTensorsAreAsTheFormatSays) {
   EXPECT_EQ(packed_bytes(WeightType::Q5_0, 2048, 640).value(), 2048u / 16 * 10 * (64 + 2 * 320));
   EXPECT_EQ(packed_bytes(WeightType::Q4_K, 640, 2048).value(), 640u / 16 * 8 * (320 + 8 * 256));
   EXPECT_EQ(packed_bytes(WeightType::Q6_K, 640, 2048).value(), 640u / 16 * 8 * (320 + 8 * 384));
+  EXPECT_EQ(packed_bytes(WeightType::Q8_0_split, 262144, 640).value(),
+            262144u / 16 * (10 * (64 + 2 * 256) + 20 * 16 + 20 * 256));
   EXPECT_EQ(packed_bytes(WeightType::F16, 17, 3).value(), 2u * 128);
   EXPECT_EQ(source_bytes(WeightType::Q8_0, 262144, 640).value(), 262144u * 20 * 34);
   EXPECT_EQ(source_bytes(WeightType::Q6_K, 640, 2048).value(), 640u * 8 * 210);

@@ -1,0 +1,123 @@
+#include "ops/linear/likeliest.h"
+
+#include <algorithm>
+#include <cassert>
+#include <cmath>
+#include <limits>
+
+#include "kernels/linear/screen.h"
+
+namespace kvass {
+namespace {
+
+constexpr int64_t kTasks = 64;  // of either pass
+constexpr int64_t kLeastPanels = 8;
+
+struct Tasks {
+  int64_t panels;  // of one
+  int64_t count;
+};
+
+Tasks divide(int64_t panels) {
+  const int64_t each = std::max(kLeastPanels, (panels + kTasks - 1) / kTasks);
+  return {each, (panels + each - 1) / each};
+}
+
+// At least ‖s q‖ of each block of 32: q is rint(x / s) of a quotient that is off by less than 0.01, so s q is within
+// 0.51 s of x, and √32 · 0.51 < 2.9.
+void bound_norms(const float* x, int64_t k, float qmax, float* norms) {
+  for (int64_t b = 0; b < k / kBlock; ++b) {
+    double squares = 0.0, amax = 0.0;
+    for (int64_t i = b * kBlock; i < (b + 1) * kBlock; ++i) {
+      squares += static_cast<double>(x[i]) * static_cast<double>(x[i]);
+      amax = std::max(amax, std::fabs(static_cast<double>(x[i])));
+    }
+    norms[b] = static_cast<float>((std::sqrt(squares) + 2.9 * amax / static_cast<double>(qmax)) * (1.0 + 0x1p-20));
+  }
+}
+
+// Brings a panel nearer while another is computed: those that are left lie far apart.
+void fetch(const PackedWeight& weight, int64_t index) {
+  const PanelParts panel = panel_at(weight.type, weight.data, weight.n, weight.k, index);
+  const int64_t bytes = panel_bytes(weight.type, weight.k) - (panel.cells - panel.errors);
+  for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(panel.cells + i);
+  for (int64_t i = 0; i < low_panel_bytes(weight.type, weight.k); i += 64) __builtin_prefetch(panel.low + i);
+}
+
+void take_larger(Argmax& best, const Argmax& other) {
+  if (other.index >= 0 && (best.index < 0 || other.value > best.value)) best = other;
+}
+
+}  // namespace
+
+size_t likeliest_bytes(int64_t n, int64_t k) {
+  const size_t bytes = static_cast<size_t>(panel_count(n)) * sizeof(ScreenedPanel) +
+                       static_cast<size_t>(activation_blocks(k)) * sizeof(float);
+  return (bytes + 63) / 64 * 64;
+}
+
+Argmax likeliest(const float* x, const PackedWeight& weight, Math math, float* y, void* activation_scratch,
+                 void* scratch, ThreadPool& threads, Isa isa) {
+  assert(weight.type == WeightType::Q8_0_split && math != Math::f32);
+  const bool wide = math == Math::a16;
+  const int64_t panels = panel_count(weight.n);
+  ScreenedPanel* screened = static_cast<ScreenedPanel*>(scratch);
+  float* norms = reinterpret_cast<float*>(screened + panels);
+  (wide ? quantise_a16_for(isa) : quantise_a8_for(isa))({x, weight.k, 1, weight.k, activation_scratch});
+  bound_norms(x, weight.k, wide ? kQmax16 : kQmax8, norms);
+
+  const Tasks tasks = divide(panels);
+  const auto for_tasks = [&](auto&& body) {  // body(task, first panel, end)
+    threads.run(tasks.count, [&](int64_t task, int) {
+      body(task, task * tasks.panels, std::min(panels, (task + 1) * tasks.panels));
+    });
+  };
+  int64_t likely[kTasks];  // panel with the largest estimate
+  const ScreenFunction screen = wide ? screen_a16_for(isa) : screen_a8_for(isa);
+  for_tasks([&](int64_t task, int64_t begin, int64_t end) {
+    screen({weight.data, weight.n, weight.k, begin, end, activation_scratch, norms, screened});
+    likely[task] =
+        std::max_element(screened + begin, screened + end,
+                         [](const ScreenedPanel& a, const ScreenedPanel& b) { return a.likely < b.likely; }) -
+        screened;
+  });
+
+  const LinearFunction multiply = wide ? linear_a16_for(isa) : linear_a8_for(isa);
+  const ArgmaxKernel argmax = argmax_for(isa);
+  const auto compute = [&](int64_t panel) {
+    const int64_t first = panel * kPanelOutputs;
+    multiply({weight.type, weight.data, weight.n, weight.k, panel, panel + 1, activation_scratch,
+              activation_blocks(weight.k), 1, y, weight.n});
+    Argmax best = argmax(y + first, std::min<int64_t>(kPanelOutputs, weight.n - first));
+    if (best.index >= 0) best.index += first;
+    return best;
+  };
+  int64_t likeliest_panel = likely[0];
+  for (int64_t task = 1; task < tasks.count; ++task) {
+    if (screened[likely[task]].likely > screened[likeliest_panel].likely) likeliest_panel = likely[task];
+  }
+  const Argmax start = compute(likeliest_panel);
+  const float least = start.index < 0 ? -std::numeric_limits<float>::infinity() : start.value;
+
+  Argmax found[kTasks];
+  for_tasks([&](int64_t task, int64_t begin, int64_t end) {
+    Argmax best;
+    const auto next = [&](int64_t panel) {  // that can hold the largest
+      const float value = best.index < 0 ? least : std::max(least, best.value);
+      while (panel < end && screened[panel].most < value) ++panel;
+      return panel;
+    };
+    for (int64_t panel = next(begin); panel < end;) {
+      const int64_t after = next(panel + 1);
+      if (after < end) fetch(weight, after);
+      take_larger(best, compute(panel));
+      panel = after;
+    }
+    found[task] = best;
+  });
+  Argmax best;
+  for (int64_t task = 0; task < tasks.count; ++task) take_larger(best, found[task]);
+  return best;
+}
+
+}  // namespace kvass
