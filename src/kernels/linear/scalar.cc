@@ -170,7 +170,9 @@ void screen(const ScreenParams& p) {
         const float v = __builtin_fmaf(16.0f, static_cast<float>(dot), 7.5f * x[b].sum);
         const float d = reader.scale(b, 0);
         estimate = __builtin_fmaf(v, d * x[b].scale, estimate);
-        error = __builtin_fmaf(std::fabs(d) * p.norms[b], static_cast<float>(reader.error(b)), error);
+        const float of_block =
+            __builtin_fmaf(static_cast<float>(reader.error(b)), p.blocks[b].norm, p.blocks[b].singles);
+        error = __builtin_fmaf(std::fabs(d), of_block, error);
       }
       const float most = __builtin_fmaf(error, screen_slack(p.k), estimate) + 0x1p-100f;
       panel.most = std::max(panel.most, most > -INFINITY ? most : INFINITY);

@@ -28,8 +28,9 @@ static void screen_panels(const ScreenParams& p) {
       const F high = V::to_float(Dots::high(panel, b, x));
       const F v = V::fma(V::set1(16.0f), high, V::set1(7.5f * x[b].sum));
       estimate = V::fma(v, V::mul(scale, V::set1(x[b].scale)), estimate);
-      const F norm = V::mul(V::abs(scale), V::set1(p.norms[b]));
-      error = V::fma(norm, V::to_float(V::load_u8(panel.errors + b * kPanelOutputs)), error);
+      const F of_high = V::to_float(V::load_u8(panel.errors + b * kPanelOutputs));
+      const F of_block = V::fma(of_high, V::set1(p.blocks[b].norm), V::set1(p.blocks[b].singles));
+      error = V::fma(V::abs(scale), of_block, error);
     }
     const F most = V::add(V::fma(error, V::set1(screen_slack(p.k)), estimate), V::set1(0x1p-100f));
     p.out[index] = {V::reduce_max(V::select(V::gt(most, lowest), most, V::set1(__builtin_inff()))),

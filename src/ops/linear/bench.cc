@@ -105,14 +105,14 @@ void screen(benchmark::State& state, Math math, int threads_count) {
   const double bandwidth = read_bandwidth(problem.block, threads);
   (math == Math::a16 ? quantise_a16_for(isa)
                      : quantise_a8_for(isa))({problem.x.data(), kInputs, 1, kInputs, problem.scratch.data()});
-  const std::vector<float> norms(kInputs / kBlock, 1.0f);
+  const std::vector<ScreenedBlock> blocks(kInputs / kBlock, {1.0f, 1.0f});
   std::vector<ScreenedPanel> out(static_cast<size_t>(panel_count(kOutputs)));
   const ScreenFunction function = math == Math::a16 ? screen_a16_for(isa) : screen_a8_for(isa);
   const auto start = std::chrono::steady_clock::now();
   for (auto _ : state) {
     threads.run(panel_count(kOutputs) / kTask, [&](int64_t task, int) {
       function({problem.weight.data, kOutputs, kInputs, task * kTask, (task + 1) * kTask, problem.scratch.data(),
-                norms.data(), out.data()});
+                blocks.data(), out.data()});
     });
   }
   const double bytes = static_cast<double>(panel_count(kOutputs) * panel_bytes(WeightType::Q8_0_split, kInputs));

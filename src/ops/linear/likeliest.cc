@@ -23,17 +23,29 @@ Tasks divide(int64_t panels) {
   return {each, (panels + each - 1) / each};
 }
 
-// At least ‖s q‖ of each block of 32: q is rint(x / s) of a quotient that is off by less than 0.01, so s q is within
-// 0.51 s of x, and √32 · 0.51 < 2.9.
-void bound_norms(const float* x, int64_t k, float qmax, float* norms) {
-  for (int64_t b = 0; b < k / kBlock; ++b) {
-    double squares = 0.0, amax = 0.0;
-    for (int64_t i = b * kBlock; i < (b + 1) * kBlock; ++i) {
-      squares += static_cast<double>(x[i]) * static_cast<double>(x[i]);
-      amax = std::max(amax, std::fabs(static_cast<double>(x[i])));
-    }
-    norms[b] = static_cast<float>((std::sqrt(squares) + 2.9 * amax / static_cast<double>(qmax)) * (1.0 + 0x1p-20));
+// Of a block of 32: q is rint(x / s) of a quotient that is off by less than 0.01, so s q is within 0.51 s of x. The
+// largest are taken singly, one after the other, while that makes the bound smaller for an ‖e‖ as most are.
+ScreenedBlock bound(const float* x, double qmax) {
+  constexpr double kTypicalError = 26.5, kLargestError = 7.5;  // √(32 · 255 / 12) for even quants; of one k
+  double magnitudes[kBlock], squares = 0.0, amax = 0.0;
+  for (int i = 0; i < kBlock; ++i) {
+    magnitudes[i] = std::fabs(static_cast<double>(x[i]));
+    squares += magnitudes[i] * magnitudes[i];
+    amax = std::max(amax, magnitudes[i]);
   }
+  const double off = 0.51 * amax / qmax;  // of one k; of all, √32 times that
+  double singles = 0.0;
+  for (;;) {
+    double* largest = std::max_element(magnitudes, magnitudes + kBlock);
+    const double left = std::max(0.0, squares - *largest * *largest);
+    if (!(kTypicalError * (std::sqrt(squares) - std::sqrt(left)) > kLargestError * *largest)) break;
+    squares = left;
+    singles += *largest + off;
+    *largest = 0.0;
+  }
+  constexpr double kUp = 1.0 + 0x1p-20;  // more than what was rounded
+  return {static_cast<float>((std::sqrt(squares) + 5.7 * off) * kUp),
+          static_cast<float>(4.0 * kLargestError * singles * kUp)};
 }
 
 // Brings a panel nearer while another is computed: those that are left lie far apart.
@@ -52,7 +64,7 @@ void take_larger(Argmax& best, const Argmax& other) {
 
 size_t likeliest_bytes(int64_t n, int64_t k) {
   const size_t bytes = static_cast<size_t>(panel_count(n)) * sizeof(ScreenedPanel) +
-                       static_cast<size_t>(activation_blocks(k)) * sizeof(float);
+                       static_cast<size_t>(activation_blocks(k)) * sizeof(ScreenedBlock);
   return (bytes + 63) / 64 * 64;
 }
 
@@ -62,9 +74,9 @@ Argmax likeliest(const float* x, const PackedWeight& weight, Math math, float* y
   const bool wide = math == Math::a16;
   const int64_t panels = panel_count(weight.n);
   ScreenedPanel* screened = static_cast<ScreenedPanel*>(scratch);
-  float* norms = reinterpret_cast<float*>(screened + panels);
+  ScreenedBlock* blocks = reinterpret_cast<ScreenedBlock*>(screened + panels);
   (wide ? quantise_a16_for(isa) : quantise_a8_for(isa))({x, weight.k, 1, weight.k, activation_scratch});
-  bound_norms(x, weight.k, wide ? kQmax16 : kQmax8, norms);
+  for (int64_t b = 0; b < weight.k / kBlock; ++b) blocks[b] = bound(x + b * kBlock, wide ? kQmax16 : kQmax8);
 
   const Tasks tasks = divide(panels);
   const auto for_tasks = [&](auto&& body) {  // body(task, first panel, end)
@@ -75,7 +87,7 @@ Argmax likeliest(const float* x, const PackedWeight& weight, Math math, float* y
   int64_t likely[kTasks];  // panel with the largest estimate
   const ScreenFunction screen = wide ? screen_a16_for(isa) : screen_a8_for(isa);
   for_tasks([&](int64_t task, int64_t begin, int64_t end) {
-    screen({weight.data, weight.n, weight.k, begin, end, activation_scratch, norms, screened});
+    screen({weight.data, weight.n, weight.k, begin, end, activation_scratch, blocks, screened});
     likely[task] =
         std::max_element(screened + begin, screened + end,
                          [](const ScreenedPanel& a, const ScreenedPanel& b) { return a.likely < b.likely; }) -

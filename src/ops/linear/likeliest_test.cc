@@ -114,17 +114,23 @@ std::vector<ScreenedPanel> screened(const PackedWeight& weight, const std::vecto
   std::vector<uint8_t> activations(activation_bytes(math, 1, weight.k));
   (math == Math::a16 ? quantise_a16_for(isa)
                      : quantise_a8_for(isa))({x.data(), weight.k, 1, weight.k, activations.data()});
-  std::vector<float> norms;
+  std::vector<ScreenedBlock> blocks;  // every third k is taken singly
   for (int64_t b = 0; b < weight.k / kBlock; ++b) {
-    double squares = 0.0;
-    for (int64_t i = b * kBlock; i < (b + 1) * kBlock; ++i) {
-      squares += static_cast<double>(x[static_cast<size_t>(i)]) * static_cast<double>(x[static_cast<size_t>(i)]);
+    double squares = 0.0, singles = 0.0;
+    for (int64_t i = 0; i < kBlock; ++i) {
+      const double value = std::fabs(static_cast<double>(x[static_cast<size_t>(b * kBlock + i)]));
+      if (i % 3 == b % 4) {
+        singles += value;
+      } else {
+        squares += value * value;
+      }
     }
-    norms.push_back(static_cast<float>(1.05 * std::sqrt(squares)));  // covers the rounding of 8 bits, too
+    constexpr double kUp = 1.05;  // covers the rounding of 8 bits, too
+    blocks.push_back({static_cast<float>(kUp * std::sqrt(squares)), static_cast<float>(kUp * 30.0 * singles)});
   }
   std::vector<ScreenedPanel> out(static_cast<size_t>(panel_count(weight.n)));
   (math == Math::a16 ? screen_a16_for(isa) : screen_a8_for(isa))(
-      {weight.data, weight.n, weight.k, 0, panel_count(weight.n), activations.data(), norms.data(), out.data()});
+      {weight.data, weight.n, weight.k, 0, panel_count(weight.n), activations.data(), blocks.data(), out.data()});
   return out;
 }
 
