@@ -21,7 +21,7 @@
 //     6 bits   as 4 bits, then 2 x 64 bytes with bits 4 and 5: of groups 0 to 3 (bits 2 g, 2 g + 1), and of 4 to 7
 // Quants are stored as the source stores them: q = stored - offset.
 //
-// Q8_0_split is Q8_0 for a matrix of which mostly the largest outputs are asked for (kernels/screen): first the panels
+// Q8_0_split is Q8_0 for a matrix of which mostly the largest outputs are asked for (screen.h): first the panels
 // of all high nibbles, by which most outputs can be ruled out, then the panels of all low ones.
 //     high panel   `errors` u8 [k / 32][16], filled up to a multiple of 64: four times the Euclidean norm of
 //                  q - 16 high - 7.5 over a block, rounded up, with high = nibble - 8; then cells as of Q4_0, of the

@@ -41,8 +41,9 @@ struct Unpack {
   }
   KVASS_INLINE int64_t index_in_cell(int64_t b) { return static_cast<uint64_t>(b) % kFormat.cell_blocks; }
   KVASS_INLINE Block block(const PanelParts& panel, int64_t b) {
-    return {cell(panel, b) + kFormat.header_bytes + index_in_cell(b) * kFormat.block_bytes,
-            panel.low + b * kFormat.block_bytes};
+    const uint8_t* quants = cell(panel, b) + kFormat.header_bytes + index_in_cell(b) * kFormat.block_bytes;
+    if constexpr (kFormat.split) return {quants, panel.low + b * kFormat.block_bytes};
+    return {quants, nullptr};
   }
 
   // What is read kPrefetchAhead bytes behind block b.
