@@ -58,7 +58,8 @@ endfunction()
 # division and square root on all of them.
 set(KVASS_CUDA_FLAGS -fmad=false -ftz=false -prec-div=true -prec-sqrt=true --expt-relaxed-constexpr
   "SHELL:-Xcompiler -ffp-contract=off" "SHELL:-diag-suppress 177,186")
-set(KVASS_HIP_FLAGS -std=c++20 -O3 -ffp-contract=off -fno-gpu-rdc -Wno-unused-function)
+set(KVASS_HIP_FLAGS -std=c++20 -O3 -ffp-contract=off -fhip-fp32-correctly-rounded-divide-sqrt -fno-gpu-flush-denormals-to-zero
+  -fno-gpu-rdc -Wno-unused-function)
 
 # kvass_device_sources(<target> <kind> <files…>): device code as a part of a target, for cuda, rocm or emulated. A folder
 # compiles it for one kind with the C++ compiler or nvcc: CMake keeps a file's language by folder.

@@ -12,15 +12,17 @@ build=(build-essential g++ cmake ninja-build ccache pkg-config
   python3 python3-dev python3-pip python3-venv unzip ca-certificates bible-kjv)
 fuzz=(clang llvm)
 arm=(g++-aarch64-linux-gnu qemu-user googletest)
+rocm=(hipcc)
 compare=(git)
 
 usage() {
   cat <<'TEXT'
-usage: scripts/install-packages.sh [--fuzz] [--arm] [--compare] [--list]
+usage: scripts/install-packages.sh [--fuzz] [--arm] [--rocm] [--compare] [--list]
 
 Without a group: what the build and its tests need. The groups add to it:
   --fuzz      Clang and llvm-symbolizer, for the libFuzzer programs (preset fuzz)
   --arm       the AArch64 cross compiler and its emulator (preset arm-cross; `make test` then runs NEON kernels)
+  --rocm      the HIP compiler with its headers and libraries (preset rocm)
   --compare   what bench/compare builds other programs with
   --list      print the names and install nothing
 TEXT
@@ -32,6 +34,7 @@ for argument in "$@"; do
   case "$argument" in
     --fuzz) packages+=("${fuzz[@]}") ;;
     --arm) packages+=("${arm[@]}") ;;
+    --rocm) packages+=("${rocm[@]}") ;;
     --compare) packages+=("${compare[@]}") ;;
     --list) list_only=1 ;;
     -h | --help) usage; exit 0 ;;

@@ -12,6 +12,9 @@ fi
 cmake -S "$root/python" -B "$build/python" -GNinja -Dkvass_DIR="$build" -DPython_EXECUTABLE="$python" \
   -DCMAKE_BUILD_TYPE=Release --log-level=WARNING >/dev/null
 cmake --build "$build/python" | tail -n 3
+if grep -qs '^KVASS_EMULATE_CUDA:BOOL=ON' "$build/CMakeCache.txt"; then
+  export KVASS_EMULATE_CUDA=1
+fi
 export PYTHONPATH="$build/python${PYTHONPATH:+:$PYTHONPATH}" MPLCONFIGDIR="$build/python" PYTHONDONTWRITEBYTECODE=1
 cd "$root"
 exec "$python" -m pytest -q --no-header -p no:cacheprovider --durations=5 "$@"

@@ -307,7 +307,7 @@ Result<double> seconds(DeviceEvent begin, DeviceEvent end) {
 
 }  // namespace
 
-const DeviceRuntime device_runtime = {
+constinit const DeviceRuntime device_runtime = {
     Device::cuda, "emulated",    &available,     &properties, &allocate,      &release,        &allocate,
     &release,     &copy,         &fill,          &upload,     &create_stream, &destroy_stream, &synchronise,
     &capturing,   &create_event, &destroy_event, &record,     &wait,          &seconds,

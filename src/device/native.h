@@ -59,7 +59,12 @@ KVASS_DEVICE_FN uint32_t ballot(bool x) {
   const unsigned long long all = __ballot(x);
   return static_cast<uint32_t>(all >> (__lane_id() & 32u));
 }
-KVASS_DEVICE_FN void warp_barrier() { __builtin_amdgcn_wave_barrier(); }
+// The barrier alone orders nothing but itself: what lanes wrote before it is read behind the fences.
+KVASS_DEVICE_FN void warp_barrier() {
+  __builtin_amdgcn_fence(__ATOMIC_RELEASE, "wavefront");
+  __builtin_amdgcn_wave_barrier();
+  __builtin_amdgcn_fence(__ATOMIC_ACQUIRE, "wavefront");
+}
 #else
 template <class T>
 KVASS_DEVICE_FN T shuffle(T x, int lane, int width = 32) {
@@ -120,7 +125,12 @@ KVASS_DEVICE_FN float add_rn(float a, float b) { return __fadd_rn(a, b); }
 KVASS_DEVICE_FN float sub_rn(float a, float b) { return __fsub_rn(a, b); }
 KVASS_DEVICE_FN float mul_rn(float a, float b) { return __fmul_rn(a, b); }
 KVASS_DEVICE_FN float div_rn(float a, float b) { return __fdiv_rn(a, b); }
+#if defined(__HIPCC__)
+// HIP's __fsqrt_rn is the machine's approximation; sqrtf is rounded correctly by the flags of the build.
+KVASS_DEVICE_FN float sqrt_rn(float x) { return sqrtf(x); }
+#else
 KVASS_DEVICE_FN float sqrt_rn(float x) { return __fsqrt_rn(x); }
+#endif
 KVASS_DEVICE_FN float rint_rn(float x) { return rintf(x); }
 KVASS_DEVICE_FN double fma_rn(double a, double b, double c) { return __fma_rn(a, b, c); }
 

@@ -27,8 +27,14 @@ KVASS_RUNTIME(Stream_t) of(DeviceStream stream) { return static_cast<KVASS_RUNTI
 KVASS_RUNTIME(Event_t) of_event(DeviceEvent event) { return static_cast<KVASS_RUNTIME(Event_t)>(event); }
 
 Status available() {
+#if !defined(__HIPCC__)
+  // Without a driver CUDA counts it as one that is too old.
+  int version = 0;
+  if (cudaDriverGetVersion(&version) == cudaSuccess && version == 0) return Status::error("no driver is installed");
+#endif
   int count = 0;
-  KVASS_RETURN_IF_ERROR(status_of(KVASS_RUNTIME(GetDeviceCount)(&count), "count of devices"));
+  const auto error = KVASS_RUNTIME(GetDeviceCount)(&count);
+  if (error != KVASS_RUNTIME(ErrorNoDevice)) KVASS_RETURN_IF_ERROR(status_of(error, "count of devices"));
   if (count == 0) return Status::error("the driver knows of none");
   return {};
 }
@@ -151,40 +157,38 @@ Result<double> seconds(DeviceEvent begin, DeviceEvent end) {
   return milliseconds * 1e-3;
 }
 
-// Not a constant of the compiler: hipcc would put such a table on the device as well, where these functions are not.
-DeviceRuntime table() {
-  DeviceRuntime runtime{};
-#if defined(__HIPCC__)
-  runtime.device = Device::rocm;
-  runtime.name = "rocm";
-#else
-  runtime.device = Device::cuda;
-  runtime.name = "cuda";
-#endif
-  runtime.available = &available;
-  runtime.properties = &properties;
-  runtime.allocate = &allocate;
-  runtime.release = &release;
-  runtime.allocate_host = &allocate_host;
-  runtime.release_host = &release_host;
-  runtime.copy = &copy;
-  runtime.fill = &fill;
-  runtime.upload = &upload;
-  runtime.create_stream = &create_stream;
-  runtime.destroy_stream = &destroy_stream;
-  runtime.synchronise = &synchronise;
-  runtime.capturing = &capturing;
-  runtime.create_event = &create_event;
-  runtime.destroy_event = &destroy_event;
-  runtime.record = &record;
-  runtime.wait = &wait;
-  runtime.seconds = &seconds;
-  return runtime;
-}
-
 }  // namespace
 
-const DeviceRuntime device_runtime = table();
+// Of the host alone: hipcc would put such a constant on the device as well, where these functions are not.
+#if !defined(__HIP_DEVICE_COMPILE__)
+constinit const DeviceRuntime device_runtime = {
+#if defined(__HIPCC__)
+    .device = Device::rocm,
+    .name = "rocm",
+#else
+    .device = Device::cuda,
+    .name = "cuda",
+#endif
+    .available = &available,
+    .properties = &properties,
+    .allocate = &allocate,
+    .release = &release,
+    .allocate_host = &allocate_host,
+    .release_host = &release_host,
+    .copy = &copy,
+    .fill = &fill,
+    .upload = &upload,
+    .create_stream = &create_stream,
+    .destroy_stream = &destroy_stream,
+    .synchronise = &synchronise,
+    .capturing = &capturing,
+    .create_event = &create_event,
+    .destroy_event = &destroy_event,
+    .record = &record,
+    .wait = &wait,
+    .seconds = &seconds,
+};
+#endif
 
 }  // namespace kvass::KVASS_DEVICE
 

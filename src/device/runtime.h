@@ -83,7 +83,7 @@ class DeviceBlock {
   size_t bytes_ = 0;
 };
 
-// Each runtime stands in the namespace of its kind.
+// Each runtime stands in the namespace of its kind, and may be asked before main.
 namespace cuda {
 extern const DeviceRuntime device_runtime;
 }

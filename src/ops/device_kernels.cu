@@ -3,7 +3,7 @@
 
 namespace kvass::KVASS_DEVICE {
 
-const DeviceKernels device_kernels = {
+constinit const DeviceKernels device_kernels = {
     &device_runtime,
 #define KVASS_DEVICE_KERNEL(name, Params) &name,
 #include "ops/device_kernels.inc"

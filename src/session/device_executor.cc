@@ -9,6 +9,7 @@
 #include "ops/device_kernels.h"
 #include "ops/linear/device.h"
 #include "session/device_tables.h"
+#include "session/step_op.h"
 
 namespace kvass {
 namespace {
@@ -69,13 +70,11 @@ size_t planned_attention_bytes(const Program& program, const SessionOptions& opt
 }
 
 // One op of a program on the rows of a step, as OpRunner (execute.cc) on the CPU.
-class DeviceOp {
+class DeviceOp : private StepOp {
  public:
   DeviceOp(const StepContext& context, const Op& op, size_t index, const DeviceTables& tables, void* attention_scratch,
            DeviceStream stream)
-      : context_(context),
-        op_(op),
-        index_(index),
+      : StepOp(context, op, index),
         tables_(tables),
         attention_scratch_(attention_scratch),
         weights_(*context.engine.device_weights()),
@@ -101,27 +100,22 @@ class DeviceOp {
       case OpKind::add:
         return pair(kernels_.add);
       case OpKind::bias:
-        return kernels_.bias({data(op_.inputs[0]), vector(0), data(op_.outputs[0]), rows(), width(op_.outputs[0])},
-                             stream_);
+        return kernels_.bias(
+            {in_arena(op_.inputs[0]), vector(0), in_arena(op_.outputs[0]), rows(), width(op_.outputs[0])}, stream_);
       case OpKind::select_rows:
         return kernels_.select_rows(
-            {data(op_.inputs[0]), tables_.selected(), data(op_.outputs[0]), rows(), width(op_.outputs[0])}, stream_);
+            {in_arena(op_.inputs[0]), tables_.selected(), in_arena(op_.outputs[0]), rows(), width(op_.outputs[0])},
+            stream_);
       case OpKind::softcap:
-        return kernels_.softcap({data(op_.inputs[0]), data(op_.outputs[0]), rows() * width(op_.outputs[0]), op_.cap},
-                                stream_);
+        return kernels_.softcap(
+            {in_arena(op_.inputs[0]), in_arena(op_.outputs[0]), rows() * width(op_.outputs[0]), op_.cap}, stream_);
       default:
         return Status::error(op_.name + ": not on this device");  // check_device_program has refused it
     }
   }
 
  private:
-  const Program& program() const { return context_.engine.program(); }
-  const Value& info(ValueId id) const { return program().values[static_cast<size_t>(id)]; }
   int64_t width(ValueId id) const { return info(id).width; }
-  float* data(ValueId id) const {
-    return reinterpret_cast<float*>(context_.arena + context_.plan.values[static_cast<size_t>(id)]);
-  }
-  void* workspace() const { return context_.arena + context_.plan.workspace[index_]; }
   int64_t rows(ValueId id) const {
     return info(id).extent == Extent::head ? context_.tables.head_rows() : tables_.rows();
   }
@@ -130,8 +124,9 @@ class DeviceOp {
   const float* vector(size_t i) const { return weights_.vectors[static_cast<size_t>(op_.weights[i])]; }
 
   Status pair(Status (*kernel)(const DevicePairParams&, DeviceStream)) const {
-    return kernel({data(op_.inputs[0]), data(op_.inputs[1]), data(op_.outputs[0]), rows() * width(op_.outputs[0])},
-                  stream_);
+    return kernel(
+        {in_arena(op_.inputs[0]), in_arena(op_.inputs[1]), in_arena(op_.outputs[0]), rows() * width(op_.outputs[0])},
+        stream_);
   }
 
   Status embed() const {
@@ -142,38 +137,33 @@ class DeviceOp {
     params.ids = tables_.tokens();
     params.rows = rows();
     params.factor = op_.scale;
-    params.y = data(op_.outputs[0]);
+    params.y = in_arena(op_.outputs[0]);
     return kernels_.embed(params, stream_);
   }
 
   Status norm() const {
     const int64_t group = width(op_.outputs[0]) / op_.heads;
-    return kernels_.rms_norm(
-        {data(op_.inputs[0]), vector(0), data(op_.outputs[0]), rows() * op_.heads, group, group, group, op_.epsilon},
-        stream_);
+    return kernels_.rms_norm({in_arena(op_.inputs[0]), vector(0), in_arena(op_.outputs[0]), rows() * op_.heads, group,
+                              group, group, op_.epsilon},
+                             stream_);
   }
 
   Status project() const {
     LinearTarget targets[kMaxLinearWeights];
     for (size_t i = 0; i < op_.weights.size(); ++i) {
-      targets[i] = {matrix(i), data(op_.outputs[i]), width(op_.outputs[i])};
+      targets[i] = {matrix(i), in_arena(op_.outputs[i]), width(op_.outputs[i])};
     }
     const ValueId x = op_.inputs[0];
-    return linear(data(x), width(x), rows(x), width(x), std::span(targets, op_.weights.size()),
+    return linear(in_arena(x), width(x), rows(x), width(x), std::span(targets, op_.weights.size()),
                   math_of(context_.engine.math(), info(x)), workspace(), kernels_, stream_);
-  }
-
-  bool interleaved() const {
-    const RotaryId rotary = program().states[static_cast<size_t>(op_.state)].rotary;
-    return rotary != kNone && program().rotaries[static_cast<size_t>(rotary)].interleaved;
   }
 
   Status write() const {
     const DeviceTables::Layer& layer = tables_.layer(op_.state);
     const TileShape shape = context_.tables.shape(op_.state);
     DeviceCacheWriteParams params;
-    params.k = data(op_.inputs[0]);
-    params.v = data(op_.inputs[1]);
+    params.k = in_arena(op_.inputs[0]);
+    params.v = in_arena(op_.inputs[1]);
     params.cos = layer.cos;
     params.sin = layer.sin;
     params.interleaved = interleaved();
@@ -190,8 +180,8 @@ class DeviceOp {
     const DeviceTables::Layer& layer = tables_.layer(op_.state);
     const TileShape shape = context_.tables.shape(op_.state);
     DeviceAttentionParams params;
-    params.q = {data(op_.inputs[0]), DType::f32, 0, width(op_.inputs[0]), shape.head_dim, 1};
-    params.out = {data(op_.outputs[0]), DType::f32, 0, width(op_.outputs[0]), shape.head_dim, 1};
+    params.q = {in_arena(op_.inputs[0]), DType::f32, 0, width(op_.inputs[0]), shape.head_dim, 1};
+    params.out = {in_arena(op_.outputs[0]), DType::f32, 0, width(op_.outputs[0]), shape.head_dim, 1};
     params.heads = op_.heads;
     params.kv_heads = shape.kv_heads;
     params.head_dim = shape.head_dim;
@@ -214,9 +204,6 @@ class DeviceOp {
     return kernels_.attention_exact(params, stream_);
   }
 
-  const StepContext& context_;
-  const Op& op_;
-  size_t index_;
   const DeviceTables& tables_;
   void* attention_scratch_;
   const DeviceWeights& weights_;

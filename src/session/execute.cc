@@ -9,7 +9,7 @@
 #include "kernels/silu_gate/silu_gate.h"
 #include "ops/attention/weights.h"
 #include "ops/linear/likeliest.h"
-#include "session/step.h"
+#include "session/step_op.h"
 
 namespace kvass {
 namespace {
@@ -43,9 +43,9 @@ struct RowsAttention {
   int64_t tiles = 0;
 };
 
-class OpRunner {
+class OpRunner : private StepOp {
  public:
-  OpRunner(const StepContext& context, const Op& op, size_t index) : context_(context), op_(op), index_(index) {}
+  OpRunner(const StepContext& context, const Op& op, size_t index) : StepOp(context, op, index) {}
 
   void run() {
     switch (op_.kind) {
@@ -103,13 +103,11 @@ class OpRunner {
   }
 
  private:
-  const Program& program() const { return context_.engine.program(); }
-  const Value& info(ValueId id) const { return program().values[static_cast<size_t>(id)]; }
   const StepTables::Window& window() const { return context_.tables.window(); }
   // All rows of a value; of those of the step, also rows that are not in the window.
   float* all(ValueId id) const {
     if (info(id).view == View::source) return context_.tables.cross().source();
-    return reinterpret_cast<float*>(context_.arena + context_.plan.values[static_cast<size_t>(id)]);
+    return in_arena(id);
   }
   float* data(ValueId id) const {
     const Extent extent = info(id).extent;
@@ -118,7 +116,6 @@ class OpRunner {
                                                        : 0;
     return all(id) + first * info(id).width;
   }
-  void* workspace() const { return context_.arena + context_.plan.workspace[index_]; }
   int64_t rows(ValueId id) const {
     switch (info(id).extent) {
       case Extent::chunk:
@@ -192,10 +189,6 @@ class OpRunner {
            workspace(), context_.pool, isa());
   }
 
-  bool interleaved(const StepTables::Angles& angles) const {
-    return angles.rotary != kNone && program().rotaries[static_cast<size_t>(angles.rotary)].interleaved;
-  }
-
   void write() const {
     const StepTables::Angles& angles = context_.tables.angles(op_.state);
     CacheWriteArgs args;
@@ -203,7 +196,7 @@ class OpRunner {
     args.v = all(op_.inputs[1]);
     args.cos = angles.cos;
     args.sin = angles.sin;
-    args.interleaved = interleaved(angles);
+    args.interleaved = interleaved();
     args.shape = context_.tables.shape(op_.state);
     args.runs = context_.tables.write_runs(op_.state);
     cache_write(args, context_.pool, isa());
@@ -217,7 +210,7 @@ class OpRunner {
     args.out = all(op_.outputs[0]);
     args.out_stride = info(op_.outputs[0]).width;
     args.heads = op_.heads;
-    args.interleaved = interleaved(angles);
+    args.interleaved = interleaved();
     args.shape = context_.tables.shape(op_.state);
     args.scale = op_.scale;
     args.softcap = op_.cap;
@@ -451,10 +444,6 @@ class OpRunner {
                         stride, context_.pool);
     }
   }
-
-  const StepContext& context_;
-  const Op& op_;
-  size_t index_;
 };
 
 }  // namespace

@@ -8,6 +8,14 @@
 namespace kvass::KVASS_DEVICE {
 namespace {
 
+struct FastParams {
+  DeviceAttentionParams p;
+  int64_t blocks;
+  int64_t spans;
+  int padded, cell_rows;
+  float* partials;  // as attention_exact's
+};
+
 template <class M, int kDim>
 KVASS_KERNEL void KVASS_BLOCK_THREADS(128) fast_kernel(const FastParams params) {
   const DeviceAttentionParams& p = params.p;
@@ -15,7 +23,7 @@ KVASS_KERNEL void KVASS_BLOCK_THREADS(128) fast_kernel(const FastParams params) 
   const Item item = item_at(p, block_x(), params.blocks, threads / 32 * kWarpRows);
   if (item.rows == 0) return;
   constexpr int kVectors = kDim / 8;
-  Fast<M, kDim> fast(params, item);
+  Fast<M, kDim> fast(p, item, params.padded);
   const Segment sink = segment_of(p, item, true, fast.tile_bytes());
   const Segment ring = segment_of(p, item, false, fast.tile_bytes());
   const int64_t ring_first = first_ring_span(p, item, ring) - p.sink_spans;

@@ -149,7 +149,13 @@ TEST(DeviceUpdateCrossAttnCache, CopiesTheBitsAndLeavesTheRestAlone) {
 }
 
 TEST(DeviceAttention, RunsOnARealDevice) {
-  if (testing::test_devices().size() == 1) GTEST_SKIP() << "SKIPPED: no GPU (" << why_no_device(Device::cuda) << ")";
+  if (testing::test_devices().size() == 1) {
+    const auto why = [](Device device) {
+      const std::string& reason = why_no_device(device);
+      return std::string(device_name(device)) + ": " + (reason.empty() ? "emulated" : reason);
+    };
+    GTEST_SKIP() << "SKIPPED: no GPU (" << why(Device::cuda) << "; " << why(Device::rocm) << ")";
+  }
 }
 
 }  // namespace
