@@ -58,7 +58,7 @@ KVASS_INLINE dotprod::V::I offset_term(const ActivationBlock16& block, int part)
   return dotprod::V::set1i(block.negated_sums[part] * panel_format(kType).offset);
 }
 
-// multiply_part of generic.h. Unpacked weights for activations of 16 bits are in the order in which these lie.
+// multiply_part of block_dots.h. Unpacked weights for activations of 16 bits are in the order in which these lie.
 template <WeightType kType, int kPart, int kRows, class Source, class Block>
 KVASS_INLINE void dot_part(Source source, int64_t b, const Block* x, int64_t x_stride, dotprod::V::I (&dots)[kRows]) {
   using V = dotprod::V;
