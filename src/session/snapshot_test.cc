@@ -12,6 +12,7 @@
 #include "kvass/version.h"
 #include "scratch.h"
 #include "seed.h"
+#include "session/fingerprint.h"
 #include "session/snapshot_header.h"
 #include "streams.h"
 
@@ -163,6 +164,21 @@ TEST(Snapshots, TheFingerprintIsTheModelsAndNotTheMachines) {
   for (const TinyConfig& config : {seed, window}) {
     EXPECT_NE(engine->fingerprint(), tiny_engine(TinyModel(config), Math::a16, best_isa())->fingerprint());
   }
+}
+
+// Files of before heads were split name the same model.
+TEST(Snapshots, TheFingerprintDoesNotTellHowTheHeadIsLaidOut) {
+  const std::vector<uint8_t> bytes = tiny().gguf();
+  const Gguf file = Gguf::parse(bytes, "tiny.gguf").value();
+  ModelProgram model = build_program(file).value();
+  const auto head = static_cast<size_t>(model.head);
+  ThreadPool pool(1);
+  const WeightStore split = load_weights(file, model, pool).value();
+  model.head = kNone;
+  const WeightStore whole = load_weights(file, model, pool).value();
+  ASSERT_EQ(split.matrices[head].type, WeightType::Q8_0_split);
+  ASSERT_EQ(whole.matrices[head].type, WeightType::Q8_0);
+  EXPECT_EQ(fingerprint_of(model.program, split), fingerprint_of(model.program, whole));
 }
 
 // A stream of 100 tokens and its file.
