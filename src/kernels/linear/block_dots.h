@@ -29,57 +29,53 @@ concept MultipliesParts = requires {
 template <class V, class D, WeightType kType, int kPart, int kRows, class Block, class Source>
 KVASS_INLINE void dot_part_of_block(Source source, int64_t b, const Block* x, int64_t x_stride,
                                     typename V::I (&dots)[kRows]) {
-  using I = typename V::I;
-  constexpr PanelFormat kFormat = panel_format(kType);
-  constexpr int kParts = kBlock / kFormat.scale_block;
-  constexpr int kSum = kParts == 1 ? 0 : 1 + kPart;
   if constexpr (MultipliesParts<D>) {
     D::template multiply_part<kType, kPart>(source, b, x, x_stride, dots);
-    return;
-  }
-  unroll<kRows>([&](auto row) __attribute__((always_inline)) {
-    constexpr int r = decltype(row)::value;
-    const Block& block = x[r * x_stride + b];
-    if constexpr (MultipliesParts<D>) {
-      return;
-    } else if constexpr (kIs8<Block>) {
-      dots[r] = D::template start8<kType>(block, kSum);
-    } else if constexpr (kFormat.offset != 0 && !Source::kCentred) {
-      constexpr int kShift = __builtin_ctz(panel_format(kType).offset);
-      dots[r] = V::slli(V::set1i(block.negated_sums[kSum]), kShift);
-    } else {
-      dots[r] = V::zeroi();
-    }
-  });
-  unroll<8 / kParts>([&](auto g) __attribute__((always_inline)) {
-    constexpr int kGroup = kPart * (8 / kParts) + decltype(g)::value;
-    if constexpr (MultipliesParts<D>) {
-      return;
-    } else if constexpr (kIs8<Block>) {
-      const I w = Source::template bytes<kGroup>(source, b);
-      unroll<kRows>([&](auto row) __attribute__((always_inline)) {
-        constexpr int r = decltype(row)::value;
-        const I a = V::set1i(load_four(x[r * x_stride + b].q + kGroup * 4));
-        dots[r] = D::template add8<kType>(dots[r], w, a);
-      });
-    } else {
-      const I even = Source::template even<kGroup>(source, b);
-      unroll<kRows>([&](auto row) __attribute__((always_inline)) {
-        constexpr int r = decltype(row)::value;
-        dots[r] = D::madd16(dots[r], even, V::set1i(load_four(x[r * x_stride + b].q + kGroup * 4)));
-      });
-      const I odd = Source::template odd<kGroup>(source, b);
-      unroll<kRows>([&](auto row) __attribute__((always_inline)) {
-        constexpr int r = decltype(row)::value;
-        dots[r] = D::madd16(dots[r], odd, V::set1i(load_four(x[r * x_stride + b].q + kGroup * 4 + 2)));
-      });
-    }
-  });
-  if constexpr (kIs8<Block> && !MultipliesParts<D>) {
+  } else {
+    using I = typename V::I;
+    constexpr PanelFormat kFormat = panel_format(kType);
+    constexpr int kParts = kBlock / kFormat.scale_block;
+    constexpr int kSum = kParts == 1 ? 0 : 1 + kPart;
     unroll<kRows>([&](auto row) __attribute__((always_inline)) {
       constexpr int r = decltype(row)::value;
-      dots[r] = D::template finish8<kType>(dots[r], x[r * x_stride + b], kSum);
+      const Block& block = x[r * x_stride + b];
+      if constexpr (kIs8<Block>) {
+        dots[r] = D::template start8<kType>(block, kSum);
+      } else if constexpr (kFormat.offset != 0 && !Source::kCentred) {
+        constexpr int kShift = __builtin_ctz(panel_format(kType).offset);
+        dots[r] = V::slli(V::set1i(block.negated_sums[kSum]), kShift);
+      } else {
+        dots[r] = V::zeroi();
+      }
     });
+    unroll<8 / kParts>([&](auto g) __attribute__((always_inline)) {
+      constexpr int kGroup = kPart * (8 / kParts) + decltype(g)::value;
+      if constexpr (kIs8<Block>) {
+        const I w = Source::template bytes<kGroup>(source, b);
+        unroll<kRows>([&](auto row) __attribute__((always_inline)) {
+          constexpr int r = decltype(row)::value;
+          const I a = V::set1i(load_four(x[r * x_stride + b].q + kGroup * 4));
+          dots[r] = D::template add8<kType>(dots[r], w, a);
+        });
+      } else {
+        const I even = Source::template even<kGroup>(source, b);
+        unroll<kRows>([&](auto row) __attribute__((always_inline)) {
+          constexpr int r = decltype(row)::value;
+          dots[r] = D::madd16(dots[r], even, V::set1i(load_four(x[r * x_stride + b].q + kGroup * 4)));
+        });
+        const I odd = Source::template odd<kGroup>(source, b);
+        unroll<kRows>([&](auto row) __attribute__((always_inline)) {
+          constexpr int r = decltype(row)::value;
+          dots[r] = D::madd16(dots[r], odd, V::set1i(load_four(x[r * x_stride + b].q + kGroup * 4 + 2)));
+        });
+      }
+    });
+    if constexpr (kIs8<Block>) {
+      unroll<kRows>([&](auto row) __attribute__((always_inline)) {
+        constexpr int r = decltype(row)::value;
+        dots[r] = D::template finish8<kType>(dots[r], x[r * x_stride + b], kSum);
+      });
+    }
   }
 }
 

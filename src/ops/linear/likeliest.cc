@@ -51,7 +51,7 @@ ScreenedBlock bound(const float* x, double qmax) {
 // Brings a panel nearer while another is computed: those that are left lie far apart.
 void fetch(const PackedWeight& weight, int64_t index) {
   const PanelParts panel = panel_at(weight.type, weight.data, weight.n, weight.k, index);
-  const int64_t bytes = panel_bytes(weight.type, weight.k) - (panel.cells - panel.errors);
+  const int64_t bytes = cells_bytes(panel_format(weight.type), weight.k);
   for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(panel.cells + i);
   for (int64_t i = 0; i < low_panel_bytes(weight.type, weight.k); i += 64) __builtin_prefetch(panel.low + i);
 }
