@@ -1,10 +1,14 @@
-// Status and Result: how every kvass function reports bad input.
+// Status and Result: how every kvass function reports that it could not do what it was asked.
 // Not for broken invariants (those assert) and never an exception: a function that can fail returns one of these, and
 // on failure the state it was called on is as before. A message is one line: what, what was expected, what was got,
-// where.
+// where. The code says which kind of failure it is; C codes, Python exceptions and exit codes follow from it.
+//
+// A message that is about a field of a public struct names it as `Struct.field`, for example `CacheOptions.chunk`. The
+// command line shows its flag instead (`--chunk`), Python its keyword (`chunk`).
 #pragma once
 
 #include <cassert>
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -12,27 +16,51 @@
 
 namespace kvass {
 
+enum class StatusCode : uint8_t {
+  ok,
+  bad_input,      // an argument, a file or a state that the call cannot take
+  busy,           // somebody else is using the object
+  cache_full,     // the stream has no room for the tokens
+  out_of_memory,  // an allocation or a mapping failed
+  io,             // the operating system failed to open, read or write something
+  device,         // a device or its driver failed
+  cancelled,      // the caller asked to stop
+  unsupported,    // a sound request that kvass does not implement
+  internal,       // a mistake of kvass
+};
+
 class [[nodiscard]] Status {
  public:
   Status() = default;  // success
-  static Status error(std::string message) {
+  static Status error(StatusCode code, std::string message) {
+    assert(code != StatusCode::ok);
     Status status;
+    status.code_ = code;
     status.message_ = std::move(message);
-    if (status.message_.empty()) status.message_ = "unknown error";
     return status;
   }
-  bool ok() const { return message_.empty(); }
+  bool ok() const { return code_ == StatusCode::ok; }
+  StatusCode code() const { return code_; }
   const std::string& message() const { return message_; }
+  // The same failure with another message, as when a caller adds where it happened.
+  Status with_message(std::string message) const { return error(code_, std::move(message)); }
 
  private:
-  std::string message_;  // empty: success
+  StatusCode code_ = StatusCode::ok;
+  std::string message_;
 };
 
-// "<what>: expected <expected>, got <got>", the form of every input error.
-inline Status bad_input(std::string_view what, std::string_view expected, std::string_view got) {
+// "<what>: expected <expected>, got <got>", the form of most messages.
+inline std::string expected_message(std::string_view what, std::string_view expected, std::string_view got) {
   std::string message(what);
   message.append(": expected ").append(expected).append(", got ").append(got);
-  return Status::error(std::move(message));
+  return message;
+}
+inline Status bad_input(std::string_view what, std::string_view expected, std::string_view got) {
+  return Status::error(StatusCode::bad_input, expected_message(what, expected, got));
+}
+inline Status unsupported(std::string_view what, std::string_view expected, std::string_view got) {
+  return Status::error(StatusCode::unsupported, expected_message(what, expected, got));
 }
 
 template <class T>

@@ -196,9 +196,10 @@ Status check_prompt(const Sequence& sequence, size_t index, size_t tokens) {
   if (tokens == 0) return bad_input(what, "at least one token", "none");
   const int64_t context = sequence.options().context;
   if (sequence.endless() || static_cast<int64_t>(tokens) <= context) return {};
-  return Status::error(what + ": expected at most " + std::to_string(context) + " tokens (--context), got " +
-                       std::to_string(tokens) +
-                       "; raise --context, or stream without end with --attention-sink S,W (or --endless)");
+  return Status::error(StatusCode::cache_full,
+                       what + ": expected at most " + std::to_string(context) + " tokens (--context), got " +
+                           std::to_string(tokens) +
+                           "; raise --context, or stream without end with --attention-sink S,W (or --endless)");
 }
 
 }  // namespace

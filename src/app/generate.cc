@@ -21,9 +21,10 @@ Status check_room(const Sequence& sequence, size_t tokens, bool resumed) {
     return bad_input("cache full", "room for " + std::to_string(tokens) + " tokens",
                      std::to_string(room) + " left of the snapshot's context of " + std::to_string(context));
   }
-  return Status::error("prompt: expected at most " + std::to_string(room) + " tokens (--context), got " +
-                       std::to_string(tokens) +
-                       "; raise --context, or stream without end with --attention-sink S,W (or --endless)");
+  return Status::error(StatusCode::cache_full,
+                       "prompt: expected at most " + std::to_string(room) + " tokens (--context), got " +
+                           std::to_string(tokens) +
+                           "; raise --context, or stream without end with --attention-sink S,W (or --endless)");
 }
 
 // The stream's state when `pending` are the next tokens.

@@ -49,10 +49,11 @@ Result<ScoreResult> score(Stream& stream, std::span<const int32_t> ids, int64_t 
   Session& session = *stream.session;
   Sequence& sequence = *stream.sequence;
   if (!sequence.endless() && static_cast<int64_t>(ids.size()) > sequence.options().context - sequence.length()) {
-    return Status::error("text to score: expected at most " +
-                         std::to_string(sequence.options().context - sequence.length()) + " tokens (--context), got " +
-                         std::to_string(ids.size()) +
-                         "; raise --context, or stream without end with --attention-sink S,W");
+    return Status::error(StatusCode::cache_full,
+                         "text to score: expected at most " +
+                             std::to_string(sequence.options().context - sequence.length()) +
+                             " tokens (--context), got " + std::to_string(ids.size()) +
+                             "; raise --context, or stream without end with --attention-sink S,W");
   }
   ScoreResult result;
   result.nll.assign(ids.size() - 1, 0.0);  // all of its memory before the first token
@@ -60,7 +61,7 @@ Result<ScoreResult> score(Stream& stream, std::span<const int32_t> ids, int64_t 
   const size_t chunk = static_cast<size_t>(sequence.plan().chunk);
   for (size_t at = 0; at < ids.size(); at += chunk) {
     if (cancel.load(std::memory_order_relaxed))
-      return Status::error("score: interrupted after " + std::to_string(at) + " tokens");
+      return Status::error(StatusCode::cancelled, "score: interrupted after " + std::to_string(at) + " tokens");
     const size_t count = std::min(chunk, ids.size() - at);
     const Run run{&sequence, sequence.length(), ids.subspan(at, count)};
     KVASS_RETURN_IF_ERROR(session.step(std::span(&run, 1)));

@@ -150,7 +150,7 @@ Result<SpeechFile> SpeechFile::open(const std::string& path) {
     file.family_ = model.family;
     KVASS_ASSIGN_OR_RETURN(file.vocabulary_, file.kvp_->kvp().speech_vocabulary());
     const Result<SpeechShape> shape = speech_shape(model.program);
-    if (!shape.ok()) return Status::error(path + ": " + shape.status().message());
+    if (!shape.ok()) return shape.status().with_message(path + ": " + shape.status().message());
     file.shape_ = shape.value();
     file.alignment_heads_ = model.speech->alignment_heads;
     if (file.alignment_heads_.empty()) file.alignment_heads_ = known_alignment_heads(file.shape_);

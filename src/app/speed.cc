@@ -36,7 +36,7 @@ std::vector<int32_t> text_tokens(const OpenModel& model, const std::string& text
 Status feed(Session& session, Sequence& sequence, std::span<const int32_t> tokens, const std::atomic<bool>& cancel) {
   const size_t chunk = static_cast<size_t>(sequence.plan().chunk);
   for (size_t at = 0; at < tokens.size(); at += chunk) {
-    if (cancel.load(std::memory_order_relaxed)) return Status::error("bench: interrupted");
+    if (cancel.load(std::memory_order_relaxed)) return Status::error(StatusCode::cancelled, "bench: interrupted");
     const Run run{&sequence, sequence.length(), tokens.subspan(at, std::min(chunk, tokens.size() - at))};
     KVASS_RETURN_IF_ERROR(session.step(std::span(&run, 1)));
   }
@@ -122,7 +122,7 @@ Result<double> time_decode(const Depth& depth, Batch& batch, int64_t count, bool
   std::vector<int32_t> tokens(rows.size(), depth.tokens[static_cast<size_t>(depth.depth)]);
   const Clock::time_point begin = Clock::now();
   for (int64_t step = 0; step < count; ++step) {
-    if (cancel.load(std::memory_order_relaxed)) return Status::error("bench: interrupted");
+    if (cancel.load(std::memory_order_relaxed)) return Status::error(StatusCode::cancelled, "bench: interrupted");
     if (!greedy) std::fill(tokens.begin(), tokens.end(), depth.tokens[static_cast<size_t>(depth.depth + step)]);
     for (size_t i = 0; i < runs.size(); ++i) {
       runs[i] = {batch.sequences[i].get(), depth.depth + step, std::span(&tokens[i], 1)};

@@ -48,7 +48,7 @@ VerifyRecorder::VerifyRecorder(const VerifyInput& input, bool every_op, const st
 }
 
 Status VerifyRecorder::step(Session& session, std::span<const Run> runs, size_t subject) {
-  if (cancel_->load(std::memory_order_relaxed)) return Status::error("verify: interrupted");
+  if (cancel_->load(std::memory_order_relaxed)) return Status::error(StatusCode::cancelled, "verify: interrupted");
   first_row_ = 0;
   for (size_t i = 0; i < subject; ++i) first_row_ += static_cast<int64_t>(runs[i].tokens.size());
   rows_ = static_cast<int64_t>(runs[subject].tokens.size());

@@ -133,7 +133,7 @@ Result<std::vector<int16_t>> read_samples(SNDFILE* file, const SF_INFO& info, co
     }
     const bool last = count == 0;
     if (Status status = resampler.take({mono.data(), count}, last); !status.ok()) {
-      return Status::error(name + ": " + status.message());
+      return status.with_message(name + ": " + status.message());
     }
     if (last) break;
   }

@@ -142,9 +142,10 @@ Status Layout::check_extend(int64_t length, int64_t start, int64_t count) const 
                        std::to_string(count));
     }
   } else if (count > ring_ - length) {
-    return Status::error("cache full: expected at most " + std::to_string(ring_) + " tokens, got " +
-                         std::to_string(static_cast<uint64_t>(length) + static_cast<uint64_t>(count)) +
-                         "; raise --context, or stream without end with --attention-sink S,W (or --endless)");
+    return Status::error(StatusCode::cache_full,
+                         "cache full: expected at most " + std::to_string(ring_) + " tokens, got " +
+                             std::to_string(static_cast<uint64_t>(length) + static_cast<uint64_t>(count)) +
+                             "; raise --context, or stream without end with --attention-sink S,W (or --endless)");
   }
   if (start > std::numeric_limits<int64_t>::max() / 4) {
     return bad_input("position of the next token", "below 2^61", std::to_string(start));

@@ -53,7 +53,7 @@ Status run_prompts(PromptsRun run) {
         summary.tps(), plan.sequences, human_bytes(plan.cache_bytes()), human_bytes(peak_rss_bytes()), end);
   }
   KVASS_RETURN_IF_ERROR(flush_stdout());
-  return summary.full.empty() ? Status() : Status::error(summary.full);
+  return summary.full.empty() ? Status() : Status::error(StatusCode::cache_full, summary.full);
 }
 
 }  // namespace kvass

@@ -273,7 +273,7 @@ Result<DeviceProperties> properties() {
 }
 Result<void*> allocate(size_t bytes) {
   void* memory = operator new(bytes, std::align_val_t(256), std::nothrow);
-  if (!memory) return Status::error("emulated device: no memory");
+  if (!memory) return Status::error(StatusCode::out_of_memory, "emulated device: no memory");
   std::memset(memory, 0xff, bytes);
   return memory;
 }

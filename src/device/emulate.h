@@ -128,7 +128,7 @@ Status launch(void (*kernel)(Params), const char* name, Grid grid, int threads, 
     const Params* params;
   } call{kernel, &params};
   if (threads < 1 || threads > 1024 || threads % 32 != 0 || grid.y > 65535 || grid.z > 65535) {
-    return Status::error(std::string(name) + ": no launch of this shape");
+    return Status::error(StatusCode::device, std::string(name) + ": no launch of this shape");
   }
   run_grid(
       [](const void* opaque) {

@@ -136,7 +136,7 @@ KVASS_DEVICE_FN double fma_rn(double a, double b, double c) { return __fma_rn(a,
 
 inline Status status_of(KVASS_RUNTIME(Error_t) error, const char* what) {
   if (error == KVASS_RUNTIME(Success)) return {};
-  return Status::error(std::string(what) + ": " + KVASS_RUNTIME(GetErrorString)(error));
+  return Status::error(StatusCode::device, std::string(what) + ": " + KVASS_RUNTIME(GetErrorString)(error));
 }
 
 struct Grid {

@@ -30,12 +30,13 @@ Status available() {
 #if !defined(__HIPCC__)
   // Without a driver CUDA counts it as one that is too old.
   int version = 0;
-  if (cudaDriverGetVersion(&version) == cudaSuccess && version == 0) return Status::error("no driver is installed");
+  if (cudaDriverGetVersion(&version) == cudaSuccess && version == 0)
+    return Status::error(StatusCode::device, "no driver is installed");
 #endif
   int count = 0;
   const auto error = KVASS_RUNTIME(GetDeviceCount)(&count);
   if (error != KVASS_RUNTIME(ErrorNoDevice)) KVASS_RETURN_IF_ERROR(status_of(error, "count of devices"));
-  if (count == 0) return Status::error("the driver knows of none");
+  if (count == 0) return Status::error(StatusCode::device, "the driver knows of none");
   return {};
 }
 

@@ -67,7 +67,7 @@ class KvpReader {
   Status wrong(std::string_view what, std::string_view expected, std::string_view got) const {
     return bad_input(file_.name_ + ": " + std::string(what), expected, got);
   }
-  Status in_file(const Status& status) const { return Status::error(file_.name_ + ": " + shown_message(status)); }
+  Status in_file(const Status& status) const { return status.with_message(file_.name_ + ": " + shown_message(status)); }
   // Names of the file may stand in a message; it stays one line.
   static std::string shown_message(const Status& status) {
     std::string out = status.message();
@@ -328,10 +328,9 @@ class KvpReader {
   }
 
   static std::optional<WeightType> find_weight_type(std::string_view name) {
-    for (WeightType type :
-         {WeightType::F32, WeightType::F16, WeightType::BF16, WeightType::Q8_0, WeightType::Q4_0, WeightType::Q4_1,
-          WeightType::Q5_0, WeightType::Q5_1, WeightType::Q4_K, WeightType::Q5_K, WeightType::Q6_K,
-          WeightType::Q8_0_split}) {
+    for (WeightType type : {WeightType::F32, WeightType::F16, WeightType::BF16, WeightType::Q8_0, WeightType::Q4_0,
+                            WeightType::Q4_1, WeightType::Q5_0, WeightType::Q5_1, WeightType::Q4_K, WeightType::Q5_K,
+                            WeightType::Q6_K, WeightType::Q8_0_split}) {
       if (weight_type_name(type) == name) return type;
     }
     return std::nullopt;

@@ -110,7 +110,8 @@ class DeviceOp : private StepOp {
         return kernels_.softcap(
             {in_arena(op_.inputs[0]), in_arena(op_.outputs[0]), rows() * width(op_.outputs[0]), op_.cap}, stream_);
       default:
-        return Status::error(op_.name + ": not on this device");  // check_device_program has refused it
+        return Status::error(StatusCode::internal,
+                             op_.name + ": not on this device");  // check_device_program has refused it
     }
   }
 
@@ -252,7 +253,7 @@ class DeviceExecutor : public Executor {
   void run(const StepContext& context, const Op& op, size_t index) override {
     if (!status_.ok()) return;
     status_ = DeviceOp(context, op, index, device_tables_, attention_scratch_.data(), stream_).run();
-    if (!status_.ok()) status_ = Status::error(op.name + ": " + status_.message());
+    if (!status_.ok()) status_ = status_.with_message(op.name + ": " + status_.message());
   }
   Status finish() override {
     KVASS_RETURN_IF_ERROR(status_);

@@ -133,7 +133,7 @@ Status Snapshot::restore(Sequence& sequence) const {
   KVASS_RETURN_IF_ERROR(check_tokens(name_, info_.state.recent, vocabulary));
   KVASS_RETURN_IF_ERROR(check_tokens(name_, info_.state.pending, vocabulary));
   const Status status = sequence.restore(info_.length, info_.first_held, info_.cross, body_);
-  return status.ok() ? status : Status::error(name_ + ": " + status.message());
+  return status.ok() ? status : status.with_message(name_ + ": " + status.message());
 }
 
 }  // namespace kvass

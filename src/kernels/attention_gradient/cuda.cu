@@ -402,7 +402,9 @@ Status attention_gradient(const DeviceGradientParams& params, DeviceStream strea
   if (p.run_count == 0) return {};
   const size_t padded = static_cast<size_t>((p.head_dim + 15) / 16 * 16);
   const int64_t heads = p.run_count * p.kv_heads;
-  if (heads > 65535) return Status::error("attention_backward: more than 65,535 KV heads of a batch on a device");
+  if (heads > 65535)
+    return Status::error(StatusCode::unsupported,
+                         "attention_backward: more than 65,535 KV heads of a batch on a device");
   const int64_t blocks = (p.keys.queries * (p.heads / p.kv_heads) + kRows - 1) / kRows * heads;
   const size_t row_bytes = (2 * kRows * padded + 3 * kRows) * sizeof(float);
   KVASS_RETURN_IF_ERROR(launch(&gradient_rows, "attention_gradient_rows",

@@ -195,7 +195,7 @@ Status for_type(WeightType type, Body&& body) {
     case WeightType::Q8_0_split:  // uploaded as Q8_0
       break;
   }
-  return Status::error("linear: a weight of no known type");
+  return Status::error(StatusCode::internal, "linear: a weight of no known type");
 }
 
 // launch.template operator()<type>() for a quantised type.
@@ -205,7 +205,7 @@ Status for_quantised(WeightType type, Launch&& launch) {
     if constexpr (panel_format(kType).quantised) {
       return launch.template operator()<kType>();
     } else {
-      return Status::error("linear: float weights meet float activations");
+      return Status::error(StatusCode::internal, "linear: float weights meet float activations");
     }
   });
 }

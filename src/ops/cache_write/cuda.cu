@@ -131,7 +131,7 @@ Status cache_write_rows(const DeviceCacheWriteParams& p, DeviceStream stream) {
     case DType::q8:
       return launch(&store_rows_q8, "cache_write", grid, kThreads, shared, stream, p);
   }
-  return Status::error("cache_write: keys of no known type");
+  return Status::error(StatusCode::internal, "cache_write: keys of no known type");
 }
 
 }  // namespace kvass::KVASS_DEVICE
