@@ -1,5 +1,5 @@
-// exp and log of doubles as fma polynomials, for losses, sampling weights and tables: NUMERICS rule 4. exp64 also takes
-// four doubles at once, with the same bits. Every step is one rounding that is written out. Errors against 80-bit
+// exp and log of doubles as fma polynomials, for losses, sampling weights and tables: docs/numerics.md, 4. exp64 also
+// takes four doubles at once, with the same bits. Every step is one rounding that is written out. Errors against 80-bit
 // arithmetic: exp64 below 1.0 ulp, log64 below 0.9 ulp (functions_test.cc).
 #pragma once
 

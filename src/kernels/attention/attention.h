@@ -1,4 +1,4 @@
-// Attention of a block of query rows over the cached keys of one KV head: NUMERICS rule 6, the inner loop of
+// Attention of a block of query rows over the cached keys of one KV head: docs/numerics.md, 6, the inner loop of
 // ops/attention. Not the operator: nothing is validated, divided among threads or allocated here. Owns no state; all
 // buffers are the caller's.
 //

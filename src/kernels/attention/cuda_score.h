@@ -54,7 +54,7 @@ class SpanScores : protected KeyStages<S, kRows> {
     barrier();
   }
 
-  // NUMERICS rule 7, a warp a row.
+  // The quantisation of docs/numerics.md, 7: one warp for each row.
   KVASS_METHOD void quantise(int r, int lane) {
     warp_barrier();
     const float* x = memory.q + r * padded_;

@@ -1,5 +1,5 @@
 // Attention on a device: rows of any number of runs over their keys and values, in one call. Two kernels take the same
-// parameters: attention_exact, whose bits are those of attention.h (NUMERICS rule 6), and attention_fast, on tensor
+// parameters: attention_exact, whose bits are those of attention.h (docs/numerics.md, 6), and attention_fast, on tensor
 // cores, which is its own order: the same bits in prefill and decode, in any batch and chunking, near attention_exact
 // in value. Not the operator: nothing is validated or allocated. All pointers are to the device's memory.
 //

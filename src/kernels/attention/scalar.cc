@@ -1,4 +1,4 @@
-// The reference: NUMERICS rule 6, a row at a time and a key at a time.
+// The reference for docs/numerics.md, 6: one row and one key at a time.
 #include "kernels/simd/scalar.h"
 
 #include <algorithm>
@@ -25,7 +25,7 @@ float load(const void* data, DType dtype, int64_t index) {
   return 0.0f;
 }
 
-// NUMERICS rule 3: 8 + 8, 4 + 4, 2 + 2, 1 + 1.
+// docs/numerics.md, 3: 8 + 8, 4 + 4, 2 + 2, 1 + 1.
 float fold(const float* lanes) {
   float sums[16];
   std::copy(lanes, lanes + 16, sums);

@@ -1,10 +1,10 @@
-// Gradients of attention, the inner loops of ops/attention/backward.cc: NUMERICS rule 8. Not the operator: nothing is
-// checked, divided among threads or allocated. Everything is float32; keys come in tiles of 64 counted from the origins
-// of attention (NUMERICS rule 6), sink tiles first.
+// Gradients of attention, the inner loops of ops/attention/backward.cc: docs/numerics.md, 8. Not the operator: nothing
+// is checked, divided among threads or allocated. Everything is float32; keys come in tiles of 64 counted from the
+// origins of attention (docs/numerics.md, 6), sink tiles first.
 //
 // Of one row (query i, head h), over the keys that it sees, ascending:
 //     s = cap(chain(q, k) · scale)         m = max s, the head's sink logit too where there is one
-//     l[lane mod 16] += exp(s − m), lanes folded (rule 3), then + exp(logit − m)         r = 1 / l
+//     l[lane mod 16] += exp(s − m), lanes folded (docs/numerics.md, 3), then + exp(logit − m)         r = 1 / l
 //     p = exp(s − m) · r                   dp = chain(dout, v)
 //     Δ[lane mod 16] = fma(p, dp, Δ), lanes folded
 //     g = p · (dp − Δ), with a soft-cap · (1 − (s/cap)²) = fnma(t, t, 1) with t = s/cap, then · scale

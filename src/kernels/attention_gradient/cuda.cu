@@ -56,7 +56,7 @@ KVASS_DEVICE_FN bool sees(const DeviceAttentionParams& p, const Item& item, cons
   return lane < tile.keys && offset >= seen.low && offset < seen.high && valid_key(p, tile.segment, item.run, offset);
 }
 
-// Sixteen lanes of every row of the block's half warps, folded (NUMERICS rule 3); all lanes of a warp call.
+// Sixteen lanes of every row of the block's half warps, folded (docs/numerics.md, 3); all lanes of a warp call.
 KVASS_DEVICE_FN float fold(float lane) {
   for (int by = 8; by >= 1; by /= 2) lane = add_rn(lane, shuffle_down(lane, by, 16));
   return lane;

@@ -1,4 +1,4 @@
-// Rotary angles without error growth (NUMERICS rule 4). The angle of pair i at a position is counted in turns as a
+// Rotary angles without error growth (docs/numerics.md, 4). The angle of pair i at a position is counted in turns as a
 // 64-bit fixed-point fraction: turns[i] = f_i / 2π · 2^64 with the frequency f_i of base/rotary_params.h, computed once
 // in double-double and rounded to nearest; angle = position · turns[i] mod 2^64, which is exact at any int64 position,
 // negative ones included. The kernels that apply the angles are in rotate_row.h.

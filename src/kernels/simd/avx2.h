@@ -1,5 +1,5 @@
 // Sixteen float32 or int32 lanes as two 256-bit registers: AVX2, FMA and F16C. Included by *_avx2.cc only.
-// The reductions fold as NUMERICS rule 3 says: 8 + 8, 4 + 4, 2 + 2, 1 + 1.
+// The reductions fold by docs/numerics.md, 3: 8 + 8, 4 + 4, 2 + 2, 1 + 1.
 #pragma once
 
 #include <immintrin.h>

@@ -1,6 +1,6 @@
-// Sixteen float32 or int32 lanes as one 512-bit register: AVX-512 F, BW, DQ, VL and VNNI. Included by *_avx512vnni.cc only.
-// With KVASS_EMULATE_AVX512 the intrinsics come from SIMDe, so that these kernels are tested on machines without AVX-512.
-// The reductions fold as NUMERICS rule 3 says: 8 + 8, 4 + 4, 2 + 2, 1 + 1.
+// Sixteen float32 or int32 lanes as one 512-bit register: AVX-512 F, BW, DQ, VL and VNNI. Included by *_avx512vnni.cc
+// only. With KVASS_EMULATE_AVX512 the intrinsics come from SIMDe, so that these kernels are tested on machines without
+// AVX-512. The reductions fold by docs/numerics.md, 3: 8 + 8, 4 + 4, 2 + 2, 1 + 1.
 #pragma once
 
 #if defined(KVASS_EMULATE_AVX512)

@@ -1,6 +1,6 @@
 // Sixteen float32 or int32 lanes as four 128-bit registers: the NEON that every AArch64 has. Included by *_neon.cc
 // only. Maxima are compared and selected, as NEON's own would give NaN where either operand is one. The reductions fold
-// as NUMERICS rule 3 says: 8 + 8, 4 + 4, 2 + 2, 1 + 1.
+// by docs/numerics.md, 3: 8 + 8, 4 + 4, 2 + 2, 1 + 1.
 #pragma once
 
 #include <arm_neon.h>

@@ -7,7 +7,7 @@
 //
 // with group = heads / kv_heads and cap(s) = softcap · tanh(s / softcap) where softcap is not 0. A learned sink logit
 // of a head adds its exp to the softmax's denominator. A row that sees no key is exactly +0. The order of operations is
-// NUMERICS rule 6: the bits of a row depend on its query, its keys and their positions counted from the segments'
+// docs/numerics.md, 6: the bits of a row depend on its query, its keys and their positions counted from the segments'
 // origins, on nothing else.
 #pragma once
 

@@ -5,7 +5,7 @@
 //     · scale
 //
 // over the keys [begin, end) that row r sees in the ring segment; sink segments, caps and rotation are not taken. A dot
-// product is one chain over the head, the sum 16 lanes by key that fold 8+8, 4+4, 2+2, 1+1 (NUMERICS rules 2 and 3).
+// product is one chain over the head, the sum 16 lanes by key that fold 8+8, 4+4, 2+2, 1+1 (docs/numerics.md, 2 and 3).
 #pragma once
 
 #include "ops/attention/attention.h"

@@ -1,6 +1,6 @@
-// The sampler of NUMERICS rule 9: penalties, temperature, sort (ties to the lower id), cuts in the order top-k, top-p,
-// min-p, then one draw of Philox4x32-10 keyed by (seed, position). So a token depends on its logits, the tokens before
-// it, its position and the seed only, never on how many draws came before.
+// The sampler of docs/numerics.md, 9: penalties, temperature, sort (ties to the lower id), cuts in the order top-k,
+// top-p, min-p, then one draw of Philox4x32-10 keyed by (seed, position). So a token depends on its logits, the tokens
+// before it, its position and the seed only, never on how many draws came before.
 //
 // A Sampler belongs to a sequence. It owns its buffers and the last tokens for the penalty; sampling allocates nothing.
 //
