@@ -192,7 +192,7 @@ TEST(Tokenizer, GenerationEndsAtEosAndEndOfTurnButNotAtAnHtmlTag) {
 }
 
 TEST(Tokenizer, TheFirstTextsMayBeEncodedByAnyThreads) {
-  const Tokenizer tokenizer = [] {  // its vocabulary is gone when they begin
+  const Tokenizer tokenizer = [] {  // its vocabulary is destroyed before the threads begin
     VocabularyBuilder builder;
     for (const char* piece : {"a", "b", "ab", "abab", "\u2581a"}) builder.add(piece, 0);
     return builder.build();
@@ -396,7 +396,7 @@ TEST(StopMatcher, GivesTheSameHoweverTheTextIsCut) {
     std::vector<std::string> stops;
     for (size_t i = 0, n = random() % 4; i < n; ++i) stops.push_back(letters(1 + random() % 6));
     const std::string text = letters(random() % 40);
-    // The definition: the shortest beginning of the text that ends with a stop text, less the longest such.
+    // The definition: the shortest prefix of the text that ends with a stop text, without the longest such stop text.
     std::string expected = text;
     bool matched = false;
     for (size_t end = 1; end <= text.size() && !matched; ++end) {
