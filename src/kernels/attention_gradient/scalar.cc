@@ -1,4 +1,4 @@
-// The reference: the header's formulas, a row at a time and a key at a time.
+// The reference: the header's formulas, one row and one key at a time.
 #include "kernels/simd/scalar.h"
 
 #include <algorithm>

@@ -8,7 +8,7 @@
 namespace kvass {
 namespace {
 
-constexpr size_t kDeskBytes = size_t{256} << 20;  // most for the desks of the backward
+constexpr size_t kWorkspaceBytes = size_t{256} << 20;  // most for the workspaces of the backward
 
 template <class Void, class View>
 DeviceRows<Void> rows_of(const View& t) {
@@ -128,12 +128,13 @@ Status attention_backward_on_device(OpContext::State& state, const AttentionProb
   params.dk = rows_of<void>(gradients.dk);
   params.dv = rows_of<void>(gradients.dv);
   for (int64_t b = 0; b < p.batch; ++b) params.tiles = std::max(params.tiles, p.sink_tiles(b) + p.ring_tiles(b));
-  params.desk_count = device_gradient_desks(params.tiles, remote->processors, kDeskBytes);
-  const size_t desk_bytes = static_cast<size_t>(params.desk_count) * device_gradient_desk_bytes(params.tiles);
+  params.workspace_count = device_gradient_workspaces(params.tiles, remote->processors, kWorkspaceBytes);
+  const size_t workspace_bytes =
+      static_cast<size_t>(params.workspace_count) * device_gradient_workspace_bytes(params.tiles);
 
   const auto carve = [&](Carver& carver) {
     params.stats = carver.take<float>(3 * p.batch * p.heads * p.queries);
-    return Parts(p, desk_bytes, carver);
+    return Parts(p, workspace_bytes, carver);
   };
   Carver count(nullptr);
   (void)carve(count);
@@ -141,7 +142,7 @@ Status attention_backward_on_device(OpContext::State& state, const AttentionProb
   Carver carver(scratch);
   const Parts parts = carve(carver);
   KVASS_RETURN_IF_ERROR(upload(*remote->kernels->runtime, p, parts, state.stream));
-  params.desks = parts.attention;
+  params.workspaces = parts.attention;
   point_at(p, parts, params.p);
   return remote->kernels->attention_gradient(params, state.stream);
 }
