@@ -1,6 +1,6 @@
-// attention_backward (kvass/ops.h): rows first (statistics and dq, blocks of rows of a KV head shared between threads),
-// then keys (dk and dv, tiles shared between threads), scores computed anew for both. No matrix of queries by keys is
-// kept beyond a block of rows.
+// attention_backward (kvass/ops.h). First the rows: statistics and dq; threads share the blocks of rows of a KV head.
+// Then the keys: dk and dv; threads share the tiles. Both compute the scores again. The largest matrix of queries by
+// keys is that of a block of rows.
 #include <algorithm>
 #include <vector>
 
@@ -15,9 +15,9 @@ namespace kvass {
 namespace {
 
 constexpr int64_t kBlockRows = 48;
-constexpr int64_t kBlockFloats = int64_t{1} << 21;  // of s, and of dp
+constexpr int64_t kBlockFloats = int64_t{1} << 21;  // limit for s, and for dp, of a block of rows
 
-// What one thread works in.
+// The buffers of one thread.
 struct Workspace {
   float* rows;     // [64][padded]
   float* rows2;    // [64][padded]
@@ -89,9 +89,9 @@ class Backward {
  private:
   // A tile of batch row b: sink tiles first.
   struct Tile {
-    int64_t first_key = 0;  // of lane 0: an index of k
-    int64_t position = 0;   // of lane 0
-    int64_t keys = 0;       // lanes that there are
+    int64_t first_key = 0;  // row of lane 0's key in k
+    int64_t position = 0;   // position of lane 0
+    int64_t keys = 0;       // number of lanes with a key
     bool sink = false;
   };
   Tile tile_at(int64_t b, int64_t index) const {
@@ -134,7 +134,7 @@ class Backward {
     load_elements(element(t, b, head, row), t.dtype, t.strides[3], p_.head_dim, to);
     std::fill(to + p_.head_dim, to + padded_, 0.0f);
   }
-  // The rows of a tile, [64][padded], +0 where `lanes` has none; and as columns, [padded][64].
+  // Loads the rows of a tile, [64][padded], +0 for keys not in `lanes`; and as columns, [padded][64].
   void load_tile(const ConstTensor& t, int64_t b, int64_t head, int64_t first, uint64_t lanes, float* rows,
                  float* columns) const {
     const uint8_t* row_bytes[kTileKeys];
@@ -166,7 +166,7 @@ class Backward {
   int64_t group_;
   int64_t padded_;
   int threads_;
-  int64_t tiles_ = 0;  // most of a batch row
+  int64_t tiles_ = 0;  // largest number of tiles of a batch row
   int64_t block_rows_ = 1;
   GradientStats* stats_ = nullptr;
   uint8_t* workspace_memory_ = nullptr;
@@ -254,7 +254,7 @@ void Backward::run_keys(int64_t b, int64_t kv_head, int64_t index, const Workspa
     for (int64_t first = 0; first < p_.queries; first += kTileKeys) {
       const int64_t count = std::min(kTileKeys, p_.queries - first);
       std::fill(workspace.masks, workspace.masks + kTileKeys, uint64_t{0});
-      uint64_t queries = 0;  // that see a key of the tile
+      uint64_t queries = 0;  // the queries that see a key of the tile
       for (int64_t i = 0; i < count; ++i) {
         uint64_t bits = seen(b, first + i, tile) & allowed;
         if (bits != 0) queries |= uint64_t{1} << i;
@@ -278,7 +278,7 @@ void Backward::run_keys(int64_t b, int64_t kv_head, int64_t index, const Workspa
   }
 }
 
-// Keys before first_position are in no tile.
+// Sets the gradients of keys before first_position to 0: they are in no tile.
 void Backward::clear_padding(ThreadPool& pool) {
   const std::vector<float> zeros(static_cast<size_t>(p_.head_dim));
   pool.run(p_.batch * p_.kv_heads, [&](int64_t task, int) {

@@ -8,14 +8,14 @@
 namespace kvass {
 namespace {
 
-constexpr size_t kWorkspaceBytes = size_t{256} << 20;  // most for the workspaces of the backward
+constexpr size_t kWorkspaceBytes = size_t{256} << 20;  // limit for the workspaces of attention_backward
 
 template <class Void, class View>
 DeviceRows<Void> rows_of(const View& t) {
   return {static_cast<Void*>(t.data), t.dtype, t.strides[0], t.strides[2], t.strides[1], t.strides[3]};
 }
 
-// What a call hands to the device beside its tensors, as parts of the scratch.
+// The small arrays of a call, which are copied to the device with it: parts of the scratch.
 struct Parts {
   float* logits;   // [heads]
   int64_t* first;  // [batch]
@@ -54,7 +54,7 @@ Status upload(const DeviceRuntime& runtime, const AttentionProblem& p, const Par
   return runtime.upload(parts.first, first.data(), first.size_bytes(), stream);
 }
 
-// The most spans that a block's rows see behind the sinks.
+// The largest number of spans that a block's rows see after the sinks.
 int64_t ring_spans(const AttentionProblem& p) {
   int64_t length = 0;
   for (int64_t b = 0; b < p.batch; ++b) length = std::max(length, p.length(b) - p.sinks(b));
@@ -64,7 +64,7 @@ int64_t ring_spans(const AttentionProblem& p) {
   return std::min(all, (together + kSpanKeys - 1) / kSpanKeys + 1);
 }
 
-// What the calls have in common.
+// The parameters that all calls share.
 DeviceAttentionParams common_params(const AttentionProblem& p, const OpContext::State::Remote& remote) {
   DeviceAttentionParams params;
   params.q = rows_of<const void>(p.q);
