@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Style that a script can see. Fails on flags that change the arithmetic and on paths of one machine; warns about length.
+# Checks of style. Fails on flags that change the arithmetic, on paths of one machine and on wrong citations; warns about
+# length.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
