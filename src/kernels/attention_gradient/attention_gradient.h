@@ -9,8 +9,8 @@
 //     Δ[lane mod 16] = fma(p, dp, Δ), lanes folded
 //     g = p · (dp − Δ), with a soft-cap · (1 − (s/cap)²) = fnma(t, t, 1) with t = s/cap, then · scale
 //     dq = fma(g, k, dq)
-// For each key, over the heads of its group, then the rows that see it, ascending: dv = fma(p, dout, dv), dk = fma(g,
-// q, dk).
+// For each key, over the heads of its group, then the rows that see it, ascending:
+//     dv = fma(p, dout, dv)                dk = fma(g, q, dk)
 #pragma once
 
 #include <cstdint>

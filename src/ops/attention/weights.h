@@ -5,8 +5,8 @@
 //     · scale
 //
 // over the keys [begin, end) that row r sees in the ring segment. Sink segments, caps and rotation are not supported. A
-// dot product is one chain over the head; the sum has 16 lanes by key that fold 8+8, 4+4, 2+2, 1+1 (docs/numerics.md, 2
-// and 3).
+// dot product is one chain over the head (docs/numerics.md, 2); the sum has 16 lanes by key that fold 8+8, 4+4, 2+2,
+// 1+1.
 #pragma once
 
 #include "ops/attention/attention.h"
