@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Device code (*.cu) through the compilers of devices that are installed, as far as they look without one: nvcc up to PTX, hipcc for
-# one AMD target. What the C++ compiler says of the same text is in the tests that run it.
+# Compiles device code (*.cu) with the installed device compilers; no device is needed: nvcc up to PTX, hipcc for one AMD
+# target. The C++ compiler compiles the same source in the tests that run it.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

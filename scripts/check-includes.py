@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Who may include whom in src/, and that only src/model knows a model's name.
+"""Checks which folders of src/ include which others, and that only src/model knows a model's name.
 
-Tests, benchmarks and fuzzers stand beside what they test and may include anything; so may nothing else.
+Tests, benchmarks and fuzzers are next to the code they test and may include anything; nothing else may.
 """
 import pathlib
 import re
@@ -13,7 +13,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 ALLOWED = {
     "base": [],
     "device": [],
-    "kernels": ["cache", "device"],  # tiles.h: how keys lie in memory
+    "kernels": ["cache", "device"],  # tiles.h: the memory layout of keys
     "cache": [],
     "file": [],
     "audio": [],
@@ -27,13 +27,13 @@ ALLOWED = {
     "app": ["session", "model", "kvp", "text", "audio", "file", "program", "plan", "cache", "ops", "device"],
     "cli": ["app"],
 }
-# The Python binding's own headers lie beside it.
+# The Python binding may also include its own headers.
 BINDING = ["app", "session", "kvass", "base/busy.h"]
 FREE = re.compile(r"(^|_)(test|bench|fuzz)\.cc$|^test_.*\.h$")
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"')
 MODEL_NAME = re.compile(r"gemma|whisper|qwen|mistral", re.IGNORECASE)
 COMMENT = re.compile(r"//.*")
-# Lists of values that files have, which are models' names.
+# Lists of values in model files; some are models' names.
 NAMES_ALLOWED = {"src/text/pre_tokenizers.inc", "src/text/chat_templates.inc"}
 
 

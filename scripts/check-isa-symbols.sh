@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# A function that was compiled for one instruction set must not be what the linker picks for everyone: in the object files
-# named *_<isa>.cc.o no weak symbol is defined unless its name carries the instruction set's namespace.
+# The linker must not choose a function that was compiled for one instruction set for other units. So object files named
+# *_<isa>.cc.o may define a weak symbol only if its name has the instruction set's namespace.
 # usage: check-isa-symbols.sh NM ARCHIVE-OR-OBJECT...
 set -euo pipefail
 
@@ -8,8 +8,8 @@ set -euo pipefail
 nm=$1
 shift
 
-# One line a symbol: <file>: <value> <type> <name>. Weak or unique, and defined: W, V, u. DW.ref.* are pointers to
-# exception personalities, the same everywhere.
+# One line for each symbol: <file>: <value> <type> <name>. Defined weak or unique symbols have type W, V or u. DW.ref.*
+# are pointers to exception personalities, which are the same in every unit.
 symbols=$("$nm" -A --defined-only "$@")
 units=$(awk '{ print $1 }' <<<"$symbols" | grep -oE '(x86|arm)_[a-z0-9]+\.cc\.o' | sort | uniq -c || true)
 leaks=$(awk '

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Style that a script can see. Fails on flags that change the arithmetic and on paths of one machine; warns about length.
+# Checks of style. Fails on flags that change the arithmetic, on paths of one machine and on wrong citations; warns about
+# length.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -19,6 +20,20 @@ report "flags that change the arithmetic (docs/numerics.md)" \
   "$(search '-(ffast-math|Ofast|funsafe-math|fassociative-math|freciprocal-math|ffinite-math|fno-signed-zeros)|ffp-contract=(fast|on)|mrecip|fp_contract +on' \
     "${everything[@]}")"
 report "paths of one machine" "$(search '(^|[^A-Za-z0-9_.$}])/(home|root|work|Users|mnt)/[A-Za-z0-9]' "${everything[@]}")"
+
+# Comments cite the numbered sections of docs/numerics.md as «docs/numerics.md, 6» or «docs/numerics.md, 2 and 3».
+without_section() {
+  local citation file number
+  while read -r file; do
+    while read -r citation; do
+      for number in $(grep -oE '[0-9]+' <<<"$citation"); do
+        grep -qE "^## $number\. " docs/numerics.md || echo "$file: docs/numerics.md has no section $number"
+      done
+    done < <(tr -s '\n/ ' ' ' <"$file" | grep -aoE 'docs numerics\.md, [0-9]+( and [0-9]+)?' | sort -u)
+  done < <(grep -rlI 'numerics\.md,' "${everything[@]}" --exclude=check-style.sh --exclude-dir=data || true)
+}
+report "citations of docs/numerics.md" "$(without_section)"
+report "citations of a document that is not here" "$(search 'NUMERICS' "${code[@]}")"
 report "tabs" "$(search $'\t' "${code[@]}")"
 
 long() {  # long <lines> <find expressions...>

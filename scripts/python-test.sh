@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds the Python package's module over a build folder's library and runs its tests: python-test.sh BUILD [pytest options].
-# Where there is no environment and no way to make one, it says so and the test is skipped.
+# Builds the Python package's module with a build folder's library and runs its tests: python-test.sh BUILD [pytest
+# options]. Without an environment, and if none can be created, it prints a message and the test is skipped.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 build=$(cd "$1" && pwd)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Lets a CUDA build of PyTorch run on a CPU without CUDA's gigabytes: every library of them that PyTorch names becomes one
-that defines what PyTorch refers to, as functions that abort. The runtime (libcudart) is left to its own package, as it
-is called when PyTorch is imported. Run by the Python of a virtual environment that has PyTorch alone."""
+"""Lets a CUDA build of PyTorch run on a CPU without CUDA's gigabytes of libraries. Each missing library is replaced by one
+that defines the symbols PyTorch needs, as functions that abort. The runtime (libcudart) comes from its own package,
+because it is called when PyTorch is imported. Run by the Python of a virtual environment that has only PyTorch."""
 
 import pathlib
 import re
@@ -10,7 +10,7 @@ import sys
 import sysconfig
 import tempfile
 
-# Named after what NVIDIA's libraries export.
+# The names are those of NVIDIA's libraries.
 SYMBOL = re.compile(r"^(cusparse|cublas|cudnn|nccl|cufft|nvrtc|nvshmem|cuFile|cusolver|cu[A-Z]|nvJitLink|cupti)")
 LIBRARY = re.compile(r"^lib(cu|nccl|nv)")
 

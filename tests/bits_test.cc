@@ -1,7 +1,7 @@
 // The bits that this numerics version promises on every machine, as checksums in data/bits.txt: whole tiny models of
-// every family, with every kind of arithmetic, cache type and layout. Each fast instruction set of this machine
-// computes them anew; the same file is compared on x86-64 and on AArch64. After a change of the numerics,
-// KVASS_WRITE_BITS=<folder> writes what data/bits.txt and data/bits.kvp have to be.
+// every family, with every kind of arithmetic, cache type and layout. Each fast instruction set of this machine must
+// give them; x86-64 and AArch64 use the same file. After a change of the numerics, KVASS_WRITE_BITS=<folder> writes the
+// new data/bits.txt and data/bits.kvp.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -39,13 +39,13 @@ std::string hash_of(const std::vector<float>& logits) {
       hash_bytes(std::span(reinterpret_cast<const uint8_t*>(logits.data()), logits.size() * sizeof(float))));
 }
 
-// A chunk, single tokens, another chunk: prefill and decode kernels both.
+// A chunk, single tokens, another chunk: both prefill and decode kernels run.
 std::string stream_hash(const EnginePtr& engine, const CacheOptions& caches, std::span<const int32_t> tokens) {
   const int64_t chunk = caches.chunk;
   return hash_of(run_stream(engine, caches, tokens, {chunk, 1, 1, chunk / 2, chunk}));
 }
 
-// Of bits.kvp, a static program that one machine has exported.
+// The hash for bits.kvp, a static program that one machine has exported.
 std::string program_hash(const std::string& folder, Isa isa) {
   Result<KvpFile> file = KvpFile::open(folder + "/bits.kvp");
   EXPECT_TRUE(file.ok()) << file.status().message();
@@ -99,7 +99,7 @@ TEST(Bits, AreThoseOfEveryOtherMachine) {
   const Checksums expected = promised(folder);
   ASSERT_FALSE(expected.empty());
   for (const Isa isa : available_isas()) {
-    if (isa == Isa::scalar && isa != best_isa()) continue;  // it takes long, and other tests compare it with the others
+    if (isa == Isa::scalar && isa != best_isa()) continue;  // slow, and other tests compare scalar with the other sets
     EXPECT_EQ(checksums_of(folder, isa), expected) << isa_name(isa);
   }
 }

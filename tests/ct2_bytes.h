@@ -1,4 +1,4 @@
-// Bytes of a CTranslate2 model.bin, put together by hand: for tests. Not a writer for programs: nothing is checked.
+// Builds the bytes of a CTranslate2 model.bin by hand, for tests. Not a writer for programs: nothing is checked.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// Files that are wrong on purpose, and the messages with which they are refused.
+// Deliberately damaged files, and the messages with which they are refused.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -11,7 +11,7 @@
 
 namespace kvass::testing {
 
-// The file with every `from` in it written as `to`, which is as long: a key or a tensor gets another name.
+// The file with every `from` replaced by `to`, which has the same length: it renames a key or a tensor.
 inline std::vector<uint8_t> renamed(std::vector<uint8_t> bytes, const std::string& from, const std::string& to) {
   EXPECT_EQ(from.size(), to.size());
   int found = 0;
@@ -24,7 +24,7 @@ inline std::vector<uint8_t> renamed(std::vector<uint8_t> bytes, const std::strin
   return bytes;
 }
 
-// The file with `name` (a key or a tensor) under another name.
+// The file without `name` (a key or a tensor): it gets another name.
 inline std::vector<uint8_t> without(std::vector<uint8_t> bytes, const std::string& name) {
   std::string other = name;
   other.back() = '~';

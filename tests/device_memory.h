@@ -1,4 +1,4 @@
-// Devices for tests of device kernels: the emulation on the CPU everywhere, and the devices that this machine has.
+// Devices for the tests of device kernels: the emulation on the CPU, and the devices of this machine.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -13,8 +13,8 @@
 
 namespace kvass::testing {
 
-// Without the emulation under the thread sanitizer, which loses its way when fibers change stacks; an emulated block runs
-// on one thread, so there is nothing for it to find.
+// Without the emulation under the thread sanitizer, which cannot follow fibers that change stacks. An emulated block runs
+// on one thread, so the sanitizer would find nothing.
 inline std::vector<const DeviceKernels*> test_devices() {
   std::vector<const DeviceKernels*> devices;
   if (!kThreadSanitized) devices.push_back(&emulated::device_kernels);

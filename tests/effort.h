@@ -1,6 +1,6 @@
-// How much of a test is run. Address and thread sanitizers make every instruction cost many times more, and what they
-// look for is in the code that runs, not in rare numbers: under them a test has fewer random cases and shorter inputs,
-// but still every kind of them (each type, each operator, more than one thread). All other builds run all of it.
+// How much of a test is run. Address and thread sanitizers make every instruction many times slower, and they check the
+// code that runs, not rare numbers. Under them a test has fewer random cases and shorter inputs, but still every kind
+// of case (each type, each operator, more than one thread). All other builds run the whole test.
 #pragma once
 
 #if defined(__SANITIZE_THREAD__)  // GCC
@@ -29,7 +29,7 @@ inline constexpr bool kThreadSanitized = true;
 inline constexpr bool kThreadSanitized = false;
 #endif
 
-// A number of cases, steps or tokens: `all` of them, or so many under a sanitizer.
+// A number of cases, steps or tokens: `all`, or `sanitized` under a sanitizer.
 template <class Count>
 constexpr Count effort(Count all, Count sanitized) {
   return kSanitized ? sanitized : all;

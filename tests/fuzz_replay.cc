@@ -1,5 +1,5 @@
-// A fuzz target as a test, without libFuzzer: every file of a corpus, cut off at many lengths and with bytes changed as
-// a fixed seed has it. As many inputs in every run; KVASS_TEST_SEED makes others.
+// A fuzz target as a test, without libFuzzer: every file of a corpus, truncated to many lengths and with random bytes
+// changed. The seed is fixed, so every run has the same inputs; KVASS_TEST_SEED gives others.
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
@@ -17,15 +17,15 @@ namespace {
 
 using Bytes = std::vector<uint8_t>;
 
-constexpr int64_t kCuts = 200;     // lengths at which a file is cut off
-constexpr int64_t kChanges = 400;  // inputs with changed bytes that a file gives
+constexpr int64_t kCuts = 200;     // number of lengths to which a file is truncated
+constexpr int64_t kChanges = 400;  // number of inputs with changed bytes for each file
 
 Bytes read(const std::filesystem::path& path) {
   std::ifstream file(path, std::ios::binary);
   return Bytes(std::istreambuf_iterator<char>(file), {});
 }
 
-// In a block of exactly its size, so that a sanitizer sees the first byte behind it.
+// The input is in a block of exactly its size, so that a sanitizer detects a read of the first byte after it.
 void run(const Bytes& input) {
   const Bytes exact(input.begin(), input.end());
   LLVMFuzzerTestOneInput(exact.data(), exact.size());

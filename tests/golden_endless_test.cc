@@ -1,5 +1,5 @@
 // A stream of 20,000 tokens (64 unless KVASS_LONG is set) from the real model in a cache of 512 (64 under a sanitizer),
-// after a prompt of three times that: memory is flat, and the text does not depend on how the work was cut up.
+// after a prompt of three times that: memory does not grow, and the text does not depend on the division of the work.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -28,7 +28,7 @@ Told tell(int64_t tokens, int64_t chunk, int threads) {
   Stream stream = golden_stream(model, options, 1);
   if (!stream.session) return {};
   GenerateOptions generation;
-  // Three times the cache: every ring has wrapped before the first token is told.
+  // Three times the cache: every ring has wrapped before the first token is generated.
   const nlohmann::json prompt = (*load_golden("gemma3_270m.json"))["prompts"][3];
   EXPECT_EQ(prompt["name"], "long_kjv");
   generation.prompt = prompt["ids"].get<std::vector<int32_t>>();
@@ -67,7 +67,7 @@ TEST(Endless, TheSameTokensWithAnyChunkAndThreads) {
   const Told told = tell(tokens, 256, 2);
   EXPECT_EQ(told.ids.size(), static_cast<size_t>(tokens));
   if (long_tests()) {
-    // The collected ids and text are the test's own: 20,000 tokens of them are under 1 MiB.
+    // This includes the ids and text that the test itself collects: for 20,000 tokens less than 1 MiB.
     std::printf("measured: %.3f MiB more resident after the first token\n",
                 static_cast<double>(told.resident_growth) / 0x1p20);
     if (!kSanitized) {

@@ -1,6 +1,6 @@
 // Gemma 3 270M against PyTorch on the same weights (gemma3_270m.json): logits of the last position, losses, greedy
-// continuations and hidden states, for every arithmetic and storage type. Tolerances are the goldens' README's; a16 has
-// no row there and is held to that of the caches it runs with (float32: f16's).
+// continuations and hidden states, for every arithmetic and storage type. The goldens' README has the tolerances. It
+// has no row for a16, which must meet the tolerance of its cache type (for float32 caches: that of f16).
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -22,7 +22,7 @@ struct Mode {
   double nll;          // |difference| of the mean
   double rms = 1e9;
   double top64 = 1e9;
-  bool greedy = true;  // follows the reference until a margin is too small to tell
+  bool greedy = true;  // must follow the reference until the margin between two tokens is too small
 };
 constexpr Mode kF32{Math::f32, DType::f32, 1e-3, 1e-3, 1e-4};
 constexpr Mode kF32F16{Math::f32, DType::f16, 0.04, 0.04, 1e-3};
@@ -46,7 +46,7 @@ int32_t greedy(std::span<const float> logits) {
   return static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
 }
 
-// How many of the 48 tokens are the reference's, and how many must be.
+// Checks how many of the 48 tokens equal the reference's.
 void check_greedy(Stream& stream, const nlohmann::json& prompt, std::vector<float> logits, double tolerance, bool all) {
   const auto expected = prompt["greedy48"].get<std::vector<int32_t>>();
   const auto margins = prompt["greedy48_margin"].get<std::vector<double>>();
@@ -113,7 +113,7 @@ void check_prompt(const Mode& mode, const nlohmann::json& prompt, GoldenArrays& 
   if (mode.greedy) check_greedy(stream, prompt, logits, tolerance, mode.math == Math::f32 && mode.kv == DType::f32);
 }
 
-// The long prompt runs where `long_prompt` says so, and everywhere with KVASS_LONG; under a sanitizer the first alone.
+// The long prompt runs if `long_prompt`, and always with KVASS_LONG; under a sanitizer only the first prompt runs.
 void check_all(const Mode& mode, bool long_prompt) {
   const nlohmann::json golden = *load_golden("gemma3_270m.json");
   ASSERT_EQ(golden["prompts"].size(), 5u);
@@ -140,7 +140,7 @@ KVASS_GEMMA_MODE(A8F16, false)
 KVASS_GEMMA_MODE(A8, false)
 KVASS_GEMMA_MODE(A8Bf16, false)
 
-// hidden 00 is the scaled embedding, 01 to 17 what layers 0 to 16 leave, 18 the last layer after the output norm.
+// hidden 00 is the scaled embedding, 01 to 17 the outputs of layers 0 to 16, 18 the last layer after the output norm.
 TEST(GemmaGoldens, HiddenStatesOfEveryLayerAreWithinTolerance) {
   KVASS_NEEDS_MODEL();
   const nlohmann::json golden = *load_golden("gemma3_270m.json");

@@ -1,5 +1,5 @@
-// The real model in tests: KVASS_MODEL names the GGUF file that the goldens were made with. Without it, or without the
-// goldens, tests are skipped and say so.
+// The real model in tests: KVASS_MODEL names the GGUF file with which the goldens were made. Without it, or without the
+// goldens, tests are skipped with a message.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -22,7 +22,7 @@ namespace kvass::testing {
 
 using StepRun = ::kvass::Run;  // in a test body `Run` is gtest's
 
-// Empty where the test can run; otherwise why it cannot.
+// Empty if the test can run; otherwise the reason why it cannot.
 inline std::string why_no_model() {
   const char* path = std::getenv("KVASS_MODEL");
   if (path == nullptr || *path == 0) return "set KVASS_MODEL to gemma-3-270m-q4_k_m.gguf to run this test";
@@ -34,11 +34,11 @@ inline std::string why_no_model() {
 #define KVASS_NEEDS_MODEL() \
   if (const std::string why = ::kvass::testing::why_no_model(); !why.empty()) GTEST_SKIP() << why
 
-// For means over thousands of tokens. VerifyGemma and the tests of tiny models run the same code on a few.
+// Skips tests of means over thousands of tokens. VerifyGemma and the tests of tiny models run the same code on a few.
 #define KVASS_NOT_SANITIZED() \
   if (::kvass::testing::kSanitized) GTEST_SKIP() << "it takes too long under a sanitizer"
 
-// The model in one arithmetic; loaded once, the last one is kept.
+// The model with one arithmetic. The last one is kept, so that it is loaded once.
 inline const OpenModel& golden_model(Math math) {
   static std::unique_ptr<OpenModel> model;
   if (model == nullptr || model->engine->math() != math) {
@@ -109,8 +109,8 @@ class GoldenArrays {
   uint64_t data_ = 0;
 };
 
-// The text of the King James Bible as the goldens have it: Debian's `bible` (package bible-kjv), with formatting, from
-// the first verse to the last. Empty where the program is missing.
+// The text of the King James Bible that the goldens use: Debian's `bible` (package bible-kjv), with formatting, from
+// the first verse to the last. Empty if the program is missing.
 inline const std::string& kjv_text() {
   static const std::string text = [] {
     std::string out;
@@ -123,7 +123,7 @@ inline const std::string& kjv_text() {
   return text;
 }
 
-// The first and last ids and their number are given by the goldens; a wrong text or tokenizer shows at once.
+// The goldens have the first and last ids and their number, so a wrong text or tokenizer fails at once.
 inline std::vector<int32_t> kjv_ids(const Tokenizer& tokenizer, size_t bytes) {
   std::vector<int32_t> ids = {tokenizer.bos()};
   const std::vector<int32_t> rest = tokenizer.encode(std::string_view(kjv_text()).substr(0, bytes));

@@ -1,5 +1,5 @@
-// Perplexity as llama.cpp's llama-perplexity measures it, against float32 PyTorch (perplexity.json): chunks of 2048 ids
-// whose first is replaced by BOS, scored from position 1024 on.
+// Perplexity as measured by llama.cpp's llama-perplexity, against float32 PyTorch (perplexity.json): chunks of 2048 ids
+// whose first id is replaced by BOS, scored from position 1024 on.
 #include <gtest/gtest.h>
 
 #include <cmath>

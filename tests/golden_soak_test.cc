@@ -1,6 +1,6 @@
-// Weeks of stream in small: KVASS_SOAK tokens of the King James Bible through one cache of 4 + 2044. Memory does not
-// grow, and the stream stays as good as one that has just begun: beside it, fresh streams that keep every key read the
-// window before a bucket of text and then the bucket.
+// A long stream: KVASS_SOAK tokens of the King James Bible through one cache of 4 + 2044. Memory must not grow, and the
+// losses must stay those of a new stream: for comparison, fresh streams that keep every key read the window before a
+// bucket of text and then the bucket.
 #include <gtest/gtest.h>
 
 #include <algorithm>

@@ -1,6 +1,6 @@
 // Whisper base against CTranslate2 and PyTorch in float32: layers, encoder output, logits, probabilities.
 // KVASS_SPEECH_MODEL names the folder of the model (model.bin); without it, or without the goldens, tests are skipped
-// and say so.
+// with a message.
 #include <gtest/gtest.h>
 
 #include <array>
@@ -55,7 +55,7 @@ Model load(Math math, std::optional<WeightType> type = {}) {
   return {Engine::create(built.model.program, std::move(weights), {math, isa}).value(), built.shape};
 }
 
-// jfk.wav in the input's form; `frames` of it, zeros behind them.
+// The spectrogram of jfk.wav as the encoder's input: the first `frames` frames, followed by zeros.
 std::vector<float> jfk(int64_t frames) {
   const SafeTensors file = SafeTensors::open(*testing::golden_path("whisper/jfk.safetensors")).value();
   const std::vector<float> mel = numbers(file, "fw_mel_full");
@@ -103,7 +103,7 @@ class Speech {
   std::unique_ptr<Sequence> stream_;
 };
 
-// rms and greatest difference, and what the golden's own size is.
+// Checks the root mean square and the largest of the differences.
 void expect_near(const std::vector<float>& got, const std::vector<float>& expected, double rms, double most,
                  const std::string& what) {
   ASSERT_EQ(got.size(), expected.size()) << what;
@@ -204,7 +204,7 @@ TEST(GoldenSpeech, LanguageAndNoSpeechProbabilitiesAreThoseOfTheGoldens) {
   KVASS_NEEDS_SPEECH_MODEL();
   const nlohmann::json golden = *testing::load_golden("whisper/jfk.json");
   Speech speech(Math::f32);
-  speech.encode(jfk(1101));  // detection keeps the last frame
+  speech.encode(jfk(1101));  // language detection includes the last frame
   const std::vector<float> logits = speech.step({kStart})[0];
   double sum = 0.0;
   for (int32_t id = kEnglish; id < kEnglish + 99; ++id)
@@ -243,7 +243,7 @@ TEST(GoldenSpeech, TheArenaIsWithinATenthOfWhatLivesAtOnce) {
   std::printf("arena %zu, bound %zu, side by side %zu bytes\n", plan.bytes, plan.bound_bytes, plan.sum_bytes);
 }
 
-// Time of an encode, for looking at: no claim is made.
+// Prints the time of an encode; nothing is checked.
 TEST(GoldenSpeech, TimesOfAnEncode) {
   KVASS_NEEDS_SPEECH_MODEL();
   if (std::getenv("KVASS_SHOW") == nullptr) GTEST_SKIP() << "set KVASS_SHOW to see them";

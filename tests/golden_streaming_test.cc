@@ -1,8 +1,8 @@
-// Streams that outrun their caches against float32 PyTorch (streaming.json): losses in buckets of 2048 predictions
+// Streams longer than their caches against float32 PyTorch (streaming.json): losses in buckets of 2048 predictions
 // along the King James Bible. `slm:W` is StreamingLLM at in-cache positions, `sink:W` sinks at original positions,
 // `mod:W` at wrapped ones, `win:W` a window without sinks, `dense` all keys.
 //
-// Tolerance a bucket: 0.003 nats for f16 caches (the goldens' README), and 0.001 more for 16-bit activations.
+// Tolerance for a bucket: 0.003 nats for f16 caches (the goldens' README), and 0.001 more for 16-bit activations.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -23,7 +23,7 @@ struct Policy {
   std::optional<AttentionSink> sinks;
   SinkPositions positions = SinkPositions::in_cache;
 };
-// A window of W keys counts the query itself, and the sinks come on top.
+// A window of W keys includes the query's own; the sinks are additional.
 const std::vector<Policy> kPolicies = {{"dense", {}},
                                        {"slm:512", AttentionSink{4, 512}},
                                        {"slm:2048", AttentionSink{4, 2048}},
@@ -82,7 +82,7 @@ TEST(StreamingGoldens, FirstBucketsAreWithinTolerance) {
   KVASS_NEEDS_MODEL();
   KVASS_NOT_SANITIZED();
   KVASS_NEEDS_KJV();
-  // 2048 predictions outrun a window of 512 three times; those of 2048 and `dense` are the same keys until then.
+  // 2048 predictions are four windows of 512; windows of 2048 and `dense` see the same keys until then.
   for (const Policy& policy : kPolicies) {
     if (policy.name == "win:2048" || policy.name == "dense") continue;
     check_policy(policy, Math::a16, DType::f16, 1, kTolerance);
@@ -124,7 +124,7 @@ TEST(StreamingGoldens, PoliciesAreInTheRequiredOrderAfter4096) {
   }
 }
 
-// What a stream is like after so many more tokens: in-cache positions stay good, original ones do not.
+// The losses of a stream many tokens later: in-cache positions stay good, original positions do not.
 TEST(StreamingGoldens, LossesOfLaterStreamsAreWithinTolerance) {
   KVASS_NEEDS_MODEL();
   KVASS_NEEDS_KJV();

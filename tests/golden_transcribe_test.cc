@@ -1,6 +1,6 @@
 // Whole transcripts of Whisper base against those of CTranslate2 and faster-whisper in float32: every window's prompt,
 // tokens and seek, segments, words, languages. KVASS_SPEECH_MODEL names the folder of the model; without it, or without
-// the goldens, tests are skipped and say so. All clips and runs with KVASS_LONG=1.
+// the goldens, tests are skipped with a message. KVASS_LONG=1 runs all clips and options.
 #include <gtest/gtest.h>
 
 #include <atomic>
@@ -57,7 +57,7 @@ std::string audio_of(const json& golden) {
   return std::string(KVASS_GOLDENS_DIR) + "/../audio/" + golden["clip"].get<std::string>();
 }
 
-// The golden's own samples where the file has to be resampled.
+// The golden's own samples if the file must be resampled.
 std::vector<int16_t> samples_of(const std::string& clip, const json& golden) {
   const SafeTensors file = SafeTensors::open(*testing::golden_path("whisper/" + clip + ".safetensors")).value();
   const SafeTensor* const pcm = file.find("pcm16k_int16");
@@ -157,8 +157,8 @@ TEST(GoldenTranscribe, EveryClipAndEveryRun) {
   for (const char* clip : kClips) expect_clip(clip);
 }
 
-// Two recordings by turns with silences between them, an hour long: each stands in the transcript where it was put, at
-// the end as at the beginning, and memory grows by the samples only.
+// Two recordings by turns with silences between them, an hour long: the transcript has each at its right time, at the
+// end as at the beginning, and memory grows only by the samples.
 TEST(GoldenTranscribe, AnHourDoesNotDrift) {
   KVASS_NEEDS_SPEECH_MODEL();
   if (!testing::long_tests()) GTEST_SKIP() << "set KVASS_LONG=1";
@@ -171,7 +171,7 @@ TEST(GoldenTranscribe, AnHourDoesNotDrift) {
   options.search.beam_size = 1;
   options.condition_on_previous_text = false;
   options.vad = true;
-  transcribe_with(parts[0], options);  // all that has to be mapped is mapped
+  transcribe_with(parts[0], options);  // maps all memory that a transcription needs
   const size_t before = peak_rss_bytes();
   std::vector<int16_t> samples;
   samples.reserve(seconds * kSampleRate);
@@ -194,7 +194,7 @@ TEST(GoldenTranscribe, AnHourDoesNotDrift) {
       if (segment.text.find("ellow Americans") == std::string::npos) continue;
       nearest = std::min(nearest, std::abs(segment.start - start));
     }
-    if (nearest > 5.0) continue;  // not heard
+    if (nearest > 5.0) continue;  // not in the transcript
     ++found;
     worst = std::max(worst, nearest);
   }

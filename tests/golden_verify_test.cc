@@ -1,5 +1,5 @@
-// `kvass verify` on the real model: some 300 tokens (32 under a sanitizer), and under KVASS_LONG the 1,500 at which its
-// windows of 512 have wrapped as well, with the scalar kernels too.
+// `kvass verify` on the real model: about 300 tokens (32 under a sanitizer). With KVASS_LONG also 1,500 tokens, with
+// which its windows of 512 wrap, and the scalar kernels.
 #include "app/verify.h"
 #include "golden_model.h"
 

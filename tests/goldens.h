@@ -1,4 +1,4 @@
-// Where tests find verification data: the shared folder when it is there, otherwise the small copies in tests/data.
+// Finds verification data for tests: in the shared folder if it exists, otherwise the small copies in tests/data.
 #pragma once
 
 #include <cstdlib>
@@ -25,7 +25,7 @@ inline std::optional<nlohmann::json> load_golden(const std::string& name) {
   return nlohmann::json::parse(file);
 }
 
-// Tests that take long run when KVASS_LONG is set to anything but 0.
+// Long tests run if KVASS_LONG is set to anything but 0.
 inline bool long_tests() {
   const char* value = std::getenv("KVASS_LONG");
   return value != nullptr && std::string(value) != "0";

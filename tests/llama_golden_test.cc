@@ -1,7 +1,7 @@
 // Tiny random models of the llama family against transformers in float64 (tests/data/make_llama_models.py): every kind
 // of rotary scaling, biases, head norms, a sliding window, and the weight types that a converter writes.
 //
-// Tolerances are max |difference| / max |logit| over the positions that are kept.
+// Tolerances are max |difference| / max |logit| over the positions in the goldens.
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
@@ -25,7 +25,7 @@ constexpr int64_t kVocabulary = 144;
 
 std::string model_path(const std::string& name) { return KVASS_TEST_DATA_DIR "/llama_" + name + ".gguf"; }
 
-// Numbers of a tensor of the goldens; T is as wide as its elements.
+// The elements of a tensor of the goldens; T has their size.
 template <class T>
 std::vector<T> golden(const std::string& name) {
   const Result<SafeTensors> file = SafeTensors::open(KVASS_TEST_DATA_DIR "/llama_logits.safetensors");
@@ -107,7 +107,7 @@ INSTANTIATE_TEST_SUITE_P(Models, Llama,
                          ::testing::Values("plain", "llama3", "linear", "yarn", "mistral", "qwen2", "qwen3"),
                          [](const auto& info) { return std::string(info.param); });
 
-// The goldens of this model are those of positions behind the ring's first wrap.
+// The goldens of this model are for positions after the ring's first wrap.
 class SlidingLlama : public Llama {};
 
 TEST_P(SlidingLlama, EveryLayerIsARingThatHasWrapped) {
@@ -130,7 +130,7 @@ std::vector<uint8_t> model_bytes(const std::string& model) {
   return {std::istreambuf_iterator<char>(file), {}};
 }
 
-TEST(LlamaGoldens, EveryKeyOfTheMetadataCounts) {  // otherwise the bound above says nothing about it
+TEST(LlamaGoldens, EveryKeyOfTheMetadataCounts) {  // otherwise the bound above would not test it
   const std::pair<const char*, const char*> keys[] = {{"plain", "rope.freq_base"},
                                                       {"linear", "rope.scaling.factor"},
                                                       {"yarn", "rope.scaling.factor"},

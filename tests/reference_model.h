@@ -1,5 +1,5 @@
-// A forward pass of the tiny model in float64, written plainly: whole sequence at once, dense attention under an
-// explicit rule, keys rotated anew for every query where StreamingLLM says so. It shares nothing with the code under
+// A plain forward pass of the tiny model in float64: the whole sequence at once, dense attention with an explicit
+// visibility rule, keys rotated again for every query where StreamingLLM says so. It shares no code with the code under
 // test.
 #pragma once
 
@@ -15,14 +15,14 @@
 
 namespace kvass::testing {
 
-// With sinks the full layers, or all where none is full, see the first `sink_tokens` positions and the latest
-// `sink_window`, or what they were trained with if that is less.
+// With sinks the full layers (or all layers, if none is full) see the first `sink_tokens` positions and the latest
+// `sink_window`, or their own window if that is shorter.
 struct ReferenceSinks {
   bool on = false;
   int64_t sink_tokens = 0;
   int64_t sink_window = 0;
   SinkPositions positions = SinkPositions::in_cache;
-  int64_t offset = 0;  // of what stands behind the sinks; not with in_cache
+  int64_t offset = 0;  // added to the positions after the sinks; not with in_cache
 };
 
 class ReferenceModel {
@@ -82,8 +82,8 @@ class ReferenceModel {
 
   const ReferenceRotary& rotary(bool full) const { return full ? full_ : sliding_; }
 
-  // The keys that query `q` sees and the places at which they stand when it looks (the query's own place is last). In
-  // the cache of StreamingLLM the sinks and the window stand side by side, and places are counted in the cache.
+  // The keys that query `q` sees, and their places for the rotation (the query's own place is last). With StreamingLLM
+  // the sinks and the window are adjacent in the cache, and places are counted within the cache.
   struct Seen {
     std::vector<int64_t> keys;
     std::vector<int64_t> places;  // [keys]

@@ -15,7 +15,7 @@ namespace kvass::testing {
 class ReferenceRotary {
  public:
   ReferenceRotary(const TinyConfig& config, bool full) : neighbours_(config.neighbours()) {
-    const bool own = full || !config.gemma();  // only Gemma's sliding layers have a base of their own, and no scaling
+    const bool own = full || !config.gemma();  // Gemma's sliding layers have another base, and no scaling
     const double d = static_cast<double>(config.head_dim), factor = own ? config.rope_factor : 1.0;
     const double base = own ? config.full_base : config.sliding_base;
     amplitude_ = config.attention_factor;

@@ -1,4 +1,4 @@
-// A folder for the files of a test, gone with it.
+// A temporary folder for the files of a test. The destructor removes it.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// Running tokens through engines, sessions and sequences in tests, and collecting the logits of every position.
+// Runs tokens through engines, sessions and sequences in tests, and collects the logits of every position.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -83,7 +83,7 @@ inline std::unique_ptr<Sequence> make_sequence(const EnginePtr& engine, const Ca
   return sequence.ok() ? std::move(sequence).value() : nullptr;
 }
 
-// Logits of all rows of the session's last step, appended.
+// Appends the logits of all rows of the session's last step.
 inline void append_logits(Session& session, int64_t rows, std::vector<float>& logits) {
   std::vector<int32_t> ids(static_cast<size_t>(rows));
   std::iota(ids.begin(), ids.end(), 0);
@@ -92,7 +92,8 @@ inline void append_logits(Session& session, int64_t rows, std::vector<float>& lo
   logits.insert(logits.end(), values.value().begin(), values.value().end());
 }
 
-// The next tokens of `sequence`, cut into `chunks` (the last one is repeated): logits of every position.
+// Runs the next tokens of `sequence` in chunks of the sizes `chunks` (the last size is repeated). Returns the logits of
+// every position.
 inline std::vector<float> run_chunks(Session& session, Sequence& sequence, std::span<const int32_t> tokens,
                                      const std::vector<int64_t>& chunks) {
   std::vector<float> logits;
@@ -108,7 +109,7 @@ inline std::vector<float> run_chunks(Session& session, Sequence& sequence, std::
   return logits;
 }
 
-// A new stream from its first token.
+// The same for a new stream, from its first token.
 inline std::vector<float> run_stream(const EnginePtr& engine, const CacheOptions& caches,
                                      std::span<const int32_t> tokens, const std::vector<int64_t>& chunks,
                                      int threads = 1) {

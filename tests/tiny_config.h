@@ -1,4 +1,4 @@
-// The shape of a tiny model: what its file's metadata say, and what its architecture implies.
+// The shape of a tiny model: the metadata of its file, and what its architecture implies.
 #pragma once
 
 #include <cstdint>
@@ -22,19 +22,19 @@ struct TinyConfig {
   int64_t heads = 4;
   int64_t kv_heads = 2;
   int64_t head_dim = 16;
-  int64_t window = 16;  // of sliding layers; others than gemma3: of every layer, 0: none
+  int64_t window = 16;  // gemma3: of sliding layers; other families: of every layer, 0: none
   int64_t vocabulary = 300;
   double full_base = 1e6;
   double sliding_base = 1e4;      // gemma3
   double rope_factor = 1.0;       // of the full layers; linear, or YaRN's
-  double attention_factor = 1.0;  // of cos and sin
+  double attention_factor = 1.0;  // factor of cos and sin
   TinyYarn yarn;
-  std::vector<float> divisors;  // [head_dim / 2] of the rotary frequencies, or none
+  std::vector<float> divisors;  // [head_dim / 2] divisors of the rotary frequencies; may be empty
   float attention_cap = 0.0f;   // gemma3; 0: none
   float logit_cap = 0.0f;
   float epsilon = 1e-6f;
-  bool biases = false;      // of every projection
-  bool byte_level = false;  // a byte-level vocabulary with ChatML's tokens; otherwise SentencePiece's kind
+  bool biases = false;      // every projection has a bias
+  bool byte_level = false;  // true: a byte-level vocabulary with ChatML's tokens; false: a SentencePiece vocabulary
   bool tied = true;         // the head is the embedding table
   uint32_t seed = 1;
 
@@ -46,7 +46,7 @@ struct TinyConfig {
   bool neighbours() const { return architecture == "llama"; }  // rotary pairs (2i, 2i + 1)
 };
 
-// The other families' shape: full layers without caps.
+// The shape of the other families: full layers without caps.
 inline TinyConfig tiny_llama(const std::string& architecture = "llama") {
   TinyConfig config;
   config.architecture = architecture;

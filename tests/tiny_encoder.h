@@ -1,5 +1,6 @@
-// A small random encoder-decoder: its program and its weights. Two convolutions, encoder and decoder layers with
-// learned positions, a cross cache for each decoder layer. Its forward pass in double is in tiny_encoder_reference.h.
+// A small random encoder-decoder, its program and its weights: two convolutions, encoder and decoder layers with
+// learned positions, a cross-attention cache for each decoder layer. tiny_encoder_reference.h has its forward pass in
+// double.
 #pragma once
 
 #include <array>
@@ -17,7 +18,7 @@ namespace kvass::testing {
 
 struct TinyEncoderConfig {
   int64_t channels = 20, frames = 140, width = 32, hidden = 64, heads = 2, layers = 2, vocabulary = 50, context = 40;
-  bool scans = false;  // the predicate looks for values that are not 0 instead of a flag
+  bool scans = false;  // the condition tests for values other than 0 instead of a flag
 };
 
 using Rows = std::vector<std::vector<double>>;
@@ -37,7 +38,7 @@ class TinyEncoder {
     return values;
   }
 
-  Rows encode(const std::vector<float>& input) const;                         // the source rows
+  Rows encode(const std::vector<float>& input) const;                         // the encoder output
   Rows decode(const Rows& source, const std::vector<int32_t>& tokens) const;  // logits of every token
 
  private:
@@ -73,7 +74,7 @@ class TinyEncoder {
             matrix(name + " v", w, w, 0.3), matrix(name + " out", w, w, 0.3), vector(name + " out b", w, 0.0)};
   }
   struct Layer {
-    Attention self, cross;  // cross: of decoder layers
+    Attention self, cross;  // cross: in decoder layers only
     Norm norm;
     WeightId up, up_bias, down;
     StateId state;

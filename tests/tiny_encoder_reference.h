@@ -1,4 +1,4 @@
-// The forward pass of a TinyEncoder in double: the plain definitions, one after the other.
+// The forward pass of a TinyEncoder in double, by the plain definitions.
 #pragma once
 
 #include <cmath>

@@ -1,4 +1,5 @@
-// A small model as a .kvp: what its parts are before they are written, so that tests can make each of them wrong.
+// A small model as a .kvp file. Its parts can be changed before they are written, so that tests can make each of them
+// wrong.
 #pragma once
 
 #include <unistd.h>
@@ -27,7 +28,7 @@ struct KvpParts {
   explicit KvpParts(const TinyConfig& config, bool decode_method = false)
       : KvpParts(TinyModel(config).gguf(), decode_method) {}
 
-  // Methods and cache lengths for the program and caches as they are.
+  // Plans methods and cache lengths for the current program and caches.
   void plan(bool decode_method = false) {
     SessionOptions options;
     options.rows = model.caches.chunk;
@@ -45,7 +46,7 @@ struct KvpParts {
   }
 
  private:
-  // Of the plain configuration, made once.
+  // The file of the default configuration, made once.
   static const std::vector<uint8_t>& plain() {
     static const std::vector<uint8_t> bytes = TinyModel().gguf();
     return bytes;
@@ -85,7 +86,7 @@ class AlignedBytes {
   uint8_t* data_;
 };
 
-// The table's hash put right after it was changed, where the header still says where the table is.
+// Corrects the table's hash after the table was changed. The header must still have the place of the table.
 inline void rehash_kvp(std::span<uint8_t> bytes) {
   uint64_t offset = 0, size = 0;
   if (bytes.size() < kKvpHeaderBytes) return;

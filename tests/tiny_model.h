@@ -1,6 +1,6 @@
-// A small random model: a GGUF file made in memory, and its weights as doubles, decoded from the same bytes. Small
-// enough to run in milliseconds, with what the big ones have: sliding and full layers, grouped queries, several weight
-// types, a tied head whose rows are no multiple of a panel, rings that wrap after a few tokens.
+// A small random model: a GGUF file made in memory, and its weights as doubles, decoded from the same bytes. It runs in
+// milliseconds and has the features of big models: sliding and full layers, grouped queries, several weight types, a
+// tied head whose number of rows is not a multiple of a panel, rings that wrap after a few tokens.
 #pragma once
 
 #include <cmath>
@@ -30,18 +30,18 @@ class TinyModel {
   }
 
   const TinyConfig& config() const { return config_; }
-  // The numbers of tensor `name`.weight, or `name`.bias; for biases, none where there is no such tensor.
+  // The numbers of tensor `name`.weight, or of `name`.bias, which is empty if the model has no such tensor.
   const std::vector<double>& values(const std::string& name) const { return tensors_.at(name + ".weight").values; }
   const std::vector<double>* bias(const std::string& name) const {
     const auto found = tensors_.find(name + ".bias");
     return found == tensors_.end() ? nullptr : &found->second.values;
   }
 
-  // A writer with everything in it: tests that damage a file change it before they ask for the bytes.
+  // A writer that has the whole file. Tests that damage a file change the writer before they take the bytes.
   GgufWriter writer() const;
   std::vector<uint8_t> gguf() const { return writer().finish(); }
 
-  // Token ids without a pattern.
+  // Random token ids.
   std::vector<int32_t> tokens(size_t count, uint32_t seed = 7) const {
     std::mt19937 random(seed);
     std::vector<int32_t> ids = {2};
@@ -98,7 +98,7 @@ class TinyModel {
 
   TinyConfig config_;
   TinyTensors random_;
-  std::map<std::string, TinyTensor> tensors_;  // by the file's names
+  std::map<std::string, TinyTensor> tensors_;  // keys: names in the file
 };
 
 inline GgufWriter TinyModel::writer() const {

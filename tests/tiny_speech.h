@@ -1,5 +1,5 @@
-// A small random speech model, written as each format has it: a CTranslate2 folder (float32, or int8), a Hugging Face
-// folder and a ggml file, all of the same numbers. What it writes of audio means nothing, and the same in every format.
+// A small random speech model in each format: a CTranslate2 folder (float32, or int8), a Hugging Face folder and a ggml
+// file, all with the same numbers. Its transcripts are meaningless, but the same in every format.
 #pragma once
 
 #include <cmath>
@@ -51,8 +51,7 @@ class TinySpeech {
     Ct2Bytes file;
     file.variable("encoder/num_heads", {}, Ct2Type::i16, {1, 0})
         .variable("decoder/num_heads", {}, Ct2Type::i16, {1, 0});
-    // The reader finds tensors by asking for names, so a writer can do without a table of its own: fused parts in
-    // order.
+    // Writes a variable: the values of `parts` one after the other. A fused projection has several parts.
     const auto put = [&](const std::string& name, std::vector<std::string> parts, bool quantised) {
       std::vector<float> values;
       std::vector<uint32_t> dims;
@@ -246,7 +245,7 @@ class TinySpeech {
   }
 
   std::mt19937 random_{7};
-  std::map<std::string, Tensor> tensors_;                     // by their names at Hugging Face
+  std::map<std::string, Tensor> tensors_;                     // keys: names of Hugging Face
   Tensor zeros_{{kWidth}, std::vector<float>(kWidth, 0.0f)};  // biases of keys
   std::vector<std::string> vocabulary_;
 };

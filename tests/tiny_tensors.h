@@ -1,5 +1,5 @@
-// Random tensors of every weight type that the tests use: a file's bytes and, decoded here from the same bytes, the
-// numbers that they mean. Owns the generator; the same calls in the same order give the same tensors.
+// Random tensors of every weight type that the tests use: the bytes of a file, and the numbers that they represent,
+// decoded here from the same bytes. Owns the generator; the same calls in the same order give the same tensors.
 #pragma once
 
 #include <cstdint>
@@ -24,7 +24,7 @@ class TinyTensors {
  public:
   explicit TinyTensors(uint32_t seed) : random_(seed) {}
 
-  // A vector of just these numbers.
+  // A vector with these numbers.
   static TinyTensor of(const std::vector<float>& numbers) {
     TinyTensor tensor{GgmlType::F32, static_cast<int64_t>(numbers.size()), 0, {}, {}};
     for (const float number : numbers) put(tensor, number);
@@ -38,7 +38,7 @@ class TinyTensors {
     return tensor;
   }
 
-  // Blocks of random bits whose numbers are of about `size`.
+  // Blocks of random bits whose numbers have a magnitude of about `size`.
   TinyTensor matrix(GgmlType type, int64_t outputs, int64_t inputs, double size) {
     TinyTensor tensor{type, inputs, outputs, {}, {}};
     const auto count = static_cast<size_t>(outputs * inputs);
@@ -85,7 +85,7 @@ class TinyTensors {
     raw(tensor, &half, sizeof half);
     tensor.values.push_back(static_cast<double>(brain ? bf16_to_float(half) : f16_to_float(half)));
   }
-  // A random scale as a half: written, and returned as the double that it means.
+  // Writes a random scale as a half and returns its value as a double.
   double scale(TinyTensor& tensor, double size) {
     const uint16_t half = float_to_f16(static_cast<float>(size * (1.0 + 0.3 * uniform())));
     raw(tensor, &half, sizeof half);

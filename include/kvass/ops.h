@@ -1,9 +1,9 @@
-// The attention operators on strided tensors from anywhere (the CPU's memory or a device's, all tensors of a call in
-// one), and the registry that says which backends there are. One attention for these and for models' caches: the bits
-// of a row are the same through either (docs/numerics.md).
+// The attention operators on strided tensors in the memory of the CPU or of a device (all tensors of a call in the same
+// memory), and the registry that lists the backends. Models' caches use the same attention: a row has the same bits
+// through either (docs/numerics.md).
 //
-// Not a framework: nothing is allocated for the caller, no input is modified, and on an error nothing has been written.
-// An OpContext owns threads and scratch; there is no other state. Contracts: docs/operators.
+// Not a framework: nothing is allocated for the caller, no input is modified, and on an error nothing is written. An
+// OpContext owns threads and scratch; there is no other state. Contracts: docs/operators.
 //
 // Letters: B batch, Hq query heads, Hkv key heads (Hq a multiple of Hkv), Sq queries, Skv keys, D head size (1 … 512).
 #pragma once
@@ -22,19 +22,20 @@
 
 namespace kvass {
 
-// Threads, scratch and the choice of backends. Calls through one context take turns; contexts do not know each other.
+// Threads, scratch and the choice of backends. Calls through one context run one after another; contexts are
+// independent.
 class OpContext {
  public:
   struct Options {
     int threads = 0;       // 0: one for each CPU that the process may use
-    std::string backends;  // "operator=backend,…", before the environment variable KVASS_BACKEND of the same form
+    std::string backends;  // "operator=backend,…"; overrides the environment variable KVASS_BACKEND of the same form
   };
   static Result<OpContext> create(const Options& options);
   static Result<OpContext> create() { return create(Options{}); }
-  // The stream (cudaStream_t, hipStream_t) of later calls on tensors of a device; null: its default stream, as at
-  // first. A call launches there and returns. Calls of one context share scratch, so a new stream first waits for what
-  // the old one, which must still exist, has been given. Scratch grows with the largest call so far, which waits for
-  // the device and is refused within a captured graph.
+  // Sets the device stream (cudaStream_t, hipStream_t) for later calls on device tensors; null: the device's default
+  // stream, which is also the initial one. A call launches its kernels there and returns. Calls of one context share
+  // scratch, so the new device stream first waits for the work of the old one, which must still exist. A call that
+  // needs more scratch than any before waits for the device; it is refused within a captured graph.
   Status set_stream(void* stream);
   OpContext(OpContext&&) noexcept;
   OpContext& operator=(OpContext&&) noexcept;
@@ -57,19 +58,19 @@ struct KeyPaddingMask {
   int64_t key_stride = 1;
 };
 
-// Query row i stands at p = Skv − Sq + i. It sees key j when
+// Query row i has position p = Skv − Sq + i. It sees key j if
 //     (not causal or j <= p) and (no window or p − j < window or j − first < sinks) and first <= j and the mask has j
-// with first = first_position[b], where the sequence begins: keys before it are left padding.
+// with first = first_position[b], the start of the sequence: keys before it are left padding.
 struct AttentionOptions {
   bool causal = true;
   std::optional<float> scale;  // default 1/√D
-  float softcap = 0.0f;        // scores become softcap · tanh(score / softcap); 0: they do not
-  int64_t window = 0;          // latest keys that a query sees, its own included; 0: all
-  int64_t sinks = 0;           // first keys of the sequence that stay visible behind the window
-  ConstTensor q_sink;          // [B, Hq, Sq, D] of q's dtype: the query as sinks see it; no data: q
+  float softcap = 0.0f;        // scores become softcap · tanh(score / softcap); 0: no cap
+  int64_t window = 0;          // number of latest keys that a query sees, its own included; 0: all
+  int64_t sinks = 0;           // first keys of the sequence, which stay visible outside the window
+  ConstTensor q_sink;          // [B, Hq, Sq, D] of q's dtype: the query rotated for sink keys; no data: q
   KeyPaddingMask key_padding_mask;
   std::span<const int64_t> first_position;  // [B] or empty: 0
-  std::span<const float> sink_logits;       // [Hq] or empty: of each head, added to the softmax's denominator as exp
+  std::span<const float> sink_logits;       // [Hq] or empty: exp(logit) is added to the head's softmax denominator
 };
 
 // out[b, h, i] = Σ_j softmax_j(cap(q[b, h, i] · k[b, h / (Hq / Hkv), j] · scale)) v[b, h / (Hq / Hkv), j]; a row that
@@ -80,8 +81,8 @@ Status attention(OpContext& context, ConstTensor q, ConstTensor k, ConstTensor v
 Status attention_fp32(OpContext& context, ConstTensor q, ConstTensor k, ConstTensor v, const AttentionOptions& options,
                       Tensor out);
 
-// Attention over cache, then new, along the sequence: k_cache, v_cache [B, Hkv, C, D], C may be 0; k_new, v_new [B,
-// Hkv, Sq, D], as many rows as q. Skv = C + Sq; nothing is concatenated and the cache is not changed.
+// Attention over the cached keys followed by the new keys: k_cache, v_cache [B, Hkv, C, D], C may be 0; k_new, v_new
+// [B, Hkv, Sq, D], as many rows as q. Skv = C + Sq. Nothing is concatenated and the cache is not changed.
 struct CachedKeys {
   ConstTensor k_cache, v_cache, k_new, v_new;
 };
@@ -91,7 +92,7 @@ Status kv_cache_attention_fp32(OpContext& context, ConstTensor q, const CachedKe
                                const AttentionOptions& options, Tensor out);
 
 // Gradients of Σ dout · attention(q, k, v) in float32: dout [B, Hq, Sq, D] in any dtype; dq [B, Hq, Sq, D]; dk, dv [B,
-// Hkv, Skv, D], float32. What no row sees has gradient +0. q_sink is refused.
+// Hkv, Skv, D], float32. A key that no row sees has gradient +0. q_sink is refused.
 struct AttentionGradients {
   Tensor dq, dk, dv;
 };
@@ -101,23 +102,23 @@ Status attention_backward(OpContext& context, ConstTensor q, ConstTensor k, Cons
 // The same two tensors.
 inline std::pair<Tensor, Tensor> alias(const Tensor& a, const Tensor& b) { return {a, b}; }
 
-// Copies value [B, H, S, D] into cache[:, :, :S] of cache [B, H, S_max, D]; the rest of the cache is not touched. Gives
-// the cache.
+// Copies value [B, H, S, D] into cache[:, :, :S] of cache [B, H, S_max, D]; the rest of the cache is not changed.
+// Returns the cache.
 Result<Tensor> update_cross_attn_cache(OpContext& context, ConstTensor value, Tensor cache);
 
-// A row of the registry: an operator on a device by a backend.
+// A row of the registry: a backend of an operator on a device.
 struct Backend {
   std::string_view op;
   Device device = Device::cpu;
   std::string_view name;  // "reference", "avx2", …
-  int priority = 0;       // of those available, the highest is taken
+  int priority = 0;       // the available backend with the highest priority is used
   bool available = false;
-  std::string reason;  // why not; empty where it is available
+  std::string reason;  // why it is not available; empty if it is
 };
-std::vector<Backend> list_backends();  // of this build, on this machine
+std::vector<Backend> list_backends();  // all backends of this build; `available` is for this machine
 
-// The backend that `op` uses on `device`: `name` where it is not empty; then what KVASS_BACKEND says, then the set that
-// KVASS_ISA forces, then the highest priority. An operator or set without such a row falls back to the reference.
+// The backend that `op` uses on `device`. The first that is given counts: `name`, KVASS_BACKEND, the instruction set
+// forced by KVASS_ISA, the highest priority. If the operator has no row for that set, the reference is used.
 Result<Backend> get_backend(std::string_view op, Device device, std::string_view name = "");
 
 }  // namespace kvass

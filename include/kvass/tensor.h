@@ -1,5 +1,5 @@
-// DType, Device and the strided views that the operators take. Views own nothing and copy nothing; dlpack.h turns other
-// frameworks' tensors into them.
+// DType, Device and the strided views that operators take. Views own nothing and copy nothing; dlpack.h makes them from
+// other frameworks' tensors.
 #pragma once
 
 #include <array>
@@ -15,7 +15,7 @@ namespace kvass {
 enum class DType : uint8_t { f32, f16, bf16, q8 };
 inline constexpr DType kDTypes[] = {DType::f32, DType::f16, DType::bf16, DType::q8};
 
-// Of an element; the scales of q8 aside.
+// Bytes of an element, without the scales of q8.
 constexpr size_t dtype_bytes(DType type) { return type == DType::f32 ? 4 : type == DType::q8 ? 1 : 2; }
 
 constexpr std::string_view dtype_name(DType type) {
@@ -32,7 +32,7 @@ constexpr std::string_view dtype_name(DType type) {
   return "?";
 }
 
-// Where a tensor's memory is.
+// The device that holds a tensor's memory.
 enum class Device : uint8_t { cpu, cuda, rocm };
 
 constexpr std::string_view device_name(Device device) {
@@ -49,11 +49,11 @@ constexpr std::string_view device_name(Device device) {
 
 inline constexpr int kMaxRank = 4;
 
-// A view of a tensor. Only the first `rank` entries of shape and strides mean something. Strides may be anything in a
-// view that is read: 0 repeats an element, negative ones walk backwards.
+// A view of a tensor. Only the first `rank` entries of shape and strides are used. Strides of a view that is read may
+// have any value: 0 repeats an element, a negative stride goes backwards.
 template <class Void>
 struct BasicTensor {
-  Void* data = nullptr;  // of element (0, …, 0); null: no tensor
+  Void* data = nullptr;  // address of element (0, …, 0); null: no tensor
   DType dtype = DType::f32;
   Device device = Device::cpu;
   int rank = 0;                             // at most kMaxRank
@@ -78,7 +78,7 @@ struct BasicTensor {
   }
   BasicTensor(const BasicTensor&) = default;
   BasicTensor& operator=(const BasicTensor&) = default;
-  // A view that may be written is one that may be read.
+  // A writable view converts to a read-only view.
   template <class Other>
   requires(std::is_const_v<Void> && !std::is_const_v<Other>) BasicTensor(const BasicTensor<Other>& other)
       : data(other.data),
@@ -99,7 +99,7 @@ struct BasicTensor {
   }
 };
 
-using Tensor = BasicTensor<void>;             // may be written
-using ConstTensor = BasicTensor<const void>;  // is only read
+using Tensor = BasicTensor<void>;             // writable
+using ConstTensor = BasicTensor<const void>;  // read-only
 
 }  // namespace kvass

@@ -1,13 +1,13 @@
-"""kvass: attention over KV caches of planned size, with results that do not depend on how the work was cut up.
+"""kvass: attention over KV caches of planned size, with results that do not depend on how the work was divided.
 
-    attention, kv_cache_attention, attention_backward     operators on anything that speaks DLPack (PyTorch, NumPy, JAX)
-    alias, update_cross_attn_cache                         the conditional cross-attention cache's parts
+    attention, kv_cache_attention, attention_backward     operators on tensors that support DLPack (PyTorch, NumPy, JAX)
+    alias, update_cross_attn_cache                         the operators of a conditional cross-attention cache
     Engine, Sequence                                       language models: streams, logits, text, scores, snapshots
     transcribe, Transcriber                                speech in audio files to text
-    kvass.caches                                           layouts and the planner: index arithmetic alone
+    kvass.caches                                           layouts and the planner: index arithmetic only
     kvass.torch                                            the same operators inside PyTorch: autograd, compile, export
 
-Errors are ValueError and TypeError with the library's one-line message: what, what was expected, what was got; a second
+Errors are ValueError and TypeError with the library's one-line message: what was expected and what was given. A second
 thread on one sequence gets RuntimeError.
 """
 

@@ -1,4 +1,4 @@
-"""Layouts and the cache planner: which slot a position has, what a query sees, how many bytes that takes. Integers only.
+"""Layouts and the cache planner: the slot of a position, the keys that a query sees, the bytes of a cache. Integers only.
 
     >>> from kvass.caches import Layout
     >>> layout = Layout.sink_ring(4, window=6, ring=6)

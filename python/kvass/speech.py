@@ -17,9 +17,9 @@ class Transcriber:
 
     model: a CTranslate2 folder, a Hugging Face folder (model.safetensors), a ggml file or a .kvp.
     math: f32, a16 or a8. weights: f32, f16, bf16, q8_0 or q4_0. kv: storage of keys and values, f32, f16, bf16 or q8.
-    Where one of them is "", it is as the file has it; math and kv are f32 where it does not say.
-    beam_size: texts that are followed at temperature 0. best_of: texts that are drawn above it. threads 0: one for each
-    CPU.
+    "": the file's value; math and kv are f32 if the file has none.
+    beam_size: number of beams at temperature 0. best_of: number of texts drawn at higher temperatures. threads 0: one
+    for each CPU.
 
     Raises ValueError for a model that cannot be read.
     """
@@ -51,10 +51,10 @@ class Transcriber:
     ) -> dict[str, Any]:
         """The transcript of an audio file (WAV, FLAC, OGG or MP3 of any rate and channels).
 
-        Returns what the command's JSON has: language, duration (seconds), segments of start, end, text, tokens,
+        Returns the fields of the command's JSON: language, duration (seconds), segments of start, end, text, tokens,
         avg_logprob, no_speech_prob, temperature, compression_ratio and, with word_timestamps, words.
-        language "": the one that is heard. task: transcribe, or translate into English. temperature: one after the
-        other while the text is bad. One thread at a time: a second one gets RuntimeError.
+        language "": detected. task: transcribe, or translate into English. temperature: tried one after the other while
+        the text is bad. One thread at a time: a second one gets RuntimeError.
         """
         text = self.text(
             path,
@@ -82,7 +82,7 @@ class Transcriber:
         initial_prompt: str = "",
         temperature: Sequence[float] | None = None,
     ) -> str:
-        """The same as txt, srt, vtt, tsv or json."""
+        """The transcript as txt, srt, vtt, tsv or json."""
         temperatures = None if temperature is None else [float(t) for t in temperature]
         return self._core.transcribe(
             os.fspath(path),
@@ -105,5 +105,5 @@ def transcribe(
     threads: int = 0,
     **options: Any,
 ) -> dict[str, Any]:
-    """Transcriber(model).transcribe(path): for one file. Options as there; a Transcriber keeps the model open for more."""
+    """Transcriber(model).transcribe(path), for one file, with the same options. A Transcriber keeps the model open."""
     return Transcriber(model, beam_size=beam_size, threads=threads).transcribe(path, **options)

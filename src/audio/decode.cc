@@ -18,14 +18,14 @@ namespace kvass {
 namespace {
 
 constexpr int64_t kBlockFrames = 8192;
-// Beyond these a header is damaged rather than a recording unusual.
+// Outside these limits the header is more likely damaged than the recording unusual.
 constexpr int kLeastRate = 1000;
 constexpr int kMostRate = 1'000'000;
 constexpr int kMostChannels = 256;
 
 constexpr char kExpected[] = "an audio file (WAV, FLAC, OGG or MP3)";
 
-// A file in memory as libsndfile reads it.
+// A file in memory, as libsndfile's virtual file.
 struct Memory {
   std::span<const uint8_t> bytes;
   sf_count_t at = 0;
@@ -60,18 +60,18 @@ struct CloseFile {
 };
 using File = std::unique_ptr<SNDFILE, CloseFile>;
 
-// A stream of one channel at some rate into 16-bit samples at 16 kHz.
+// Resamples one channel of any rate to 16-bit samples at 16 kHz.
 class Resampler {
  public:
   Resampler(int rate, std::vector<int16_t>& out) : ratio_(static_cast<double>(kSampleRate) / rate), out_(out) {
     if (rate == kSampleRate) return;
     int error = 0;
     state_.reset(src_new(SRC_SINC_MEDIUM_QUALITY, 1, &error));
-    if (!state_) throw std::bad_alloc();  // of a constant kind: memory is all that can be missing
+    if (!state_) throw std::bad_alloc();  // the other arguments are constants: only memory can be missing
     resampled_.resize(static_cast<size_t>(std::ceil(static_cast<double>(kBlockFrames) * ratio_)) + 64);
   }
 
-  // `last`: the stream ends with these.
+  // `last`: these are the recording's last samples.
   Status take(std::span<const float> mono, bool last) {
     if (!state_) {
       for (float sample : mono) keep(sample);
@@ -106,7 +106,7 @@ class Resampler {
 
   double ratio_;
   std::vector<int16_t>& out_;
-  std::unique_ptr<SRC_STATE, Free> state_;  // null: the rate is right already
+  std::unique_ptr<SRC_STATE, Free> state_;  // null: the input already has 16 kHz
   std::vector<float> resampled_;
 };
 
@@ -172,7 +172,7 @@ Result<std::vector<int16_t>> decode_audio(const std::string& path) {
     KVASS_ASSIGN_OR_RETURN(const std::vector<uint8_t> bytes, read_stdin());
     return decode_audio(bytes, "stdin");
   }
-  // libsndfile would wait on a pipe or read a folder; what is wrong with a path is said by its own name.
+  // libsndfile would block on a pipe and try to read a folder: check the path first, for a clear message.
   struct stat about {};
   if (::stat(path.c_str(), &about) != 0) return bad_input(path, kExpected, std::strerror(errno));
   if (!S_ISREG(about.st_mode)) return bad_input(path, kExpected, S_ISDIR(about.st_mode) ? "a folder" : "no file");

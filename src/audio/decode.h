@@ -1,7 +1,6 @@
-// An audio file to the samples that speech models hear: 16 kHz, one channel, 16 bits. Reads what libsndfile reads (WAV,
-// FLAC, OGG, MP3 and more), mixes the channels in equal parts and resamples with libsamplerate, block by block: memory
-// grows by the result only (and by the input itself when that is stdin). Files that are 16 kHz, mono and 16 bit come
-// out as they are.
+// Decodes an audio file to the input of speech models: 16 kHz, one channel, 16 bits. Reads what libsndfile reads (WAV,
+// FLAC, OGG, MP3 and more), mixes the channels in equal parts and resamples with libsamplerate, block by block: only
+// the result grows with the length (and, for stdin, the input). Files that are 16 kHz, mono and 16 bit are not changed.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +18,7 @@ inline constexpr int64_t kSampleRate = 16000;  // samples a second
 // has; no samples at all are no error.
 Result<std::vector<int16_t>> decode_audio(const std::string& path);
 
-// Of a file in memory; `name` stands in messages.
+// The same for a file in memory; `name` is its name in messages.
 Result<std::vector<int16_t>> decode_audio(std::span<const uint8_t> bytes, const std::string& name);
 
 }  // namespace kvass

@@ -1,5 +1,4 @@
-// libFuzzer: whatever the bytes are, decoding ends with samples, of which the spectrogram is finite, or with an error
-// of one line.
+// libFuzzer: for any bytes, decoding gives samples with a finite spectrogram, or a one-line error.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -16,7 +15,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     if (samples.status().message().find('\n') != std::string::npos) std::abort();
     return 0;
   }
-  // A few seconds say as much as all of them.
+  // Half a second is enough.
   const auto some = std::span(samples.value()).first(std::min<size_t>(samples->size(), 8000));
   kvass::ThreadPool pool(1);
   const kvass::LogMel mel(some, 80, pool);

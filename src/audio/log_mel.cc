@@ -28,16 +28,16 @@ double mel_to_hertz(double mel) {
 
 }  // namespace
 
-// What a thread works with.
+// The buffers of one thread.
 struct LogMel::Transform {
   Transform() : fft(kSize / 2, false) {
     for (int64_t i = 0; i < kSize; ++i) {
-      // Rounded to float, as the models' own front end has it.
+      // Rounded to float, as in the models' own front end.
       window[static_cast<size_t>(i)] = static_cast<float>(
           0.5 - 0.5 * std::cos(2.0 * std::numbers::pi * static_cast<double>(i) / static_cast<double>(kSize)));
     }
   }
-  kissfft<double> fft;  // of half the size: real input in pairs
+  kissfft<double> fft;  // of half the size: pairs of real samples are complex inputs
   std::array<float, kSize> window;
   mutable std::array<double, kSize> input;
   mutable std::array<std::complex<double>, kSize / 2> output;  // [0] holds the first and the last bin
@@ -94,7 +94,8 @@ void LogMel::frame(const Transform& transform, int64_t t, float* out) const {
   const int64_t length = count + kHopSamples;
   for (int64_t i = 0; i < kSize; ++i) {
     int64_t at = t * kHopSamples - kPadding + i;
-    while (at < 0 || at >= length) at = at < 0 ? -at : 2 * (length - 1) - at;  // more than once in a short recording
+    while (at < 0 || at >= length)
+      at = at < 0 ? -at : 2 * (length - 1) - at;  // a short recording is reflected more than once
     const double sample = at < count ? static_cast<double>(samples_[static_cast<size_t>(at)]) / 32768.0 : 0.0;
     transform.input[static_cast<size_t>(i)] = sample * static_cast<double>(transform.window[static_cast<size_t>(i)]);
   }

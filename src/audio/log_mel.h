@@ -1,11 +1,11 @@
-// The log-mel spectrogram that speech recognisers of this kind are trained on, over a whole recording:
-//   x        samples / 32768, then 160 zeros, then 200 samples reflected at either end
-//   X[t]     the transform of 400 samples from 160·t on, times a Hann window (periodic)
+// The log-mel spectrogram that Whisper models are trained on, over a whole recording:
+//   x        samples / 32768, then 160 zeros; 200 samples are reflected at each end
+//   X[t]     the Fourier transform of 400 samples from 160·t on, times a periodic Hann function
 //   mel[t]   filters · |X[t]|², triangles of area 1 on Slaney's scale, 0 to 8,000 Hz
 //   out[t]   (max(log10(max(mel[t], 1e-10)), top − 8) + 4) / 4, top = the largest log10 of the recording
 //   frames   samples / 160 + 1, of 10 ms each
-// The floor is global, so the recording is walked twice: once for `top`, once for the windows that are asked for.
-// Nothing grows with its length. The transform is kissfft in double precision.
+// The floor (top − 8) is global, so every frame is computed twice: once for `top`, once when it is asked for. No memory
+// grows with the length of the recording. The transform is kissfft in double precision.
 #pragma once
 
 #include <cstdint>
@@ -22,21 +22,21 @@ inline constexpr int64_t kFramesPerSecond = 100;
 
 class LogMel {
  public:
-  // `samples` must outlive it; at least one mel bin. The first walk happens here.
+  // `samples` must outlive the object; mel_bins is at least 1. Computes `top`.
   LogMel(std::span<const int16_t> samples, int64_t mel_bins, ThreadPool& pool);
   ~LogMel();
 
   int64_t frames() const { return frames_; }
   int64_t mel_bins() const { return mel_bins_; }
 
-  // Frames [begin, begin + count) into out [mel_bins][width], and zeros behind them up to `width`.
+  // Writes frames [begin, begin + count) to out [mel_bins][width], followed by zeros up to `width`.
   void window(int64_t begin, int64_t count, int64_t width, float* out) const;
 
  private:
   struct Transform;
   struct Filter {
     int64_t first = 0;           // frequency bin of weights[0]
-    std::vector<float> weights;  // to the last that is not 0
+    std::vector<float> weights;  // up to the last one that is not 0
   };
   void make_filters();
   void frame(const Transform& transform, int64_t t, float* out) const;  // log10, without the floor; [mel_bins]

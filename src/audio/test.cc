@@ -20,7 +20,7 @@ namespace {
 
 using namespace testing;  // NOLINT: helpers of the tests
 
-// A file of `channels` equal tones of 440 Hz.
+// A file with the same tone of 440 Hz in every channel.
 std::string tone(const Scratch& scratch, const std::string& name, int rate, int channels, int format, int frames) {
   SF_INFO info{};
   info.samplerate = rate;
@@ -39,7 +39,7 @@ std::string tone(const Scratch& scratch, const std::string& name, int rate, int 
   return path;
 }
 
-// What part of the samples' energy the tone is.
+// The tone's share of the samples' energy.
 double tone_share(const std::vector<int16_t>& samples) {
   double re = 0, im = 0, all = 0;
   for (size_t i = 0; i < samples.size(); ++i) {

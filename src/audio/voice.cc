@@ -8,14 +8,14 @@
 namespace kvass {
 namespace {
 
-constexpr int64_t kPauseFrames = 200;  // a shorter one is part of the speech around it
+constexpr int64_t kPauseFrames = 200;  // a shorter pause is part of the speech around it
 constexpr int64_t kMarginFrames = 40;
-constexpr int64_t kLeastFrames = 5;  // shorter than that is a click
-constexpr float kSilence = -60.0f;   // dB below full scale that are silence in any recording
-constexpr float kAboveQuiet = 9.0f;  // dB over the quiet parts
-constexpr float kBelowLoud = 35.0f;  // dB under the loud parts that are not speech beside them
+constexpr int64_t kLeastFrames = 5;  // a shorter sound is a click
+constexpr float kSilence = -60.0f;   // dB of full scale: anything quieter is silence in any recording
+constexpr float kAboveQuiet = 9.0f;  // dB: speech is this much louder than the quiet parts
+constexpr float kBelowLoud = 35.0f;  // dB: a sound this much quieter than the loud parts is not speech
 
-// [frames] dB of full scale.
+// The level of every frame in dB of full scale, [frames].
 std::vector<float> levels(std::span<const int16_t> samples, int64_t frames) {
   std::vector<float> out(static_cast<size_t>(frames), -120.0f);
   for (size_t t = 0; t < out.size(); ++t) {
@@ -43,7 +43,7 @@ std::vector<FrameRange> find_voice(std::span<const int16_t> samples, int64_t fra
   const std::vector<float> level = levels(samples, frames);
   const float quiet = quantile(level, 0.1);
   const float loud = quantile(level, 0.95);
-  // Where quiet and loud are close there is no pause to measure: only what is far below both is silence.
+  // If quiet and loud are close, there is no pause to measure: only a level far below both is silence.
   const float threshold = std::max(kSilence, std::min(quiet + kAboveQuiet, loud - kBelowLoud));
   std::vector<FrameRange> found;
   for (int64_t t = 0; t < frames; ++t) {

@@ -1,5 +1,5 @@
-// A block of zeroed, page-aligned anonymous memory, mapped once and never grown: weights, caches and the arena live in
-// these. Blocks of 2 MiB and more ask for transparent huge pages. Owns the mapping.
+// A block of zeroed, page-aligned anonymous memory, mapped once and never grown. It holds weights, caches or the arena.
+// Blocks of 2 MiB and more ask for transparent huge pages. Owns the mapping.
 #pragma once
 
 #include <cstddef>
@@ -19,7 +19,7 @@ class Block {
 
   uint8_t* data() { return data_; }
   const uint8_t* data() const { return data_; }
-  size_t bytes() const { return bytes_; }  // as asked for; what is mapped is this in whole pages
+  size_t bytes() const { return bytes_; }  // as requested; the mapping is rounded up to whole pages
 
  private:
   uint8_t* data_ = nullptr;

@@ -1,5 +1,5 @@
-// One caller at a time: a claim on an object that a second caller gets told of, instead of a race. Neither a lock nor a
-// queue: whoever comes second waits for nothing and changes nothing.
+// One caller at a time: a claim on an object. A second caller sees that the object is taken (`mine()` is false) instead
+// of racing for it. Not a lock and not a queue: the second caller does not wait and changes nothing.
 #pragma once
 
 #include <atomic>

@@ -18,7 +18,7 @@ namespace {
 // The bits of Linux's asm/hwcap.h for AArch64.
 constexpr uint64_t kAsimd = 1u << 1;
 constexpr uint64_t kAsimdDotProducts = 1u << 20;
-constexpr uint64_t kInt8Matrix2 = 1u << 13;  // in the second word
+constexpr uint64_t kInt8Matrix2 = 1u << 13;  // in AT_HWCAP2
 
 std::string names_of_all() {  // "a, b or c"
   std::string names;
@@ -52,9 +52,9 @@ std::string_view isa_name(Isa isa) {
 CpuFeatures detect_cpu_features() {
   CpuFeatures features;
 #if defined(__x86_64__)
-  __builtin_cpu_init();  // the compiler's run-time checks CPUID and XGETBV
+  __builtin_cpu_init();  // the compiler's runtime library checks CPUID and XGETBV
   uint32_t a = 0, b = 0, c = 0, d = 0;
-  const bool f16c = __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C) != 0;  // the run-time checks of Clang lack it
+  const bool f16c = __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C) != 0;  // Clang's library does not report it
   features.avx2 = f16c && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   features.avx512vnni = features.avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&

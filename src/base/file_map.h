@@ -18,7 +18,7 @@ class FileMap {
   ~FileMap();
 
   std::span<const uint8_t> bytes() const { return {data_, size_}; }
-  // Give back the resident pages that lie wholly inside [offset, offset + length); they would be read anew.
+  // Releases the resident pages that lie wholly inside [offset, offset + length). A later access reads them again.
   void release(size_t offset, size_t length) const;
 
  private:

@@ -34,7 +34,7 @@ inline uint16_t float_to_f16(float value) {
   if (magnitude > 0x7f800000u) return static_cast<uint16_t>(sign | 0x7e00u | ((magnitude >> 13) & 0x3ffu));
   if (magnitude >= 0x477ff000u) return static_cast<uint16_t>(sign | 0x7c00u);  // rounds to 2^16 or more
   if (magnitude <
-      0x38800000u) {  // below 2^-14: a multiple of 2^-24; adding 0.5 leaves the rounded count in the low bits
+      0x38800000u) {  // below 2^-14: a multiple of 2^-24. After adding 0.5 the low bits hold the rounded multiple
     const float shifted = std::bit_cast<float>(magnitude) + 0.5f;
     return static_cast<uint16_t>(sign | (std::bit_cast<uint32_t>(shifted) - 0x3f000000u));
   }

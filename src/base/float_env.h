@@ -1,6 +1,6 @@
-// The float environment of NUMERICS rule 1: round to nearest even, denormals kept, exceptions masked. Every public
-// entry and every worker thread holds one of these while it computes; the caller's control register comes back when it
-// goes.
+// The float environment of docs/numerics.md, 1: round to nearest even, denormals kept, exceptions masked. Every public
+// entry and every worker thread holds one of these while it computes. The destructor restores the caller's control
+// register.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// Checksums: XXH3-128 over bytes, at once or piece by piece. Against damage and mistakes, not against forgery.
+// Checksums: XXH3-128 over bytes, at once or in pieces. They detect damage and mistakes, not forgery.
 #pragma once
 
 #include <cstddef>
@@ -18,12 +18,12 @@ std::string hash_text(const Hash128& hash);  // 32 hexadecimal digits, the high 
 
 Hash128 hash_bytes(std::span<const uint8_t> bytes);
 
-// The same in pieces: how the bytes are cut up does not show.
+// The same checksum in pieces. The result does not depend on how the bytes are divided.
 class Hasher {
  public:
   Hasher();
   void add(std::span<const uint8_t> bytes);
-  Hash128 result() const;  // of what has been added so far
+  Hash128 result() const;  // of the bytes added so far
 
  private:
   struct State;

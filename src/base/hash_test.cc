@@ -1,4 +1,4 @@
-// XXH3-128 as others compute it, however the bytes are cut up.
+// XXH3-128: published values, and the same value for any division of the bytes.
 #include "base/hash.h"
 
 #include <gtest/gtest.h>

@@ -27,13 +27,14 @@ Result<NewFile> NewFile::create(const std::string& path) {
   NewFile made;
   made.path_ = path;
   const std::string temporary = path + ".tmp-" + std::to_string(::getpid()) + "-" + std::to_string(g_temporaries++);
-  // One that a process of the same number has left; never written through, whatever it is now.
+  // Remove a temporary that an earlier process with the same id left. If it is a link, it must not be written through.
   ::unlink(temporary.c_str());
   made.file_ = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
   if (made.file_ < 0) return made.failed("a folder that takes a new file");
   made.temporary_ = temporary;
   struct stat old {};
-  if (::stat(path.c_str(), &old) == 0) (void)::fchmod(made.file_, old.st_mode & 07777);  // its readers stay the same
+  if (::stat(path.c_str(), &old) == 0)
+    (void)::fchmod(made.file_, old.st_mode & 07777);  // keep the old file's permissions
   return made;
 }
 
@@ -68,7 +69,7 @@ Status NewFile::commit() {
   const int folder = ::open(folder_of(path_).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (folder < 0) return failed("a folder on the disk");
   Status status;
-  // EINVAL: a file system that has no such thing.
+  // EINVAL: this file system cannot sync folders.
   if (::fsync(folder) != 0 && errno != EINVAL) status = failed("a folder on the disk");
   ::close(folder);
   return status;

@@ -1,6 +1,6 @@
-// A file that appears under its name whole or not at all. It is written beside its place, as `<path>.tmp-<pid>-<n>`,
-// and takes the name when everything is on the disk: a crash at any instant leaves the old file or the new one. What is
-// not committed is removed with the object; a process that is killed leaves its temporary behind, which nobody reads.
+// A file that appears under its name complete or not at all. It is written as `<path>.tmp-<pid>-<n>` and renamed when
+// everything is on the disk: a crash at any instant leaves the old file or the new one. The destructor removes a file
+// that was not committed. A killed process leaves its temporary file, which is never read.
 #pragma once
 
 #include <cstddef>
@@ -20,20 +20,20 @@ class NewFile {
   ~NewFile();
 
   Status write(size_t offset, std::span<const uint8_t> bytes);
-  // Syncs the file, gives it the name, syncs the folder. After an error in the last of these the new file is there, but
-  // may not outlast a crash of the machine.
+  // Syncs the file, renames it, syncs the folder. If only the last step fails, the new file is in place but may be lost
+  // if the machine crashes.
   Status commit();
 
  private:
   NewFile() = default;
-  Status failed(const char* what) const;  // with errno
+  Status failed(const char* what) const;  // the message has errno's text
   std::string path_;
-  std::string temporary_;  // empty: there is none
+  std::string temporary_;  // path; empty: none
   int file_ = -1;
 };
 
-// Whether a file can be made at `path` as far as can be said without doing so: its folder is there and takes files, and
-// what is there under the name is a file.
+// Checks, without creating anything, that a file can be written at `path`: the folder exists and is writable, and
+// `path` is free or a regular file.
 Status check_new_file(const std::string& path);
 
 }  // namespace kvass

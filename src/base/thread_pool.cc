@@ -22,8 +22,8 @@ inline void relax() {
 #endif
 }
 
-// Signals are the callers': one that a worker took would not end the call in which a caller waits for it. Threads that
-// are made while this lives never see one.
+// Blocks signals while it lives; threads created meanwhile inherit that. Signals must go to the callers: a signal taken
+// by a worker would not interrupt the system call in which a caller waits.
 class NoSignals {
  public:
   NoSignals() {
@@ -39,11 +39,11 @@ class NoSignals {
   sigset_t before_{};
 };
 
-// Tasks [begin, end) of a job that nobody has claimed, as one word.
+// The unclaimed tasks [begin, end) of a job, packed into one word.
 class Range {
  public:
   void set(uint32_t begin, uint32_t end) { word_.store(pack(begin, end), std::memory_order_release); }
-  // A task from the front (its owner's side) or from the back; -1: there is none.
+  // Takes a task from the front (the owning thread) or from the back (the others); -1: none left.
   int64_t claim_front() {
     return claim([](uint32_t& begin, uint32_t&) { return begin++; });
   }
@@ -71,21 +71,21 @@ class Range {
 
 }  // namespace
 
-// A job is published by giving every thread a range of neighbouring tasks and raising `generation`. A thread claims its own
-// range from the front, so that what lies close in memory is walked by one thread; then it takes from the back of the
-// others'. The job is done when every task is. A worker that wakes late finds nothing and is not waited for: on a busy
-// machine that may take a time slice of the system's, a thousand times a small job. What describes the job may be read
-// once a task of it has been claimed, since it stands until that task is done.
+// A job is published by giving every thread a range of neighbouring tasks and raising `generation`. A thread claims
+// tasks from the front of its own range, so that neighbouring memory is read by one thread, and then from the back of
+// the others' ranges. The job is done when every task is done. A worker that wakes late finds no task, and `run` does
+// not wait for it: waking may take a scheduler time slice, a thousand times longer than a small job. A thread may read
+// `body` and `context` only after it has claimed a task: they stay valid until that task is done.
 struct ThreadPool::Shared {
   explicit Shared(int threads) : ranges(static_cast<size_t>(threads)) {}
 
   alignas(64) std::atomic<uint32_t> generation{0};
   std::atomic<bool> stop{false};
-  alignas(64) std::atomic<uint32_t> left{0};  // tasks that are not done
+  alignas(64) std::atomic<uint32_t> left{0};  // unfinished tasks
   Erased body = nullptr;
   void* context = nullptr;
-  int spins = 0;  // polls before a thread sleeps; 0 where there are more threads than CPUs
-  std::vector<Range> ranges;  // of each thread
+  int spins = 0;  // polls before a thread sleeps; 0 if there are more threads than CPUs
+  std::vector<Range> ranges;  // [threads]
   std::vector<std::thread> workers;
 
   // Waits until `ready(value of word)`; returns that value.
@@ -148,7 +148,7 @@ ThreadPool::ThreadPool(int threads, bool pin) : threads_(threads < 1 ? 1 : threa
         if (pin) pin_to_cpu(thread);
         shared_->worker(thread);
       });
-    } catch (const std::exception&) {  // no more threads, or no memory: fewer do the same work, to the same bits
+    } catch (const std::exception&) {  // no more threads, or no memory: fewer threads give the same bits
       threads_ = thread;
     }
   }

@@ -1,7 +1,7 @@
-// A fork-join pool: `run` hands out task indices to its threads and returns when all are done. The caller is one of the
-// threads. Each begins with a range of neighbouring tasks of its own and then helps the others. Tasks divide work over
-// outputs, never inside a chain, so results do not depend on which thread takes which task. One caller at a time; workers
-// spin shortly and then sleep, and hold the float environment of kvass.
+// A fork-join pool: `run` hands out task indices to its threads and returns when all tasks are done. The caller is one
+// of the threads. Each thread begins with its own range of neighbouring tasks and then helps the others. Tasks divide
+// work over outputs, never inside a chain, so results do not depend on which thread takes which task. One caller at a
+// time. Workers spin briefly and then sleep; they compute in kvass's float environment.
 #pragma once
 
 #include <cstdint>
@@ -12,9 +12,9 @@ namespace kvass {
 
 class ThreadPool {
  public:
-  // At least 1 thread; 1 starts none; fewer where the system gives no more. `pin`: where there is a CPU for each, worker i
-  // stays on the i-th that the process may use, which leaves the first to the caller. For a process with one pool at work:
-  // the workers of two would share CPUs.
+  // `threads`: at least 1, the caller included. If the system cannot start them all, the pool has fewer. `pin`: if every
+  // thread can have a CPU, worker i is pinned to CPU i of the process's affinity mask; CPU 0 is left to the caller. Use
+  // it in a process with one working pool: the workers of two pools would share CPUs.
   explicit ThreadPool(int threads, bool pin = false);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;

@@ -1,11 +1,11 @@
-// The language of device code: one text that nvcc, hipcc and the C++ compiler (over device/emulate.h) translate. A .cu
+// The language of device code: one source that nvcc, hipcc and the C++ compiler (with device/emulate.h) compile. A .cu
 // file includes this first and puts everything into the namespace kvass::KVASS_DEVICE, which is cuda, rocm or emulated,
-// so that the three may stand in one program. Owns nothing.
+// so that one program can hold all three. Owns nothing.
 //
-// Rules: kernels take their arguments as one struct by value; shared memory is dynamic (shared_memory()), never static;
-// every float operation that reaches an exact result is one of D (device/lane.h) or a plain + − · ÷, which contract
-// nowhere (-fmad=false, -ffp-contract=off). Warps have 32 lanes for every function here; on devices whose warps are
-// wider two of ours share one.
+// Rules: kernels take their arguments as one struct by value. Shared memory is dynamic (shared_memory()), never static.
+// Every float operation that reaches an exact result is a function of D (device/lane.h) or a plain + − · ÷, which are
+// never contracted (-fmad=false, -ffp-contract=off). For every function here a warp has 32 lanes; on devices with wider
+// warps, two of these share one.
 #pragma once
 
 #include <cstddef>

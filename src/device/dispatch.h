@@ -1,11 +1,11 @@
-// How a kernel folder declares what launches its kernel on a device: once, for each runtime that a build may have
-// (device/code.h). Which runtime a program runs on is chosen in one place, ops/device_kernels.h.
+// Declares the function that launches a kernel on a device: once in the kernel's folder, for every runtime that a build
+// may have (device/code.h). ops/device_kernels.h chooses the runtime.
 #pragma once
 
 #include "device/runtime.h"
 
-// Status name(const Params& params, DeviceStream stream): launches on the stream and does not wait; `params` is taken
-// before it returns, all its pointers are to the device's memory.
+// Status name(const Params& params, DeviceStream stream): launches on the device stream and does not wait. `params` is
+// copied before the call returns; all its pointers are to device memory.
 #define KVASS_DECLARE_DEVICE_KERNEL(Params, name)         \
   namespace cuda {                                        \
   Status name(const Params& params, DeviceStream stream); \

@@ -30,14 +30,14 @@ struct Copy {
   const void* from;
 };
 
-// A fiber, and the thread of the block that it is.
+// A fiber: one thread of the block.
 struct Fiber {
   ucontext_t context{};
   jmp_buf at;
   bool begun = false;
   State state = State::ready;
   Meeting meeting = Meeting::shuffle;
-  uint8_t turn = 0;  // which half of `left` the last meeting used
+  uint8_t turn = 0;  // the half of `left` that the last meeting used
   Place place;
   std::vector<Copy> copies;
   std::vector<size_t> groups;  // ends of committed groups, in `copies`
@@ -85,7 +85,7 @@ class Machine {
 thread_local Machine machine;
 
 #if defined(__SANITIZE_ADDRESS__)
-// The sanitizer must know of every change of stacks; it knows swapcontext, and is told where the stacks are.
+// The sanitizer must see every change of stacks: it knows swapcontext, and the calls below announce the stacks.
 thread_local const void* scheduler_stack;
 thread_local size_t scheduler_stack_bytes;
 
@@ -117,7 +117,7 @@ void Machine::leave() {
   std::abort();
 }
 #else
-// A jump changes stacks without asking the kernel for the signal mask, as swapcontext does.
+// A longjmp changes stacks without the system call for the signal mask that swapcontext makes.
 void Machine::begin() {
   machine.thread_(machine.params_);
   machine.leave();
@@ -140,7 +140,7 @@ void Machine::leave() {
 }
 #endif
 
-// Releases whoever has met. False: nobody could be.
+// Makes every fiber ready whose barrier or meeting is complete. False: there is none.
 bool Machine::let_go(int threads) {
   bool some = false;
   int waiting = 0, done = 0;
@@ -169,7 +169,7 @@ bool Machine::let_go(int threads) {
 
 void Machine::run_block(int threads) {
   do {
-    // Forwards, backwards, and from anywhere: what needs an order that no barrier gives does not get it.
+    // Forwards or backwards, from any warp: code that relies on an order without a barrier fails.
     rounds_ = rounds_ * 1664525u + 1013904223u;
     const int first = static_cast<int>((rounds_ >> 8) % static_cast<uint32_t>(threads / 32)) * 32;
     const bool backwards = (rounds_ >> 30 & 1u) != 0;
@@ -226,7 +226,7 @@ void barrier() { machine.yield(State::at_barrier); }
 void exchange(Meeting meeting, const void* from, size_t bytes) {
   Fiber& self = machine.fiber();
   self.meeting = meeting;
-  self.turn ^= 1;  // a lane may be at the next meeting while another still reads what it left at this one
+  self.turn ^= 1;  // a lane may reach the next meeting while another lane still reads its data from this one
   if (bytes > kExchangeBytes) stop("more is exchanged than there is room for");
   if (bytes > 0) std::memcpy(self.left[self.turn], from, bytes);
   machine.yield(State::at_meeting);

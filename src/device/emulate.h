@@ -1,9 +1,8 @@
-// device/code.h on the CPU, for tests and for machines without a device: a block is as many fibers as it has threads,
-// which run one at a time and change at barriers and at exchanges within a warp, in an order that differs from round to
-// round. Float operations are the host's, which has the same ones. What a device only punishes at times is punished
-// here always: shared memory begins as NaN, asynchronous copies arrive no sooner than they are waited for, and a
-// barrier that not every thread of the block (or lane of the warp) reaches ends the program with a message. Not fast,
-// and not a timing model.
+// device/code.h on the CPU, for tests and for machines without a device. Each thread of a block is a fiber. Fibers run
+// one at a time and switch at barriers and at exchanges within a warp, in an order that changes from round to round.
+// Float operations are the host's; they give the same bits. Errors that a device shows only sometimes always show here:
+// shared memory begins as NaN, asynchronous copies arrive only when they are waited for, and a barrier that not every
+// thread of the block (or lane of the warp) reaches ends the program with a message. Not fast, and not a timing model.
 #pragma once
 
 #include <bit>
@@ -32,20 +31,20 @@ struct Grid {
   int64_t x = 1, y = 1, z = 1;  // y and z below 65,536
 };
 
-// Where the running fiber stands.
+// The indices of the running fiber.
 struct Place {
   int thread = 0;
-  int threads = 0;  // of the block
+  int threads = 0;  // threads of the block
   Grid block, grid;
   uint8_t* shared = nullptr;
 };
 const Place& place();
 
-// What lanes of a warp may be waiting for together.
+// The operations at which the lanes of a warp wait for each other.
 enum class Meeting : uint8_t { shuffle, ballot, warp_barrier, matrix };
 
 constexpr size_t kExchangeBytes = 64;
-// Leaves `bytes` for the other lanes of the warp and waits for them; then exchanged(lane) is what that lane left, until
+// Publishes `bytes` to the other lanes of the warp and waits for them. Then exchanged(lane) is that lane's data, until
 // the next call.
 void exchange(Meeting meeting, const void* from, size_t bytes);
 const void* exchanged(int lane);

@@ -1,5 +1,5 @@
-// D, one lane of device code: the functions of the lane sets in kernels/simd, so that a formula written once over a
-// lane set (kernels/functions.h) is device code too, with the same bits.
+// D, one lane of device code. It has the functions of the lane sets in kernels/simd, so that a formula written over a
+// lane set (kernels/functions.h) also works as device code, with the same bits.
 #pragma once
 
 #include "device/code.h"
@@ -16,7 +16,7 @@ KVASS_DEVICE_FN uint16_t float_to_bf16(float x) {
   return static_cast<uint16_t>(bits >> 16);
 }
 
-// What caches store: finite values and infinities saturate at ±65,504.
+// The rounding of caches: finite values and infinities saturate at ±65,504.
 KVASS_DEVICE_FN uint16_t float_to_f16_saturating(float x) {
   const uint16_t half = float_to_f16(x);
   return (half & 0x7fffu) == 0x7c00u ? static_cast<uint16_t>(half - 1) : half;

@@ -1,9 +1,9 @@
-// Small matrices that the 32 lanes of a warp hold together, and their product on tensor cores: for fast kernels, whose
-// sums are the device's own. With g = lane / 4 and t = lane mod 4, two 16-bit numbers a word:
+// Small matrices that the 32 lanes of a warp hold together, and their product on tensor cores. For fast kernels only:
+// the device chooses the order of the sums. With g = lane / 4 and t = lane mod 4, two 16-bit numbers in a word:
 //     A [16][16]: a[0] = (g, 2t…), a[1] = (g + 8, 2t…), a[2] = (g, 2t + 8…), a[3] = (g + 8, 2t + 8…)
 //     B [16][8]:  b[0] = (2t…, g), b[1] = (2t + 8…, g)
 //     C [16][8]:  c[0], c[1] = (g, 2t…), c[2], c[3] = (g + 8, 2t…), float32
-// The emulation sums in another order than a device does. AMD's matrix cores have other forms: there is none of this.
+// The emulation sums in another order than a device. Not for AMD: its matrix cores have other layouts.
 #pragma once
 
 #include "device/code.h"
@@ -18,8 +18,8 @@ namespace kvass::KVASS_DEVICE {
 
 #if defined(KVASS_EMULATE_CUDA)
 
-// Lane i names row i mod 8 of matrix i / 8, eight numbers of 16 bits aligned to 16 bytes in shared memory. Every lane
-// gets numbers 2t, 2t + 1 of row g of each of the four matrices; transposed: of column g.
+// Loads four 8 × 8 matrices. Lane i passes the address of row i mod 8 of matrix i / 8: eight 16-bit numbers in shared
+// memory, aligned to 16 bytes. Every lane gets numbers 2t, 2t + 1 of row g of each matrix; transposed: of column g.
 inline void load_matrices(uint32_t (&to)[4], const void* row, bool transposed) {
   exchange(Meeting::matrix, &row, sizeof row);
   const int g = lane_index() / 4, t = lane_index() % 4;

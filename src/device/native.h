@@ -1,4 +1,4 @@
-// device/code.h for compilers of devices: CUDA and HIP under one name.
+// device/code.h for device compilers: CUDA and HIP under the same names.
 #pragma once
 
 #include <string>
@@ -40,7 +40,7 @@ KVASS_DEVICE_FN uint8_t* shared_memory() {
 }
 KVASS_DEVICE_FN void barrier() { __syncthreads(); }
 
-// Lanes of a warp of 32; all of them must call. `width` is a power of two: lanes talk within groups of it.
+// Exchanges within a warp of 32 lanes; all lanes must call. Lanes exchange within groups of `width`, a power of two.
 #if defined(__HIPCC__)
 template <class T>
 KVASS_DEVICE_FN T shuffle(T x, int lane, int width = 32) {
@@ -59,7 +59,7 @@ KVASS_DEVICE_FN uint32_t ballot(bool x) {
   const unsigned long long all = __ballot(x);
   return static_cast<uint32_t>(all >> (__lane_id() & 32u));
 }
-// The barrier alone orders nothing but itself: what lanes wrote before it is read behind the fences.
+// The barrier does not order memory. The fences make writes before it visible to reads after it.
 KVASS_DEVICE_FN void warp_barrier() {
   __builtin_amdgcn_fence(__ATOMIC_RELEASE, "wavefront");
   __builtin_amdgcn_wave_barrier();
@@ -82,8 +82,8 @@ KVASS_DEVICE_FN uint32_t ballot(bool x) { return __ballot_sync(0xffffffffu, x); 
 KVASS_DEVICE_FN void warp_barrier() { __syncwarp(); }
 #endif
 
-// Sixteen bytes from global to shared memory, both aligned to them, behind the caller's back: in groups that
-// copy_commit closes; copy_wait<n> returns when all but the last n groups of this thread are there.
+// An asynchronous copy of 16 bytes from global to shared memory, both aligned to 16 bytes. copy_commit closes a group
+// of copies; copy_wait<n> returns when all but the last n groups of this thread have arrived.
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
 KVASS_DEVICE_FN void copy_async(void* to_shared, const void* from_global) {
   const auto to = static_cast<unsigned>(__cvta_generic_to_shared(to_shared));
@@ -126,7 +126,7 @@ KVASS_DEVICE_FN float sub_rn(float a, float b) { return __fsub_rn(a, b); }
 KVASS_DEVICE_FN float mul_rn(float a, float b) { return __fmul_rn(a, b); }
 KVASS_DEVICE_FN float div_rn(float a, float b) { return __fdiv_rn(a, b); }
 #if defined(__HIPCC__)
-// HIP's __fsqrt_rn is the machine's approximation; sqrtf is rounded correctly by the flags of the build.
+// HIP's __fsqrt_rn is the hardware's approximation. With the flags of this build sqrtf rounds correctly.
 KVASS_DEVICE_FN float sqrt_rn(float x) { return sqrtf(x); }
 #else
 KVASS_DEVICE_FN float sqrt_rn(float x) { return __fsqrt_rn(x); }

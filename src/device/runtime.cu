@@ -28,7 +28,7 @@ KVASS_RUNTIME(Event_t) of_event(DeviceEvent event) { return static_cast<KVASS_RU
 
 Status available() {
 #if !defined(__HIPCC__)
-  // Without a driver CUDA counts it as one that is too old.
+  // Without a driver GetDeviceCount would report a driver that is too old.
   int version = 0;
   if (cudaDriverGetVersion(&version) == cudaSuccess && version == 0)
     return Status::error(StatusCode::device, "no driver is installed");
@@ -160,7 +160,7 @@ Result<double> seconds(DeviceEvent begin, DeviceEvent end) {
 
 }  // namespace
 
-// Of the host alone: hipcc would put such a constant on the device as well, where these functions are not.
+// For the host only: hipcc would also put this constant on the device, where these functions do not exist.
 #if !defined(__HIP_DEVICE_COMPILE__)
 constinit const DeviceRuntime device_runtime = {
 #if defined(__HIPCC__)

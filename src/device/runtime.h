@@ -1,7 +1,7 @@
-// A device that is not the CPU, as the host sees it: its memory, its streams, its events, in one table for each runtime
-// that this build has (CUDA, HIP, or the emulation that runs device code on the CPU). Not a kernel launcher: device
-// code and its launches are in .cu files (device/code.h). Everything here is ordered by the caller's stream, and
-// nothing waits but what says so. Owns nothing; DeviceBlock owns its memory.
+// A device other than the CPU, as the host sees it: memory, device streams and events, in one table for each runtime of
+// this build (CUDA, HIP, or the emulation that runs device code on the CPU). Not a kernel launcher: device code and its
+// launches are in .cu files (device/code.h). Calls are ordered by the caller's device stream; they do not wait unless
+// they say so. Owns nothing; DeviceBlock owns its memory.
 #pragma once
 
 #include <cstddef>
@@ -14,7 +14,7 @@
 
 namespace kvass {
 
-// The runtime's own stream (cudaStream_t, hipStream_t); null: its default stream.
+// The runtime's stream (cudaStream_t, hipStream_t); null: its default stream. Not a token stream.
 using DeviceStream = void*;
 using DeviceEvent = void*;
 
@@ -23,16 +23,16 @@ enum class CopyKind { to_device, to_host, on_device };
 struct DeviceProperties {
   std::string name;
   int processors = 0;       // streaming multiprocessors, compute units
-  size_t shared_bytes = 0;  // most that one block may have
-  size_t memory_bytes = 0;  // free now
-  double bandwidth = 0.0;   // bytes a second of its memory, by its clock and bus; 0: not known
+  size_t shared_bytes = 0;  // shared memory: the limit for one block
+  size_t memory_bytes = 0;  // free memory now
+  double bandwidth = 0.0;   // bytes a second, computed from the memory's clock and bus width; 0: unknown
 };
 
 struct DeviceRuntime {
   Device device;
   std::string_view name;  // "cuda", "rocm", "emulated"
 
-  Status (*available)();  // ok, or why there is no device, in the driver's words
+  Status (*available)();  // ok, or the driver's reason why there is no device
   Result<DeviceProperties> (*properties)();
 
   Result<void*> (*allocate)(size_t bytes);  // at least 256-byte aligned, not cleared; bytes > 0
@@ -42,8 +42,8 @@ struct DeviceRuntime {
 
   Status (*copy)(void* to, const void* from, size_t bytes, CopyKind kind, DeviceStream stream);
   Status (*fill)(void* to, uint8_t byte, size_t bytes, DeviceStream stream);
-  // `bytes` of the host to the device, within kernels' arguments: taken before the call returns, without pinned memory,
-  // and right in a captured graph. For a few kilobytes.
+  // Copies host bytes to the device as kernel arguments. `from` may be reused when the call returns; it need not be
+  // pinned, and the copy works within a captured graph. For a few kilobytes.
   Status (*upload)(void* to, const void* from, size_t bytes, DeviceStream stream);
 
   Result<DeviceStream> (*create_stream)();
@@ -54,14 +54,14 @@ struct DeviceRuntime {
   Result<DeviceEvent> (*create_event)();
   void (*destroy_event)(DeviceEvent event);
   Status (*record)(DeviceEvent event, DeviceStream stream);
-  Status (*wait)(DeviceStream stream, DeviceEvent event);         // the stream waits, not the caller
+  Status (*wait)(DeviceStream stream, DeviceEvent event);         // the device stream waits, not the caller
   Result<double> (*seconds)(DeviceEvent begin, DeviceEvent end);  // waits for `end`
 };
 
-// The runtime that this build has for a device; null: not built.
+// The runtime for a device; null: this build has none.
 const DeviceRuntime* device_runtime(Device device);
 
-// Why operators on `device` cannot run in this build on this machine; empty: they can. Asked once a process.
+// Why operators cannot run on `device` in this build on this machine; empty: they can. Detected once in a process.
 const std::string& why_no_device(Device device);
 
 // Memory of a device, allocated once and never grown.
@@ -83,7 +83,7 @@ class DeviceBlock {
   size_t bytes_ = 0;
 };
 
-// Each runtime stands in the namespace of its kind, and may be asked before main.
+// Each runtime is in the namespace of its kind. They are constants, so they may be used before main.
 namespace cuda {
 extern const DeviceRuntime device_runtime;
 }

@@ -1,4 +1,4 @@
-// The emulation of devices, which other tests rely on: what it must give, and what it must not let pass.
+// The emulation of devices, on which other tests rely: its results, and the errors that it must catch.
 #include <gtest/gtest.h>
 
 #include <vector>
@@ -15,7 +15,7 @@ struct Sums {
   int count;
 };
 
-// Each block the sum of its 256 numbers, through shuffles, shared memory and barriers.
+// Each block sums its 256 numbers, through shuffles, shared memory and barriers.
 void sum_kernel(const Sums params) {
   int* shared = reinterpret_cast<int*>(shared_memory());
   const int64_t at = block_x() * block_threads() + thread_index();

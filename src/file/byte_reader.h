@@ -1,5 +1,5 @@
-// A walk over the bytes of a file that nobody vouches for: every length is compared with what is left before it is used.
-// What the parsers of binary formats are made of. Owns neither the bytes nor the name.
+// Reads the bytes of an untrusted file in order: every length is compared with the bytes left before it is used. The
+// parsers of binary formats are built on it. Owns neither the bytes nor the name.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +14,7 @@ namespace kvass {
 
 class ByteReader {
  protected:
-  // `name` stands in messages.
+  // `name` is the file's name in messages.
   ByteReader(std::span<const uint8_t> bytes, const std::string& name) : bytes_(bytes), name_(name) {}
 
   Status fail(std::string_view field, std::string_view expected, std::string_view got) const {
@@ -25,7 +25,7 @@ class ByteReader {
     if (bytes <= left()) return {};
     return fail(field, std::to_string(bytes) + " bytes", std::to_string(left()) + " before the end of the file");
   }
-  // A claimed count is believed only where that many of at least `each` bytes can be there.
+  // Error if `claimed` elements of at least `each` bytes cannot fit into the bytes left.
   Status count(std::string_view field, uint64_t claimed, size_t each) const {
     if (claimed <= left() / each) return {};
     return fail(field, "at most " + std::to_string(left() / each) + " (what the file can hold)",
@@ -40,7 +40,7 @@ class ByteReader {
   }
 
   std::span<const uint8_t> bytes_;
-  size_t at_ = 0;  // of what comes next
+  size_t at_ = 0;  // offset of the next byte
 
  private:
   const std::string& name_;

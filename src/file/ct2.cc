@@ -33,7 +33,7 @@ size_t type_bytes(Ct2Type type) {
   return 0;
 }
 
-// A tensor of Hugging Face as a part of a variable: rows [part, part + 1) / parts.
+// Where a tensor of Hugging Face lies: part `part` of `parts` equal groups of a variable's rows.
 struct Place {
   std::string variable;
   int part = 0;
@@ -73,7 +73,7 @@ constexpr Renaming kLayer[] = {
     {"fc2", "ffn/linear_1"},
 };
 
-// "weight" or "bias" as the variable has it: norms and positions have words of their own.
+// The variable's word for "weight" or "bias": norms and positions use other words.
 std::string_view leaf_of(std::string_view variable, std::string_view leaf) {
   if (variable.ends_with("layer_norm")) return leaf == "weight" ? "gamma" : "beta";
   if (variable.ends_with("position_encodings")) return leaf == "weight" ? "encodings" : "";
@@ -88,7 +88,7 @@ std::optional<Place> place_of(std::string_view tensor) {
   if (leaf != "weight" && leaf != "bias") return std::nullopt;
   const auto found = [&](const Renaming& renaming, const std::string& prefix) -> std::optional<Place> {
     const std::string_view name = leaf_of(renaming.to, leaf);
-    // Keys have no bias: where projections are fused, the file has zeros in its place.
+    // Keys have no bias: a fused projection holds zeros there.
     if (name.empty() || (leaf == "bias" && renaming.from.ends_with("k_proj"))) return std::nullopt;
     return Place{fmt::format("{}{}/{}", prefix, renaming.to, name), renaming.part, renaming.parts};
   };
@@ -170,14 +170,14 @@ class Ct2Parser : ByteReader {
     uint64_t expected = type_bytes(variable.type);
     if (expected == 0) return fail(field + " type", "0 to 5", std::to_string(code));
     for (const uint32_t dim : dims) {
-      // Beyond 32 bits it cannot be the number of bytes that the format has room for.
+      // Clamped: more than 32 bits cannot equal the format's u32 number of bytes, and the product must not overflow.
       expected = std::min<uint64_t>(expected, uint64_t{1} << 32) * dim;
       variable.shape.push_back(dim);
     }
     if (expected != bytes) {
       return fail(field, fmt::format("{} bytes for its shape", expected), std::to_string(bytes));
     }
-    // An empty variable says nothing, and its other sizes could be anything.
+    // With one size 0, the other sizes could be anything.
     if (bytes == 0) return fail(field, "at least one element", "none");
     KVASS_RETURN_IF_ERROR(need(field, bytes));
     variable.data = bytes_.subspan(at_, bytes);

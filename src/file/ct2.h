@@ -1,8 +1,8 @@
 // A CTranslate2 model.bin (binary version 6, specification WhisperSpec), read only, under the tensor names of Hugging
-// Face: fused projections are cut into their parts, so that "model.encoder.layers.0.self_attn.q_proj.weight" is a view
-// of a third of "encoder/layer_0/self_attention/linear_0/weight". Every length is checked before it is used: a
+// Face: fused projections are split into their parts, so that "model.encoder.layers.0.self_attn.q_proj.weight" is a
+// view of one third of "encoder/layer_0/self_attention/linear_0/weight". Every length is checked before it is used: a
 // truncated, hostile or unsupported file gives one line that names the file and the variable. Not a model: see
-// speech_model.h for its sizes. Owns the mapping when opened by path.
+// model/speech.h for its sizes. Owns the mapping when opened by path.
 //
 //   file      u32 version (6), string specification, u32 revision, u32 n, n variables, u32 m, m aliases, end of file
 //   string    u16 length with the NUL, bytes, NUL
@@ -37,9 +37,9 @@ struct Ct2Variable {
 
 class Ct2Model final : public TensorSource {
  public:
-  // Of model.bin itself.
+  // `path`: model.bin itself.
   static Result<Ct2Model> open(const std::string& path);
-  // Of bytes that outlive the result; `name` stands in messages.
+  // `bytes` must outlive the result; `name` is the file's name in messages.
   static Result<Ct2Model> parse(std::span<const uint8_t> bytes, std::string name);
 
   const std::string& name() const override { return name_; }
@@ -51,9 +51,9 @@ class Ct2Model final : public TensorSource {
   // The variables as the file has them, aliases included.
   const std::string& specification() const { return specification_; }
   const std::map<std::string, Ct2Variable, std::less<>>& variables() const { return variables_; }
-  // A scalar of any integer type. Error: missing, or no integer.
+  // A scalar of any integer type. Error: the variable is missing or not an integer.
   Result<int64_t> integer(std::string_view variable) const;
-  int64_t layers(std::string_view stack) const;  // of "encoder" or "decoder": consecutive layer_<i> from 0
+  int64_t layers(std::string_view stack) const;  // `stack`: "encoder" or "decoder"; counts layer_<i> from 0
 
  private:
   friend class Ct2Parser;

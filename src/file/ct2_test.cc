@@ -139,7 +139,7 @@ TEST(Ct2, ReadsTheRealModel) {
     ASSERT_TRUE(tensor.ok()) << tensor.status().message();
     if (name != "proj_out.weight") elements += tensor->elements();
   }
-  // As the layout's description counts them, without the biases of keys.
+  // The published number of elements, without the biases of keys.
   EXPECT_EQ(elements, 72603136 - 512 * 6 * 3);
 }
 

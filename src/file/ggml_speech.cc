@@ -43,7 +43,7 @@ constexpr Renaming kLayer[] = {
     {"fc2", "mlp.2"},
 };
 
-// The file's name of a tensor of Hugging Face; empty: it has none.
+// The file's name for a tensor of Hugging Face; empty: the format has no such tensor.
 std::string name_in_file(std::string_view tensor) {
   if (tensor == "model.encoder.embed_positions.weight") return "encoder.positional_embedding";
   if (tensor == "model.decoder.embed_positions.weight") return "decoder.positional_embedding";
@@ -122,7 +122,7 @@ class GgmlSpeechParser : ByteReader {
     }
     const uint64_t bytes = uint64_t{4} * static_cast<uint64_t>(rows) * static_cast<uint64_t>(columns);
     KVASS_RETURN_IF_ERROR(need("mel filters", bytes));
-    at_ += bytes;  // they follow from the number of bins
+    at_ += bytes;  // skipped: audio/log_mel.h computes them from the number of bins
     return {};
   }
 
@@ -181,7 +181,7 @@ class GgmlSpeechParser : ByteReader {
     tensor.data = bytes_.subspan(at_, bytes);
     at_ += bytes;
     std::reverse(tensor.shape.begin(), tensor.shape.end());  // outermost first
-    // Biases of convolutions are columns.
+    // The biases of convolutions have shape [n][1].
     if (tensor.shape.size() == 2 && tensor.shape[1] == 1 && tensor.name.ends_with(".bias")) tensor.shape.pop_back();
     std::string name = tensor.name;
     if (!out_.tensors_.emplace(std::move(name), std::move(tensor)).second)

@@ -1,6 +1,6 @@
 // A speech model of whisper.cpp (ggml-*.bin), read only, under the tensor names of Hugging Face. Every length is
-// checked before it is used. Not a model: sizes and pieces are as the file has them. Owns the mapping when opened by
-// path.
+// checked before it is used. Not a model: sizes and pieces are those of the file, not interpreted. Owns the mapping
+// when opened by path.
 //
 //   file      u32 magic 0x67676d6c, i32 sizes [11], mel filters (i32 rows, i32 columns, float32 [rows][columns]),
 //             i32 n, n pieces (u32 length, bytes), tensors to the end of the file
@@ -33,7 +33,7 @@ struct GgmlSpeechSizes {
 class GgmlSpeech final : public TensorSource {
  public:
   static Result<GgmlSpeech> open(const std::string& path);
-  // Of bytes that outlive the result; `name` stands in messages.
+  // `bytes` must outlive the result; `name` is the file's name in messages.
   static Result<GgmlSpeech> parse(std::span<const uint8_t> bytes, std::string name);
 
   const std::string& name() const override { return name_; }
@@ -43,7 +43,7 @@ class GgmlSpeech final : public TensorSource {
   void release(std::span<const uint8_t> bytes) const override;
 
   const GgmlSpeechSizes& sizes() const { return sizes_; }
-  const std::vector<std::string>& pieces() const { return pieces_; }  // bytes; the marks are not among them
+  const std::vector<std::string>& pieces() const { return pieces_; }  // bytes; without the special tokens
 
  private:
   friend class GgmlSpeechParser;
@@ -53,10 +53,10 @@ class GgmlSpeech final : public TensorSource {
   std::optional<FileMap> map_;
   GgmlSpeechSizes sizes_;
   std::vector<std::string> pieces_;
-  std::map<std::string, SourceTensor, std::less<>> tensors_;  // by the file's own names
+  std::map<std::string, SourceTensor, std::less<>> tensors_;  // keys: the file's own names
 };
 
-// Whether the file at `path` begins as these do.
+// True if the file at `path` begins with the magic number of this format.
 bool is_ggml_speech(const std::string& path);
 
 }  // namespace kvass

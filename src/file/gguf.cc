@@ -27,7 +27,7 @@ T load(const uint8_t* data) {
   return value;
 }
 
-// The integer of a scalar at `data`; empty for a u64 beyond int64 and for what is no integer.
+// The integer scalar at `data`; empty for a u64 beyond int64 and for other types.
 std::optional<int64_t> integer(GgufValueType type, const uint8_t* data) {
   switch (type) {
     case GgufValueType::u8:
@@ -78,7 +78,7 @@ size_t integer_bytes(GgufValueType type) {
   }
 }
 
-// The string at `data`, and `data` moved past it. Its length was checked when the file was parsed.
+// The string at `data`; moves `data` past it. Its length was checked when the file was parsed.
 std::string_view take_string(const uint8_t*& data) {
   const size_t length = static_cast<size_t>(load<uint64_t>(data));
   const std::string_view text(reinterpret_cast<const char*>(data + 8), length);

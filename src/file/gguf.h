@@ -1,7 +1,7 @@
-// A GGUF file (versions 2 and 3, little-endian), read only. Everything that it claims is checked before it is used: a
-// truncated, hostile or unsupported file gives one line that names the file and the field. Values are views into the
-// bytes: nothing is decoded before it is asked for. Not a model: it knows no architecture and unpacks no block. Owns
-// the mapping when opened by path. Format: the GGUF specification of ggml.
+// A GGUF file (versions 2 and 3, little-endian), read only. Every length and offset in it is checked before it is used:
+// a truncated, hostile or unsupported file gives one line that names the file and the field. Values are views into the
+// bytes and are decoded when they are asked for. Not a model: it knows no architecture and unpacks no block. Owns the
+// mapping when opened by path. Format: the GGUF specification of ggml.
 #pragma once
 
 #include <cstdint>
@@ -78,7 +78,7 @@ struct GgufEntry {
 class Gguf {
  public:
   static Result<Gguf> open(const std::string& path);
-  // Of bytes that outlive the result; `name` stands in messages.
+  // `bytes` must outlive the result; `name` is the file's name in messages.
   static Result<Gguf> parse(std::span<const uint8_t> bytes, std::string name);
 
   const std::string& name() const { return name_; }
@@ -87,7 +87,7 @@ class Gguf {
   std::span<const GgufTensor> tensors() const { return tensors_; }
   const GgufTensor* find_tensor(std::string_view name) const;
   Result<const GgufTensor*> tensor(std::string_view name) const;
-  // Gives back the mapped pages of bytes [begin, begin + count) of a tensor; they would be read anew.
+  // Releases the mapped pages of bytes [begin, begin + count) of a tensor. A later access reads them again.
   void release(const GgufTensor& tensor, size_t begin, size_t count) const;
 
   std::span<const GgufEntry> entries() const { return entries_; }
@@ -100,13 +100,13 @@ class Gguf {
   Result<std::vector<int64_t>> get_ints(std::string_view key) const;
   Result<std::vector<float>> get_floats(std::string_view key) const;  // of f32 elements
   Result<std::vector<std::string_view>> get_strings(std::string_view key) const;
-  // The same with a default for a missing key; a wrong type is still an error.
+  // The same, but a missing key gives `fallback`. A wrong type is still an error.
   Result<int64_t> get_int_or(std::string_view key, int64_t fallback) const;
   Result<double> get_float_or(std::string_view key, double fallback) const;
   Result<bool> get_bool_or(std::string_view key, bool fallback) const;
   Result<std::string_view> get_string_or(std::string_view key, std::string_view fallback) const;
 
-  // A short form of a value for people: long arrays and strings are cut.
+  // A short form of a value for people: long arrays and strings are truncated.
   std::string printable(const GgufEntry& entry) const;
 
  private:
@@ -121,7 +121,8 @@ class Gguf {
   std::optional<FileMap> map_;
   std::vector<GgufEntry> entries_;
   std::vector<GgufTensor> tensors_;
-  // By name, as views into the bytes. Trees, because a file may choose its names so that they collide in a hash table.
+  // Keys are names, views into the bytes. Trees, because a hostile file could choose names that collide in a hash
+  // table.
   std::map<std::string_view, size_t> entry_index_;
   std::map<std::string_view, size_t> tensor_index_;
 };

@@ -1,5 +1,5 @@
-// The checks: from bytes to the tables of a Gguf. Every length is compared with what is left before it is used, and
-// nothing is allocated by a claimed count alone.
+// Parses and checks bytes into the tables of a Gguf. Every length is compared with the bytes left before it is used,
+// and no claimed count alone causes an allocation.
 #include <algorithm>
 #include <bit>
 #include <cstring>
@@ -15,7 +15,7 @@ static_assert(std::endian::native == std::endian::little, "GGUF is read as it li
 
 constexpr uint32_t kMagic = 0x46554747;  // "GGUF"
 constexpr uint64_t kMaxKeyBytes = 65535;
-constexpr uint64_t kMaxTensorNameBytes = 127;  // the specification says 64; converters stray a little
+constexpr uint64_t kMaxTensorNameBytes = 127;  // the specification says 64; some converters write more
 constexpr int kMaxDimensions = 4;
 constexpr uint64_t kDefaultAlignment = 32;
 constexpr uint64_t kMaxAlignment = uint64_t{1} << 30;
@@ -73,12 +73,12 @@ class GgufParser : ByteReader {
   }
 
  private:
-  // Whether the value of an entry, of elements of at least `each` bytes, fits in what is left.
+  // Error if the value of an entry, whose elements have at least `each` bytes, does not fit into the bytes left.
   Status room(const std::string& field, const GgufEntry& entry, size_t each) const {
     return entry.type == GgufValueType::array ? count(field + " element count", entry.count, each)
                                               : need(field + " value", each);
   }
-  // No message is put together before it is needed: a vocabulary has 262,144 strings.
+  // The message is built only on an error: a vocabulary has 262,144 strings.
   Status text(std::string_view field, uint64_t most, std::string_view& value) {
     uint64_t length = 0;
     KVASS_RETURN_IF_ERROR(number(field, length));
@@ -166,7 +166,7 @@ class GgufParser : ByteReader {
     tensor.bytes = static_cast<size_t>(elements / static_cast<uint64_t>(info->block_elements)) * info->block_bytes;
     uint64_t offset = 0;
     KVASS_RETURN_IF_ERROR(number(field + " offset", offset));
-    tensor.offset = static_cast<size_t>(offset);  // from the start of the data, until it is known
+    tensor.offset = static_cast<size_t>(offset);  // from the start of the data; place_tensors adds that
     if (!out_.tensor_index_.emplace(name, out_.tensors_.size()).second)
       return fail(field, "each tensor once", "it twice");
     out_.tensors_.push_back(std::move(tensor));

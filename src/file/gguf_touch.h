@@ -1,5 +1,5 @@
-// Asks a Gguf for everything that a caller may ask, every byte included: for tests and fuzzers, under sanitizers. Not
-// for programs: it reads the whole file. Owns nothing.
+// Calls every accessor of a Gguf and reads every byte: for tests and fuzzers, under sanitizers. Not for programs: it
+// reads the whole file. Owns nothing.
 #pragma once
 
 #include <cstddef>
@@ -8,7 +8,7 @@
 
 namespace kvass {
 
-// The sum means nothing; it keeps the reads alive.
+// Returns a meaningless sum, so that the compiler keeps the reads.
 inline size_t touch(const Gguf& file) {
   size_t sum = 0;
   const auto read = [&](std::string_view text) {

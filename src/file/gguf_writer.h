@@ -1,7 +1,6 @@
 // Writes a GGUF file: metadata and tensors, in the order of the calls. The bytes are built in memory: for tests and
-// small files. Not a validator: nothing is checked that the reader checks, so that a test can write what a reader must
-// refuse. An alignment other than 32 is told to the reader by the caller, as the key general.alignment. Owns the bytes
-// until they are written.
+// small files. Not a validator: it checks nothing, so that a test can write what the reader must refuse. For an
+// alignment other than 32 the caller also writes the key general.alignment. Owns the bytes until they are written.
 #pragma once
 
 #include <cstdint>
@@ -35,7 +34,7 @@ class GgufWriter {
   void strs(std::string_view key, std::span<const std::string> values);
   void f32s(std::string_view key, std::span<const float> values) { array(key, GgufValueType::f32, values); }
   void i32s(std::string_view key, std::span<const int32_t> values) { array(key, GgufValueType::i32, values); }
-  // An array of any other scalar: T is as wide as `element` says (a bool is a uint8_t).
+  // An array of any other scalar type: T has the size of `element` (a bool is a uint8_t).
   template <class T>
   void array(std::string_view name, GgufValueType element, std::span<const T> values) {
     key(name, GgufValueType::array);
@@ -44,7 +43,7 @@ class GgufWriter {
     for (const T& value : values) put(metadata_, value);
   }
 
-  // `shape` as in GgufTensor; `bytes` are the blocks as they lie in the file.
+  // `shape` as in GgufTensor; `bytes`: the blocks as stored in the file.
   void tensor(std::string_view name, GgmlType type, std::span<const int64_t> shape, std::span<const uint8_t> bytes);
 
   std::vector<uint8_t> finish() const;

@@ -31,7 +31,7 @@ uint64_t type_bytes(std::string_view type) {
   return 0;
 }
 
-// What a value is, for a message of one line: never the text of an array or an object, which may be of any length.
+// Describes a value in a one-line message. The text of an array or object is left out, because it may be long.
 std::string what(const json& value) {
   if (value.is_number_unsigned()) return std::to_string(value.get<uint64_t>());
   if (value.is_number_integer()) return std::to_string(value.get<int64_t>());
@@ -59,7 +59,7 @@ Result<SafeTensor> read_tensor(const json& entry, std::span<const uint8_t> data,
   if (shape->size() > kMaxDimensions)
     return bad_input(field + " shape", "at most 16 sizes", std::to_string(shape->size()));
   uint64_t bytes = element;
-  uint64_t product = 1;  // of the sizes that are not 0, so that elements() cannot overflow in any order
+  uint64_t product = 1;  // of the sizes other than 0, so that elements() cannot overflow in any order
   for (const json& size : *shape) {
     if (!size.is_number_unsigned()) return bad_input(field + " shape", "sizes from 0", what(size));
     const uint64_t count = size.get<uint64_t>();
@@ -87,10 +87,10 @@ Result<SafeTensor> read_tensor(const json& entry, std::span<const uint8_t> data,
   return tensor;
 }
 
-// The header as JSON. Two things are seen while parsing only: a name that comes twice, of which the parsed object keeps
-// one, and nesting, because copying, printing or comparing a deep value recurses as deep as the file likes.
+// The header as JSON. Two checks must be made while parsing. A name that occurs twice: the parsed object keeps only one
+// of the two. Nesting: copying, printing or comparing a deep value recurses as deep as the file is nested.
 Result<json> read_header(std::span<const uint8_t> text, const std::string& field) {
-  constexpr int kMaxDepth = 2;  // the shape of a tensor of the file
+  constexpr int kMaxDepth = 2;  // file, tensor, shape
   std::set<std::string> names;
   std::string twice;
   bool deep = false;

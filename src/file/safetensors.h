@@ -31,7 +31,7 @@ struct SafeTensor {
 class SafeTensors {
  public:
   static Result<SafeTensors> open(const std::string& path);
-  // Of bytes that outlive the result; `name` stands in messages.
+  // `bytes` must outlive the result; `name` is the file's name in messages.
   static Result<SafeTensors> parse(std::span<const uint8_t> bytes, const std::string& name);
 
   const std::map<std::string, SafeTensor, std::less<>>& tensors() const { return tensors_; }
@@ -39,7 +39,7 @@ class SafeTensors {
     const auto found = tensors_.find(name);
     return found == tensors_.end() ? nullptr : &found->second;
   }
-  // Gives back the mapped pages of these bytes of a tensor; they would be read anew.
+  // Releases the mapped pages of these bytes of a tensor. A later access reads them again.
   void release(std::span<const uint8_t> bytes) const {
     if (map_) map_->release(static_cast<size_t>(bytes.data() - map_->bytes().data()), bytes.size());
   }

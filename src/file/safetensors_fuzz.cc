@@ -1,5 +1,4 @@
-// libFuzzer: whatever the bytes are, parsing ends with tensors whose every byte can be read, or with an error of one
-// line.
+// libFuzzer: for any bytes, parsing gives tensors whose every byte can be read, or a one-line error.
 #include <cstdint>
 #include <cstdlib>
 

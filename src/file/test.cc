@@ -381,7 +381,7 @@ TEST(Gguf, OpensByPathAndSaysWhatIsWrongWithThePath) {
     ASSERT_TRUE(file.ok()) << file.status().message();
     const GgufTensor* a = file->find_tensor("a");
     file->release(*a, 0, a->bytes);
-    EXPECT_EQ(a->data[1], 8);  // released pages are read anew
+    EXPECT_EQ(a->data[1], 8);  // a released page is read again
   }
   EXPECT_EQ(Gguf::open(folder.string()).status().message(),
             folder.string() + ": expected a regular file, got a folder");

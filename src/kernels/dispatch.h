@@ -1,10 +1,10 @@
-// Run-time choice of a kernel. A kernel folder declares its entry point once with KVASS_DECLARE_KERNEL; the instruction sets
-// that this build has are listed here, best first, and nowhere else. Choosing takes the set as an argument: nothing is global.
+// Run-time choice of a kernel. A kernel folder declares its entry point once with KVASS_DECLARE_KERNEL. The instruction
+// sets of this build are listed only here, best first. The set is an argument of the choice; there is no global state.
 #pragma once
 
 #include "base/cpu.h"
 
-// Sets that add little to another look up there what they have no unit for.
+// A set that adds little to another uses the other's kernels if it has no unit of its own.
 namespace kvass {
 namespace neon {}
 namespace dotprod {
@@ -15,15 +15,15 @@ using namespace dotprod;
 }
 }  // namespace kvass
 
-// Declares isa::name, the kernel's unit in that set. Before KVASS_DECLARE_KERNEL for the sets that need not have one:
-// dotprod and i8mm.
+// Declares isa::name, the kernel's unit for an instruction set. For dotprod and i8mm, whose units are optional, it must
+// stand before KVASS_DECLARE_KERNEL.
 #define KVASS_DECLARE_UNIT(isa, Type, name) \
   namespace isa {                           \
   extern const Type name;                   \
   }
 
-// Declares the units of each built instruction set, and `Type name_for(Isa)`: the kernel of that set, or the scalar
-// reference where the set is not built.
+// Declares the units of every built instruction set, and `Type name_for(Isa)`: the kernel for that set, or the scalar
+// reference if the set is not built.
 #define KVASS_DECLARE_KERNEL(Type, name)                                         \
   KVASS_DECLARE_PER_ISA_(Type, name)                                             \
   KVASS_DECLARE_UNIT(scalar, Type, name)                                         \

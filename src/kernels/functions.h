@@ -1,7 +1,7 @@
-// exp, tanh and erf as fma polynomials over a lane set V (simd/*.h): NUMERICS rule 4. One text for the scalar reference
-// and for every instruction set, so the bits are the same. The polynomials are minimax fits for relative error (Remez).
-// Largest errors against float64 over all float32 inputs: exp 0.9 ulp, tanh 2.5 ulp, erf 1.2 ulp (functions_test.cc
-// tries every 251st). Doubles are in functions64.h.
+// exp, tanh and erf as fma polynomials over a lane set V (simd/*.h): docs/numerics.md, 4. The scalar reference and
+// every instruction set compile the same source, so the bits are the same. The polynomials are minimax fits for
+// relative error (Remez). Largest errors against float64 over all float32 inputs: exp 0.9 ulp, tanh 2.5 ulp, erf 1.2
+// ulp (functions_test.cc tries every 251st). Functions of doubles are in functions64.h.
 #pragma once
 
 #include <cstdint>
@@ -10,8 +10,8 @@
 
 namespace kvass {
 
-// The common part of exp: x = n·ln2 + r with |r| <= ln2/2, `shifted` holds the integer n in its low bits, e^r is
-// returned. Adding 1.5·2^23 rounds to an integer (nearest even) and leaves it in the low bits: no conversion is needed.
+// The common part of exp: x = n·ln2 + r with |r| <= ln2/2. Returns e^r; the low bits of `shifted` hold the integer n.
+// Adding 1.5·2^23 rounds to an integer (nearest even) and leaves it in the low bits: no conversion is needed.
 template <class V>
 KVASS_LANE_FN typename V::F exp_reduced(typename V::F x, typename V::F magic, typename V::F& shifted) {
   using F = typename V::F;
@@ -34,14 +34,14 @@ KVASS_LANE_FN typename V::F exp(typename V::F x) {
   using F = typename V::F;
   F shifted;
   const F p = exp_reduced<V>(x, V::set1(0x1.8p23f), shifted);
-  // 2^n goes into the exponent by an integer addition: a factor 2^128 would overflow on the way. From -87 on the result
+  // Multiplies by 2^n with an integer addition to the exponent: the factor 2^128 would overflow. From -87 on the result
   // is a normal number, so this is exact.
   F result = V::from_bits(V::addi(V::bits(p), V::slli(V::bits(shifted), 23)));
   result = V::select(V::lt(x, V::set1(0x1.62e43p+6f)), result, V::add(x, V::set1(__builtin_inff())));
   return V::select(V::lt(x, V::set1(-87.0f)), V::zero(), result);
 }
 
-// exp(x) for x that are not positive, or NaN: the same bits in fewer steps. For softmax, where x = score - maximum.
+// exp(x) for x <= 0 or NaN: the same bits in fewer steps. For softmax, where x = score - maximum.
 template <class V>
 KVASS_LANE_FN typename V::F exp_nonpositive(typename V::F x) {
   using F = typename V::F;
@@ -51,14 +51,14 @@ KVASS_LANE_FN typename V::F exp_nonpositive(typename V::F x) {
   return V::select(V::lt(x, V::set1(-87.0f)), V::zero(), result);
 }
 
-// tanh(x) = e / (e + 2) with e = exp(2|x|) - 1, sign put back. Accurate relative to the result also where x is tiny
-// (tanh(±0) = ±0, denormals come back unchanged), ±1 from |x| = 9.02 on, never beyond; NaN stays NaN.
+// tanh(x) = e / (e + 2) with e = exp(2|x|) - 1, times the sign of x. The relative error is small for tiny x too
+// (tanh(±0) = ±0, denormals are returned unchanged). ±1 from |x| = 9.02 on, never more; NaN stays NaN.
 // With 2|x| = n·ln2 + r, e = 2^n·q + (2^n - 1), q = e^r - 1 as its own polynomial so that nothing cancels at n = 0.
 template <class V>
 KVASS_LANE_FN typename V::F tanh(typename V::F x) {
   using F = typename V::F;
   const F magic = V::set1(0x1.8p23f + 127.0f);
-  const F limited = V::min(V::set1(10.0f), V::abs(x));  // NaN passes
+  const F limited = V::min(V::set1(10.0f), V::abs(x));  // NaN stays NaN
   const F y = V::add(limited, limited);
   const F shifted = V::fma(y, V::set1(0x1.715476p+0f), magic);
   const F n = V::sub(shifted, magic);
@@ -77,12 +77,12 @@ KVASS_LANE_FN typename V::F tanh(typename V::F x) {
   return V::from_bits(V::ori(V::bits(result), V::andi(V::bits(x), V::set1i(INT32_MIN))));
 }
 
-// erf(x): |x| < 1: x + x·P(x²); above: 1 - exp(-|x|·R(|x|)), sign put back. Accurate relative to the result also where
-// x is tiny; ±1 from |x| = 3.92 on; NaN stays NaN.
+// erf(x) for |x| < 1: x + x·P(x²); for larger |x|: 1 - exp(-|x|·R(|x|)), times the sign of x. The relative error is
+// small for tiny x too; ±1 from |x| = 3.92 on; NaN stays NaN.
 template <class V>
 KVASS_LANE_FN typename V::F erf(typename V::F x) {
   using F = typename V::F;
-  const F a = V::min(V::set1(4.0f), V::abs(x));  // NaN passes
+  const F a = V::min(V::set1(4.0f), V::abs(x));  // NaN stays NaN
   const F z = V::mul(a, a);
   F p = V::set1(0x1.496a30p-14f);
   p = V::fma(p, z, V::set1(-0x1.a3f700p-11f));
@@ -110,7 +110,7 @@ KVASS_LANE_FN typename V::F softcap(typename V::F x, typename V::F cap) {
   return V::mul(cap, tanh<V>(V::div(x, cap)));
 }
 
-// x / (1 + exp(-2u)), u = sqrt(2/π) · (x + 0.044715 · x³): gelu_gate/gelu_gate.h has the reasons.
+// x / (1 + exp(-2u)), u = sqrt(2/π) · (x + 0.044715 · x³); gelu_gate/gelu_gate.h says why in this form.
 template <class V>
 KVASS_LANE_FN typename V::F gelu_tanh(typename V::F x) {
   using F = typename V::F;
@@ -118,8 +118,8 @@ KVASS_LANE_FN typename V::F gelu_tanh(typename V::F x) {
   return V::div(x, V::add(V::set1(1.0f), exp<V>(V::mul(x, poly))));
 }
 
-// (x / 2) · (1 + erf(x / sqrt(2))), one rounding each. Absolute errors are those of erf times |x| / 2; where 1 + erf
-// cancels (x far below 0) the relative ones are larger, as in every form over erf.
+// (x / 2) · (1 + erf(x / sqrt(2))), one rounding each. The absolute error is that of erf times |x| / 2. For x far below
+// 0, where 1 + erf cancels, the relative error is larger, as in every form that uses erf.
 template <class V>
 KVASS_LANE_FN typename V::F gelu_erf(typename V::F x) {
   using F = typename V::F;

@@ -1,5 +1,5 @@
-// exp and log of doubles as fma polynomials, for losses, sampling weights and tables: NUMERICS rule 4. exp64 also takes
-// four doubles at once, with the same bits. Every step is one rounding that is written out. Errors against 80-bit
+// exp and log of doubles as fma polynomials, for losses, sampling weights and tables: docs/numerics.md, 4. exp64 also
+// takes four doubles at once, with the same bits. Every operation with a rounding is written out. Errors against 80-bit
 // arithmetic: exp64 below 1.0 ulp, log64 below 0.9 ulp (functions_test.cc).
 #pragma once
 
@@ -60,14 +60,15 @@ KVASS_INLINE64 T exp64(T x) {
   p = step(p, r, 0.5);
   p = fma64(p * r, r, r);
   p = p + 1.0;
-  // 2^n by an integer addition to the exponent: exact, as results from -708 on are normal numbers.
+  // Multiplies by 2^n with an integer addition to the exponent: exact, because results from -708 on are normal numbers.
   const T scaled = std::bit_cast<T>(std::bit_cast<Bits>(p) + (std::bit_cast<Bits>(shifted) << 52));
   const T beyond = x + __builtin_inf();  // infinity, or NaN for NaN
   const T bounded = x < 0x1.62e42fefa39f0p+9 ? scaled : beyond;
   return x < -708.0 ? T{} : bounded;
 }
 
-// The natural logarithm. log64(1) = 0; 0 gives -infinity; negative numbers and NaN give NaN. Not for subnormal numbers.
+// The natural logarithm. log64(1) = 0; 0 gives -infinity; negative numbers and NaN give NaN. Wrong for subnormal
+// numbers.
 KVASS_INLINE64 double log64(double x) {
   // x = 2^n · m with m in [sqrt(1/2), sqrt(2)); f = m - 1 is exact; s = f / (2 + f), ln m = f - s · (f - z·R(z)), z =
   // s².

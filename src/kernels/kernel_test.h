@@ -1,5 +1,5 @@
-// What the tests of the kernels share: the instruction sets that run here, random rows with awkward values, and
-// equality of bits (NaN equal to NaN, as payload and sign are free).
+// Shared by the tests of the kernels: the instruction sets of this machine, random rows with awkward values, and
+// equality of bits (NaN equals NaN: its payload and sign are not promised).
 #pragma once
 
 #include <gtest/gtest.h>
@@ -16,7 +16,8 @@
 
 namespace kvass::test {
 
-// Every built set but the reference that this machine runs; an emulated AVX-512 (KVASS_EMULATE_AVX512) runs everywhere.
+// Every built set that this machine runs, without the reference. An emulated AVX-512 (KVASS_EMULATE_AVX512) runs
+// everywhere.
 inline std::vector<Isa> fast_isas() {
   std::vector<Isa> isas;
   CpuFeatures features = detect_cpu_features();
@@ -39,7 +40,7 @@ inline std::vector<float> random_row(Random& random, size_t n, float spread = 1.
   return row;
 }
 
-// As above, with zeros, denormals, the largest numbers, infinities and NaN strewn in.
+// As above, with zeros, denormals, the largest numbers, infinities and NaN at random places.
 inline std::vector<float> awkward_row(Random& random, size_t n, float spread = 1.0f) {
   std::vector<float> row = random_row(random, n, spread);
   using Limits = std::numeric_limits<float>;
@@ -75,8 +76,8 @@ inline ::testing::AssertionResult same_bits(const std::vector<float>& got, const
   return ::testing::AssertionSuccess();
 }
 
-// |got - exact| in units in the last place of a float of the exact value's size (at least of the smallest normal
-// number).
+// |got - exact| in units in the last place of a float of the exact value's magnitude (at least the smallest normal
+// number's).
 inline double ulps(float got, double exact) {
   const int exponent = exact == 0.0 ? -126 : std::max(std::ilogb(exact), -126);
   return std::abs(static_cast<double>(got) - exact) / std::ldexp(1.0, exponent - 23);

@@ -7,7 +7,7 @@ namespace {
 
 using Heads = std::pair<int64_t, int64_t>;
 
-// Published by the Whisper reference with each model; large-v1 and -v2 have the same sizes, and the second is meant.
+// Published by the Whisper reference for each model. large-v1 and large-v2 have the same sizes; the heads are v2's.
 constexpr Heads kTinyEn[] = {{1, 0}, {2, 0}, {2, 5}, {3, 0}, {3, 1}, {3, 2}, {3, 3}, {3, 4}};
 constexpr Heads kTiny[] = {{2, 2}, {3, 0}, {3, 2}, {3, 3}, {3, 4}, {3, 5}};
 constexpr Heads kBaseEn[] = {{3, 3}, {4, 7}, {5, 1}, {5, 5}, {5, 7}};

@@ -1,4 +1,5 @@
-// The cross-attention heads of speech models that follow the audio, for files that do not say: (decoder layer, head).
+// The alignment heads of speech models, for files that do not name them: the cross-attention heads whose weights follow
+// the audio, as (decoder layer, head).
 #pragma once
 
 #include <cstdint>
@@ -9,7 +10,7 @@
 
 namespace kvass {
 
-// Of the published models, by their sizes; of others, all heads of the later half of the layers.
+// Published models are recognised by their sizes. For other models: all heads of the second half of the layers.
 std::vector<std::pair<int64_t, int64_t>> known_alignment_heads(const SpeechShape& shape);
 
 }  // namespace kvass

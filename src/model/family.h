@@ -1,5 +1,5 @@
-// What a family's source file uses: metadata under the architecture's prefix, weights checked against the file as they
-// are bound, and the builder. Private to model/.
+// The tools of a family's source file: metadata under the architecture's prefix, weights that are checked against the
+// file when they are bound, and the builder. Private to model/.
 #pragma once
 
 #include <span>
@@ -31,11 +31,11 @@ class FamilyReader {
   // Bind a tensor of the file to a new weight of the program. [outputs][inputs], or a vector of `width` float32.
   Result<WeightId> matrix(const std::string& tensor, int64_t outputs, int64_t inputs);
   Result<WeightId> vector(const std::string& tensor, int64_t width);
-  // The numbers of a vector that become parameters of the program instead of a weight.
+  // The numbers of a vector tensor that becomes parameters of the program instead of a weight.
   Result<std::vector<float>> numbers(const std::string& tensor, int64_t width);
   bool has_tensor(const std::string& tensor) const { return file_.find_tensor(tensor) != nullptr; }
-  // An error where the file has a tensor that nothing asked for: the model is another than the family builds. Names
-  // that end with one of `ignored` do not count.
+  // Error if the file has a tensor that was never asked for: the model is then not the one that the family builds.
+  // Names that end with one of `ignored` are allowed.
   Status check_all_used(std::span<const std::string_view> ignored) const;
 
   const Gguf& file() const { return file_; }
@@ -50,10 +50,10 @@ class FamilyReader {
   std::string prefix_;
   ProgramBuilder builder_;
   std::vector<std::string> tensors_;  // [weights]
-  std::vector<std::string> numbers_;  // tensors whose numbers were asked for
+  std::vector<std::string> numbers_;  // tensors read by numbers()
 };
 
-// What the metadata of every decoder says, checked.
+// The metadata that every decoder has, checked.
 struct DecoderShape {
   int64_t layers = 0;
   int64_t width = 0;   // residual stream
@@ -61,13 +61,13 @@ struct DecoderShape {
   int64_t heads = 0;
   int64_t kv_heads = 0;
   int64_t head_dim = 0;
-  int64_t context = 0;  // tokens, trained
+  int64_t context = 0;  // tokens: the trained context
   float epsilon = 0.0f;
 
   int64_t q_width() const { return heads * head_dim; }
   int64_t kv_width() const { return kv_heads * head_dim; }
 };
-// `head_dim`: where the file does not say it; 0: width / heads.
+// `head_dim`: the default if the file has none; 0: width / heads.
 Result<DecoderShape> read_decoder_shape(const FamilyReader& reader, int64_t head_dim = 0);
 
 // The tensor of layer `layer`: "blk.3.attn_q.weight".

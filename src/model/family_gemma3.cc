@@ -29,8 +29,7 @@ Result<Config> read_config(const FamilyReader& reader) {
   config.attention_cap = static_cast<float>(attention_cap);
   config.logit_cap = static_cast<float>(logit_cap);
 
-  // The scale is 1 / sqrt(head size) but in the 27B model, which has 62 layers and divides the width by its heads
-  // instead.
+  // The scale is 1 / sqrt(head_dim). The 27B model, known by its 62 layers, has 1 / sqrt(width / heads) instead.
   const double divisor = config.layers == 62 ? static_cast<double>(config.width) / static_cast<double>(config.heads)
                                              : static_cast<double>(config.head_dim);
   config.attention_scale = static_cast<float>(1.0 / std::sqrt(divisor));
@@ -108,7 +107,7 @@ Result<ModelProgram> build_gemma3(const Gguf& file) {
   KVASS_ASSIGN_OR_RETURN(const GgufTensor* embedding, file.tensor("token_embd.weight"));
   config.vocabulary = embedding->shape.size() == 2 ? embedding->shape[1] : 0;
   KVASS_ASSIGN_OR_RETURN(const WeightId table, reader.matrix("token_embd.weight", config.vocabulary, config.width));
-  WeightId head = table;  // tied, unless the file has its own
+  WeightId head = table;  // the embedding table, unless the file has a separate head
   if (file.find_tensor("output.weight") != nullptr) {
     KVASS_ASSIGN_OR_RETURN(head, reader.matrix("output.weight", config.vocabulary, config.width));
   }

@@ -12,13 +12,13 @@
 namespace kvass {
 namespace {
 
-// What an architecture's name says about its files.
+// What follows from an architecture's name.
 struct Variant {
   std::string_view architecture;
   bool neighbours;   // rows of q and k are stored for rotary pairs (2i, 2i + 1), otherwise (i, i + head_dim / 2)
-  bool qkv_biases;   // required; all biases may be there in any variant
+  bool qkv_biases;   // required if true; every variant accepts all biases
   bool head_norms;   // of q and k
-  bool all_sliding;  // a window in the metadata is every layer's
+  bool all_sliding;  // a window in the metadata applies to every layer
 };
 
 constexpr Variant kVariants[] = {
@@ -27,7 +27,7 @@ constexpr Variant kVariants[] = {
     {"qwen3", false, false, true, false},
 };
 
-// Tensors that older converters wrote and nobody reads: frequencies that follow from the metadata.
+// Tensors of older converters that are not needed: rotary frequencies, which follow from the metadata.
 constexpr std::array<std::string_view, 1> kIgnoredTensors = {".attn_rot_embd.weight"};
 
 struct Config : DecoderShape {
@@ -75,9 +75,9 @@ Result<RotaryParams> read_rotary(FamilyReader& reader, const Config& config) {
   KVASS_ASSIGN_OR_RETURN(yarn.beta_slow,
                          reader.real_or("rope.scaling.yarn_beta_slow", yarn.beta_slow, 1e-3, yarn.beta_fast));
   KVASS_ASSIGN_OR_RETURN(yarn.extrapolation, reader.real_or("rope.scaling.yarn_ext_factor", 1.0, -1.0, 1.0));
-  if (yarn.extrapolation < 0.0) yarn.extrapolation = 1.0;  // the formats' word for "the default"
+  if (yarn.extrapolation < 0.0) yarn.extrapolation = 1.0;  // negative means "the default" in the formats
   rotary.attention_factor *= attention;
-  // Without extrapolation the files mean linear scaling, and no temperature.
+  // Extrapolation 0 means linear scaling without YaRN's amplitude.
   if (yarn.extrapolation == 0.0) rotary.yarn = {};
   return rotary;
 }
@@ -106,7 +106,7 @@ Result<Config> read_config(FamilyReader& reader, const Variant& variant) {
   return config;
 }
 
-// One layer of the program: the weights' names, and the values in the order of the computation.
+// Emits one layer: binds its weights and adds its values in the order of the computation.
 class LayerEmitter {
  public:
   LayerEmitter(FamilyReader& reader, const Config& config, int64_t layer)
@@ -172,7 +172,7 @@ class LayerEmitter {
     return builder_.rms_norm(what, x, weight, config_.epsilon, groups);
   }
 
-  // y, or y plus the bias of the projection `name` where the file has one.
+  // y plus the bias of the projection `name` if the file has one, else y.
   Result<ValueId> biased(const char* what, ValueId y, const char* name, int64_t width, bool required = false) {
     const std::string tensor = layer_tensor(layer_, name, "bias");
     if (!required && !reader_.has_tensor(tensor)) return y;
@@ -199,7 +199,7 @@ Result<ModelProgram> build_llama(const Gguf& file) {
   KVASS_ASSIGN_OR_RETURN(const GgufTensor* embedding, file.tensor("token_embd.weight"));
   const int64_t vocabulary = embedding->shape.size() == 2 ? embedding->shape[1] : 0;
   KVASS_ASSIGN_OR_RETURN(const WeightId table, reader.matrix("token_embd.weight", vocabulary, config.width));
-  WeightId head = table;  // tied, unless the file has its own
+  WeightId head = table;  // the embedding table, unless the file has a separate head
   if (reader.has_tensor("output.weight")) {
     KVASS_ASSIGN_OR_RETURN(head, reader.matrix("output.weight", vocabulary, config.width));
   }

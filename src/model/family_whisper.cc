@@ -1,5 +1,5 @@
 // Whisper. Robust Speech Recognition via Large-Scale Weak Supervision, arXiv 2212.04356: pre-norm transformers with
-// learned positions in the decoder and given ones in the encoder; the names of tensors are those of Hugging Face.
+// learned positions in the decoder and fixed ones in the encoder. Tensor names are those of Hugging Face.
 #include <array>
 #include <cmath>
 #include <string>
@@ -22,7 +22,7 @@ std::string shape_text(std::span<const int64_t> shape) {
   return text + "]";
 }
 
-// Binds tensors of the source to weights of the program, in the order in which it is asked for them.
+// Binds tensors of the source to weights of the program, in the order of the calls.
 class Binder {
  public:
   explicit Binder(const TensorSource& source) : source_(source) {}
@@ -31,7 +31,7 @@ class Binder {
   bool has(const std::string& tensor) const { return source_.has(tensor); }
   const TensorSource& source() const { return source_; }
 
-  // [outputs][inputs], or of a convolution [outputs][inputs / 3][3].
+  // A tensor [outputs][inputs], or [outputs][inputs / 3][3] for a convolution.
   Result<WeightId> matrix(const std::string& tensor, int64_t outputs, int64_t inputs, bool convolution = false) {
     KVASS_RETURN_IF_ERROR(convolution ? check(tensor, std::array{outputs, inputs / 3, int64_t{3}})
                                       : check(tensor, std::array{outputs, inputs}));
@@ -43,7 +43,7 @@ class Binder {
     tensors_.push_back(tensor);
     return builder_.vector(tensor, width);
   }
-  // The sizes of a tensor of this rank, each from 1 to its limit.
+  // The shape of a tensor of rank most.size(); size i must be from 1 to most[i].
   Result<std::vector<int64_t>> sizes(const std::string& tensor, std::span<const int64_t> most) const {
     KVASS_ASSIGN_OR_RETURN(const SourceTensor found, source_.tensor(tensor));
     bool sound = found.shape.size() == most.size();
@@ -179,7 +179,7 @@ class Emitter {
     return builder_.gelu(x);
   }
 
-  // Some of q, k and v; keys have no bias.
+  // Projects x by the `parts` asked for, of q, k and v. Keys have no bias.
   Result<std::vector<ValueId>> project(ValueId x, const std::string& attention, const std::vector<std::string>& parts) {
     const std::string scope = attention == "encoder_attn" ? "cross " : "";
     std::vector<WeightId> weights;
@@ -223,7 +223,7 @@ class Emitter {
     return residual("attention", x, out, "self_attn.out_proj", shape_.width);
   }
 
-  // Keys and values of the source rows are made once, in the first step after an encode.
+  // Keys and values of the encoder output are computed once, in the first step after an encode.
   Result<ValueId> cross_attention(int64_t layer, ValueId x) {
     const CrossId cross =
         builder_.cross_cache("cross cache " + std::to_string(layer), shape_.heads, shape_.width / shape_.heads);
@@ -248,7 +248,7 @@ class Emitter {
   ProgramBuilder& builder_;
   const SpeechShape& shape_;
   float scale_;
-  std::string layer_;  // prefix of the tensors of the layer at hand
+  std::string layer_;  // prefix of the current layer's tensors
 };
 
 }  // namespace

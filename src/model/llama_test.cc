@@ -1,4 +1,4 @@
-// The llama family: the program that a file's metadata gives for each architecture, and what is refused.
+// The llama family: the program that each architecture's metadata gives, and the files that are refused.
 #include <gtest/gtest.h>
 
 #include <functional>
@@ -18,7 +18,7 @@ Result<ModelProgram> build(const std::vector<uint8_t>& bytes) {
   return build_program(file);
 }
 
-// The file of `config` with more in it.
+// The file of `config` with `extra` added.
 std::vector<uint8_t> file_with(const TinyConfig& config, const Extra& extra) {
   GgufWriter writer = TinyModel(config).writer();
   extra(writer);

@@ -11,7 +11,7 @@ namespace kvass {
 namespace {
 
 constexpr size_t kAlignment = 64;               // bytes: a panel vector
-constexpr size_t kWaveBytes = size_t{8} << 20;  // source bytes packed before their pages are given back
+constexpr size_t kWaveBytes = size_t{8} << 20;  // source bytes that are packed before their pages are released
 
 struct Family {
   std::string_view architecture;
@@ -29,7 +29,7 @@ struct WeightPlan {
   struct Entry {
     const GgufTensor* source = nullptr;
     WeightType source_type = WeightType::F32;
-    WeightType type = WeightType::F32;  // that is stored
+    WeightType type = WeightType::F32;  // the stored type
     size_t offset = 0;
   };
   std::vector<Entry> entries;  // [weights of the program]
@@ -48,7 +48,7 @@ Result<WeightPlan> plan(const Gguf& file, const ModelProgram& model, std::option
       entry.type = stored_type(entry.source_type, weight.inputs, type);
       const bool head = static_cast<WeightId>(i) == model.head;
       if (head && entry.source_type == WeightType::Q8_0 && entry.type == WeightType::Q8_0) {
-        entry.source_type = entry.type = WeightType::Q8_0_split;  // of the same source
+        entry.source_type = entry.type = WeightType::Q8_0_split;  // packed from the same source rows
       }
       KVASS_ASSIGN_OR_RETURN(bytes, packed_bytes(entry.type, weight.outputs, weight.inputs));
     }
@@ -59,7 +59,7 @@ Result<WeightPlan> plan(const Gguf& file, const ModelProgram& model, std::option
   return plan;
 }
 
-// Panels [begin, end) by way of the source's own type.
+// Packs panels [begin, end) in the source's type, then converts them to the stored type.
 void convert_panels(const WeightPlan::Entry& entry, const Weight& weight, int64_t begin, int64_t end, uint8_t* out) {
   std::vector<uint8_t> panel(static_cast<size_t>(panel_bytes(entry.source_type, weight.inputs)));
   const size_t row_bytes = source_row_bytes(entry.source_type, weight.inputs);
@@ -73,8 +73,8 @@ void convert_panels(const WeightPlan::Entry& entry, const Weight& weight, int64_
   }
 }
 
-// Packs one matrix in waves over its panels, on all threads, and gives back the source pages of each wave: the file's
-// pages and the packed bytes of a weight never stand in memory together.
+// Packs one matrix in waves of panels, on all threads, and releases the source pages after each wave. So the source
+// pages and the packed bytes of a whole weight are never in memory together.
 void pack_weight(const Gguf& file, const WeightPlan::Entry& entry, const Weight& weight, uint8_t* out,
                  ThreadPool& pool) {
   const size_t panel_source = kPanelOutputs * source_row_bytes(entry.source_type, weight.inputs);

@@ -1,5 +1,5 @@
-// From a model file to a program and its weights. A family reads its metadata and emits the program: the one place
-// where an architecture is written down (family_*.cc, listed in families.inc). Nothing here runs anything.
+// From a model file to a program and its weights. A family reads the file's metadata and emits the program: only
+// family_*.cc (listed in families.inc) know an architecture. Nothing here runs anything.
 #pragma once
 
 #include <optional>
@@ -17,19 +17,20 @@ namespace kvass {
 struct ModelProgram {
   std::string family;  // "gemma3"
   Program program;
-  std::vector<std::string> tensors;  // [weights of the program] name of the file's tensor
+  std::vector<std::string> tensors;  // [weights of the program] the tensor's name in the file
   int64_t trained_context = 0;       // tokens
   WeightId head = kNone;             // the program's head_weight
 };
 
-// The program of a file, by its general.architecture. Every tensor that it names has been found, with the right shape.
+// The program of a file; general.architecture chooses the family. Every tensor in the result exists and has the right
+// shape.
 Result<ModelProgram> build_program(const Gguf& file);
 
-// The type that a tensor's blocks are packed as.
+// The weight type in which a tensor's blocks are packed.
 Result<WeightType> weight_type_of(GgmlType type);
 
-// Packs the weights, tensor by tensor, on the pool's threads, and gives back each tensor's source pages once it is
-// packed. `type`: what every matrix becomes whose rows allow it (requantise.h); none: what the file has.
+// Packs the weights, tensor by tensor, on the pool's threads. Releases each tensor's source pages once it is packed.
+// `type`: matrices are converted to it where their row length allows (requantise.h); none: the file's types are kept.
 Result<WeightStore> load_weights(const Gguf& file, const ModelProgram& model, ThreadPool& pool,
                                  std::optional<WeightType> type = {});
 

@@ -22,7 +22,7 @@ Result<WeightType> packed_type(const TensorSource& source, const SourceTensor& t
 struct Entry {
   SourceTensor source;
   WeightType type = WeightType::F32;
-  bool direct = false;  // the source's rows are packed as they are
+  bool direct = false;  // the source's rows are packed without conversion
   size_t offset = 0;
 };
 
@@ -46,7 +46,7 @@ Result<Entry> plan_entry(const TensorSource& source, const Weight& weight, const
   return entry;
 }
 
-// Panel `index` by way of float32. A convolution's [in][3] becomes [3][in], as its rows lie.
+// Packs panel `index` from float32 values. A convolution's row [in][3] becomes [3][in], the order of its input.
 void convert_panel(const Entry& entry, const Weight& weight, int64_t index, uint8_t* out) {
   const int64_t k = weight.inputs;
   const int64_t first = index * kPanelOutputs;
@@ -70,7 +70,7 @@ void convert_panel(const Entry& entry, const Weight& weight, int64_t index, uint
 }  // namespace
 
 Result<SpeechShape> speech_shape(const Program& program) {
-  constexpr int64_t kMost = int64_t{1} << 20;  // rows and channels of any model
+  constexpr int64_t kMost = int64_t{1} << 20;  // largest accepted number of rows or channels
   SpeechShape shape;
   const Op* input = program.input();
   if (input != nullptr) shape.mels = program.values[static_cast<size_t>(input->outputs[0])].width;

@@ -13,11 +13,11 @@
 
 namespace kvass {
 
-// What the tensors say of the model.
+// The sizes of the model, taken from its tensors.
 struct SpeechShape {
   int64_t mels = 0;         // channels of the encoder's input
-  int64_t frames = 0;       // most rows of it: 3000 of 10 ms
-  int64_t source_rows = 0;  // that the encoder leaves: 1500
+  int64_t frames = 0;       // largest number of rows of the encoder's input: 3000 of 10 ms
+  int64_t source_rows = 0;  // rows of the encoder output: 1500
   int64_t width = 0;
   int64_t heads = 0;
   int64_t encoder_layers = 0;
@@ -31,18 +31,18 @@ struct SpeechProgram {
   SpeechShape shape;
 };
 
-// `heads`: where the file says how many there are; 0: heads of 64.
+// `heads`: the number that the file states; 0: it states none, and a head has 64 elements.
 Result<SpeechProgram> build_speech_program(const TensorSource& source, int64_t heads = 0);
 
-// The same of a program that is there already; an error where it is no speech model's.
+// The sizes of an existing program; an error if it is not a speech model.
 Result<SpeechShape> speech_shape(const Program& program);
 
-// [weights of the program] those that keep their type whatever matrices become: positions.
+// [weights of the program] true: the weight keeps its type when matrices are converted (position embeddings).
 std::vector<bool> kept_weights(const Program& program);
 
-// Packs the weights on the pool's threads, and gives back each tensor's pages once it is packed. `type`: what every
-// matrix becomes whose rows allow it, but the positions, which stay as they are; none: what the file has, 8-bit
-// integers with a scale a row as Q8_0.
+// Packs the weights on the pool's threads. Releases each tensor's pages once it is packed. `type`: matrices are
+// converted to it where their row length allows, except position embeddings; none: the file's types are kept, and
+// 8-bit integers with one scale per row become Q8_0.
 Result<WeightStore> load_weights(const TensorSource& source, const ModelProgram& model, std::optional<WeightType> type,
                                  ThreadPool& pool);
 

@@ -1,4 +1,4 @@
-// The Gemma 3 family: the program that a file's metadata gives, the weights behind it, and what is refused.
+// The Gemma 3 family: the program that a file's metadata gives, its weights, and the files that are refused.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -21,7 +21,7 @@ ModelProgram tiny_program(const TinyConfig& config) {
   return std::move(model).value();
 }
 
-// The message with which a file of this shape is refused; empty where it is not.
+// The error message for a file of this shape; empty if it is accepted.
 std::string refusal(const TinyConfig& config) {
   const std::vector<uint8_t> bytes = TinyModel(config).gguf();
   const Result<EnginePtr> engine = try_engine(bytes, Math::f32, Isa::scalar);
@@ -145,7 +145,7 @@ TEST(Gemma3, MetadataThatCannotBeIsRefusedByItsName) {
   EXPECT_NE(refusal(config), "");
 }
 
-// A file that says nothing but its architecture.
+// A file with only its architecture in it.
 std::string other_architecture(const std::string& architecture) {
   GgufWriter writer;
   if (!architecture.empty()) writer.str("general.architecture", architecture);

@@ -55,8 +55,8 @@ Result<uint8_t*> OpContext::State::reserve(Remote& remote, size_t bytes) {
   return remote.scratch.data();
 }
 
-// What is queued on the old stream may still use the scratch: the new one waits for it. A stream that is being captured
-// cannot; whoever captures has waited for the device before.
+// Work on the old device stream may still use the scratch, so the new one waits for it. A device stream that is being
+// captured cannot wait: a caller that captures must have waited for the device before.
 Status OpContext::set_stream(void* stream) {
   const std::lock_guard lock(state_->mutex);
   if (stream == state_->stream) return {};

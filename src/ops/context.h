@@ -1,5 +1,5 @@
-// What an OpContext owns: threads, scratch that grows to the largest call and is then reused (on a device its own), and
-// the choices of backends read once, when it was made.
+// The state of an OpContext: threads; scratch, which grows to the largest call and is reused (each device has its own);
+// and the choices of backends, which are read when the context is created.
 #pragma once
 
 #include <mutex>
@@ -19,7 +19,7 @@ struct OpContext::State {
   explicit State(int threads) : pool(threads) {}
   ~State();
 
-  std::mutex mutex;  // held by the call that runs
+  std::mutex mutex;  // held during a call
   ThreadPool pool;
   Block scratch;
   MachineFeatures features;
@@ -27,29 +27,29 @@ struct OpContext::State {
   std::string environment;  // KVASS_BACKEND
   std::string isa;          // KVASS_ISA
 
-  // A device that is not the CPU, from its first call on.
+  // A device other than the CPU, from its first call on.
   struct Remote {
     const DeviceKernels* kernels = nullptr;
     DeviceBlock scratch;
-    DeviceEvent event = nullptr;  // of a change of streams
+    DeviceEvent event = nullptr;  // used by set_stream
     int processors = 1;
-    int64_t shared_bytes = 0;  // that a block of threads may have
+    int64_t shared_bytes = 0;  // shared memory limit of a block of threads
   };
   Remote remotes[2];              // cuda, rocm
-  DeviceStream stream = nullptr;  // of calls on their tensors
+  DeviceStream stream = nullptr;  // the device stream for calls on device tensors
 
-  // The backend that `op` uses on `device`; the kernels of a CPU's.
+  // The backend that `op` uses on `device`.
   Result<Backend> backend(std::string_view op, Device device) const;
   Result<Isa> kernels(std::string_view op, Device device) const;
-  // The device that a backend is of. `use` is for tests: these kernels are the device from here on.
+  // The state of a device. `use` is for tests: from then on these kernels are the device.
   Result<Remote*> remote(Device device);
   Status use(Device device, const DeviceKernels& kernels);
-  // At least `bytes` of scratch. What was in it is lost.
+  // At least `bytes` of scratch. Its former contents are lost.
   Result<uint8_t*> reserve(size_t bytes);
   Result<uint8_t*> reserve(Remote& remote, size_t bytes);
 };
 
-// Cuts a piece of memory into 64-byte aligned parts. Over no memory it only counts.
+// Divides memory into 64-byte aligned parts. With null memory it only counts the bytes.
 class Carver {
  public:
   explicit Carver(uint8_t* data) : data_(data) {}

@@ -1,5 +1,5 @@
-// A device to run programs on: its runtime, and what launches each kernel there. One table for each runtime that a
-// build has; who holds a table needs to know nothing more of the device. Launches do not wait.
+// A device that runs programs: its runtime, and a launch function for each kernel. There is one table for each runtime
+// of a build; a table is all that its user needs to know of the device. Launches do not wait.
 #pragma once
 
 #include "device/runtime.h"
@@ -21,7 +21,7 @@ struct DeviceKernels {
 #undef KVASS_DEVICE_KERNEL
 };
 
-// Of a device that is not the CPU; an error where this build has it not, or this machine none.
+// The table of a device other than the CPU. An error if this build does not support it or this machine has none.
 Result<const DeviceKernels*> device_kernels(Device device);
 
 namespace cuda {

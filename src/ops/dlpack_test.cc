@@ -9,7 +9,7 @@
 #if __has_include(<dlpack/dlpack.h>)
 #include <dlpack/dlpack.h>
 #else
-// As the DLPack specification has it.
+// The structures of the DLPack specification.
 struct DLDevice {
   int device_type;
   int device_id;

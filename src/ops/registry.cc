@@ -69,7 +69,7 @@ void for_entries(std::string_view list, Body&& body) {
   }
 }
 
-// The entry of a list for an operator and a device: one that names a backend of another device is not for this one.
+// The entry of a list for an operator and a device. Entries that name a backend of another device are skipped.
 std::string_view entry_for(std::string_view list, std::string_view op, Device device) {
   std::string_view found;
   for_entries(list, [&](std::string_view name, std::string_view backend) {

@@ -1,5 +1,6 @@
-// Which backend an operator uses: the manifest ops.inc against the features of a machine and what was asked for. Pure:
-// everything it depends on is an argument. The public form, for this machine and environment, is in kvass/ops.h.
+// Chooses the backend of an operator from the list ops.inc, the features of a machine and the caller's choice. Pure
+// functions: everything they depend on is an argument. kvass/ops.h has the public form for this machine and
+// environment.
 #pragma once
 
 #include <string>
@@ -11,7 +12,7 @@
 
 namespace kvass {
 
-// What a machine can run: its CPU, and of each other device why not; empty: it is there.
+// What a machine can run: its CPU, and for each other device the reason why it cannot be used; empty: it can.
 struct MachineFeatures {
   CpuFeatures cpu;
   std::string cuda = "not built";
@@ -20,31 +21,31 @@ struct MachineFeatures {
   MachineFeatures() = default;
   MachineFeatures(const CpuFeatures& of) : cpu(of) {}
 };
-MachineFeatures detect_features();  // of this build on this machine
+MachineFeatures detect_features();  // for this build on this machine
 
-// How a backend of a device computes.
+// The order of arithmetic of a device's backend: the CPU's, or the device's own.
 enum class Numerics : uint8_t { exact, fast };
 
-// The order of the manifest: operators, then for each its backends, best first.
+// All backends: by operator in the order of ops.inc, then by backend, best first.
 std::vector<Backend> list_backends(const MachineFeatures& features);
 
-// What chooses, strongest first. Empty: no choice. Lists are "operator=backend,…"; an entry concerns the device that
-// has such a backend, and the last one for an operator and a device holds.
+// The choices of a backend, strongest first. Empty: no choice. Lists are "operator=backend,…". An entry applies to the
+// device that has the backend; the last entry for an operator and a device counts.
 struct BackendChoice {
-  std::string_view name;         // of the argument
-  std::string_view list;         // of a context
+  std::string_view name;         // an argument of the call
+  std::string_view list;         // OpContext::Options::backends
   std::string_view environment;  // KVASS_BACKEND
   std::string_view isa;          // KVASS_ISA
 };
 Result<Backend> get_backend(std::string_view op, Device device, const BackendChoice& choice,
                             const MachineFeatures& features);
 
-// Every entry of a list names an operator and one of its backends.
+// Checks that every entry of a list names an operator and one of its backends.
 Status check_backend_list(std::string_view what, std::string_view list);
 
-// The entry of a CPU backend: the kernels that it runs.
+// The instruction set of a CPU backend's kernels.
 Isa backend_isa(const Backend& backend);
-// And of a device's.
+// The order of arithmetic of a device's backend.
 Numerics backend_numerics(const Backend& backend);
 
 }  // namespace kvass

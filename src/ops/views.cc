@@ -34,7 +34,7 @@ struct Region {
       dimensions[to] = moving;
     }
   }
-  // Of the dimensions whose stride is no multiple of `modulus` (0: of all).
+  // Bytes that the dimensions span whose stride is not a multiple of `modulus` (0: all dimensions).
   uint64_t extent(uint64_t modulus) const {
     uint64_t bytes = element;
     for (int i = 0; i < rank; ++i) {
@@ -45,7 +45,7 @@ struct Region {
   }
 };
 
-// Both regions repeat with `modulus`, and what they cover of it does not meet.
+// True if both regions repeat with period `modulus` and cover disjoint parts of the period.
 bool apart(const Region& a, const Region& b, uint64_t modulus) {
   const uint64_t a_bytes = a.extent(modulus);
   const uint64_t b_bytes = b.extent(modulus);
@@ -151,7 +151,7 @@ bool overlaps_itself(const ConstTensor& tensor) {
 }
 
 ConstTensor bytes_view(const void* data, int64_t rows, int64_t row_bytes, int64_t row_stride, int64_t byte_stride) {
-  // In elements of two bytes, which may only make it larger.
+  // With elements of two bytes the view can only become larger.
   ConstTensor view;
   view.data = data;
   view.dtype = DType::f16;

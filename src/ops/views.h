@@ -1,5 +1,5 @@
-// What every operator asks of a view before it starts: rank, sizes, memory, no overlap with what it writes. Messages
-// name the argument, what was expected and the shape that was got.
+// The checks that every operator makes of a view before it starts: rank, sizes, memory, no overlap with its outputs.
+// Messages name the argument, the expected shape and the given shape.
 #pragma once
 
 #include <cstdint>
@@ -20,23 +20,23 @@ struct Argument {
   std::string_view name;
   ConstTensor tensor;
 
-  Status bad(std::string_view expected) const;  // got: the shape
+  Status bad(std::string_view expected) const;  // "got" is the shape
   Status bad(std::string_view expected, std::string_view got) const;
-  // Rank `rank`, sizes that are not negative and fit in memory, elements that are there and aligned.
+  // Checks that the view has rank `rank`, sizes that are not negative and fit into memory, and aligned data.
   Status check(int rank) const;
-  // The sizes; `form` says them in words: "[B, Hkv, Skv, D] = [1, 4, 8, 64]".
+  // Checks the sizes. `form` describes them in messages: "[B, Hkv, Skv, D] = [1, 4, 8, 64]".
   Status check_shape(std::initializer_list<int64_t> sizes, std::string_view form) const;
   Status check_dtype(DType dtype, std::string_view of) const;
   Status check_device(Device device) const;
 };
 
-// Whether two views may share a byte: exact for disjoint ranges and for slices of one tensor, otherwise on the safe
-// side.
+// True if two views may share a byte. Exact for disjoint ranges and for slices of one tensor; otherwise true in case of
+// doubt.
 bool overlap(const ConstTensor& a, const ConstTensor& b);
-// Whether an index may share a byte with another.
+// True if two indices of a view may share a byte.
 bool overlaps_itself(const ConstTensor& tensor);
 
-// A view of plain memory, so that it can be asked about as the tensors are: [rows, bytes].
+// A view [rows, bytes] of plain memory, for the checks of this header.
 ConstTensor bytes_view(const void* data, int64_t rows, int64_t row_bytes, int64_t row_stride, int64_t byte_stride);
 
 inline const uint8_t* element(const ConstTensor& t, int64_t a, int64_t b, int64_t c) {

@@ -9,7 +9,7 @@
 namespace kvass {
 namespace {
 
-constexpr size_t kMaxArena = size_t{1} << 46;  // beyond any machine: a plan of this size is a mistake in the limits
+constexpr size_t kMaxArena = size_t{1} << 46;  // larger than any machine: the limits must be wrong
 
 struct Buffer {
   size_t bytes = 0;
@@ -28,16 +28,15 @@ bool works_in_place(OpKind kind) {
          kind == OpKind::positions;
 }
 
-// When each value lives, in op indices, and which bytes it shares by rule.
+// When each value lives, in op indices, and which values must share bytes.
 struct Lifetimes {
-  std::vector<int32_t> scope;      // [ops] the branch that it stands in, kNone outside of all
-  std::vector<int32_t> written;    // [values] op
-  std::vector<int32_t> last_read;  // [values] op, or one behind them all
-  std::vector<ValueId>
-      result_of;  // [values] the output of a cond that lies where this result of a branch does, or kNone
+  std::vector<int32_t> scope;      // [ops] the branch that contains the op; kNone: no branch
+  std::vector<int32_t> written;    // [values] the op that writes it
+  std::vector<int32_t> last_read;  // [values] the last op that reads it, or the number of ops: after the last
+  std::vector<ValueId> result_of;  // [values] of a branch's result: the cond's output at the same place; else kNone
 };
 
-// Ops [begin, end), which stand in `scope`.
+// Fills scope and result_of for ops [begin, end), which belong to `scope`.
 void walk(const Program& program, int32_t begin, int32_t end, int32_t scope, Lifetimes& live) {
   for (int32_t i = begin; i < end; ++i) {
     const Op& op = program.ops[static_cast<size_t>(i)];
@@ -57,8 +56,8 @@ Lifetimes lifetimes(const Program& program) {
   const int32_t end = static_cast<int32_t>(program.ops.size());
   Lifetimes live{std::vector<int32_t>(program.ops.size(), kNone), std::vector<int32_t>(program.values.size(), 0),
                  std::vector<int32_t>(program.values.size(), 0), std::vector<ValueId>(program.values.size(), kNone)};
-  std::vector<int32_t> parent(program.branches.size(), kNone);  // branch around a branch
-  std::vector<int32_t> cond_end(program.branches.size(), 0);    // one behind the last op of the cond that has it
+  std::vector<int32_t> parent(program.branches.size(), kNone);  // the branch that contains the branch
+  std::vector<int32_t> cond_end(program.branches.size(), 0);    // one past the last op of the branch's cond
   std::vector<const Method*> written_in(program.values.size(), nullptr);
   for (const Method& method : program.methods) {
     walk(program, method.begin, method.end, kNone, live);
@@ -74,10 +73,10 @@ Lifetimes lifetimes(const Program& program) {
       }
       for (ValueId id : op.inputs) {
         const size_t v = static_cast<size_t>(id);
-        // A method may run again on what another one left, and a branch on what was there before its cond: such a
-        // value is never written over.
+        // A method may run several times on a value that another method wrote: such a value lives to the end. A branch
+        // may run several times on a value from before its cond: such a value lives to the end of the cond (below).
         int32_t last = written_in[v] == &method ? i : end;
-        if (op.kind == OpKind::cond) {  // asked for sequence by sequence
+        if (op.kind == OpKind::cond) {  // the condition is read again for each sequence
           last = std::max(last, program.branches[static_cast<size_t>(op.branches.back())].end);
         }
         const int32_t home = live.scope[static_cast<size_t>(live.written[v])];
@@ -89,14 +88,14 @@ Lifetimes lifetimes(const Program& program) {
       }
     }
   }
-  // Results are read after the last op, by whoever runs the program.
+  // The caller reads the results after the last op.
   for (ValueId id : {program.hidden, program.logits}) live.last_read[static_cast<size_t>(id)] = end;
   for (size_t v = 0; v < live.written.size(); ++v) live.last_read[v] = std::max(live.last_read[v], live.written[v]);
   return live;
 }
 
-// What needs bytes; an in-place output joins the buffer of its first input, a branch's result that of the cond's
-// output. `buffer_of` maps values to buffers.
+// The buffers of all values. An in-place output shares the buffer of its first input; a branch's result shares that of
+// the cond's output. `buffer_of` maps values to buffers.
 std::vector<Buffer> buffers_of(const Program& program, const RowLimits& rows, std::vector<size_t>& buffer_of) {
   const Lifetimes live = lifetimes(program);
   std::vector<Buffer> buffers;
@@ -106,7 +105,7 @@ std::vector<Buffer> buffers_of(const Program& program, const RowLimits& rows, st
     for (ValueId id : op.outputs) {
       const size_t v = static_cast<size_t>(id);
       const Value& value = program.values[v];
-      if (live.result_of[v] != kNone) {  // its cond stands before it
+      if (live.result_of[v] != kNone) {  // the cond comes earlier in the ops
         buffer_of[v] = buffer_of[static_cast<size_t>(live.result_of[v])];
         Buffer& buffer = buffers[buffer_of[v]];
         buffer.last = std::max(buffer.last, live.last_read[v]);
@@ -137,7 +136,8 @@ std::vector<Buffer> buffers_of(const Program& program, const RowLimits& rows, st
   return buffers;
 }
 
-// Greedy, in an order: each at the lowest offset that is free over its whole lifetime. The bytes of the arena.
+// Places the buffers greedily in the given order: each at the lowest offset that is free over its whole lifetime.
+// Returns the size of the arena in bytes.
 size_t place_in_order(std::span<Buffer* const> order) {
   std::vector<const Buffer*> placed;  // by offset
   size_t end = 0;
@@ -157,8 +157,8 @@ size_t place_in_order(std::span<Buffer* const> order) {
   return end;
 }
 
-// No order is best for every program: the largest first, the largest areas of bytes and ops first, the longest lives
-// first, as they come; the best of them is kept.
+// No order is best for every program. Tries four and keeps the best: by bytes, by bytes times lifetime, by lifetime
+// (largest first), and in program order.
 size_t place(std::vector<Buffer>& buffers) {
   const auto life = [](const Buffer* b) { return static_cast<size_t>(b->last - b->first + 1); };
   const std::function<bool(const Buffer*, const Buffer*)> orders[] = {
@@ -194,7 +194,7 @@ std::vector<Buffer> all_buffers(const Program& program, const RowLimits& rows, s
   return buffers;
 }
 
-// The most bytes that live at one op.
+// The largest number of bytes live at one op.
 size_t most_live(const Program& program, const std::vector<Buffer>& buffers) {
   std::vector<size_t> begins(program.ops.size() + 2, 0), ends(program.ops.size() + 2, 0);
   for (const Buffer& buffer : buffers) {
@@ -217,8 +217,8 @@ void measure(const Program& program, const std::vector<Buffer>& buffers, ArenaPl
   plan.bound_bytes = most_live(program, buffers);
 }
 
-// Whether buffers that live at one time have bytes of their own: those that live are kept by offset while the ops go
-// by, and each that comes is held against its neighbours.
+// Checks that buffers that live at the same time do not overlap. Goes through the ops in order, keeps the live buffers
+// sorted by offset, and compares each new buffer with its neighbours.
 Status check_apart(const std::vector<Buffer>& buffers) {
   std::vector<const Buffer*> begins, ends;
   for (const Buffer& buffer : buffers) {
@@ -311,7 +311,7 @@ Status check_arena(const Program& program, const RowLimits& rows, std::span<cons
   }
   std::vector<size_t> buffer_of;
   std::vector<Buffer> buffers = all_buffers(program, rows, workspace_bytes, buffer_of);
-  // Values of one buffer lie at one place: that of the first that was seen.
+  // All values of one buffer must have the same offset: that of the first.
   std::vector<bool> placed(buffers.size(), false);
   const auto put = [&](size_t buffer, size_t offset, const std::string& name) -> Status {
     if (buffers[buffer].bytes == 0) return {};

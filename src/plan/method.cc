@@ -5,7 +5,7 @@
 namespace kvass {
 
 Status check_method(const Program& program, const MethodPlan& method) {
-  constexpr size_t kMaxBytes = size_t{1} << 46;  // of an arena: beyond any machine
+  constexpr size_t kMaxBytes = size_t{1} << 46;  // larger than the arena of any machine
   const std::string where = "method '" + method.name + "'";
   const auto most = [](const std::vector<size_t>& list) {
     return list.empty() ? size_t{0} : *std::max_element(list.begin(), list.end());

@@ -1,5 +1,5 @@
-// plan_arena, checked by replaying the program over the arena's bytes: every byte knows which value was written there
-// last.
+// plan_arena, checked by replaying the program over the arena: for every byte the test records which value was written
+// there last.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -18,7 +18,7 @@ namespace {
 
 constexpr int kNobody = -1;
 
-// Ownership of the arena's bytes: [begin, end) -> value. Workspace is owned by nobody that is read later.
+// The owner of each byte of the arena: [begin, end) -> value. Workspace has an owner that is never read.
 class ByteOwners {
  public:
   void write(size_t begin, size_t end, int owner) {
@@ -44,7 +44,7 @@ class ByteOwners {
     const int owner = it == owners_.begin() ? kNobody : std::prev(it)->second;
     owners_.emplace(at, owner);
   }
-  std::map<size_t, int> owners_;  // first byte of a run -> who wrote it
+  std::map<size_t, int> owners_;  // first byte of a range -> the value that was written there
 };
 
 size_t value_bytes(const Program& program, ValueId id, int64_t rows, int64_t head_rows) {
@@ -57,8 +57,8 @@ bool may_work_in_place(OpKind kind) {
          kind == OpKind::silu_gate || kind == OpKind::softcap;
 }
 
-// Runs `ops` over the owners. An input must still own its bytes when its op begins; an output may lie on an input only
-// where the op works in place and begins at the same byte; a workspace may lie on neither.
+// Replays the ops over the owners. An input must still own its bytes when its op begins. An output may overlap an input
+// only if the op works in place and both begin at the same byte. A workspace may overlap neither.
 void replay(const Program& program, const ArenaPlan& plan, int64_t rows, int64_t head_rows,
             const std::vector<size_t>& workspace, const Method& method, ByteOwners& owners) {
   const auto begin = [&](ValueId id) { return plan.values[static_cast<size_t>(id)]; };
@@ -94,7 +94,7 @@ void replay(const Program& program, const ArenaPlan& plan, int64_t rows, int64_t
   }
 }
 
-// Two steps, the second one asking for logits three times: what is live at the end stays live.
+// Two steps; the second asks for logits three times, so values that are live at the end must stay.
 void check_plan(const Program& program, int64_t rows, int64_t head_rows, const std::vector<size_t>& workspace) {
   ASSERT_TRUE(verify_program(program).ok()) << verify_program(program).message();
   const Result<ArenaPlan> plan = plan_arena(program, {rows, head_rows, 1}, workspace);
@@ -123,7 +123,7 @@ struct Shape {
   int64_t layers = 18, width = 640, hidden = 2048, heads = 4, kv_heads = 1, head_dim = 256, vocabulary = 262144;
 };
 
-// A decoder of the shape that Gemma 3 has: pre- and post-norms around attention and a gated feed-forward.
+// A decoder of Gemma 3's shape: pre- and post-norms around attention and a gated feed-forward.
 Program decoder(const Shape& s) {
   ProgramBuilder builder;
   const WeightId table = builder.matrix("table", s.vocabulary, s.width);

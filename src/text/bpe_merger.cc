@@ -28,7 +28,8 @@ Result<BpeMerger> BpeMerger::create(const VocabularyView& vocabulary, const Piec
   return merger;
 }
 
-// "left right", both in the alphabet: the place in the list is the rank, and of equal pairs the first counts.
+// A merge is "left right", both in the byte alphabet. Its rank is its index in the list; of equal pairs the first
+// counts.
 Status BpeMerger::read_merges(const VocabularyView& vocabulary, const PieceTable& pieces) {
   pairs_.resize(std::bit_ceil(2 * vocabulary.merges.size() + 2));
   for (size_t rank = 0; rank < vocabulary.merges.size(); ++rank) {

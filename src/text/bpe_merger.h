@@ -1,11 +1,11 @@
-// Byte-level byte-pair merging (GPT-2 and its kin): plain text, without special tokens, to ids.
-//   the pre-tokenizer cuts the text into pieces; each is merged alone
+// Byte-level byte-pair merging (as in GPT-2): plain text, without special tokens, to ids.
+//   the pre-tokenizer splits the text into pieces; each piece is merged alone
 //   symbols = the tokens of a piece's bytes
-//   while some adjacent pair of symbols is in the list of merges: merge the pair that stands first in it, the leftmost
-//   of equals
-//   where the kind of pre-tokenizer says so, a piece that is a token is that token without merging
-// A byte that is no token becomes the unknown token, or nothing where the vocabulary has none. O(n log n) in a piece.
-// Immutable once made; the pieces belong to the Tokenizer and are passed to every call.
+//   while an adjacent pair of symbols is in the list of merges: merge the pair that is first in the list; of equal
+//   pairs the leftmost
+//   with ignore_merges (pre_tokenizer.h), a piece that is a token becomes that token without merging
+// A byte without a token becomes the unknown token, or nothing if the vocabulary has none. O(n log n) in a piece.
+// Immutable; the pieces belong to the Tokenizer and are passed to every call.
 #pragma once
 
 #include <array>
@@ -25,7 +25,7 @@ namespace kvass {
 
 class BpeMerger {
  public:
-  // `vocabulary` has been checked: sizes agree. `pieces` are bytes, not the alphabet of the file.
+  // The caller has checked that the sizes in `vocabulary` agree. `pieces` are bytes, not the alphabet of the file.
   static Result<BpeMerger> create(const VocabularyView& vocabulary, const PieceTable& pieces);
 
   // Appends the ids of `text`.
@@ -39,13 +39,13 @@ class BpeMerger {
 
   explicit BpeMerger(const PreTokenizerKind& kind) : splitter_(kind), ignore_merges_(kind.ignore_merges) {}
   Status read_merges(const VocabularyView& vocabulary, const PieceTable& pieces);
-  size_t pair_at(int32_t left, int32_t right) const;  // where the pair is, or the empty slot where it would be
+  size_t pair_at(int32_t left, int32_t right) const;  // the pair's slot, or the empty slot for it
   void encode_piece(const PieceTable& pieces, std::string_view piece, MergeBuffer& symbols,
                     std::vector<int32_t>& ids) const;
 
   PreTokenizer splitter_;
   bool ignore_merges_;
-  PieceIndex index_;             // the tokens that text may become
+  PieceIndex index_;             // the tokens that encoding may produce
   std::vector<PairSlot> pairs_;  // open addressing, a power of two, at most half full
   std::array<int32_t, 256> byte_ids_{};
   int32_t unknown_ = -1;

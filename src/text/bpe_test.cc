@@ -1,5 +1,5 @@
-// Byte-level vocabularies: the rules on vocabularies made by hand, and ids and pieces that HF tokenizers gives
-// (tests/data/make_bpe_goldens.py).
+// Byte-level vocabularies: the rules on hand-made vocabularies, and ids and pieces of Hugging Face's tokenizers as
+// goldens (tests/data/make_bpe_goldens.py).
 #include <gtest/gtest.h>
 
 #include <fstream>
@@ -224,7 +224,7 @@ TEST(BpeGoldens, AnyBytesComeBackAndStreamWhole) {
   }
 }
 
-// One pass over all pairs per merge.
+// The definition: each merge looks at all pairs.
 Ids merge_by_definition(const Vocabulary& vocabulary, std::string_view piece) {
   std::vector<std::string> symbols;
   for (const char c : piece) symbols.push_back(utf8(byte_alphabet()[static_cast<uint8_t>(c)]));
@@ -249,7 +249,7 @@ TEST(Bpe, EqualsTheDefinitionOfMerging) {
   SCOPED_TRACE(testing::Message() << "KVASS_SEED=" << seed);
   std::mt19937 random(seed);
   for (int round = 0; round < 60; ++round) {
-    // As training makes it: each merge joins two tokens that are there, so that no merge makes an earlier one possible.
+    // As training makes a vocabulary: each merge joins two existing tokens, so no merge makes an earlier one possible.
     ByteVocabularyBuilder builder;
     std::vector<std::string> known = {"a", "b", "c"};
     for (int i = 0; i < 25; ++i) {

@@ -1,6 +1,6 @@
-// The alphabet of byte-level vocabularies (GPT-2): a character that can be printed for every byte. Bytes that are
-// printable characters of Latin-1 are themselves; the others, in order, are U+0100 and up. Not UTF-8 of the text: the
-// characters of a piece are bytes, and a piece may hold part of a character.
+// The alphabet of byte-level vocabularies (GPT-2): a printable character for every byte. Bytes that are printable
+// characters of Latin-1 stand for themselves; the others, in order, are U+0100 and up. Not the UTF-8 of the text: each
+// character of a piece is one byte, and a piece may hold part of a character of the text.
 #pragma once
 
 #include <array>
@@ -24,7 +24,7 @@ constexpr std::array<uint16_t, 256> byte_alphabet() {
   return codes;
 }
 
-// How `bytes` are spelled in the alphabet, in UTF-8.
+// `bytes` spelled in the alphabet, as UTF-8.
 inline std::string piece_of_bytes(std::string_view bytes) {
   static constexpr auto kCodes = byte_alphabet();
   std::string piece;
@@ -40,7 +40,7 @@ inline std::string piece_of_bytes(std::string_view bytes) {
   return piece;
 }
 
-// The bytes that `piece` spells; nothing where a character is not of the alphabet.
+// The bytes that `piece` spells; nothing if a character is not in the alphabet.
 inline std::optional<std::string> bytes_of_piece(std::string_view piece) {
   static constexpr auto kBytes = [] {
     std::array<int16_t, 0x144> bytes{};  // [code]

@@ -10,10 +10,10 @@ namespace {
 
 enum Flags {
   kPlain = 0,
-  kSystemInTurn = 1,  // the system text stands within the first user turn, not in a turn of its own
-  kTrimSystem = 2,    // white space around texts is left out
+  kSystemInTurn = 1,  // the system text is part of the first user turn, not a turn of its own
+  kTrimSystem = 2,    // white space around the system text is removed
   kTrimUser = 4,
-  kTrimWhole = 8,  // that around system and user text together
+  kTrimWhole = 8,  // white space around system and user text as a whole is removed
 };
 
 struct Texts {
@@ -27,7 +27,7 @@ std::string_view trim(std::string_view text) {
   return text.substr(first, text.find_last_not_of(kSpace) + 1 - first);
 }
 
-// A text of the list with the model's own tokens in it.
+// A text of the list with {eos} and {bos} replaced by the model's tokens.
 std::string with_tokens(const Tokenizer& tokenizer, std::string_view text) {
   std::string filled(text);
   for (const auto& [mark, id] : {std::pair("{eos}", tokenizer.eos()), std::pair("{bos}", tokenizer.bos())}) {
@@ -41,7 +41,7 @@ std::string with_tokens(const Tokenizer& tokenizer, std::string_view text) {
 
 struct ChatTemplateKind {
   std::string_view name;
-  std::array<std::string_view, 4> marks;  // two that are there, two that are not; empty: none
+  std::array<std::string_view, 4> marks;  // the jinja text contains the first two and not the last two; empty: no mark
   Texts texts;
   int flags;
 
@@ -108,7 +108,7 @@ std::vector<ChatPart> ChatTemplate::first_turn(const Tokenizer& tokenizer, std::
   if (!kind_->has(kSystemInTurn)) add_system();
   control(texts.user_begin);
   if (kind_->has(kSystemInTurn)) add_system();
-  if (whole && !system.empty()) {  // its beginning is the system's: only the end is there to be trimmed
+  if (whole && !system.empty()) {  // the whole begins with the system text: trim only the end
     const std::string_view trimmed = trim(user);
     user = user.substr(0, trimmed.empty() ? 0 : static_cast<size_t>(trimmed.data() + trimmed.size() - user.data()));
   } else if (whole || kind_->has(kTrimUser)) {

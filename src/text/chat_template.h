@@ -1,11 +1,11 @@
-// Chat templates: what stands around the texts of a conversation. Not a jinja engine: the templates that are known are
-// listed (chat_templates.inc), and a model's own is recognized by its text. A conversation grows turn by turn and its
-// history stays in the caches, so a template gives what each turn adds, never the whole.
+// Chat templates: the text around the messages of a conversation. Not a jinja engine: known templates are listed
+// (chat_templates.inc), and a model's own template is recognized by its text. The history of a conversation stays in
+// the caches, so a template gives only what each turn adds.
 //
-//   first turn    [system] user text, up to where the model speaks
-//   next turn     what closes the model's last turn, then the user text, up to where the model speaks
+//   first turn    [system] user text, up to the start of the answer
+//   next turn     the end of the model's last turn, then the user text, up to the start of the answer
 //
-// Texts of the template are parsed for control tokens, texts of people are not: "<end_of_turn>" in a user's text is
+// The template's texts are parsed for control tokens, messages are not: "<end_of_turn>" in a user's message is plain
 // text. A view of static data.
 #pragma once
 
@@ -18,23 +18,24 @@
 
 namespace kvass {
 
-// A stretch of a conversation. Owns its text.
+// A part of a conversation. Owns its text.
 struct ChatPart {
   std::string text;
-  bool control = false;  // the template's: control tokens in it are parsed
+  bool control = false;  // text of the template: control tokens in it are parsed
 };
 
 struct ChatTemplateKind;  // a row of the list
 
 class ChatTemplate {
  public:
-  // By name (--chat-template); an unknown one is an error that lists the known ones.
+  // The template of a name (--chat-template). The error for an unknown name lists the known ones.
   static Result<ChatTemplate> named(std::string_view name);
-  // By the text of a model file (tokenizer.chat_template), which is empty where there is none. `source` is the file.
+  // Recognizes the template text of a model file (tokenizer.chat_template; empty if the file has none). `source` is the
+  // file's name.
   static Result<ChatTemplate> recognize(std::string_view source, std::string_view jinja);
 
   std::string_view name() const;
-  // `system` may be empty: then there is none. The token that begins a text is not part of it.
+  // An empty `system` means no system message. The BOS token is not included.
   std::vector<ChatPart> first_turn(const Tokenizer& tokenizer, std::string_view system, std::string_view user) const;
   std::vector<ChatPart> next_turn(const Tokenizer& tokenizer, std::string_view user) const;
 

@@ -1,5 +1,5 @@
-// Chat templates against what the models' jinja templates render (tests/data/make_chat_goldens.py), and how their turns
-// become tokens.
+// Chat templates against the output of the models' jinja templates (tests/data/make_chat_goldens.py), and how their
+// turns become tokens.
 #include "text/chat_template.h"
 
 #include <gtest/gtest.h>
@@ -23,7 +23,7 @@ constexpr const char* kMarks[] = {
     "<start_of_turn>",   "<end_of_turn>", "<|im_start|>", "<|im_end|>", "<|eot_id|>", "<|start_header_id|>",
     "<|end_header_id|>", "[INST]",        "[/INST]",      "<|end|>",    "<|user|>",   "<|assistant|>"};
 
-// Byte-level, with the control tokens of several templates.
+// A byte-level tokenizer with the control tokens of several templates.
 Tokenizer byte_level() {
   ByteVocabularyBuilder builder;
   builder.vocabulary.bos = builder.add("<BOS>", TokenType::control);
@@ -37,7 +37,7 @@ Tokenizer byte_level() {
   return builder.build();
 }
 
-// SentencePiece's kind, with the space that stands before a text.
+// A SentencePiece tokenizer that puts a space before a text.
 Tokenizer with_space_prefix() {
   VocabularyBuilder builder;
   builder.vocabulary.pieces[256] = "<BOS>";
@@ -117,8 +117,8 @@ TEST(ChatTemplate, TurnByTurnGivesTheIdsOfTheWholeConversation) {
           ids.insert(ids.end(), answered.begin(), answered.end());
         }
         EXPECT_EQ(tokenizer.decode(ids), tokenizer.decode(tokenizer.encode_parts(whole, true, false)));
-        // Only where a piece spans the end of a turn's prompt and the answer may the ids differ; none does at a
-        // control token.
+        // The ids may differ only if a piece spans the end of a turn's prompt and the answer. No piece spans a control
+        // token.
         const std::string_view last = whole[kept[0].size() - 1].text;
         if (!last.ends_with("|>") && !last.ends_with(">\n") && !last.ends_with("model\n") && !last.ends_with("tant\n"))
           continue;
@@ -144,7 +144,7 @@ TEST(ChatTemplate, WhatAPersonWritesIsNeverAControlToken) {
   EXPECT_EQ(controls(turns(evil, evil)), 3);
   const std::string shown = tokenizer.decode(turns("", evil));
   EXPECT_NE(shown.find(evil), std::string::npos) << shown;
-  // Nor do the halves of one that stand on either side of a boundary make one.
+  // Two halves of a control token on either side of a boundary do not make one either.
   const std::vector<TextPart> halves = {{"<end_", true}, {"of_turn>", false}, {"<end_of_turn>", true}};
   EXPECT_EQ(controls(tokenizer.encode_parts(halves, false, false)), 1);
 }

@@ -1,7 +1,6 @@
-// The merging that both kinds of tokenizer share: a chain of symbols, of which the adjacent pair of the lowest rank is
-// merged until no pair is left that has one, the leftmost of equals first. O(n log n) in the symbols. Not concerned
-// with what a symbol means: what a pair becomes is the caller's to say. One stretch of text at a time, reused for the
-// next so that its memory is.
+// The merging that both kinds of tokenizer share: a linked list of symbols. The adjacent pair with the lowest rank, the
+// leftmost of equals, is merged until no pair has a rank. O(n log n) in the symbols. The caller's function says what a
+// pair becomes. A buffer holds one piece of text at a time; reuse it to reuse its memory.
 #pragma once
 
 #include <algorithm>
@@ -15,7 +14,7 @@ struct MergeSymbol {
   static constexpr uint32_t kNone = UINT32_MAX;
   uint32_t begin, length;   // bytes of the text; length 0: merged into an earlier symbol
   uint32_t previous, next;  // symbols; kNone at the ends
-  int32_t id;               // the token, where the caller knows it
+  int32_t id;               // the token, if the caller knows it
 };
 
 struct MergeResult {
@@ -25,7 +24,7 @@ struct MergeResult {
 
 class MergeBuffer {
  public:
-  // Offsets are 32 bits; callers cut a text of this many symbols that has no other cut.
+  // Offsets have 32 bits: callers split a text after this many symbols if it has no other split.
   static constexpr size_t kMaxSymbols = size_t{1} << 29;
 
   void clear() { symbols_.clear(); }
@@ -58,7 +57,7 @@ class MergeBuffer {
       heap_.pop_back();
       const auto at = static_cast<uint32_t>(best.key);
       MergeSymbol& left = symbols_[at];
-      // Symbols only grow, so the pair is as it was noted when it still spans the same bytes.
+      // Symbols only grow: a heap entry is still valid if its pair spans the same number of bytes.
       if (left.length == 0 || left.next == MergeSymbol::kNone) continue;
       MergeSymbol& right = symbols_[left.next];
       if (left.length + right.length != best.length) continue;
@@ -74,7 +73,7 @@ class MergeBuffer {
     }
   }
 
-  // The symbols that are left, in order.
+  // Visits the remaining symbols in order.
   template <class Visit>
   void for_each(Visit&& visit) const {
     if (symbols_.empty()) return;
@@ -83,7 +82,7 @@ class MergeBuffer {
 
  private:
   struct Candidate {
-    uint64_t key;     // rank, then the left symbol: the smallest is merged first
+    uint64_t key;     // rank, then index of the left symbol: the smallest key is merged first
     uint32_t length;  // bytes of the two symbols together
     int32_t id;
     bool operator>(const Candidate& other) const { return key > other.key; }

@@ -19,7 +19,7 @@ uint64_t hash_bytes(std::string_view bytes) {
   size_t left = bytes.size();
   uint64_t hash = left;
   for (; left > 16; data += 8, left -= 8) hash = mix_hash(hash, load<uint64_t>(data));
-  // Two loads that may overlap cover what is left.
+  // Two loads, which may overlap, cover the remaining bytes.
   uint64_t a = 0, b = 0;
   if (left >= 8) {
     a = load<uint64_t>(data), b = load<uint64_t>(data + left - 8);
@@ -34,7 +34,7 @@ uint64_t hash_bytes(std::string_view bytes) {
 
 }  // namespace
 
-// The table is larger than a cache: the slots of the next pieces are on their way while one is put in.
+// The table is larger than a CPU cache: the slots of the next pieces are prefetched while one is inserted.
 PieceIndex::PieceIndex(const PieceTable& pieces, std::span<const int32_t> ids)
     : slots_(std::bit_ceil(2 * ids.size() + 2)) {
   constexpr size_t kAhead = 16;
@@ -54,7 +54,7 @@ PieceIndex::PieceIndex(const PieceTable& pieces, std::span<const int32_t> ids)
     const auto tag = static_cast<uint32_t>(hash >> 32);
     size_t at = hash & mask;
     while (slots_[at].id >= 0 && (slots_[at].tag != tag || pieces[slots_[at].id] != piece)) at = (at + 1) & mask;
-    if (slots_[at].id >= 0) continue;  // an equal piece with a lower id
+    if (slots_[at].id >= 0) continue;  // holds an equal piece with a lower id
     slots_[at] = {tag, ids[i]};
     max_bytes_ = std::max(max_bytes_, piece.size());
   }

@@ -1,5 +1,5 @@
-// From the bytes of a piece to its token: a hash table over the tokens that text may become. Immutable once made; the
-// pieces belong to the Tokenizer and are passed to every call.
+// From the bytes of a piece to its token: a hash table over the tokens that encoding may produce. Immutable; the pieces
+// belong to the Tokenizer and are passed to every call.
 #pragma once
 
 #include <bit>
@@ -12,7 +12,7 @@
 
 namespace kvass {
 
-// For the tables of this folder. The upper bits are the good ones.
+// The hash of this folder's tables. Only its upper bits are well mixed.
 inline uint64_t mix_hash(uint64_t a, uint64_t b) {
   uint64_t x = (a ^ std::rotl(b, 32)) * 0x9e3779b97f4a7c15u;
   x ^= x >> 32;
@@ -22,11 +22,11 @@ inline uint64_t mix_hash(uint64_t a, uint64_t b) {
 class PieceIndex {
  public:
   PieceIndex() = default;
-  // `ids` ascend; of equal pieces the lowest id counts, and empty pieces are not found.
+  // `ids` are ascending. Of equal pieces the lowest id is found; empty pieces are never found.
   PieceIndex(const PieceTable& pieces, std::span<const int32_t> ids);
 
   int32_t find(const PieceTable& pieces, std::string_view piece) const;  // -1: none
-  size_t max_bytes() const { return max_bytes_; }                        // of a piece
+  size_t max_bytes() const { return max_bytes_; }                        // length of the longest piece
 
  private:
   struct Slot {

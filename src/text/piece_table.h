@@ -1,4 +1,4 @@
-// The text of every token in one block of bytes, as it appears in running text: spaces are spaces (not U+2581) and a
+// The text of every token in one block of bytes, as it appears in decoded text: spaces are spaces (not U+2581) and a
 // byte token is its byte. Owned by the Tokenizer; immutable once filled.
 #pragma once
 
@@ -17,7 +17,7 @@ class PieceTable {
     ends_.reserve(tokens + 1);
     bytes_.reserve(bytes);
   }
-  void extend(std::string_view part) { bytes_.append(part); }  // of the piece that the next append ends
+  void extend(std::string_view part) { bytes_.append(part); }  // adds to the piece that the next append completes
   void append(std::string_view piece) {
     bytes_.append(piece);
     ends_.push_back(static_cast<uint32_t>(bytes_.size()));

@@ -15,7 +15,7 @@
 namespace kvass {
 namespace {
 
-// PCRE2's \s also takes U+180E, which the engines that vocabularies are trained with do not.
+// Replaces \s: PCRE2's also matches U+180E, unlike the engines with which vocabularies are trained.
 std::string with_white_space(std::string_view pattern) {
   constexpr std::string_view kMembers = R"(\t-\r\x{85}\p{Z})";
   std::string text;
@@ -47,12 +47,12 @@ std::shared_ptr<pcre2_real_code_8> compile(const char* pattern) {
   size_t offset = 0;
   pcre2_code* code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(),
                                    PCRE2_UTF | PCRE2_UCP | PCRE2_NO_UTF_CHECK, &error, &offset, nullptr);
-  if (code == nullptr) throw std::bad_alloc();        // the patterns are constants: memory is all that can be missing
-  (void)pcre2_jit_compile(code, PCRE2_JIT_COMPLETE);  // without it the same matches, slower
+  if (code == nullptr) throw std::bad_alloc();        // the patterns are constants: only memory can be missing
+  (void)pcre2_jit_compile(code, PCRE2_JIT_COMPLETE);  // if it fails, matching is slower and gives the same pieces
   return {code, pcre2_code_free};
 }
 
-// How many bytes of `text` are valid UTF-8, or are not, from its beginning.
+// The length in bytes of the valid (or invalid) UTF-8 at the beginning of `text`.
 size_t run_length(std::string_view text, bool valid) {
   size_t length = 0;
   while (length < text.size()) {
@@ -94,7 +94,7 @@ void PreTokenizer::split_valid(std::string_view text, size_t stage, pcre2_match_
   const auto* subject = reinterpret_cast<PCRE2_SPTR>(text.data());
   for (size_t at = 0; at < text.size();) {
     const int found = pcre2_match(patterns_[stage].get(), subject, text.size(), at, PCRE2_NO_UTF_CHECK, match, nullptr);
-    // Whatever else may be wrong with a match (a limit of the library), what is left is a piece.
+    // No match, or an error such as a limit of the library: the remaining text is one piece.
     const size_t begin = found > 0 ? range[0] : text.size();
     const size_t end = found > 0 ? range[1] : text.size();
     if (begin > at) split_valid(text.substr(at, begin - at), stage + 1, match, visit);

@@ -1,4 +1,4 @@
-// Which pre-tokenizers there are. The code that runs their patterns is pre_tokenizer.cc.
+// The table of pre-tokenizers. pre_tokenizer.cc runs their patterns.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -9,7 +9,7 @@
 namespace kvass {
 namespace {
 
-// Patterns as they are published; \s is Unicode's White_Space (see with_white_space).
+// The patterns as published; \s is Unicode's White_Space (see with_white_space).
 #define KVASS_CONTRACTIONS "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 #define KVASS_TAIL R"(|\s*[\r\n]+|\s+(?!\S)|\s+)"
 #define KVASS_MARKS R"( ?[^\s\p{L}\p{N}]+[\r\n]*)" KVASS_TAIL

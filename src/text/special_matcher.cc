@@ -19,7 +19,7 @@ SpecialMatcher::SpecialMatcher(const PieceTable& pieces, const std::vector<Token
   for (size_t i = 1; i < first_byte_.size(); ++i) first_byte_[i] += first_byte_[i - 1];
 }
 
-// Narrows the sorted entries byte by byte to those that the text goes on to spell.
+// Narrows the sorted entries, byte by byte, to those that the text spells from `at` on.
 int32_t SpecialMatcher::longest_at(const PieceTable& pieces, std::string_view text, size_t at,
                                    size_t control_end) const {
   const auto first = static_cast<uint8_t>(text[at]);

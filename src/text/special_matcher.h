@@ -1,6 +1,6 @@
-// Finds the tokens that are taken literally: USER_DEFINED ones always, CONTROL and UNKNOWN ones when asked for. The
-// match that begins first wins, and of those the longest. Not concerned with what lies between matches. Immutable once
-// made; the pieces belong to the Tokenizer and are passed to every call.
+// Finds the tokens that are matched literally: USER_DEFINED tokens always, CONTROL and UNKNOWN tokens on request. The
+// match that begins first wins; of several, the longest. The text between matches is left to the caller. Immutable; the
+// pieces belong to the Tokenizer and are passed to every call.
 #pragma once
 
 #include <array>
@@ -16,17 +16,17 @@ namespace kvass {
 
 class SpecialMatcher {
  public:
-  // A bound on what a position of the text can cost, whatever the vocabulary.
+  // Longer pieces are not matched: this bounds the work at each position of the text for any vocabulary.
   static constexpr size_t kMaxPieceBytes = 256;
 
   SpecialMatcher() = default;
   SpecialMatcher(const PieceTable& pieces, const std::vector<TokenType>& types);
 
   struct Match {
-    size_t begin;  // in bytes of the text; `until` where there is no match
-    int32_t id;    // -1 where there is no match
+    size_t begin;  // byte offset in the text; `until` if there is no match
+    int32_t id;    // -1 if there is no match
   };
-  // The first match that begins in [from, until); one of a control token ends at `control_end` or before.
+  // The first match that begins in [from, until). A match of a control token must end at or before `control_end`.
   Match find(const PieceTable& pieces, std::string_view text, size_t from, size_t until, size_t control_end) const;
 
  private:

@@ -15,7 +15,7 @@ namespace {
 
 using namespace testing;  // NOLINT: helpers of the tests
 
-// Every byte, and pieces that merges make of them.
+// Every byte, and pieces that are merged from bytes.
 std::vector<std::string> small_text() {
   std::vector<std::string> pieces;
   for (int byte = 0; byte < 256; ++byte) pieces.push_back(std::string(1, static_cast<char>(byte)));
@@ -157,7 +157,7 @@ TEST(SpeechTokenizer, TheRealVocabularyIsAsItsFilesSay) {
     for (const auto& segment : (*golden)["runs"]["greedy_condition_default"]["segments"]) {
       const auto ids = segment["tokens"].get<std::vector<int32_t>>();
       EXPECT_EQ(tokenizer.decode(ids), segment["text"].get<std::string>());
-      // What the model writes is mostly, not always, as merging has it.
+      // The model's ids are mostly, but not always, the ids that merging gives.
       EXPECT_EQ(tokenizer.decode(encoder.encode(segment["text"].get<std::string>())),
                 segment["text"].get<std::string>());
     }

@@ -23,7 +23,7 @@ constexpr LanguageName kLanguages[] = {
 #include "text/languages.inc"
 #undef KVASS_LANGUAGE
 };
-// Other names of some of them.
+// Other names of some languages.
 constexpr LanguageName kAliases[] = {{"my", "burmese"},   {"ca", "valencian"},     {"nl", "flemish"},
                                      {"ht", "haitian"},   {"lb", "letzeburgesch"}, {"ps", "pushto"},
                                      {"pa", "panjabi"},   {"ro", "moldavian"},     {"ro", "moldovan"},
@@ -31,12 +31,12 @@ constexpr LanguageName kAliases[] = {{"my", "burmese"},   {"ca", "valencian"},  
 
 constexpr int32_t kTimestamps = 1501;  // 0.00 to 30.00 s
 constexpr int32_t kOtherMarks = 8;  // end, start, translate, transcribe, startoflm, startofprev, nospeech, notimestamps
-constexpr int32_t kEnglishTokens = 51864;  // of the models that know one language; they have tokens for the others too
+constexpr int32_t kEnglishTokens = 51864;  // size of the English-only vocabulary, which has all language tokens too
 constexpr int32_t kEnglishText = 50256;
 
 std::string mark(std::string_view name) { return fmt::format("<|{}|>", name); }
 
-// Valid UTF-8: each byte that is no part of a character becomes U+FFFD.
+// Makes valid UTF-8: each byte that is not part of a character becomes U+FFFD.
 std::string lossy(std::string_view text) {
   std::string out;
   while (!text.empty()) {
@@ -116,7 +116,7 @@ int32_t SpeechTokenizer::find(std::string_view piece, int32_t begin, int32_t end
 }
 
 Status SpeechTokenizer::find_marks() {
-  // From behind: the marks are the last tokens, and text may look like one.
+  // Searched from the end: the marks are the last tokens, and a text token may look like one.
   for (int32_t id = size() - 1; id >= 0 && end_of_text_ < 0; --id) {
     if (pieces_[id] == mark("endoftext")) end_of_text_ = id;
   }
@@ -167,15 +167,15 @@ void SpeechTokenizer::find_suppressed() {
     add(id_of(sign));
     add(id_of(" " + std::string(sign)));
   }
-  // Musical signs are one token or begin with one that they share.
+  // A musical sign is one token, or several of which it shares the first with other signs.
   for (const std::string_view sign : {"♩", "♪", "♫", "♬", "♭", "♮", "♯"}) {
     for (const std::string& text : {std::string(sign), " " + std::string(sign)}) {
       size_t length = text.size();
       while (length > 1 && id_of(text.substr(0, length)) < 0) --length;
-      if (length > 1) add(id_of(text.substr(0, length)));  // a single byte is part of other characters
+      if (length > 1) add(id_of(text.substr(0, length)));  // a single byte is also part of other characters
     }
   }
-  // Hyphens and apostrophes are fine within words, not before them.
+  // Hyphens and apostrophes are allowed within words, not before them.
   add(id_of(" -"));
   add(id_of(" '"));
   for (const int32_t id : {transcribe_, translate_, start_, previous_, language_model_, no_speech_}) add(id);
@@ -202,7 +202,7 @@ std::string SpeechTokenizer::bytes(std::span<const int32_t> ids) const {
 
 std::string SpeechTokenizer::decode(std::span<const int32_t> ids) const { return lossy(bytes(ids)); }
 
-// Cut wherever the bytes so far are whole characters, or can never be.
+// Ends a word when the bytes so far are whole characters, or can never become one.
 std::vector<SpeechWord> SpeechTokenizer::characters(std::span<const int32_t> ids) const {
   std::vector<SpeechWord> out;
   SpeechWord word;
@@ -253,7 +253,7 @@ std::vector<SpeechWord> SpeechTokenizer::words(std::span<const int32_t> ids, std
   return out;
 }
 
-// A token of several bytes was made by the merge of the two that its bytes merge to with the tokens before it.
+// Recovers the merges: with only the tokens before it, a token's bytes merge into two tokens. The token is their merge.
 Result<Tokenizer> SpeechTokenizer::text_encoder() const {
   Vocabulary vocabulary;
   vocabulary.source = source_;
@@ -267,7 +267,7 @@ Result<Tokenizer> SpeechTokenizer::text_encoder() const {
     vocabulary.pieces.push_back(piece_of_bytes(piece));
     vocabulary.types.push_back(piece.empty() || ids[piece] != id ? TokenType::unused : TokenType::normal);
     if (piece.size() < 2 || piece.size() > 256 || ids[piece] != id) continue;
-    std::vector<size_t> ends;  // of the parts
+    std::vector<size_t> ends;  // where each part ends
     for (size_t i = 1; i <= piece.size(); ++i) ends.push_back(i);
     while (ends.size() > 2) {
       size_t best = ends.size();

@@ -1,4 +1,4 @@
-// The vocabularies of speech models as folders have them.
+// Reads the vocabularies of speech models from their folders.
 #include <fmt/format.h>
 #include <sys/stat.h>
 
@@ -22,7 +22,7 @@ bool is_file(const std::string& path) {
   return ::stat(path.c_str(), &about) == 0 && S_ISREG(about.st_mode);
 }
 
-// Pieces are in the alphabet of bytes; marks are as they are, and have no need of it.
+// Text pieces are spelled in the byte alphabet; marks are plain text.
 std::string piece_of(const std::string& text) {
   if (text.starts_with("<|") && text.ends_with("|>")) return text;
   return bytes_of_piece(text).value_or(text);
@@ -74,7 +74,7 @@ Result<std::vector<std::string>> from_tokenizer(const json& file, const std::str
   }
   std::vector<std::string> pieces;
   for (const std::optional<std::string>& piece : found) pieces.push_back(piece.value_or(std::string()));
-  // Where the file ends with the marks, the timestamps follow them.
+  // If the file ends with the marks, add the timestamps.
   if (!pieces.empty() && pieces.back() == "<|notimestamps|>") {
     for (int i = 0; i <= 1500; ++i) pieces.push_back(fmt::format("<|{:.2f}|>", 0.02 * i));
   }
@@ -89,7 +89,7 @@ Result<SpeechVocabulary> read_speech_vocabulary(const std::string& folder) {
   };
   SpeechVocabulary out;
   for (const char* name : {"vocabulary.json", "tokenizer.json"}) {
-    // vocabulary.txt comes between the two.
+    // vocabulary.txt is tried between the two.
     if (const std::string path = folder + "/vocabulary.txt"; name[0] == 't' && is_file(path)) {
       KVASS_ASSIGN_OR_RETURN(const FileMap map, FileMap::open(path));
       out.source = path;

@@ -19,7 +19,7 @@ constexpr int kJointBits = 21;           // 256 KiB; a false positive costs time
 
 uint64_t joint_index(uint32_t left, uint32_t right) { return mix_hash(left, right) >> (64 - kJointBits); }
 
-// The next character as the merger sees it: its code, or one past Unicode for a byte that is not part of a character.
+// The next character: its code point, or 0x110000 + the byte for a byte that is not part of a character.
 struct Character {
   uint32_t code;
   uint8_t length;
@@ -30,10 +30,10 @@ Character next_character(std::string_view text) {
   return {0x110000u + static_cast<uint8_t>(text[0]), 1};
 }
 
-// A stretch of text that is merged alone.
+// A part of the text that is merged alone.
 struct Segment {
   std::string text;
-  MergeBuffer symbols;  // id -1: a character that was not merged, its token not looked up yet
+  MergeBuffer symbols;  // id -1: an unmerged character whose token has not been looked up yet
 
   void add(std::string_view bytes) {
     symbols.add(static_cast<uint32_t>(bytes.size()), -1);
@@ -50,7 +50,7 @@ struct Segment {
 struct SpmMerger::Tables {
   PieceIndex index;              // the NORMAL pieces
   std::vector<uint32_t> ranks;   // [tokens]; 0 for the highest score, equal for equal scores
-  std::vector<uint64_t> joints;  // a bit per hashed pair of characters that stands within some piece
+  std::vector<uint64_t> joints;  // a bit for each hashed pair of characters; 1: neighbours in some piece
 
   Tables(const PieceTable& pieces, std::vector<int32_t> order, const std::vector<float>& scores);
 

@@ -1,11 +1,11 @@
 // SentencePiece's byte-pair merging: plain text, without special tokens, to ids.
-//   symbols = the characters of the text (an invalid byte is one of its own); a space and U+2581 are the same symbol
+//   symbols = the characters of the text (an invalid byte is a symbol); a space and U+2581 are the same symbol
 //   while some adjacent pair spells a NORMAL piece: merge the pair whose piece scores highest, the leftmost of equals
-//   a symbol that is no piece becomes its byte tokens, or the unknown token where a byte has none
-// O(n log n) in the text. No merge reaches across two neighbouring characters that are neighbours in no piece, so the
-// text is cut there and each segment merged alone. That changes no id and keeps the heaps small: most vocabularies cut
-// at every word. Its tables are made at the first encode, so that a model is ready before; any number of threads may
-// use one. The pieces belong to the Tokenizer and are passed to every call.
+//   a symbol without a piece becomes its byte tokens, or the unknown token if a byte has none
+// O(n log n) in the text. If two neighbouring characters are neighbours in no piece, no merge can span them. The text
+// is split there and each segment is merged alone. This changes no id and keeps the heaps small: with most vocabularies
+// every word is a segment. The tables are made at the first encode, so that a model loads faster. Thread-safe. The
+// pieces belong to the Tokenizer and are passed to every call.
 #pragma once
 
 #include <array>
@@ -22,15 +22,16 @@ namespace kvass {
 class SpmMerger {
  public:
   SpmMerger() = default;
-  // `vocabulary` has been checked: sizes agree, no score is NaN, every byte has a token or there is an unknown token.
+  // The caller has checked `vocabulary`: sizes agree, no score is NaN, every byte has a token or there is an unknown
+  // token.
   SpmMerger(const VocabularyView& vocabulary, const PieceTable& pieces);
 
-  // Appends the ids of `text`, with a space before it if asked.
+  // Appends the ids of `text`. `space_prefix`: as if a space stood before the text.
   void encode(const PieceTable& pieces, std::string_view text, bool space_prefix, std::vector<int32_t>& ids) const;
 
  private:
   struct Tables;
-  struct Lazy;  // what the tables are made of, and then they
+  struct Lazy;  // the inputs of the tables, and the tables once they are made
 
   const Tables& tables(const PieceTable& pieces) const;
 

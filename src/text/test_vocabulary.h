@@ -1,5 +1,4 @@
-// What the tests of this folder share: vocabularies made by hand, UTF-8 from code points, the seed. Tests own what they
-// build.
+// Shared by the tests of this folder: hand-made vocabularies, UTF-8 from code points, the seed.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +11,7 @@
 
 namespace kvass {
 
-// Ids 0 to 255 are the byte tokens (if any), then <bos>, then what is added. No space prefix unless the test asks for
+// Ids 0 to 255 are the byte tokens (if any), then <bos>, then the added tokens. No space prefix unless the test sets
 // it.
 struct VocabularyBuilder {
   enum class Bytes { all, none };
@@ -39,7 +38,7 @@ struct VocabularyBuilder {
 
 inline std::string utf8(uint32_t code);
 
-// A byte-level vocabulary: ids 0 to 255 are the bytes, then what is added, in the alphabet of bytes.
+// A byte-level vocabulary: ids 0 to 255 are the bytes, then the added tokens, in the byte alphabet.
 struct ByteVocabularyBuilder {
   ByteVocabularyBuilder() {
     vocabulary.kind = VocabularyKind::bpe;
@@ -66,7 +65,7 @@ inline std::string utf8(uint32_t code) {
   return {static_cast<char>(0xf0 | code >> 18), tail(12), tail(6), tail(0)};
 }
 
-// The seed of property tests; KVASS_SEED repeats a failure or tries another.
+// The seed of property tests. KVASS_SEED sets it, to repeat a failure or to try another.
 inline uint32_t test_seed() {
   const char* text = std::getenv("KVASS_SEED");
   return text != nullptr ? static_cast<uint32_t>(std::strtoul(text, nullptr, 10)) : 20240711u;

@@ -27,7 +27,7 @@ std::optional<char> parse_byte_piece(std::string_view piece) {
   return static_cast<char>(value);
 }
 
-// A piece with U+2581 as spaces.
+// Appends a piece with every U+2581 replaced by a space.
 void append_spaced(std::string_view piece, PieceTable& pieces) {
   for (size_t mark = piece.find(kSpaceMark); mark != std::string_view::npos; mark = piece.find(kSpaceMark)) {
     pieces.extend(piece.substr(0, mark));
@@ -112,12 +112,12 @@ Status check_tokens(const VocabularyView& vocabulary) {
   return {};
 }
 
-// Control tokens that are known to end what a model says. Files name one or two of them; a model may use any. Those
-// that end a turn come first, the commonest first.
+// Control tokens that end a model's output. Files name one or two of them; a model may use any. Tokens that end a turn
+// come first, the most common first.
 constexpr std::string_view kEnds[] = {"<end_of_turn>", "<|eot_id|>",      "<|im_end|>", "<|end|>",
                                       "<|endoftext|>", "<|end_of_text|>", "<|eom_id|>", "<end_of_utterance>"};
 
-// The bytes that a token stands for in text.
+// Appends the bytes that a token stands for in decoded text.
 void append_text(const VocabularyView& vocabulary, size_t id, PieceTable& pieces) {
   const std::string_view piece = vocabulary.pieces[id];
   const TokenType type = vocabulary.types[id];
@@ -200,12 +200,12 @@ std::vector<int32_t> Tokenizer::encode_parts(std::span<const TextPart> parts, bo
   return encode_joined(text, parts, bos, add_space_prefix_ && !continued);
 }
 
-// `text` is the parts put together.
+// `text` is the concatenation of the parts.
 std::vector<int32_t> Tokenizer::encode_joined(std::string_view text, std::span<const TextPart> parts, bool bos,
                                               bool space_prefix) const {
   std::vector<int32_t> ids;
   if (bos && bos_ >= 0) ids.push_back(bos_);
-  size_t at = 0;  // what is before it has its ids
+  size_t at = 0;  // the text before `at` is encoded
   const auto add_plain = [&](size_t end) {
     if (end == at && !space_prefix) return;
     encode_plain(text.substr(at, end - at), space_prefix, ids);
@@ -214,7 +214,7 @@ std::vector<int32_t> Tokenizer::encode_joined(std::string_view text, std::span<c
   };
   size_t part_end = 0;
   for (const TextPart& part : parts) {
-    size_t from = std::max(at, part_end);  // a literal token may have reached into this part
+    size_t from = std::max(at, part_end);  // a literal token of the part before may extend into this one
     part_end += part.text.size();
     while (from < part_end) {
       const SpecialMatcher::Match match =

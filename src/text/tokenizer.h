@@ -3,13 +3,13 @@
 // StreamDecoder holds the state that streamed output needs. Immutable and self-contained once created: any number of
 // threads may use one.
 //
-//   encode   literal tokens (SpecialMatcher) are found first; what lies between them is merged (SpmMerger, BpeMerger)
-//   decode   the pieces of the ids, one after the other; control tokens say nothing
+//   encode   literal tokens (SpecialMatcher) are found first; the text between them is merged (SpmMerger, BpeMerger)
+//   decode   the pieces of the ids, one after the other; control tokens give no text
 //   decode(encode(x)) == x for every byte string x, NUL and invalid UTF-8 included, if the vocabulary has all bytes.
-//   The one exception is U+2581, which SentencePiece uses for the space and which comes back as one. For that to hold,
-//   text is never normalized; where a model was trained on normalized text (Unicode's form C), that is the caller's.
+//   The one exception is U+2581, SentencePiece's mark for a space: it is decoded as a space. For this to hold, text is
+//   never normalized. If a model was trained on normalized text (Unicode's form C), the caller normalizes.
 //
-// With add_space_prefix encode puts a space before the text and after each control token, and decode takes it away.
+// With add_space_prefix encode puts a space before the text and after each control token, and decode removes it.
 #pragma once
 
 #include <algorithm>
@@ -30,11 +30,11 @@
 namespace kvass {
 
 struct EncodeOptions {
-  bool bos = false;            // put the bos token first (nothing where the model has none)
-  bool parse_special = false;  // the texts of control tokens, as in "<eos>", become those tokens
+  bool bos = false;            // put the bos token first, if the model has one
+  bool parse_special = false;  // the names of control tokens, such as "<eos>", become those tokens
 };
 
-// A stretch of a text that is made of several, each parsed for control tokens or not.
+// One part of a text. Each part is parsed for control tokens or not.
 struct TextPart {
   std::string_view text;
   bool parse_special = false;
@@ -48,29 +48,29 @@ class Tokenizer {
   }
 
   std::vector<int32_t> encode(std::string_view text, EncodeOptions options = {}) const;
-  // The ids of the parts put together: they merge across parts, only the parsing of control tokens differs.
-  // `continued`: the text goes on from one that is there already, so that no space prefix stands before it.
+  // The ids of the concatenated parts. Merges may span parts; only the parsing of control tokens differs. `continued`:
+  // the text continues an earlier one, so it gets no space prefix.
   std::vector<int32_t> encode_parts(std::span<const TextPart> parts, bool bos, bool continued) const;
   std::string decode(std::span<const int32_t> ids) const;
 
-  // The bytes that a token stands for: one byte for a byte token, nothing for a control token unless `show_control`,
-  // U+FFFD for the unknown token, nothing for an id that is not a token.
+  // The bytes of a token: one byte for a byte token, nothing for a control token unless `show_control`, U+FFFD for the
+  // unknown token, nothing for an id that is not a token.
   std::string_view piece(int32_t id, bool show_control = false) const;
-  // The same within a text: where `at_start` is true, which it becomes at the start of a text and after a control
-  // token, the space of add_space_prefix is left out. Updates `at_start`.
+  // The same within a text: if `at_start`, the space of add_space_prefix is left out. `at_start` is true at the start
+  // of a text and after a control token; the call updates it.
   std::string_view piece_in_text(int32_t id, bool& at_start, bool show_control = false) const;
 
   int32_t size() const { return pieces_.size(); }  // tokens
   bool is_token(int32_t id) const { return id >= 0 && id < size(); }
   bool is_control(int32_t id) const { return is_token(id) && types_[id] == TokenType::control; }
-  // The end of a text, of a turn or of a message.
+  // True for a token that ends a text, a turn or a message.
   bool is_end_of_generation(int32_t id) const { return std::find(ends_.begin(), ends_.end(), id) != ends_.end(); }
 
-  // -1 where the model has none.
+  // -1 if the model has none.
   int32_t bos() const { return bos_; }
   int32_t eos() const { return eos_; }
   int32_t eot() const { return eot_; }
-  // Whether the model expects these around a text.
+  // True if the model expects the token around a text.
   bool add_bos() const { return add_bos_; }
   bool add_eos() const { return add_eos_; }
 

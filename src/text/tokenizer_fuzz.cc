@@ -1,8 +1,8 @@
 // Any vocabulary of either kind, any text: creating, encoding, decoding and streaming stay in bounds, and text -> ids
-// -> text is the identity where the vocabulary has every byte. Input: flags, a byte that chooses the pre-tokenizer of a
-// byte-level vocabulary, token count, then per token a byte of length (0 to 7), a byte of type, a byte of score and the
-// piece; in a byte-level vocabulary the score is where a normal piece is divided into the two that merge into it. The
-// rest is the text.
+// -> text is the identity if the vocabulary has every byte. Input: flags, a byte that chooses the pre-tokenizer of a
+// byte-level vocabulary, token count, then for each token a byte of length (0 to 7), a byte of type, a byte of score
+// and the piece. In a byte-level vocabulary the score says where a normal piece is divided into the two pieces that
+// merge into it. The rest is the text.
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>
@@ -70,7 +70,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     };
     const size_t cut = piece.empty() ? 0 : static_cast<size_t>(score) % piece.size();
     add(in_alphabet(piece), 0, type);
-    // Merges of tokens that are not there are an error; now and then that is wanted.
+    // A merge of missing tokens is an error: scores above 252 try that.
     const auto there = [&](std::string_view part) {
       const auto& pieces = vocabulary.pieces;
       return part.size() == 1 || std::find(pieces.begin(), pieces.end(), in_alphabet(part)) != pieces.end();
@@ -101,7 +101,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const bool bos_speaks = tokenizer->bos() >= 0 && !tokenizer->is_control(tokenizer->bos());
     if (all_bytes && !parse_special && !has_space_mark && !bos_speaks) require(text == input);
   }
-  // A text cut into parts of one kind has the ids of the whole; the kinds may differ.
+  // A text in two parts of the same kind has the ids of the whole text. Parts of different kinds must stay in bounds.
   const std::string_view head = input.substr(0, flags % (input.size() + 1)), tail = input.substr(head.size());
   for (const bool parse_special : {false, true}) {
     const kvass::TextPart parts[] = {{head, parse_special}, {tail, false}};

@@ -1,4 +1,4 @@
-// One step through UTF-8, strict as RFC 3629 has it: no overlong forms, no surrogates, nothing above U+10FFFF.
+// Decodes one character of UTF-8, strictly by RFC 3629: no overlong forms, no surrogates, nothing above U+10FFFF.
 // Not a converter: callers decide what an invalid byte means. Holds no state.
 #pragma once
 
@@ -12,8 +12,7 @@ struct Utf8Step {
   enum State : uint8_t {
     valid,       // `length` bytes are the character `code`
     invalid,     // the first byte begins no character; length 1, code is the byte
-    incomplete,  // all bytes that are there may be the beginning of a character; length counts them, code is the first
-                 // byte
+    incomplete,  // the text ends within a character: `length` bytes are its beginning, code is the first byte
   };
   State state;
   uint8_t length;
@@ -27,7 +26,7 @@ inline Utf8Step utf8_step(std::string_view text) {
   if (lead < 0x80) return {Utf8Step::valid, 1, lead};
   if (lead < 0xc2 || lead > 0xf4) return {Utf8Step::invalid, 1, lead};
   const uint8_t length = lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
-  // Only the second byte has bounds of its own; they exclude overlong forms, surrogates and too large values.
+  // Only the second byte has special bounds. They exclude overlong forms, surrogates and values that are too large.
   const uint8_t lowest = lead == 0xe0 ? 0xa0 : lead == 0xf0 ? 0x90 : 0x80;
   const uint8_t highest = lead == 0xed ? 0x9f : lead == 0xf4 ? 0x8f : 0xbf;
   uint32_t code = lead & (0x7fu >> length);

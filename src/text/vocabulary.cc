@@ -25,7 +25,7 @@ Result<std::vector<TokenType>> read_types(const Gguf& file) {
   return types;
 }
 
-// What byte-level merging needs beside the tokens.
+// Reads the merges and the pre-tokenizer's name, which byte-level merging needs.
 Status read_merges(const Gguf& file, Vocabulary& vocabulary) {
   constexpr std::string_view key = "tokenizer.ggml.pre";
   KVASS_ASSIGN_OR_RETURN(const std::vector<std::string_view> merges, file.get_strings("tokenizer.ggml.merges"));
@@ -40,7 +40,7 @@ Status read_merges(const Gguf& file, Vocabulary& vocabulary) {
   return {};
 }
 
-// An id by its key. Where the key is missing: `fallback`, if that token exists and is of the type that fits.
+// The token id of a key. If the key is missing: `fallback`, if that token exists and has the right type.
 Result<int32_t> read_id(const Gguf& file, std::string_view key, const Vocabulary& vocabulary, size_t fallback,
                         TokenType type) {
   if (!file.has(key)) {

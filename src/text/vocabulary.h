@@ -1,6 +1,6 @@
-// Vocabulary: what a model file says about its tokens, as plain data. Not a tokenizer: nothing here is checked beyond
-// what reading needs (Tokenizer::create checks the rest), and nothing is prepared for speed. The caller owns it and may
-// drop it once a Tokenizer has been made from it.
+// Vocabulary: the tokens of a model file, as plain data. Not a tokenizer: reading makes only the checks that it needs
+// itself (Tokenizer::create makes the others), and nothing is prepared for speed. The caller owns it and may drop it
+// once a Tokenizer has been made from it.
 #pragma once
 
 #include <cstdint>
@@ -18,16 +18,16 @@ class Gguf;
 // The numbers are those of tokenizer.ggml.token_type.
 enum class TokenType : uint8_t {
   normal = 1,        // made from text by merging; U+2581 in an SPM piece stands for a space
-  unknown = 2,       // stands for text that the vocabulary cannot say
-  control = 3,       // a mark such as <bos>: never made from text unless the caller asks for it
-  user_defined = 4,  // taken literally, and found in the text before anything else
-  unused = 5,        // a row without a meaning: never made from text
+  unknown = 2,       // stands for text that the vocabulary cannot represent
+  control = 3,       // a mark such as <bos>: made from text only if the caller asks for it
+  user_defined = 4,  // matched literally in the text, before everything else
+  unused = 5,        // an id without a meaning: never made from text
   byte = 6,          // <0xXX>: one byte
 };
 
 enum class VocabularyKind : uint8_t {
   spm,  // SentencePiece's byte-pair kind ("llama"): pieces are UTF-8, scores order the merges
-  bpe,  // byte-level byte-pair merging ("gpt2"): pieces are in the alphabet of bytes, merges are listed
+  bpe,  // byte-level byte-pair merging ("gpt2"): pieces are in the byte alphabet, merges are listed
 };
 
 template <class Text, class Types, class Scores>
@@ -38,24 +38,24 @@ struct VocabularyOf {
   std::vector<Text> pieces;  // [tokens]
   Types types;               // [tokens]
   Scores scores;             // [tokens], spm: the pair whose merged piece scores highest is merged first
-  std::vector<Text> merges;  // bpe: "left right"; the pair that stands first is merged first
+  std::vector<Text> merges;  // bpe: "left right"; the pair that is first in the list is merged first
   std::string pre;           // bpe: the name of the pre-tokenizer; empty: "default"
-  // Token ids; -1 where the model has none.
+  // Token ids; -1 if the model has none.
   int32_t bos = -1;      // begins a text
   int32_t eos = -1;      // ends a text
   int32_t eot = -1;      // ends a turn of a conversation
   int32_t eom = -1;      // ends a message within a turn
-  int32_t unknown = -1;  // stands for what cannot be said
+  int32_t unknown = -1;  // stands for text without a token
   bool add_bos = true;
   bool add_eos = false;
   bool add_space_prefix = true;  // spm: text is tokenized as if a space stood before it
 };
 
 using Vocabulary = VocabularyOf<std::string, std::vector<TokenType>, std::vector<float>>;
-// The same over bytes of somebody else, who keeps them while it is used.
+// The same as views: the bytes belong to the caller and must outlive it.
 using VocabularyView = VocabularyOf<std::string_view, std::span<const TokenType>, std::span<const float>>;
 
-// One as the other: `To` is made of what `from` holds.
+// Converts between the two: copies the fields of `from` into a `To`.
 template <class To, class From>
 To vocabulary_as(const From& from) {
   To to;
@@ -77,7 +77,7 @@ To vocabulary_as(const From& from) {
   return to;
 }
 
-// "<source>: <key>", what an error is about.
+// "<source>: <key>", the subject of an error message.
 inline std::string vocabulary_field(std::string_view source, std::string_view key) {
   std::string field(source);
   if (!field.empty()) field += ": ";
@@ -85,7 +85,7 @@ inline std::string vocabulary_field(std::string_view source, std::string_view ke
 }
 
 // Reads the tokenizer.ggml.* keys of a file whose tokenizer.ggml.model is "llama" (SentencePiece) or "gpt2" (byte-level
-// merges); other kinds are an error that says so. Optional keys that are missing take the format's defaults.
+// merges); other kinds are an error. Missing optional keys have the format's defaults.
 Result<Vocabulary> read_vocabulary(const Gguf& file);
 
 }  // namespace kvass

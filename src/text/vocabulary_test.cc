@@ -1,4 +1,4 @@
-// The tokenizer on vocabularies that come from files: a small GGUF written here, and the real model with its goldens
+// The tokenizer on vocabularies from files: a small GGUF file written here, and the real model with its goldens
 // (KVASS_MODEL names the file).
 #include <gtest/gtest.h>
 

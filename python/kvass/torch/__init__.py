@@ -1,12 +1,12 @@
 """kvass inside PyTorch. Importing it registers torch.ops.kvass.*: eager, torch.compile, torch.export, torch.cond.
 
     attention, kv_cache_attention                     with gradients
-    alias, update_cross_attn_cache, CrossAttentionCache   the conditional cross-attention cache
+    alias, update_cross_attn_cache, CrossAttentionCache   a conditional cross-attention cache
     KVCacheWithAttentionSink                           a cache of [sink | ring] as a module
     layer_windows, layer_caches                        sliding_window and sliding_window_pattern, layer by layer
     NativeAttentionOp, NativeKVCacheAttnOp, get_op     operators as objects, by name and device
     StreamingCache                                     endless streams in Hugging Face transformers (attn_implementation="kvass")
-    check_consistency                                  how far a model's decode and prefill drift apart
+    check_consistency                                  the difference between a model's decode and prefill
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ __all__ = [
     "update_cross_attn_cache",
 ]
 
-# What needs more than PyTorch is imported when it is asked for.
+# Modules that need more than PyTorch are imported on first use.
 _LATER = {
     "StreamingCache": "hf",
     "register_transformers": "hf",
@@ -55,7 +55,7 @@ def __getattr__(name: str) -> Any:
     return getattr(importlib.import_module(f".{_LATER[name]}", __name__), name)
 
 
-# attn_implementation="kvass" is there at once for those who have imported transformers before, and by register_transformers()
-# or StreamingCache otherwise.
+# Registers attn_implementation="kvass" at once if transformers is already imported; otherwise register_transformers() or
+# StreamingCache does.
 if "transformers.modeling_utils" in sys.modules:
     from . import hf as _hf  # noqa: F401

@@ -1,4 +1,4 @@
-"""How far a model's two ways apart are: the whole sequence at once (training, prefill) and piece by piece over a cache
+"""Compares a model's outputs for the whole sequence at once (training, prefill) with those for pieces over a cache
 (rollout, decode), with PyTorch's attention and with kvass's."""
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _IMPLEMENTATIONS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
 
 
 class _Attention:
-    """attention(q, k, v, layer=…) of a model function: keeps what the earlier pieces brought."""
+    """attention(q, k, v, layer=…) for a model function: keeps the keys and values of earlier pieces."""
 
     def __init__(self, implementation: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
         self._implementation = implementation
@@ -58,7 +58,7 @@ class _Attention:
 
 
 class _RowByRow(TorchFunctionMode):
-    """Linear layers a row at a time: BLAS rounds a row otherwise when it stands beside others, which is not attention's."""
+    """Computes linear layers one row at a time: BLAS rounds a row differently depending on the other rows."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -72,8 +72,8 @@ class _RowByRow(TorchFunctionMode):
 
 @dataclass
 class Consistency:
-    """What check_consistency() found. drift: by implementation, float64 [positions], the largest difference of each
-    position's outputs; identical: whether all bits are the same. str() is the table; plot() draws it."""
+    """The result of check_consistency(). drift: by implementation, float64 [positions], the largest difference of each
+    position's outputs. identical: True if all bits are the same. str() is a table; plot() draws it."""
 
     drift: dict[str, Tensor] = field(default_factory=dict)
     identical: dict[str, bool] = field(default_factory=dict)
@@ -94,7 +94,7 @@ class Consistency:
         return self.table()
 
     def plot(self, path: Optional[str | os.PathLike[str]] = None) -> Any:
-        """A matplotlib figure: drift by position, for each implementation; written to `path` where it is given."""
+        """A matplotlib figure: drift by position, for each implementation. Written to `path` if it is given."""
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(7, 4), layout="constrained")
@@ -123,14 +123,14 @@ def check_consistency(
     rowwise_linear: bool = True,
     plot: Optional[str | os.PathLike[str]] = None,
 ) -> Consistency:
-    """Runs model_fn over `inputs` at once and in pieces, with each attention, and compares what comes out.
+    """Runs model_fn over `inputs` at once and in pieces, with each attention, and compares the outputs.
 
     model_fn(inputs, attention, start): inputs [B, n, …] are positions start … start + n − 1; returns [B, n, …] (logits,
     log-probabilities). It calls attention(q, k, v, layer=i) with the piece's own q [B, Hq, n, D] and k, v [B, Hkv, n, D];
-    what earlier pieces brought is there. A transformers model works too, in the place of model_fn, with token ids.
+    attention() adds those of earlier pieces. Instead of model_fn a transformers model may be given, with token ids.
 
-    chunk: positions of a piece. rowwise_linear: linear layers are computed a row at a time in both ways, so that what is
-    left is attention's; False shows what the model really does. plot: a file for the picture.
+    chunk: positions of a piece. rowwise_linear: computes linear layers one row at a time in both cases, so that only
+    attention can differ; False shows the model unchanged. plot: a file for the figure.
     """
     unknown = [name for name in implementations if name not in _IMPLEMENTATIONS]
     if unknown:

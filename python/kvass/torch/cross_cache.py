@@ -1,4 +1,4 @@
-"""A cross-attention cache that is computed under a condition: the first step makes keys and values, later ones reuse them."""
+"""A cross-attention cache under a condition: the first step computes keys and values, later steps reuse them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from .ops import alias, update_cross_attn_cache
 
 
 class CrossAttentionCache(nn.Module):
-    """Keys and values of one layer's encoder rows, kept from the first step on. Works eager, compiled and exported.
+    """Keys and values of the encoder output in one layer, kept from the first step on. Works eager, compiled and exported.
 
     The buffers k_cache and v_cache are [batch, heads, source_rows, head_dim]; `initialized` is bool [1]. forward(states,
-    k_proj, v_proj) returns (k, v) of the buffers' shape: by k_proj and v_proj of `states` while not initialized, from the
-    buffers afterwards; `states` with fewer rows than source_rows fill the first, and the caller masks the others.
-    reset() forgets them.
+    k_proj, v_proj) returns (k, v) of the buffers' shape: computed by k_proj and v_proj from `states` if not initialized,
+    otherwise from the buffers. If `states` has fewer rows than source_rows, they fill the first rows and the caller masks
+    the others. reset() clears the cache.
     """
 
     def __init__(

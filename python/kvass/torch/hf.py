@@ -5,8 +5,8 @@
     cache = kvass.torch.StreamingCache(model, sinks=4, window=508)
     model.generate(**inputs, past_key_values=cache, max_new_tokens=100_000)
 
-The model stays as it is. Masks are never made: kvass takes the window, the sinks and the padding. Dropout in attention is
-refused, and so are caches whose keys are not the latest ones (StaticCache).
+The model is not changed. Mask tensors are never built: kvass uses the window, the sinks and the padding. Dropout in
+attention is refused, and so are caches whose keys are not the latest ones (StaticCache).
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ __all__ = ["StreamingCache", "register_transformers"]
 
 @dataclass
 class _Stream:
-    """What a layer's returned keys are, [sinks | the latest], for the attention that gets them."""
+    """Describes the keys [sinks | latest] that a cache layer returns, for the attention that receives them."""
 
     sinks: int
     window: int
-    length: int  # of the stream
-    inv_freq: Optional[Tensor]  # float64 [rotary / 2], where sinks are looked at from their place in the cache
+    length: int  # length of the stream
+    inv_freq: Optional[Tensor]  # float64 [rotary / 2], for in-cache positions
 
 
 def _sink_query(query: Tensor, stream: _Stream) -> Optional[Tensor]:
-    """The query as if it stood sinks + window - 1 at most behind the stream's begin; None where that changes nothing."""
+    """The query rotated as if at a position of at most sinks + window - 1; None if this changes nothing."""
     if stream.inv_freq is None or stream.sinks == 0:
         return None
     positions = torch.arange(stream.length - query.shape[2], stream.length, dtype=torch.float64, device=query.device)
@@ -54,7 +54,7 @@ def _sink_query(query: Tensor, stream: _Stream) -> Optional[Tensor]:
 
 
 def _padding(mask: Optional[Tensor]) -> dict[str, Tensor]:
-    """A padding mask [B, Skv] as arguments: left padding as where sequences begin, which gives them their own bits."""
+    """A padding mask [B, Skv] as arguments of attention. Left padding becomes first_position, so a row keeps its own bits."""
     if mask is None:
         return {}
     mask = mask.bool()
@@ -105,7 +105,7 @@ def _mask(
     attention_mask: Optional[Tensor] = None,
     **kwargs: Any,
 ) -> Optional[Tensor]:
-    """The padding of the keys that attention will see, where there is some."""
+    """The padding of the keys that attention will see, or None."""
     if int(q_offset) + q_length - kv_offset != kv_length:
         raise ValueError(
             "attn_implementation kvass: cache: expected one whose last keys are the step's own (DynamicCache, "
@@ -117,7 +117,7 @@ def _mask(
 
 
 def register_transformers() -> None:
-    """Makes attn_implementation="kvass" known to transformers. Importing this module does it too; twice is fine."""
+    """Registers attn_implementation="kvass" with transformers. Importing this module does it too; repeated calls are allowed."""
     ALL_ATTENTION_FUNCTIONS.register("kvass", _attention_forward)
     ALL_MASK_ATTENTION_FUNCTIONS.register("kvass", _mask)
 
@@ -126,7 +126,7 @@ register_transformers()
 
 
 class _StreamingLayer(CacheLayerMixin):
-    """keys, values [B, heads, sinks + window - 1, head_dim] at most: the first positions and the latest, in order."""
+    """keys, values [B, heads, at most sinks + window - 1, head_dim]: the first positions and the latest, in order."""
 
     is_compileable = False
 
@@ -157,7 +157,7 @@ class _StreamingLayer(CacheLayerMixin):
         keys = torch.cat([self.keys, key_states], 2)
         values = torch.cat([self.values, value_states], 2)
         self.keys, self.values = self._kept(keys), self._kept(values)
-        if self.keys is keys:  # what the attention gets carries a mark of its own
+        if self.keys is keys:  # the attention must get a new tensor, which carries the mark
             keys = keys.view(keys.shape)
         keys.kvass_stream = _Stream(self.sinks, self.window, self.cumulative_length, self.inv_freq)
         return keys, values
@@ -183,10 +183,10 @@ class StreamingCache(Cache):
     latest `window`; sliding layers keep their own window. A model whose layers all slide gets the sinks in every layer.
 
     model: a causal language model with attn_implementation="kvass" and rotary positions (Gemma, Llama, Qwen, Mistral).
-    positions: "in-cache", sinks are looked at from their place in the cache, so that distances stay within sinks + window
-    (arXiv 2309.17453, section 3.2); "original": true positions, as far apart as the stream is long.
+    positions: "in-cache": distances to sinks are counted in the cache, so they stay within sinks + window (arXiv
+    2309.17453, section 3.2); "original": true positions, so distances grow with the stream.
 
-    Padding is refused: a stream per cache row, all of one length. ValueError for a model with another attention.
+    Padding is refused: each cache row is a stream, all of the same length. ValueError for a model with another attention.
     """
 
     def __init__(self, model: torch.nn.Module, sinks: int = 4, window: int = 508, positions: str = "in-cache") -> None:

@@ -1,8 +1,8 @@
 """Attention as objects with forward and forward_fp32, and their lookup by name and device.
 
 Arguments and shapes are those of RL-Kernel's NativeAttentionOp and NativeKVCacheAttnOp. Both forwards accumulate in
-float32 in one order, so that `forward` is `forward_fp32` rounded once to the input's dtype, and decode has the bits of
-prefill; with gradients.
+float32 in the same order, so `forward` is `forward_fp32` rounded once to the input's dtype, and decode has the bits of
+prefill. Both have gradients.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class NativeAttentionOp:
 
 
 class NativeKVCacheAttnOp:
-    """Attention of a step's queries over a cache and the step's own keys, as many as there are queries.
+    """Attention of a step's queries over a cache and the step's own keys; there are as many keys as queries.
 
     q [B, Hq, Sq, D]; k_cache, v_cache [B, Hkv, C, D]; k_new, v_new [B, Hkv, Sq, D]; key_padding_mask bool [B, C + Sq].
     """
@@ -83,7 +83,7 @@ _OPS = {
 def get_op(name: str, device: str = "cpu") -> NativeAttentionOp | NativeKVCacheAttnOp:
     """The operator of a name (attention or attn, kv_cache_attention or kv_cache_attn) on a device.
 
-    ValueError with the reason where kvass has no such operator or no kernels for the device; kvass.backends() lists all.
+    ValueError with the reason if kvass has no such operator or no kernels for the device; kvass.backends() lists all.
     """
     if name not in _OPS:
         raise ValueError(f"operator: expected {', '.join(sorted(_OPS))}, got {name}")

@@ -1,7 +1,7 @@
 """torch.ops.kvass: schemas, CPU kernels, fake kernels and gradients.
 
-What a schema says about memory is true: attention reads; update_cross_attn_cache writes its second argument (`a!`) and
-returns a new tensor; alias returns new tensors. The bits are those of kvass.attention (docs/numerics.md).
+The schemas describe memory accurately: attention only reads; update_cross_attn_cache writes its second argument (`a!`)
+and returns a new tensor; alias returns new tensors. The bits are those of kvass.attention (docs/numerics.md).
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def _update_kernel(value, cache):
     return cache.detach().clone()
 
 
-for _device in ("CPU", "CUDA"):  # a build without the device says so when it is called
+for _device in ("CPU", "CUDA"):  # in a build without the device the call is an error
     _library.impl("attention", _attention_kernel, _device)
     _library.impl("kv_cache_attention", _kv_cache_attention_kernel, _device)
     _library.impl("attention_backward", _attention_backward_kernel, _device)
@@ -184,13 +184,13 @@ torch.library.register_autograd("kvass::alias", lambda ctx, a, b: (a, b), lib=_l
 
 
 def _register_lowering() -> None:
-    """Compiled code is functional by then: its alias is the tensors themselves, without a copy."""
+    """At this stage compiled code is functional, so alias returns the tensors themselves, without a copy."""
     from torch._inductor.lowering import register_lowering
 
     register_lowering(torch.ops.kvass.alias.default, type_promotion_kind=None)(lambda a, b: (a, b))
 
 
-# Importing Inductor takes seconds: it is told when somebody compiles.
+# Importing Inductor takes seconds, so the lowering is registered at the first compilation.
 def _with_inductor() -> None:
     import sys
 
@@ -242,8 +242,8 @@ def attention(
     """kvass.attention as torch.ops.kvass.attention: with gradients for q, k and v, in any graph.
 
     q [B, Hq, Sq, D]; k, v [B, Hkv, Skv, D]; of float32, float16 or bfloat16 on the CPU. Returns [B, Hq, Sq, D] in q's dtype,
-    or float32 with fp32=True. Gradients are computed in float32 and rounded to the inputs' dtypes; with q_sink there are
-    none. ValueError and TypeError as kvass.attention.
+    or float32 with fp32=True. Gradients are computed in float32 and rounded to the inputs' dtypes. With q_sink there are
+    no gradients. ValueError and TypeError as in kvass.attention.
     """
     return torch.ops.kvass.attention(
         q, k, v, causal, scale, softcap, window, sinks, q_sink, key_padding_mask, first_position, sink_logits, fp32
@@ -270,7 +270,7 @@ def kv_cache_attention(
 ) -> Tensor:
     """kvass.kv_cache_attention as torch.ops.kvass.kv_cache_attention: with gradients, in any graph.
 
-    q [B, Hq, Sq, D]; k_cache, v_cache [B, Hkv, C, D]; k_new, v_new [B, Hkv, Sq, D]. The bits of attention() over both.
+    q [B, Hq, Sq, D]; k_cache, v_cache [B, Hkv, C, D]; k_new, v_new [B, Hkv, Sq, D]. The bits are those of attention() over both parts.
     """
     return torch.ops.kvass.kv_cache_attention(
         q, k_cache, v_cache, k_new, v_new, causal, scale, softcap, window, sinks, q_sink, key_padding_mask,
@@ -293,28 +293,28 @@ def attention_backward(
     first_position: Optional[Tensor] = None,
     sink_logits: Optional[Tensor] = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(dq, dk, dv) of sum(dout * attention(q, k, v)), float32 of the shapes of q, k and v."""
+    """(dq, dk, dv) of sum(dout * attention(q, k, v)): float32, with the shapes of q, k and v."""
     return torch.ops.kvass.attention_backward(
         dout, q, k, v, causal, scale, softcap, window, sinks, key_padding_mask, first_position, sink_logits
     )
 
 
 def alias(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """The same two tensors, as an operator: what a branch of torch.cond returns that reuses a cache.
+    """Returns its two tensors, as an operator: for a branch of torch.cond that reuses a cache.
 
-    A branch may not return its own inputs, and an operator's outputs may not be its inputs, unless the schema says so,
-    which graphs of torch.export and torch.compile do not take. So eager mode and exported graphs return clones; what
-    torch.compile (Inductor) makes of it returns the tensors themselves, without a copy.
+    A branch may not return its own inputs. An operator's outputs may be its inputs only if the schema says so, and
+    graphs of torch.export and torch.compile do not support such schemas. So eager mode and exported graphs return clones;
+    code compiled by torch.compile (Inductor) returns the tensors themselves, without a copy.
     Source: executorch::alias of ExecuTorch's Whisper exports.
     """
     return torch.ops.kvass.alias(a, b)
 
 
 def update_cross_attn_cache(value: Tensor, cache: Tensor) -> Tensor:
-    """Copies value [B, H, S, D] into cache[:, :, :S] of cache [B, H, S_max, D], in place; the rest is not touched.
+    """Copies value [B, H, S, D] into cache[:, :, :S] of cache [B, H, S_max, D], in place; the rest is unchanged.
 
-    Returns the cache's new content, for the branch of torch.cond that writes: a clone, for the same reason as alias().
-    ValueError where S > S_max or other sizes, dtypes or devices differ.
+    Returns the cache's new contents, for the branch of torch.cond that writes: a clone, for the same reason as alias().
+    ValueError if S > S_max or other sizes, dtypes or devices differ.
     Source: executorch::update_cross_attn_cache.
     """
     return torch.ops.kvass.update_cross_attn_cache(value, cache)

@@ -1,8 +1,8 @@
 """Caches of [sink | ring] as modules, and which layers have them.
 
 Drop-in for ExecuTorch's KVCacheWithAttentionSink: the same arguments, buffers and slots (examples/models/llama,
-source_transformation/attention_sink.py). Differences: positions of slots begin as -1, so that what was never written is
-never seen; a stream that goes back forgets what lay behind; everything is on the device of the buffers.
+source_transformation/attention_sink.py). Differences: positions of slots begin as -1, so that unwritten slots are never
+visible; a stream that goes back forgets the later positions; all tensors are on the device of the buffers.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 
 class CachePositionsManagerWithSink(nn.Module):
-    """Which position is in which slot: cache_positions int64 [cache_size], -1 while unfilled.
+    """The position in each slot: cache_positions int64 [cache_size], -1 while unfilled.
 
-    slot = position below sink_size, sink_size + (position - sink_size) mod (cache_size - sink_size) behind it.
+    slot = position if position < sink_size, otherwise sink_size + (position - sink_size) mod (cache_size - sink_size).
     """
 
     cache_positions: Tensor
@@ -30,7 +30,7 @@ class CachePositionsManagerWithSink(nn.Module):
         self.register_buffer("cache_positions", torch.full((cache_size,), -1, dtype=torch.long))
 
     def calculate_positions_and_update_indices(self, input_pos: Tensor, seq_len: int) -> Tensor:
-        """Takes positions [input_pos[0], input_pos[0] + seq_len) in and returns their slots, int64 [seq_len]."""
+        """Adds positions [input_pos[0], input_pos[0] + seq_len) and returns their slots, int64 [seq_len]."""
         start = input_pos.reshape(-1)[0].to(torch.long)
         positions = start + torch.arange(seq_len, dtype=torch.long, device=self.cache_positions.device)
         ring = self.max_context_length - self.sink_size
@@ -44,10 +44,10 @@ class CachePositionsManagerWithSink(nn.Module):
 class KVCacheWithAttentionSink(nn.Module):
     """Keys and values of the first sink_size positions for ever, and of the latest in a ring of twice the window.
 
-    k_cache, v_cache [max_batch_size, n_heads, sink_size + 2 * window_size, head_dim]. The ring holds a window beside a
-    chunk of up to window_size + 1 tokens, so that no row of a chunk loses a key that it may see. sink_size 0 is a plain ring.
-    `rope`, `enable_dynamic_shape`, `eviction_batch_size` and `max_context_len` are taken and kept for callers that pass
-    them; nothing depends on them, as a ring evicts nothing.
+    k_cache, v_cache [max_batch_size, n_heads, sink_size + 2 * window_size, head_dim]. The ring holds a window and a chunk
+    of up to window_size + 1 tokens, so that no row of a chunk loses a key that it may see. sink_size 0 is a plain ring.
+    `rope`, `enable_dynamic_shape`, `eviction_batch_size` and `max_context_len` are accepted for compatibility and stored;
+    nothing depends on them, because a ring evicts nothing.
 
     update(input_pos, k, v), then create_causal_mask_for_ring_buffer(start_pos, seq_len) for the attention over
     (k_cache, v_cache). Works eager and in torch.export, on any device.
@@ -99,7 +99,7 @@ class KVCacheWithAttentionSink(nn.Module):
         return self.k_cache, self.v_cache
 
     def create_causal_mask_for_ring_buffer(self, start_pos: int | Tensor, seq_len: int) -> Tensor:
-        """float32 [seq_len, slots]: 0 where the query at start_pos + i sees the slot, -inf where not; after update()."""
+        """float32 [seq_len, slots]: 0 if the query at start_pos + i sees the slot, otherwise -inf. Call it after update()."""
         positions = self.cache_positions_manager.cache_positions
         if isinstance(start_pos, Tensor):
             start_pos = start_pos.reshape(-1)[0]
@@ -109,11 +109,11 @@ class KVCacheWithAttentionSink(nn.Module):
         return torch.zeros(visible.shape, device=positions.device).masked_fill(~visible, float("-inf"))
 
     def evict_tokens(self, input_pos: Tensor, seq_len: int) -> int:
-        """0: nothing is evicted and no position moves; the ring overwrites."""
+        """Returns 0: nothing is evicted and no position moves; the ring overwrites."""
         return 0
 
     def reset(self) -> None:
-        """An empty cache again."""
+        """Empties the cache."""
         self.cache_positions_manager.cache_positions.fill_(-1)
         self.k_cache.zero_()
         self.v_cache.zero_()
@@ -122,8 +122,8 @@ class KVCacheWithAttentionSink(nn.Module):
 def layer_windows(
     layers: int, sliding_window: Optional[int] = None, sliding_window_pattern: Optional[int] = None
 ) -> list[int]:
-    """The window of each layer, 0 for a full one: layer i is full exactly when (i + 1) mod sliding_window_pattern = 0; a
-    window alone makes every layer sliding. ValueError for a pattern without a window, or below 2."""
+    """The window of each layer, 0 for a full layer. Layer i is full exactly if (i + 1) mod sliding_window_pattern = 0; with
+    a window but no pattern every layer is sliding. ValueError for a pattern without a window, or below 2."""
     from ..caches import layered_shapes
 
     return [shape.window for shape in layered_shapes(layers, 1, 16, sliding_window, sliding_window_pattern)]
@@ -141,7 +141,7 @@ def layer_caches(
     max_batch_size: int = 1,
     dtype: torch.dtype = torch.float32,
 ) -> nn.ModuleList:
-    """A cache for each layer: sliding layers a ring of their window, full layers sink_size + a window of window_size."""
+    """A cache for each layer: sliding layers have a ring for their window, full layers sink_size and a window of window_size."""
     windows = layer_windows(layers, sliding_window, sliding_window_pattern)
     return nn.ModuleList(
         KVCacheWithAttentionSink(

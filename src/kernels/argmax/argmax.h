@@ -1,4 +1,4 @@
-// The largest element of a row and the lowest index that holds it. NaN is never chosen; +0 and -0 are equal.
+// The largest element of a row and its index, the lowest of equal elements. NaN is never chosen; +0 and -0 are equal.
 #pragma once
 
 #include <cstdint>
@@ -8,8 +8,8 @@
 namespace kvass {
 
 struct Argmax {
-  int64_t index = -1;  // -1: the row holds nothing but NaN, or nothing
-  float value = 0.0f;  // x[index]; 0 when index is -1
+  int64_t index = -1;  // -1: the row is empty or has only NaN
+  float value = 0.0f;  // x[index]; 0 if index is -1
 };
 
 // x: [n]

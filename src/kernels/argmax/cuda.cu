@@ -1,5 +1,5 @@
-// The largest element of rows on a device. An element and its index are one number whose order is the one that is asked
-// for: greater values first, then lower indices; NaN is below everything.
+// The argmax of rows on a device. An element and its index are packed into one number, so that comparing these numbers
+// gives the required order: greater values first, then lower indices; NaN is below everything.
 #include "device/code.h"
 #include "device/lane.h"
 #include "kernels/argmax/device.h"
@@ -11,12 +11,12 @@ constexpr int kThreads = 256;
 
 KVASS_DEVICE_FN uint64_t rank(float x, int64_t index) {
   if (x != x) return 0;
-  const uint32_t bits = x == 0.0f ? 0u : bits_of_float(x);  // -0 is +0
+  const uint32_t bits = x == 0.0f ? 0u : bits_of_float(x);  // -0 counts as +0
   const uint32_t ordered = bits >> 31 ? ~bits : bits | 0x80000000u;
   return static_cast<uint64_t>(ordered) << 32 | (0xffffffffu - static_cast<uint32_t>(index));
 }
 
-// The largest of what the block's threads bring, in thread 0.
+// The largest `mine` of the block's threads, in thread 0.
 KVASS_DEVICE_FN uint64_t largest(uint64_t mine, uint64_t* shared) {
   shared[thread_index()] = mine;
   for (int half = kThreads / 2; half >= 1; half /= 2) {

@@ -8,7 +8,7 @@
 
 namespace kvass {
 
-inline constexpr int64_t kArgmaxParts = 64;  // of a row, which blocks of threads share
+inline constexpr int64_t kArgmaxParts = 64;  // parts of a row; a block of threads computes one part
 
 struct DeviceArgmaxParams {
   const float* x = nullptr;  // [rows][n]

@@ -17,7 +17,7 @@ TEST(DeviceArgmax, IsThatOfTheReference) {
                                           std::vector<float>(kRow, -1.0f),     std::vector<float>(kRow, -1.0f)};
   for (float& x : rows[0]) x = std::rint(x * 2.0f);  // many are equal
   rows[3][17] = nan;
-  rows[4][19999] = -0.0f;  // equal to the +0 behind which it would come
+  rows[4][19999] = -0.0f;  // equal to the +0 at a lower index
   rows[4][300] = 0.0f;
   rows[5][5] = infinity;
   std::vector<float> x;

@@ -1,5 +1,5 @@
-// argmax over a set V of lanes: maxima of blocks in lanes, and only a block that raises the maximum is searched for its
-// index.
+// argmax over a lane set V: the lanes find the maximum of each block. Only a block that raises the maximum is searched
+// for its index.
 #pragma once
 
 #include "kernels/argmax/argmax.h"
@@ -9,14 +9,14 @@ namespace kvass {
 template <class V>
 static inline __attribute__((always_inline)) Argmax argmax_row(const float* x, int64_t n) {
   using F = typename V::F;
-  constexpr int64_t kBlock = 1024;  // stays in the first-level cache for the search
+  constexpr int64_t kBlock = 1024;  // still in the first-level cache for the search
   Argmax best{-1, 0.0f};
   float highest = -__builtin_inff();
   for (int64_t begin = 0; begin < n; begin += kBlock) {
     const int64_t end = n - begin < kBlock ? n : begin + kBlock;
     F m0 = V::set1(highest), m1 = m0, m2 = m0, m3 = m0;  // four chains hide the latency of max
     int64_t i = begin;
-    for (; i + 4 * V::kLanes <= end; i += 4 * V::kLanes) {  // V::max gives its second argument where either is NaN
+    for (; i + 4 * V::kLanes <= end; i += 4 * V::kLanes) {  // V::max gives its second argument if either is NaN
       m0 = V::max(V::load(x + i), m0);
       m1 = V::max(V::load(x + i + V::kLanes), m1);
       m2 = V::max(V::load(x + i + 2 * V::kLanes), m2);

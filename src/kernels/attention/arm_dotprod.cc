@@ -3,7 +3,7 @@
 
 namespace kvass::dotprod {
 
-// As NEON's, with another dot for keys of q8.
+// As for NEON, with another dot product for q8 keys.
 const AttentionBlockKernel attention_block = &run_block<V, 6>;
 
 }  // namespace kvass::dotprod

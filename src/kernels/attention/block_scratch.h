@@ -1,4 +1,4 @@
-// What attention_block keeps while it walks over the spans of a block of rows, as parts of the caller's scratch
+// The buffers of attention_block while it computes the spans of a block of rows: parts of the caller's scratch
 // (attention_scratch_floats). Included by *_<isa>.cc through generic.h; everything here has internal linkage.
 #pragma once
 
@@ -13,12 +13,12 @@ namespace {
 struct BlockScratch {
   float* keys;         // [4][head_dim][16] a tile's keys as float32
   float* values;       // [head_dim / 16][64][16]
-  float* q;            // [rows][head_dim]; with q8 each a QueryQ8
+  float* q;            // [rows][head_dim]; with q8 each row is a QueryQ8
   float* o;            // [head_dim / 16][rows][16]
   float* s;            // [rows][64] scores, then weights
   float* l;            // [rows][16]
   float* m;            // [rows]
-  float* factor;       // [rows] what o is multiplied by before this tile
+  float* factor;       // [rows] o is multiplied by it before this tile
   float* state;        // [rows][2] m, l of the merged spans
   int64_t* low;        // [rows] visible offsets [low, high) of this segment
   int64_t* high;       // [rows]
@@ -27,7 +27,7 @@ struct BlockScratch {
 
   explicit BlockScratch(const AttentionBlock& block) {
     const int64_t rows = block.rows;
-    const int64_t padded = (rows + 15) & ~int64_t{15};  // every part stays on a cache line
+    const int64_t padded = (rows + 15) & ~int64_t{15};  // every part begins on a cache line
     float* next = static_cast<float*>(block.scratch);
     const auto take = [&next](int64_t floats) {
       float* part = next;

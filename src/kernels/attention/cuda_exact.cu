@@ -1,4 +1,4 @@
-// Which form of the kernel a call of attention_exact needs.
+// Chooses the form of the kernel for a call of attention_exact.
 #include "device/code.h"
 #include "kernels/attention/cuda_exact.h"
 

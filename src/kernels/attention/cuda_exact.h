@@ -1,5 +1,5 @@
-// attention_exact: the kernel over a storage type and a form of keys, and its launch. Each is its own file, so that
-// they compile beside each other.
+// attention_exact: the kernel for a storage type and a form of keys (rows or tiles), and its launch. Each combination
+// is a file of its own, so that they compile in parallel.
 #pragma once
 
 #include "kernels/attention/cuda_merge.h"
@@ -11,10 +11,11 @@ namespace {
 
 struct ExactParams {
   DeviceAttentionParams p;
-  int64_t blocks;  // of rows
+  int64_t blocks;  // blocks of rows
   int64_t spans;
   int padded, cell_rows;
-  float* partials;  // [items][spans][cell_rows] where a block takes one span; null: it takes all and finishes its rows
+  float*
+      partials;  // [items][spans][cell_rows] if a block takes one span; null: a block takes all and finishes its rows
 };
 
 template <class S, bool kRows, int R>
@@ -39,7 +40,7 @@ KVASS_KERNEL void KVASS_BLOCK_THREADS(256) exact_kernel(const ExactParams params
     if (index == begin || index == p.sink_spans) span.enter(in_sink ? sink : ring, in_sink);
     float o[R][2];
     if (!span.run(in_sink ? index : ring_first + index, o)) continue;
-    barrier();  // l is there
+    barrier();  // m and l are written
     KVASS_UNROLL
     for (int r = 0; r < R; ++r) {
       const Merge merge = merge_span(span.memory.m[r], span.memory.l[r], m[r], l[r]);
@@ -115,7 +116,7 @@ Status launch_exact(const DeviceAttentionParams& p, DeviceStream stream) {
 
 }  // namespace
 
-// Of one storage type and form of keys; the others are told apart in cuda_exact.cu.
+// FORM(name, storage type, keys as rows): the combinations. cuda_exact.cu chooses one for a call.
 #define KVASS_EXACT_FORMS(FORM)             \
   FORM(exact_rows_f32, StoredF32, true)     \
   FORM(exact_rows_f16, StoredF16, true)     \

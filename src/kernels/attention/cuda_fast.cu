@@ -1,4 +1,5 @@
-// Which form of the kernel a call of attention_fast needs. What tensor cores have no form for is attention_exact.
+// Chooses the form of the kernel for a call of attention_fast. Calls without a form for tensor cores use
+// attention_exact.
 #include "device/code.h"
 #include "kernels/attention/device.h"
 

@@ -1,10 +1,10 @@
-// attention_fast: a warp owns sixteen rows and walks over their keys in tiles, both products on tensor cores:
+// attention_fast: a warp owns sixteen rows and goes through their keys in tiles. Both products run on tensor cores:
 //     s = (q · k) · scale, capped      m = max(m, the tile's s)      p = 2^((s − m) · log2 e), rounded to the keys'
 //     type l, o = l, o · 2^((m_old − m) · log2 e);      l += p before its rounding;      o += p · v
-// from scratch for every span of 512 keys; spans merge as in cuda_merge.h. What a row gets depends on no other row:
-// blocks are one to four warps that share what they read (cuda_fast_stage.h), and a decode step and a prefill are the
-// same sums. A key that a row does not see has p = 0; where another row sees it and its value is infinite or NaN, so is
-// this row's result.
+// from scratch for every span of 512 keys; spans merge as in cuda_merge.h. A row's result does not depend on other
+// rows: a block is one to four warps that share the keys they read (cuda_fast_stage.h), and decode and prefill compute
+// the same sums. The exception: a key that a row does not see has p = 0, so if another row sees the key and its value
+// is infinite or NaN, this row's result is not finite either.
 #pragma once
 
 #include "device/matrix.h"
@@ -16,7 +16,7 @@ namespace {
 
 constexpr float kLog2E = 0x1.715476p+0f;
 
-// Products on tensor cores of one type of keys.
+// The products on tensor cores for one type of keys.
 struct FastF16 {
   KVASS_DEVICE_STATIC void multiply(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
     multiply_f16(c, a, b0, b1);
@@ -54,8 +54,8 @@ class Fast : private FastStages<kDim> {
   using Base::valid_;
   using Base::warp_row_;
   using typename Base::Shape;
-  static constexpr int kSteps = kDim / 16;   // of a product over channels
-  static constexpr int kVectors = kDim / 8;  // of eight channels
+  static constexpr int kSteps = kDim / 16;   // steps of a product over channels
+  static constexpr int kVectors = kDim / 8;  // vectors of eight channels
 
  public:
   KVASS_METHOD Fast(const DeviceAttentionParams& p, const Item& item, int padded) : Base(p, item, padded) {}
@@ -67,7 +67,7 @@ class Fast : private FastStages<kDim> {
     segment_ = segment;
     in_sink_ = in_sink;
     barrier();
-    // A row's float32 in the place of a stage, then rounded: a warp a row.
+    // One warp for each row: its float32 values go to the memory of the stages and are rounded from there.
     float* row = reinterpret_cast<float*>(stages_) + thread_ / 32 * kDim;
     for (int r = thread_ / 32; r < rows_; r += threads_ / 32) {
       const int64_t at = item_.first + (r < item_.rows ? r : 0);
@@ -81,7 +81,8 @@ class Fast : private FastStages<kDim> {
     barrier();
   }
 
-  // o and, of this thread's rows g and g + 8, m and l of a span. False where no row of the block sees a key of it.
+  // Computes o, and m and l of this thread's rows g and g + 8, for a span. False if no row of the block sees a key of
+  // it.
   KVASS_METHOD bool run(int64_t span, float (&o)[kVectors][4], float (&m)[2], float (&l)[2]) {
     first_ = span * kSpanKeys;
     if (!this->look()) return false;
@@ -113,7 +114,7 @@ class Fast : private FastStages<kDim> {
   }
 
  private:
-  // (o, m, l) with the keys of a tile, for this warp's rows.
+  // Adds the keys of a tile to (o, m, l) of this warp's rows.
   KVASS_METHOD void attend(int tile, int which, float (&o)[kVectors][4], float (&m)[2], float (&l)[2]) {
     const int at = tile * kKeys;
     const int g = lane_ / 4;
@@ -162,7 +163,7 @@ class Fast : private FastStages<kDim> {
     }
   }
 
-  // s = s · scale, capped; −∞ where this thread's rows do not see the key. `whole`: they see all that is valid.
+  // s = s · scale, capped; −∞ if this thread's row does not see the key. `whole`: the rows see every valid key.
   KVASS_METHOD void scale_and_mask(float (&s)[kKeys / 8][4], const int (&low)[2], const int (&high)[2], bool whole,
                                    int which) const {
     const int t = lane_ % 4;
@@ -184,7 +185,7 @@ class Fast : private FastStages<kDim> {
     }
   }
 
-  // Brings m, and with it o and l, to the maximum with the tile; base = m · log2 e.
+  // Raises m to the tile's maximum and rescales o and l; base = m · log2 e.
   KVASS_METHOD void raise_maxima(const float (&s)[kKeys / 8][4], float (&base)[2], float (&o)[kVectors][4],
                                  float (&m)[2], float (&l)[2]) const {
     float top[2] = {m[0], m[1]};
@@ -199,7 +200,7 @@ class Fast : private FastStages<kDim> {
         const float other = shuffle_xor(top[i], by);
         top[i] = top[i] < other ? other : top[i];
       }
-      // A row that has seen nothing yet keeps −∞; its weights are 2^−∞ = 0.
+      // A row that has seen no key yet keeps m = −∞; its weights are 2^−∞ = 0.
       base[i] = top[i] == -__builtin_inff() ? 0.0f : top[i] * kLog2E;
       const float factor = m[i] == top[i] ? 1.0f : fast_exp2(fma_rn(m[i], kLog2E, -base[i]));
       m[i] = top[i];

@@ -1,4 +1,4 @@
-// attention_fast: the kernel around a warp's work (cuda_fast.h), and its launch over the shapes of heads.
+// attention_fast: the kernel around the work of a warp (cuda_fast.h), and its launch for the head sizes.
 #pragma once
 
 #include "kernels/attention/cuda_fast.h"
@@ -13,7 +13,7 @@ struct FastParams {
   int64_t blocks;
   int64_t spans;
   int padded, cell_rows;
-  float* partials;  // as attention_exact's
+  float* partials;  // as in ExactParams
 };
 
 template <class M, int kDim>
@@ -40,7 +40,7 @@ KVASS_KERNEL void KVASS_BLOCK_THREADS(128) fast_kernel(const FastParams params) 
     KVASS_UNROLL
     for (int i = 0; i < 2; ++i) {
       const Merge merge = merge_span(m[i], l[i], row_m[i], row_l[i]);
-      if (end - begin == 1) continue;  // o is the row's already
+      if (end - begin == 1) continue;  // with one span o is already the row's
       KVASS_UNROLL
       for (int c = 0; c < kVectors; ++c) {
         KVASS_UNROLL

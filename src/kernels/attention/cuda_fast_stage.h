@@ -1,6 +1,6 @@
-// The way of keys and values into shared memory for attention_fast: a tile's keys as rows or, of a cache, as columns of
-// keys, its values as rows, copied ahead into one of two stages; what the rows of a block see of a span, and where else
-// the block keeps what its warps share.
+// Copies keys and values into shared memory for attention_fast, ahead of their use, into one of two stages. A tile's
+// keys are rows, or columns if they come from a cache; its values are rows. Also computes which keys of a span the rows
+// of a block see, and lays out the memory that the warps share.
 #pragma once
 
 #include "kernels/attention/cuda_rows.h"
@@ -13,14 +13,14 @@ constexpr int kWarpRows = 16;
 // Shapes for heads of up to kDim channels.
 template <int kDim>
 struct FastShape {
-  static constexpr int kKeys = kDim <= 128 ? 64 : 32;  // of a tile here
-  static constexpr int kPitch = 2 * kDim + 16;         // bytes of a row in shared memory; the pad keeps rows off each
-                                                       // other's banks
-  static constexpr int kColumnPitch = 2 * kKeys + 16;  // of a channel of transposed keys
+  static constexpr int kKeys = kDim <= 128 ? 64 : 32;  // keys of a tile in this kernel
+  static constexpr int kPitch = 2 * kDim + 16;         // bytes of a row in shared memory; the pad puts rows on
+                                                       // different banks
+  static constexpr int kColumnPitch = 2 * kKeys + 16;  // bytes of a channel of transposed keys
   static constexpr int kKeyBytes = kKeys * kPitch > kDim* kColumnPitch ? kKeys* kPitch : kDim* kColumnPitch;
   static constexpr int kStageBytes = kKeyBytes + kKeys * kPitch;
 
-  // Stages, queries, what rows see, validity of a tile; the merged o where a block takes several spans.
+  // Stages, queries, visible ranges, valid keys of a tile, and the merged o if a block takes several spans.
   static constexpr int64_t shared_bytes(int warps, bool several_spans) {
     const int rows = warps * kWarpRows;
     return 2 * kStageBytes + rows * kPitch + rows * 2 * 4 + 2 * 16 + (several_spans ? rows * kDim * 4 : 0);
@@ -54,7 +54,7 @@ class FastStages {
     fast_values_ = sixteen_bytes(p_.keys.v, p_.keys.cached, p_.keys.keys, 2);
   }
 
-  // What the rows see of the span. False where none of them sees a key of it.
+  // Computes which keys of the span the rows see. False if no row sees a key of it.
   KVASS_METHOD bool look() {
     barrier();
     for (int r = thread_; r < rows_; r += threads_) {
@@ -75,7 +75,7 @@ class FastStages {
 
   KVASS_METHOD bool masked() const { return p_.runs ? segment_.valid != nullptr : p_.keys.mask != nullptr; }
 
-  // Begins the copy of a tile: its keys as rows [key] or, of a cache, as columns [channel]; its values as rows, +0 for
+  // Begins the copy of a tile: its keys as rows [key], or as columns [channel] from a cache; its values as rows, +0 for
   // keys that no row may see.
   KVASS_METHOD void stage(int tile, int which) {
     uint8_t* keys = stages_ + which * Shape::kStageBytes;
@@ -112,7 +112,7 @@ class FastStages {
 
   KVASS_METHOD static void clear(uint8_t* to) { *reinterpret_cast<Four*>(to) = Four{{0.0f, 0.0f, 0.0f, 0.0f}}; }
 
-  // Rows of keys or values: of tensors, or one behind another from `tile_rows` on.
+  // Begins the copy of rows of keys or values: from tensors, or consecutive rows from `tile_rows` on.
   KVASS_METHOD void stage_rows(const DeviceRows<const uint8_t>* parts, bool fast, const uint8_t* tile_rows, int at,
                                uint8_t* to) const {
     constexpr int kPieces = kDim / 8;
@@ -146,17 +146,17 @@ class FastStages {
   const Item& item_;
   const int padded_;
   const int thread_, threads_;
-  int rows_, warp_row_, lane_;  // of the block; the first of this warp
+  int rows_, warp_row_, lane_;  // rows of the block; the first row of this warp
   uint8_t* stages_;             // [2][keys | values]
   uint8_t* q_;                  // [rows][kPitch bytes]
   int *low_, *high_;            // [rows] visible offsets in the span
-  uint64_t* valid_;             // [2] of the tile in each stage, bit = key
-  float* all_;                  // [kDim / 2][threads] merged o, where a block takes several spans
+  uint64_t* valid_;             // [2] valid keys of the tile in each stage, bit = key
+  float* all_;                  // [kDim / 2][threads] merged o, if a block takes several spans
   int64_t tile_bytes_;
   Segment segment_;
   bool in_sink_ = false, fast_keys_ = false, fast_values_ = false;
   int64_t first_ = 0;                   // offset of the span
-  int block_low_ = 0, block_high_ = 0;  // what some row sees of it
+  int block_low_ = 0, block_high_ = 0;  // the offsets in it that some row sees
 };
 
 }  // namespace

@@ -1,5 +1,5 @@
-// How spans become rows on a device (attention.h): (m, l, o) merged in span order, the sink logit, the end of a row. A
-// thread owns channels; m and l are the same numbers in each.
+// Merges spans into rows on a device, in the order of attention.h: (m, l, o) in span order, then the sink logit, then
+// the division. A thread owns channels; every thread has the same m and l.
 #pragma once
 
 #include "kernels/attention/cuda_rows.h"
@@ -8,13 +8,13 @@
 namespace kvass::KVASS_DEVICE {
 namespace {
 
-// How a span goes into a row: o = o · a + o_span · b.
+// The factors with which a span is merged into a row: o = o · a + o_span · b.
 struct Merge {
   enum { skip, copy, both } how;
   float a, b;
 };
 
-// m and l of the row become those with the span.
+// Merges m_span and l_span into the row's m and l.
 KVASS_DEVICE_FN Merge merge_span(float m_span, float l_span, float& m, float& l) {
   if (l_span == 0.0f) return {Merge::skip, 0.0f, 0.0f};
   if (l == 0.0f) {
@@ -36,7 +36,7 @@ KVASS_DEVICE_FN float merged(const Merge& merge, float o, float o_span) {
   return fma_rn(o_span, merge.b, mul_rn(o, merge.a));
 }
 
-// The row's end: o becomes the result of a channel.
+// The last step of a row: turns o into the result of a channel.
 struct Ending {
   Merge logit;
   float inverse;
@@ -55,7 +55,7 @@ KVASS_DEVICE_FN Ending ending_of(const DeviceAttentionParams& p, int64_t head, f
   return ending;
 }
 
-// Merges the partials of a row, one block of threads a row.
+// Merges the partials of a row: one block of threads for each row.
 struct MergeParams {
   DeviceAttentionParams p;
   const float* partials;  // [items][spans][cell_rows]

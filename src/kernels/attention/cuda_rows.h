@@ -1,5 +1,5 @@
-// Which rows a block of device threads works on, what they see, and where their queries, keys and results are:
-// DeviceAttentionParams as both kernels of attention read them.
+// Reads DeviceAttentionParams for both attention kernels: the rows of a block of device threads, the keys that they
+// see, and the addresses of their queries, keys and results.
 #pragma once
 
 #include "device/code.h"
@@ -16,7 +16,7 @@ struct alignas(16) Four {
 KVASS_DEVICE_FN int64_t lesser(int64_t a, int64_t b) { return a < b ? a : b; }
 KVASS_DEVICE_FN int64_t greater(int64_t a, int64_t b) { return a > b ? a : b; }
 
-// What a key or value is stored as.
+// The storage types of keys and values.
 struct StoredF32 {
   using T = float;
   static constexpr DType kType = DType::f32;
@@ -54,11 +54,12 @@ KVASS_DEVICE_FN void store_element(void* data, DType dtype, int64_t at, float x)
 // Rows are (query, head of the group) pairs, heads fastest, as in AttentionBlock.
 struct Item {
   int64_t run, kv_head;
-  int64_t first;  // row of the run and KV head
-  int64_t rows;   // at most a block's; 0: nothing to do
+  int64_t first;  // first row, counted within the run and KV head
+  int64_t rows;   // at most the rows of a block; 0: nothing to do
 };
 
-// Item `index` of blocks of `block_rows`; the last rows of a causal run see the most keys and come first.
+// Item `index`, with `block_rows` rows in a block. The last rows of a causal run come first, because they see the most
+// keys.
 KVASS_DEVICE_FN Item item_at(const DeviceAttentionParams& p, int64_t index, int64_t blocks, int block_rows) {
   const int64_t group = p.heads / p.kv_heads;
   Item item;
@@ -92,13 +93,13 @@ KVASS_DEVICE_FN RowVisibility visible_to(const DeviceAttentionParams& p, int64_t
   return row;
 }
 
-// The sink keys of a run, or the others; `offset` of a key = position − origin.
+// The sink keys of a run, or its other keys; `offset` of a key = position − origin.
 struct Segment {
-  const uint8_t* data = nullptr;  // of the KV head's tiles
+  const uint8_t* data = nullptr;  // the KV head's tiles
   int64_t tiles = 0;
   const uint64_t* valid = nullptr;
   int64_t origin = 0;
-  int64_t first_key = 0;  // of rows: the key at offset 0
+  int64_t first_key = 0;  // keys as rows: the row at offset 0
 };
 
 KVASS_DEVICE_FN Segment segment_of(const DeviceAttentionParams& p, const Item& item, bool in_sink, int64_t tile_bytes) {
@@ -117,7 +118,7 @@ KVASS_DEVICE_FN Segment segment_of(const DeviceAttentionParams& p, const Item& i
   return segment;
 }
 
-// Whether the key at an offset may be seen at all.
+// True if the key at an offset is valid (not padding).
 KVASS_DEVICE_FN bool valid_key(const DeviceAttentionParams& p, const Segment& segment, int64_t run, int64_t offset) {
   if (p.runs) {
     if (!segment.valid) return true;
@@ -159,8 +160,8 @@ KVASS_DEVICE_FN int64_t element_of(const DeviceAttentionParams& p, const Rows& r
   return item.run * rows.run + (first + row / group) * rows.row + (item.kv_head * group + row % group) * rows.head;
 }
 
-// Row `row`'s query as the keys of a segment see it, its channels [0, padded) into `to`: +0 from head_dim on. By
-// `threads` threads of which this is `thread`.
+// Writes row `row`'s query, rotated for the keys of a segment, to `to`: channels [0, padded), +0 from head_dim on.
+// `threads` threads share the work; this is number `thread`.
 KVASS_DEVICE_FN void load_query(const DeviceAttentionParams& p, const Item& item, int64_t row, bool in_sink, int padded,
                                 int thread, int threads, float* to) {
   const DeviceRows<const void>& from = in_sink && p.q_sink.data ? p.q_sink : p.q;
@@ -185,7 +186,7 @@ KVASS_DEVICE_FN void load_query(const DeviceAttentionParams& p, const Item& item
   }
 }
 
-// Where a key's or value's row of a KV head begins.
+// The address of a key's or value's row of a KV head.
 KVASS_DEVICE_FN const uint8_t* key_row(const DeviceKeyRows& keys, const DeviceRows<const uint8_t>* parts, int64_t run,
                                        int64_t kv_head, int64_t key, int64_t element_bytes) {
   const bool in_cache = key < keys.cached;
@@ -194,7 +195,7 @@ KVASS_DEVICE_FN const uint8_t* key_row(const DeviceKeyRows& keys, const DeviceRo
   return part.data + (run * part.run + kv_head * part.head + row * part.row) * element_bytes;
 }
 
-// Whether rows of keys may be copied 16 bytes at a time.
+// True if rows of keys can be copied 16 bytes at a time.
 KVASS_DEVICE_FN bool sixteen_bytes(const DeviceRows<const uint8_t>* parts, int64_t cached, int64_t keys,
                                    int64_t element_bytes) {
   bool all = true;
@@ -208,7 +209,7 @@ KVASS_DEVICE_FN bool sixteen_bytes(const DeviceRows<const uint8_t>* parts, int64
   return all;
 }
 
-// The cell of a row and a span among the partials of a call: [m, l, unused × 14, o[padded]].
+// Floats of the partial of a row and a span: [m, l, unused × 14, o[padded]].
 KVASS_BOTH_FN int64_t partial_floats(int64_t padded) { return padded + 16; }
 
 }  // namespace

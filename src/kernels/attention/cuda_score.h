@@ -1,6 +1,6 @@
-// The scores of one span of 512 keys for up to R rows, for attention_exact: s = (q · k) · scale, capped. A thread owns
-// a key while its chain over all channels runs; keys pass through shared memory in the stages of cuda_stage.h. With q8
-// the queries are bytes as well and the dots are integers.
+// The scores of one span of 512 keys for up to R rows, for attention_exact: s = (q · k) · scale, capped. A thread
+// computes the whole chain of a key over all channels; keys pass through shared memory in the stages of cuda_stage.h.
+// With q8 the queries are bytes too and the dot products are integers.
 #pragma once
 
 #include "kernels/attention/cuda_stage.h"
@@ -35,11 +35,11 @@ class SpanScores : protected KeyStages<S, kRows> {
     this->stages_ = memory.stages;
   }
 
-  // Queries of the rows as the keys of a segment see them.
+  // Loads the queries of the rows, rotated for the keys of a segment.
   KVASS_METHOD void enter(const Segment& segment, bool in_sink) {
     segment_ = segment;
     in_sink_ = in_sink;
-    barrier();  // whoever still reads the last segment's queries
+    barrier();  // all threads have finished with the last segment's queries
     const int warp = thread_ / 32, lane = thread_ % 32;
     for (int r = warp; r < R; r += threads_ / 32) {
       float* q = memory.q + r * padded_;
@@ -54,7 +54,7 @@ class SpanScores : protected KeyStages<S, kRows> {
     barrier();
   }
 
-  // NUMERICS rule 7, a warp a row.
+  // The quantisation of docs/numerics.md, 7: one warp for each row.
   KVASS_METHOD void quantise(int r, int lane) {
     warp_barrier();
     const float* x = memory.q + r * padded_;
@@ -62,7 +62,7 @@ class SpanScores : protected KeyStages<S, kRows> {
     bool finite = true;
     for (int d = lane; d < padded_; d += 32) {
       const float a = D::abs(x[d]);
-      finite = finite && a < __builtin_inff();  // NaN is not
+      finite = finite && a < __builtin_inff();  // false for NaN
       most = a > most ? a : most;
     }
     for (int by = 16; by >= 1; by /= 2) {
@@ -77,11 +77,11 @@ class SpanScores : protected KeyStages<S, kRows> {
     if (lane == 0) memory.q_scale[r] = some ? div_rn(most, 127.0f) : finite ? 0.0f : __builtin_nanf("");
   }
 
-  // What the rows see of the span, and the tiles with a key that one of them may see.
+  // Computes which keys of the span the rows see, and the range of tiles with such keys. False if there are none.
   KVASS_METHOD bool look() {
-    barrier();  // whoever still reads the last span
+    barrier();  // all threads have finished with the last span
     if (thread_ < R) {
-      // Rows that are not there see what the first one sees, so that they do not slow the others.
+      // Rows past the end of the block get the range of the first row, so that they do not extend the range.
       const int64_t row = item_.first + (thread_ < item_.rows ? thread_ : 0);
       const Seen seen = seen_of(p_, item_, segment_, row, in_sink_);
       memory.low[thread_] = static_cast<int>(greater(0, lesser(seen.low - first_, kSpan)));
@@ -101,7 +101,7 @@ class SpanScores : protected KeyStages<S, kRows> {
     return true;
   }
 
-  // s of every row and key. Threads are (key of the tile, rows r ≡ group mod groups).
+  // Computes s of every row and key. A thread has one key of the tile and the rows r ≡ group mod groups.
   KVASS_METHOD void score(int steps) {
     const int key = thread_ % kTile, group = thread_ / kTile, groups = threads_ / kTile;
     float sum[R] = {};

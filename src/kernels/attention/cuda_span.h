@@ -1,7 +1,7 @@
-// One span of 512 keys for up to R rows, by one block of device threads, in the order of attention.h. All scores of the
-// span come first (cuda_score.h), then the weights and the l (cuda_weights.h); then o, a thread a channel and all keys
-// of its chain. Keys and values pass through shared memory in stages that are copied ahead, so that many are on their
-// way while one is used.
+// One span of 512 keys for up to R rows, by one block of device threads, in the order of attention.h. First all scores
+// of the span (cuda_score.h), then the weights and l (cuda_weights.h), then o: a thread has one channel and all keys of
+// its chain. Keys and values pass through shared memory in stages that are copied ahead, so that several copies are in
+// flight while one stage is used.
 #pragma once
 
 #include "kernels/attention/cuda_score.h"
@@ -38,8 +38,8 @@ class Span : private SpanScores<S, kRows, R> {
 
   KVASS_METHOD int64_t tile_bytes() const { return tile_bytes_; }
 
-  // (m, l, o) of span `span` of the segment: m and l of row r in memory, o of channel thread + threads · c in o[r][c].
-  // False where no row sees a key of it: nothing was done, and l would be 0.
+  // Computes (m, l, o) of span `span` of the segment: m and l of row r in memory, o of channel thread + threads · c in
+  // o[r][c]. Returns false without computing anything if no row sees a key of the span.
   KVASS_METHOD bool run(int64_t span, float (&o)[R][2]) {
     first_ = span * kSpanKeys;
     if (!this->look()) return false;
@@ -83,7 +83,7 @@ class Span : private SpanScores<S, kRows, R> {
     }
   }
 
-  // lanes_ keys from offset `at` on for one channel.
+  // Adds lanes_ keys from offset `at` on to one channel.
   KVASS_METHOD void add_keys(const T* v, int at, bool all, int c, float (&o)[R][2]) const {
     if (all && lanes_ >= 4) {
       for (int j = 0; j < lanes_; j += 4) {

@@ -1,5 +1,5 @@
-// The way of keys and values into shared memory for attention_exact: a span's tiles in stages that are copied ahead,
-// keys as chunks of channels, values as chunks of rows; and what else a block keeps there.
+// Copies keys and values into shared memory for attention_exact: a span's tiles in stages, ahead of their use. A stage
+// holds some channels of a tile's keys or some rows of its values. Also lays out the other shared memory of a block.
 #pragma once
 
 #include "kernels/attention/cuda_rows.h"
@@ -12,28 +12,28 @@ constexpr int kTile = static_cast<int>(kTileKeys);
 constexpr int kSpanTiles = kSpan / kTile;
 constexpr int kStages = 3;
 constexpr int kStageBytes = 8192;
-constexpr int kPitchPad = 16;  // between the rows of a stage of keys, so that threads of a warp meet no bank twice
+constexpr int kPitchPad = 16;  // bytes between the rows of a stage of keys: no bank conflicts within a warp
 constexpr int kBufferBytes = kStageBytes + kTile * kPitchPad;
 
-// What a block keeps in shared memory.
+// The shared memory of a block.
 template <int R>
 struct SpanMemory {
-  float* q;         // [R][padded]; with q8 the bytes come behind: [R][padded]
+  float* q;         // [R][padded]; with q8 followed by the bytes, [R][padded]
   int8_t* q_bytes;  // q8
   float* q_scale;   // [R] q8
   float* s;         // [R][512] scores, then weights
   float* v_scale;   // [512] q8
   uint64_t* mask;   // [R][8] bit = lane: the row sees the key
-  float* top;       // [R][8] highest score of the tile, then m while the tile is summed
-  float* factor;    // [R][8] what l and o are multiplied by before the tile
-  int* rose;        // [R] bit = tile: m rose with it
+  float* top;       // [R][8] highest score of the tile, then m at the tile
+  float* factor;    // [R][8] l and o are multiplied by it before the tile
+  int* rose;        // [R] bit = tile: m rose at this tile
   int* low;         // [R] visible offsets in the span
   int* high;        // [R]
-  float* m;         // [R] of the span
+  float* m;         // [R] m and l of the span
   float* l;         // [R]
   uint8_t* stages;  // [kStages][kBufferBytes]
 
-  // Bytes of all parts; from `base` on, they are there then.
+  // Sets the pointers to parts of the memory at `base`. Returns the bytes of all parts.
   KVASS_BOTH size_t carve(uint8_t* base, int padded, bool q8) {
     size_t bytes = 0;
     take(base, bytes, stages, kStages * kBufferBytes);
@@ -61,13 +61,13 @@ struct SpanMemory {
   }
 };
 
-// The stages of one span, for all threads of a block together.
+// The stages of one span. All threads of a block call its functions together.
 template <class S, bool kRows>
 class KeyStages {
  protected:
   using T = typename S::T;
   static constexpr bool kQ8 = sizeof(T) == 1;
-  static constexpr int kChunk = kStageBytes / (kTile * static_cast<int>(sizeof(T)));  // channels of a stage of keys
+  static constexpr int kChunk = kStageBytes / (kTile * static_cast<int>(sizeof(T)));  // channels in a stage of keys
 
   KVASS_METHOD KeyStages(const DeviceAttentionParams& p, const Item& item, int padded)
       : p_(p), item_(item), padded_(padded), thread_(thread_index()), threads_(block_threads()) {
@@ -86,7 +86,7 @@ class KeyStages {
     }
   }
 
-  // Where the tile of an offset lies.
+  // The address of a tile of the span.
   KVASS_METHOD const uint8_t* tile_at(int tile) const {
     return segment_.data + (first_ / kTile + tile) % segment_.tiles * tile_bytes_;
   }
@@ -112,7 +112,7 @@ class KeyStages {
     for (int i = thread_ * 16; i < bytes; i += threads_ * 16) copy_async(to + i, from + i);
   }
 
-  // Channels [d, d + count) of a tile's keys: columns [count][64] as tiles have them, or rows [64] of count.
+  // Begins the copy of channels [d, d + count) of a tile's keys: columns [count][64] from tiles, or rows [64][count].
   KVASS_METHOD void stage_keys(int tile, int d, int count, uint8_t* to) const {
     if constexpr (kRows) {
       const int row_bytes = count * static_cast<int>(sizeof(T));
@@ -122,7 +122,7 @@ class KeyStages {
       copy_plain_bytes(tile_at(tile) + d * bytes, count * bytes, to);
     }
   }
-  // Rows [lane, lane + lanes_) of a tile's values.
+  // Begins the copy of rows [lane, lane + lanes_) of a tile's values.
   KVASS_METHOD void stage_values(int tile, int lane, uint8_t* to) const {
     const int row_bytes = padded_ * static_cast<int>(sizeof(T));
     if constexpr (kRows) {
@@ -131,11 +131,12 @@ class KeyStages {
       copy_plain_bytes(tile_at(tile) + tile_bytes_ / 2 + lane * row_bytes, lanes_ * row_bytes, to);
     }
   }
-  // Channels [d, d + count) of the keys at offsets [offset, offset + lanes) of the span; +0 for what is not there.
+  // Begins the copy of channels [d, d + count) of the keys at offsets [offset, offset + lanes) of the span; +0 for
+  // missing channels and keys.
   KVASS_METHOD void stage_rows(const DeviceRows<const uint8_t>* parts, bool fast, int offset, int lanes, int d,
                                int count, int pitch, uint8_t* to) const {
     constexpr int kElements = 16 / static_cast<int>(sizeof(T));
-    const int pieces = count / kElements;  // of a row
+    const int pieces = count / kElements;  // copies for each row
     const int head_dim = static_cast<int>(p_.head_dim);
     for (int i = thread_; i < lanes * pieces; i += threads_) {
       const int lane = i / pieces;
@@ -156,7 +157,7 @@ class KeyStages {
     }
   }
 
-  // The stage of step `step`, once it has arrived for every thread; the next copy is on its way then.
+  // Waits until the stage of step `step` has arrived for every thread, begins the next copy, and returns the stage.
   KVASS_METHOD const uint8_t* arrive(int step) {
     copy_wait<kStages - 2>();
     barrier();
@@ -170,14 +171,14 @@ class KeyStages {
   const int thread_, threads_;
   uint8_t* stages_ = nullptr;  // [kStages][kBufferBytes]
   int key_stages_, value_stages_;
-  int lanes_;  // of a stage of values
+  int lanes_;  // rows in a stage of values
   int64_t tile_bytes_;
   Segment segment_;
   bool fast_keys_ = false, fast_values_ = false;
   int64_t first_ = 0;       // offset of the span
-  int low_ = 0, high_ = 0;  // what some row sees of it
+  int low_ = 0, high_ = 0;  // the offsets in it that some row sees
   int first_tile_ = 0, last_tile_ = 0;
-  int steps_ = 0, next_ = 0;  // stages of the span; the next to be copied
+  int steps_ = 0, next_ = 0;  // number of stages of the span; the next to be copied
 };
 
 }  // namespace

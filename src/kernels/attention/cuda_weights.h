@@ -1,5 +1,5 @@
-// Scores of a span become weights, for attention_exact, in the order of attention.h: the maxima of its tiles, then
-// p = exp(s − m) of every key that a row sees, then l. All threads of the block call.
+// Turns the scores of a span into weights, for attention_exact, in the order of attention.h: the maxima of its tiles,
+// then p = exp(s − m) of every key that a row sees, then l. All threads of the block must call.
 #pragma once
 
 #include "kernels/attention/cuda_stage.h"
@@ -24,7 +24,7 @@ KVASS_DEVICE_FN void weigh_scores(const SpanMemory<R>& memory, const DeviceAtten
       const bool seen = at >= memory.low[r] && at < memory.high[r] && valid_key(p, segment, run, first + at);
       bits[half] = ballot(seen);
       const float s = seen ? memory.s[r * kSpan + at] : -__builtin_inff();
-      top = top < s ? s : top;  // NaN is not the highest
+      top = top < s ? s : top;  // ignores NaN
     }
     for (int by = 16; by >= 1; by /= 2) {
       const float other = shuffle_xor(top, by);
@@ -65,12 +65,12 @@ KVASS_DEVICE_FN void weigh_scores(const SpanMemory<R>& memory, const DeviceAtten
   }
 }
 
-// l of every row: sixteen threads its lanes, then folded.
+// Computes l of every row: sixteen threads have its lanes, which are then folded.
 template <int R>
 KVASS_DEVICE_FN void sum_weights(const SpanMemory<R>& memory, int first_tile, int last_tile) {
   const int thread = thread_index(), threads = block_threads();
   const int lane = thread % 16;
-  for (int r = thread / 16; r < (R + 1) / 2 * 2; r += threads / 16) {  // both halves of a warp come to the fold
+  for (int r = thread / 16; r < (R + 1) / 2 * 2; r += threads / 16) {  // both halves of a warp must reach the fold
     float l = 0.0f;
     for (int tile = first_tile; r < R && tile < last_tile; ++tile) {
       const uint64_t mask = memory.mask[r * kSpanTiles + tile];

@@ -1,5 +1,5 @@
-// How the work of a call of attention on a device is cut into blocks of threads; in no bit of the result. Host code,
-// the same numbers for the scratch that is planned and for the launch.
+// Divides the work of an attention call on a device among blocks of threads; it does not change a bit. Host code: the
+// planned scratch and the launch use the same numbers.
 #pragma once
 
 #include <algorithm>
@@ -11,17 +11,17 @@ namespace kvass {
 
 struct AttentionDivision {
   int block_rows = 0;     // rows of a block of threads
-  int cell_rows = 0;      // of these, as many as there can be
-  int64_t blocks = 0;     // of rows, a run and KV head
+  int cell_rows = 0;      // the same, but at most the rows of the longest run
+  int64_t blocks = 0;     // blocks of rows for each run and KV head
   int64_t items = 0;      // runs · KV heads · blocks
-  int64_t spans = 0;      // of sink keys and of others
-  bool by_spans = false;  // a block takes one span; otherwise all of its rows' spans
-  int padded = 0;         // head_dim, the next multiple of 16
+  int64_t spans = 0;      // spans of sink keys and of other keys
+  bool by_spans = false;  // true: a block takes one span; false: all spans of its rows
+  int padded = 0;         // head_dim, rounded up to a multiple of 16
 };
 
-// Items for each processor from which on every block takes all spans of its rows.
+// From this number of items for each processor on, every block takes all spans of its rows.
 inline constexpr int64_t kItemsPerProcessor = 2;
-// Most bytes of partials: beyond them a block takes all spans, however few blocks there are.
+// Limit for the bytes of partials: above it a block takes all spans, even if there are few blocks.
 inline constexpr int64_t kPartialBytes = int64_t{128} << 20;
 
 inline AttentionDivision divide_attention(const DeviceAttentionParams& p, int block_rows) {
@@ -39,7 +39,7 @@ inline AttentionDivision divide_attention(const DeviceAttentionParams& p, int bl
   return division;
 }
 
-// Rows of a block of attention_exact: as few as there are, so that none is computed for nothing.
+// The division for attention_exact. A block has few rows if there are few, so that no row is computed in vain.
 inline AttentionDivision exact_division(const DeviceAttentionParams& p) {
   const int64_t rows = p.most_rows * (p.heads / p.kv_heads);
   return divide_attention(p, rows <= 1 ? 1 : rows <= 4 ? 4 : 8);

@@ -1,7 +1,7 @@
-// attention_block and attention_merge over a lane set V: rows in micro blocks of up to six that share every load of a
-// key. A block of few rows reads the cache's tiles as they are; for many rows a tile is expanded once to float32 panels
-// (vectors of 16 keys [head_dim][16], of 16 channels [64][16]) that fit the first-level cache. Included by
-// *_<isa>.cc with their V; everything has internal linkage, and nothing is called that would not have it.
+// attention_block and attention_merge over a lane set V. Rows are computed in micro blocks of up to six, which share
+// every load of a key. With few rows the loops read the cache's tiles directly. With many rows a tile is first expanded
+// to float32 panels (vectors of 16 keys [head_dim][16], of 16 channels [64][16]) that fit into the first-level cache.
+// Included by *_<isa>.cc with their V; everything here, and everything it calls, has internal linkage.
 #pragma once
 
 #include <cstdint>
@@ -16,10 +16,10 @@
 namespace kvass {
 namespace {
 
-// Rows from which a tile is expanded rather than converted again by every micro block.
+// From this number of rows on, a tile is expanded once instead of converted by every micro block.
 constexpr int64_t kExpandRows = 13;
 
-// One block of rows, walking over its spans.
+// Computes the spans of one block of rows.
 template <class V, class S, int kAccumulators>
 class Walk {
   using T = typename S::T;
@@ -52,7 +52,7 @@ class Walk {
   }
 
  private:
-  // The visible offsets of every row, and its query as the keys of this segment see it.
+  // Sets the visible offsets of every row, and rotates its query for the keys of this segment.
   void enter_segment(bool in_sink) {
     segment_ = in_sink ? &block_.sink : &block_.ring;
     const bool own_angles = in_sink && block_.sink_cos;
@@ -146,8 +146,8 @@ class Walk {
     return any;
   }
 
-  // Scores, softmax and values of one tile; `step` vectors of keys or channels are walked over by all micro blocks in
-  // turn.
+  // Scores, softmax and values of one tile. All micro blocks go through `step` vectors of keys or channels before the
+  // next ones.
   template <class KeySource, class ValueSource>
   void attend(KeyView<typename KeySource::T> keys, ValueView<typename ValueSource::T> values, int step) {
     using Scores = Micro<V, KeySource, kAccumulators>;
@@ -159,7 +159,7 @@ class Walk {
         Scores::score[micros_.begin(micro + 1) - first](keys, c, static_cast<int>(smaller(c + step, 4)),
                                                         at_.joined[micro].seen, at_.q + first * head_dim_, head_dim_,
                                                         at_.s + first * 64);
-        keys.ahead = nullptr;  // asked for once
+        keys.ahead = nullptr;  // prefetch once
       }
     }
     const float scale = kIsQ8<T> ? 1.0f : block_.scale;
@@ -190,8 +190,8 @@ class Walk {
     }
   }
 
-  // Rows of a micro block that see different keys: keys in runs that the same rows see, ascending. A key enters a row
-  // only if it is visible there: 0 · NaN would be NaN, and a zero may change its sign.
+  // For rows of a micro block that see different keys: goes, ascending, through ranges of keys that the same rows see.
+  // A key is added to a row only if the row sees it: 0 · NaN would be NaN, and a zero may change its sign.
   template <class Loops, class View>
   void add_ragged(const View& view, int64_t first, int64_t count) {
     constexpr float kNoFactor[kMicroRows] = {1.0f, 1.0f, 1.0f, 1.0f, 1.0f, 1.0f};
@@ -205,7 +205,7 @@ class Walk {
         Loops::value[1](view, 0, vectors_, at_.s + i * 64, 0, 0, at_.factor + i, at_.o + i * 16, o_stride);
     }
     while (any != 0) {
-      const auto [begin, end] = next_run(any, edges);
+      const auto [begin, end] = next_range(any, edges);
       int64_t seeing = 0;
       for (int64_t i = first; i < first + count; ++i) seeing += static_cast<int64_t>(at_.mask[i] >> begin & 1);
       if (seeing == count) {
@@ -224,12 +224,12 @@ class Walk {
   const AttentionKeys* segment_ = nullptr;
   int64_t rows_;
   int64_t head_dim_;
-  int64_t vectors_;  // of 16 channels
+  int64_t vectors_;  // vectors of 16 channels
   MicroBlocks micros_;
-  int64_t highest_low_ = 0;  // over the rows
+  int64_t highest_low_ = 0;  // the largest `low` of the rows
   int64_t lowest_high_ = 0;
-  bool all_seen_ = false;                // every mask of the last tile was full
-  const float* value_scales_ = nullptr;  // [64] of this tile; q8
+  bool all_seen_ = false;                // every row saw every key of the last tile
+  const float* value_scales_ = nullptr;  // [64] scales of this tile's values; q8
 };
 
 template <class V, int kAccumulators>

@@ -1,5 +1,5 @@
-// How rows are grouped, and which keys of a tile they see, as 64-bit masks (bit = lane). Everything here has internal
-// linkage.
+// The micro blocks of rows, and the keys of a tile that rows see, as 64-bit masks (bit = lane). Everything here has
+// internal linkage.
 #pragma once
 
 #include <cstdint>
@@ -10,12 +10,12 @@ namespace {
 static inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 static inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
-constexpr int kMicroRows = 6;  // most rows of a micro block
+constexpr int kMicroRows = 6;  // largest number of rows in a micro block
 
-// How rows are cut into micro blocks: block i has rows [begin(i), begin(i + 1)); sizes differ by at most one.
+// Divides rows into micro blocks: block i has rows [begin(i), begin(i + 1)); sizes differ by at most one.
 struct MicroBlocks {
   int64_t count;
-  int64_t rows;  // of a block; the first `larger` have one more
+  int64_t rows;  // rows of a block; the first `larger` blocks have one more
   int64_t larger;
 
   explicit MicroBlocks(int64_t all)
@@ -30,10 +30,10 @@ static inline uint64_t tile_mask(int64_t low, int64_t high, int64_t first) {
   return begin < end ? (~uint64_t{0} >> (64 - (end - begin))) << begin : 0;
 }
 
-// The masks of a few rows together.
+// The combined masks of a few rows.
 struct JoinedMask {
   uint64_t seen;    // some row sees the key
-  uint64_t common;  // `seen` when it is one run of keys that every row sees, otherwise 0
+  uint64_t common;  // `seen`, if it is one range of keys that every row sees; otherwise 0
 };
 
 static inline JoinedMask join_masks(const uint64_t* masks, int64_t count) {
@@ -47,14 +47,14 @@ static inline JoinedMask join_masks(const uint64_t* masks, int64_t count) {
   return {any, any == all && (run & (run + 1)) == 0 ? all : 0};
 }
 
-// The first key that some row sees and the end of the run of keys that the same rows see; takes the run out of `seen`.
-// Bit j of `edges` is set where some row sees exactly one of keys j - 1 and j.
-struct KeyRun {
+// The first range of keys in `seen` that the same rows see; removes it from `seen`. Bit j of `edges` is set if some row
+// sees exactly one of keys j - 1 and j.
+struct KeyRange {
   int begin;
   int end;
 };
 
-static inline KeyRun next_run(uint64_t& seen, uint64_t edges) {
+static inline KeyRange next_range(uint64_t& seen, uint64_t edges) {
   const int begin = __builtin_ctzll(seen);
   const uint64_t later = begin == 63 ? 0 : edges >> (begin + 1) << (begin + 1);
   const int end = later == 0 ? 64 : __builtin_ctzll(later);

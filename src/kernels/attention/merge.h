@@ -1,5 +1,5 @@
-// How spans become rows, over a lane set V: the merge of (m, l, o) in span order, sink logits, and the end of a row.
-// Included by *_<isa>.cc through generic.h; everything here has internal linkage.
+// Merges spans into rows, over a lane set V: (m, l, o) in span order, then the sink logit, then the division. Included
+// by *_<isa>.cc through generic.h; everything here has internal linkage.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +15,8 @@ static inline __attribute__((always_inline)) float* out_row(const AttentionBlock
   return block.out + row / block.group * block.out_stride + row % block.group * block.head_dim;
 }
 
-// Merges a span (m, l, o) into `state` (m, l so far) and `out` (o so far). Sixteen channels c of o are at c · o_stride.
+// Merges a span (m, l, o) into `state` (m, l so far) and `out` (o so far). Vector c of 16 channels of o is at
+// c · o_stride.
 template <class V>
 void merge_span(float m_span, float l_span, const float* o, int64_t o_stride, int64_t head_dim, float* state,
                 float* out) {
@@ -39,7 +40,7 @@ void merge_span(float m_span, float l_span, const float* o, int64_t o_stride, in
   }
 }
 
-// Row i of the block: its sink logit, then o · (1/l).
+// Finishes row i of the block: merges its sink logit, then o · (1/l).
 template <class V>
 void finish_row(const AttentionBlock& block, int64_t i, float* state) {
   float* out = out_row(block, i);

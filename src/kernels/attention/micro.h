@@ -1,6 +1,6 @@
-// The register-blocked loops of attention over a lane set V: scores of R rows against C·16 keys, and the sum over keys
-// of p · v for R rows and C·16 channels. Each output is one chain in a register (of fmas, or of exact integer dots for
-// the scores of q8); only the blocking differs between instruction sets. Included by *_<isa>.cc through generic.h;
+// The register-blocked loops of attention over a lane set V: scores of R rows against C·16 keys, and the sum of p · v
+// over keys for R rows and C·16 channels. Each output is one chain in a register: of fmas, or of exact integer dot
+// products for q8 scores. Only the blocking differs between instruction sets. Included by *_<isa>.cc through generic.h;
 // everything here has internal linkage.
 #pragma once
 
@@ -13,13 +13,14 @@
 namespace kvass {
 namespace {
 
-// Sixteen-lane vectors of keys or channels that R rows take at a time, so that at most `accumulators` chains are live.
+// The number of 16-lane vectors of keys or channels that R rows process together: at most `accumulators` chains are
+// live.
 constexpr int vectors_for(int rows, int accumulators) {
   return accumulators / rows >= 4 ? 4 : accumulators / rows >= 2 ? 2 : 1;
 }
 
-// s [R][64] from the given pointers on; k: element d, vector c at d · key_stride + c · vector_stride; q [R][head_dim].
-// `ahead` is read towards the cache, as many bytes as k.
+// s [R][64]; k: element d, vector c at d · key_stride + c · vector_stride; q [R][head_dim]. `ahead`: as many bytes as k
+// has are prefetched from there.
 template <class V, class S, int R, int C>
 void score_vectors(const typename S::T* k, int64_t key_stride, int64_t vector_stride, const float* q, int64_t head_dim,
                    float* s, const uint8_t* ahead) {
@@ -30,9 +31,9 @@ void score_vectors(const typename S::T* k, int64_t key_stride, int64_t vector_st
 #pragma GCC unroll 8
     for (int c = 0; c < C; ++c) sum[r][c] = V::zero();
   }
-  const float* q3 = R > 3 ? q + 3 * head_dim : q;  // two bases: rows 0 … 2 and 3 … 5 are at 0, 1, 2 strides from one
+  const float* q3 = R > 3 ? q + 3 * head_dim : q;  // two base pointers: each serves three rows, at 0, 1 and 2 strides
   for (int64_t d = 0; d < head_dim; ++d) {
-    if constexpr (R == 1) {  // a vector at a time: with all of them at once GCC spills a sum
+    if constexpr (R == 1) {  // one vector after the other: with all of them at once GCC spills a sum
       const F x = V::set1(q[d]);
 #pragma GCC unroll 8
       for (int c = 0; c < C; ++c) sum[0][c] = V::fma(x, S::load(k + c * vector_stride), sum[0][c]);
@@ -61,7 +62,7 @@ void score_vectors(const typename S::T* k, int64_t key_stride, int64_t vector_st
 }
 
 // o = o · factor, then o = fma(p, v, o) for keys [begin, end). o: row r, vector c at r · 16 + c · o_stride; v: key j,
-// vector c at j · key_stride + c · vector_stride; p [R][64]; factor [R], 1 where m did not rise.
+// vector c at j · key_stride + c · vector_stride; p [R][64]; factor [R], 1 if m did not rise.
 template <class V, class S, int R, int C>
 void value_vectors(const typename S::T* v, int64_t key_stride, int64_t vector_stride, const float* p, int64_t begin,
                    int64_t end, const float* factor, float* o, int64_t o_stride, const uint8_t* ahead) {
@@ -103,8 +104,8 @@ void value_vectors(const typename S::T* v, int64_t key_stride, int64_t vector_st
   }
 }
 
-// Scores of R rows against vectors [first, last) of a tile; those whose keys no row sees (`seen`, bit = lane) are left
-// out.
+// Scores of R rows against vectors [first, last) of a tile. Vectors whose keys no row sees (`seen`, bit = lane) are
+// skipped.
 template <class V, class S, int R, int kAccumulators>
 void score_tile(const KeyView<typename S::T>& k, int first, int last, uint64_t seen, const float* q, int64_t head_dim,
                 float* s) {
@@ -128,12 +129,12 @@ void score_tile(const KeyView<typename S::T>& k, int first, int last, uint64_t s
   }
 }
 
-// p · v of R rows for vectors [first, last) of the channels and keys [begin, end).
+// Adds p · v of R rows for vectors [first, last) of the channels and keys [begin, end).
 template <class V, class S, int R, int kAccumulators>
 void value_tile(const ValueView<typename S::T>& v, int64_t first, int64_t last, const float* p, int64_t begin,
                 int64_t end, const float* factor, float* o, int64_t o_stride) {
   constexpr int C = vectors_for(R, kAccumulators);
-  constexpr int64_t kVectorBytes = 64 * 16 * static_cast<int64_t>(sizeof(typename S::T));  // of 16 channels
+  constexpr int64_t kVectorBytes = 64 * 16 * static_cast<int64_t>(sizeof(typename S::T));  // bytes of 16 channels
   int64_t c = first;
   for (; c + C <= last; c += C) {
     value_vectors<V, S, R, C>(v.data + c * v.vector_stride, v.stride, v.vector_stride, p, begin, end, factor,
@@ -147,7 +148,7 @@ void value_tile(const ValueView<typename S::T>& v, int64_t first, int64_t last, 
   }
 }
 
-// The instances for 1 … 6 rows.
+// The template instances for 1 … 6 rows.
 template <class V, class S, int kAccumulators>
 struct Micro {
   using Score = void (*)(const KeyView<typename S::T>&, int, int, uint64_t, const float*, int64_t, float*);

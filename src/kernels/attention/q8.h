@@ -1,5 +1,5 @@
-// Scores against keys of q8 over a lane set V: exact integer dots of a query's bytes and the keys' bytes, 16 keys a
-// vector. Included by *_<isa>.cc through generic.h; everything here has internal linkage.
+// Scores against q8 keys over a lane set V: exact integer dot products of a query's bytes and the keys' bytes, 16 keys
+// in a vector. Included by *_<isa>.cc through generic.h; everything here has internal linkage.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +10,7 @@
 namespace kvass {
 namespace {
 
-// A query row as keys of q8 meet it, in the place of its floats: [head_dim] int8, float scale, int32 sum of all q.
+// A quantised query row, stored in place of its floats: [head_dim] int8, float scale, int32 sum of all q.
 struct QueryQ8 {
   template <class V>
   static inline __attribute__((always_inline)) void make(float* row, int64_t head_dim) {
@@ -34,8 +34,8 @@ struct QueryQ8 {
   }
 };
 
-// s [R][64] from the given pointers on: s = float(I) · ((scale_q · scale_k) · scale). k: four d's g of vector c at g ·
-// 256 + c · 64 bytes; key_scales [C · 16].
+// s [R][64]: s = float(I) · ((scale_q · scale_k) · scale). k: group g of four channels of vector c at g · 256 + c · 64
+// bytes; key_scales [C · 16].
 template <class V, int R, int C>
 void score_vectors_q8(const int8_t* k, const float* key_scales, const float* q, int64_t head_dim, float scale, float* s,
                       const uint8_t* ahead) {
@@ -49,7 +49,7 @@ void score_vectors_q8(const int8_t* k, const float* key_scales, const float* q, 
     for (int c = 0; c < C; ++c) sum[r][c] = start;
   }
   const float* q3 = R > 3 ? q + 3 * head_dim : q;
-  const int64_t step = ahead ? C * 64 : 0;  // no branch in the loop: it makes GCC spill the sums
+  const int64_t step = ahead ? C * 64 : 0;  // no branch in the loop, because GCC would spill the sums
   if (!ahead) ahead = reinterpret_cast<const uint8_t*>(k);
   for (int64_t g = 0; g < head_dim / 4; ++g) {
     typename V::B key[C];
@@ -76,7 +76,7 @@ void score_vectors_q8(const int8_t* k, const float* key_scales, const float* q, 
   }
 }
 
-// p of a tile becomes p · scale_v, what values of q8 are multiplied by. p, value_scales [64].
+// Replaces p of a tile by p · scale_v, the factors of q8 values. p, value_scales [64].
 template <class V>
 void scale_weights(float* p, const float* value_scales) {
   for (int c = 0; c < 64; c += 16) V::store(p + c, V::mul(V::load(p + c), V::load(value_scales + c)));

@@ -1,4 +1,4 @@
-// The reference: NUMERICS rule 6, a row at a time and a key at a time.
+// The reference for docs/numerics.md, 6: one row and one key at a time.
 #include "kernels/simd/scalar.h"
 
 #include <algorithm>
@@ -25,7 +25,7 @@ float load(const void* data, DType dtype, int64_t index) {
   return 0.0f;
 }
 
-// NUMERICS rule 3: 8 + 8, 4 + 4, 2 + 2, 1 + 1.
+// docs/numerics.md, 3: 8 + 8, 4 + 4, 2 + 2, 1 + 1.
 float fold(const float* lanes) {
   float sums[16];
   std::copy(lanes, lanes + 16, sums);
@@ -35,7 +35,7 @@ float fold(const float* lanes) {
   return sums[0];
 }
 
-// The query of one row, its head in the group, and what it sees.
+// The query of one row, its head in the group, and the keys it sees.
 struct Row {
   int64_t query;
   int64_t head;
@@ -61,14 +61,14 @@ void load_query(const AttentionBlock& block, const Row& row, bool in_sink, float
   }
 }
 
-// A query and the keys of a tile, as their storage type has them.
+// A query: as floats, or as bytes for q8 keys.
 struct Query {
   float x[kAttentionMaxHeadDim];
   int8_t q[kAttentionMaxHeadDim];  // q8
   float scale;
 };
 
-// q · k of the key in `lane`, times the block's scale.
+// The score of the key in `lane`: q · k, times the block's scale.
 float score(const AttentionBlock& block, const Query& query, const void* k, int64_t lane) {
   const int64_t head_dim = block.head_dim;
   if (block.dtype == DType::q8) {
@@ -86,7 +86,7 @@ float score(const AttentionBlock& block, const Query& query, const void* k, int6
   return chain * block.scale;
 }
 
-// One span of one row, from scratch, into `partial`: m, l, …, o.
+// Computes one span of one row from scratch and writes `partial`: m, l, …, o.
 void run_span(const AttentionBlock& block, const Row& row, int64_t span, float* partial) {
   const bool in_sink = span < block.sink_spans;
   const AttentionKeys& keys = in_sink ? block.sink : block.ring;
@@ -149,7 +149,7 @@ void run_span(const AttentionBlock& block, const Row& row, int64_t span, float* 
   partial[1] = fold(l);
 }
 
-// state: m, l of the row so far; o is in `out`.
+// Merges a partial into `state` (m, l of the row so far) and `out` (o so far).
 void merge(const float* partial, int64_t head_dim, float* state, float* out) {
   const float* o = partial + kAttentionPartialPad;
   if (partial[1] == 0.0f) return;

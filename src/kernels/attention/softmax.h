@@ -1,5 +1,5 @@
-// One row and one tile of the running softmax, over a lane set V: scores become weights, m and the lanes of l move on.
-// Included by *_<isa>.cc through generic.h; everything here has internal linkage.
+// One row and one tile of the running softmax, over a lane set V: turns scores into weights and updates m and the lanes
+// of l. Included by *_<isa>.cc through generic.h; everything here has internal linkage.
 #pragma once
 
 #include <cstdint>
@@ -17,8 +17,8 @@ static inline __attribute__((always_inline)) float exp1(float x) {
   return lanes[0];
 }
 
-// s [64]: chains in, weights p out, +0 where `mask` (bit = lane, not 0) has no key. m: -inf before the first key. l
-// [16]. `cap` 0: none. `kAll`: the mask is full. Returns the factor that o needs before this tile's values.
+// s [64]: in, the dot products; out, the weights p, +0 for keys not in `mask` (bit = lane, not 0). m: -inf before the
+// first key. l [16]. `cap` 0: none. `kAll`: the mask is full. Returns the factor for o before this tile's values.
 template <class V, bool kAll>
 float weigh_tile(float* s, uint64_t mask, float scale, float cap, float* m, float* l) {
   using F = typename V::F;
@@ -37,14 +37,14 @@ float weigh_tile(float* s, uint64_t mask, float scale, float cap, float* m, floa
   F sums = V::load(l);
   float factor = 1.0f;
   if (highest > *m) {
-    factor = exp1<V>(*m - highest);  // 0 for the first visible tile, where l and o are +0 and stay so
+    factor = exp1<V>(*m - highest);  // 0 for the first visible tile: l and o are +0 and stay +0
     sums = V::mul(sums, V::set1(factor));
     *m = highest;
   }
   const F top = V::set1(*m);
   for (int c = 0; c < 4; ++c) {
     F p = exp_nonpositive<V>(V::sub(x[c], top));
-    if constexpr (!kAll) p = V::select(lanes(c), p, V::zero());  // -inf - m is NaN when m is -inf
+    if constexpr (!kAll) p = V::select(lanes(c), p, V::zero());  // -inf - m would be NaN if m is -inf
     sums = V::add(sums, p);
     V::store(s + c * 16, p);
   }

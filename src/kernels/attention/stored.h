@@ -1,5 +1,5 @@
-// How the keys and values of a tile are stored and read, over a lane set V: element types, views of a tile, and its
-// expansion to float32. Included by *_<isa>.cc through generic.h; everything here has internal linkage.
+// Reads the stored keys and values of a tile, over a lane set V: element types, views of a tile, and its expansion to
+// float32. Included by *_<isa>.cc through generic.h; everything here has internal linkage.
 #pragma once
 
 #include <cstdint>
@@ -7,7 +7,7 @@
 namespace kvass {
 namespace {
 
-// How the elements of a tile are read.
+// The element types of a tile and their loads.
 template <class V>
 struct StoredF32 {
   using T = float;
@@ -32,16 +32,16 @@ struct StoredQ8 {
 template <class T>
 constexpr bool kIsQ8 = sizeof(T) == 1;
 
-// The keys and the values of one tile as the loops read them: in the cache (T the storage type), or as float32 panels
-// in scratch. `ahead` is what is wanted next, laid out as this half of a tile; null: nothing.
+// Views of the keys and of the values of one tile: in the cache (T is the storage type), or as float32 panels in
+// scratch. `ahead`: the bytes to prefetch, laid out as this half of a tile; null: nothing.
 template <class T>
 struct KeyView {
   const T* data;
-  int64_t stride;         // from d to d + 1; with q8 from four d's to the next
+  int64_t stride;         // from channel d to d + 1; with q8 from one group of four channels to the next
   int64_t vector_stride;  // from 16 keys to the next 16
-  float scale;            // q8: what a score is multiplied by
+  float scale;            // q8: factor of the scores
   const uint8_t* ahead;
-  int64_t bytes;  // of the keys of a tile in the cache
+  int64_t bytes;  // size of a tile's keys in the cache
 };
 template <class T>
 struct ValueView {

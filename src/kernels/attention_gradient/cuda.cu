@@ -1,5 +1,5 @@
-// attention_gradient on a device. Rows: a block of threads takes a few at a time, and keeps their scores at its desk.
-// Keys: a block takes sixteen, and walks over the heads of their group and all queries.
+// attention_gradient on a device. For dq a block of threads computes a few rows together and keeps their scores in its
+// workspace. For dk and dv a block has sixteen keys and goes through the heads of their group and all queries.
 #include "device/code.h"
 #include "kernels/attention/cuda_rows.h"
 #include "kernels/attention_gradient/device.h"
@@ -10,7 +10,7 @@ namespace {
 
 constexpr int kRows = static_cast<int>(kDeviceGradientRows);
 constexpr int kTile = static_cast<int>(kTileKeys);
-constexpr int kKeys = 16;  // of a block for keys
+constexpr int kKeys = 16;  // keys of a block in gradient_keys
 constexpr int kThreads = 256;
 
 KVASS_DEVICE_FN int padded_of(const DeviceAttentionParams& p) { return static_cast<int>((p.head_dim + 15) / 16 * 16); }
@@ -33,9 +33,9 @@ KVASS_DEVICE_FN float gradient_of(const DeviceAttentionParams& p, float weight, 
 struct Tile {
   Segment segment;
   bool in_sink;
-  int64_t offset;  // of lane 0 in the segment
-  int64_t key;     // of lane 0
-  int64_t keys;    // lanes that there are; 0 or less: no such tile
+  int64_t offset;  // offset of lane 0 in the segment
+  int64_t key;     // row of lane 0's key
+  int64_t keys;    // number of lanes with a key; 0 or less: no such tile
 };
 KVASS_DEVICE_FN Tile tile_at(const DeviceAttentionParams& p, const Item& item, int64_t index) {
   const int64_t sinks = sinks_of(p, item.run);
@@ -56,7 +56,7 @@ KVASS_DEVICE_FN bool sees(const DeviceAttentionParams& p, const Item& item, cons
   return lane < tile.keys && offset >= seen.low && offset < seen.high && valid_key(p, tile.segment, item.run, offset);
 }
 
-// Sixteen lanes of every row of the block's half warps, folded (NUMERICS rule 3); all lanes of a warp call.
+// Folds the sixteen lanes of a half warp (docs/numerics.md, 3); all lanes of a warp must call.
 KVASS_DEVICE_FN float fold(float lane) {
   for (int by = 8; by >= 1; by /= 2) lane = add_rn(lane, shuffle_down(lane, by, 16));
   return lane;
@@ -69,7 +69,7 @@ KVASS_DEVICE_FN float* stats_of(const DeviceGradientParams& params, const Item& 
   return params.stats + ((item.run * p.heads + head) * p.keys.queries + row / group) * 3;
 }
 
-// The rows of one item, at a desk.
+// The rows of one item, with a workspace.
 struct RowBlock {
   const DeviceGradientParams& params;
   const DeviceAttentionParams& p;
@@ -77,8 +77,8 @@ struct RowBlock {
   const int padded;
   float *q, *dout;       // [kRows][padded], shared
   float *m, *r, *delta;  // [kRows], shared
-  float *s, *dp;         // [kRows][tiles · 64], at the desk
-  uint64_t* masks;       // [kRows][tiles], at the desk
+  float *s, *dp;         // [kRows][tiles · 64], in the workspace
+  uint64_t* masks;       // [kRows][tiles], in the workspace
   int64_t tiles;
 
   KVASS_METHOD int64_t at(int row, int64_t tile) const { return (row * params.tiles + tile) * kTile; }
@@ -96,7 +96,7 @@ struct RowBlock {
     }
   }
 
-  // Masks, s and dp: threads are (key, rows ≡ group mod groups).
+  // Computes masks, s and dp. A thread has one key of the tile and the rows ≡ group mod groups.
   KVASS_METHOD void score() const {
     const int key = thread_index() % kTile, group = thread_index() / kTile;
     constexpr int kGroups = kThreads / kTile;
@@ -111,7 +111,7 @@ struct RowBlock {
         seen[i] = row < item.rows && sees(p, item, tile, range, key);
         any = any || seen[i];
         const uint32_t bits = ballot(seen[i]);
-        // Two warps write a half of the word each.
+        // Two warps each write half of the word.
         if (key % 32 == 0) reinterpret_cast<uint32_t*>(masks + row * params.tiles + t)[key / 32] = bits;
       }
       if (!any) continue;
@@ -138,7 +138,7 @@ struct RowBlock {
     }
   }
 
-  // m, r and delta of every row, a half warp each; then g in the place of s.
+  // Computes m, r and delta of every row, with half a warp for each; then g, in place of s.
   KVASS_METHOD void softmax() const {
     const int row = thread_index() / 16, lane = thread_index() % 16;
     if (thread_index() < 16 * kRows) {
@@ -204,7 +204,7 @@ struct RowBlock {
     }
   }
 
-  // dq, a thread a channel (and the one 256 behind it).
+  // Computes dq. A thread has one channel, and the channel 256 after it.
   KVASS_METHOD void queries() const {
     const int64_t es = p.dtype == DType::f32 ? 4 : 2;
     for (int d = thread_index(); d < p.head_dim; d += kThreads) {
@@ -238,7 +238,8 @@ KVASS_KERNEL void KVASS_BLOCK_THREADS(kThreads) gradient_rows(const DeviceGradie
   const int64_t blocks = (p.keys.queries * (p.heads / p.kv_heads) + kRows - 1) / kRows;
   float* shared = reinterpret_cast<float*>(shared_memory());
   const int64_t cells = kRows * params.tiles;
-  float* desk = reinterpret_cast<float*>(params.desks + block_x() * ((cells * (2 * kTile * 4 + 8) + 63) / 64 * 64));
+  float* workspace =
+      reinterpret_cast<float*>(params.workspaces + block_x() * ((cells * (2 * kTile * 4 + 8) + 63) / 64 * 64));
   for (int64_t index = block_x(); index < blocks * p.kv_heads * p.run_count; index += grid_x()) {
     const Item item = item_at(p, index, blocks, kRows);
     const int64_t sinks = sinks_of(p, item.run);
@@ -253,9 +254,9 @@ KVASS_KERNEL void KVASS_BLOCK_THREADS(kThreads) gradient_rows(const DeviceGradie
                          stats,
                          stats + kRows,
                          stats + 2 * kRows,
-                         desk,
-                         desk + cells * kTile,
-                         reinterpret_cast<uint64_t*>(desk + 2 * cells * kTile),
+                         workspace,
+                         workspace + cells * kTile,
+                         reinterpret_cast<uint64_t*>(workspace + 2 * cells * kTile),
                          (sinks + kTile - 1) / kTile + (others + kTile - 1) / kTile};
     block.load();
     barrier();
@@ -264,7 +265,7 @@ KVASS_KERNEL void KVASS_BLOCK_THREADS(kThreads) gradient_rows(const DeviceGradie
     block.softmax();
     barrier();
     block.queries();
-    barrier();  // before the next rows take the desk
+    barrier();  // before the next rows use the workspace
   }
 }
 
@@ -304,7 +305,7 @@ KVASS_KERNEL void KVASS_BLOCK_THREADS(kThreads) gradient_keys(const DeviceGradie
       barrier();
       if (thread_index() < kKeys) masks[thread_index()] = 0;
       barrier();
-      // Threads are (query, keys ≡ part mod parts); a query's chains run over its own channels.
+      // A thread has one query and the keys ≡ part mod parts, and computes their whole chains over the channels.
       const int query = thread_index() % kTile, part = thread_index() / kTile;
       constexpr int kEach = kKeys / (kThreads / kTile);
       const int64_t row = (from + (query < queries ? query : 0)) * group + h;
@@ -383,7 +384,7 @@ KVASS_KERNEL void KVASS_BLOCK_THREADS(kThreads) gradient_keys(const DeviceGradie
   }
 }
 
-// Keys before the first position are in no tile.
+// Sets the gradients of keys before the first position to 0: they are in no tile.
 KVASS_KERNEL void KVASS_BLOCK_THREADS(kThreads) clear_padding(const DeviceGradientParams params) {
   const DeviceAttentionParams& p = params.p;
   const int64_t run = block_y() / p.kv_heads, head = block_y() % p.kv_heads;
@@ -408,8 +409,8 @@ Status attention_gradient(const DeviceGradientParams& params, DeviceStream strea
   const int64_t blocks = (p.keys.queries * (p.heads / p.kv_heads) + kRows - 1) / kRows * heads;
   const size_t row_bytes = (2 * kRows * padded + 3 * kRows) * sizeof(float);
   KVASS_RETURN_IF_ERROR(launch(&gradient_rows, "attention_gradient_rows",
-                               {blocks < params.desk_count ? blocks : params.desk_count}, kThreads, row_bytes, stream,
-                               params));
+                               {blocks < params.workspace_count ? blocks : params.workspace_count}, kThreads, row_bytes,
+                               stream, params));
   const size_t key_bytes = (2 * kKeys * padded + 2 * kKeys * kTile) * sizeof(float) + kKeys * sizeof(uint64_t);
   KVASS_RETURN_IF_ERROR(launch(&gradient_keys, "attention_gradient_keys", {params.tiles * (kTile / kKeys), heads},
                                kThreads, key_bytes, stream, params));

@@ -1,5 +1,5 @@
-// attention_gradient.h on a device, with the same bits: statistics and dq of every row, then dk and dv of every key,
-// scores computed anew for both. All pointers are to the device's memory.
+// attention_gradient.h on a device, with the same bits: statistics and dq of every row, then dk and dv of every key.
+// Both compute the scores again. All pointers are to device memory.
 #pragma once
 
 #include <cstddef>
@@ -10,23 +10,23 @@
 namespace kvass {
 
 struct DeviceGradientParams {
-  DeviceAttentionParams p;  // rows of keys without a cache; `out`, q_sink and what concerns division are not used
+  DeviceAttentionParams p;  // keys as rows without a cache; `out`, q_sink and the division are not used
   DeviceRows<const void> dout;
-  DeviceRows<void> dq;  // f32, as are dk and dv, whose rows are keys and whose heads are KV heads
-  DeviceRows<void> dk;
+  DeviceRows<void> dq;  // f32
+  DeviceRows<void> dk;  // f32, as dv: rows are keys, heads are KV heads
   DeviceRows<void> dv;
-  int64_t tiles = 0;         // most of a run: of its sink keys, then of the others
-  float* stats = nullptr;    // [runs][heads][queries][3]
-  uint8_t* desks = nullptr;  // [desk_count] of device_gradient_desk_bytes, 64-byte aligned
-  int64_t desk_count = 0;
+  int64_t tiles = 0;              // largest number of tiles of a run: tiles of sink keys, then of other keys
+  float* stats = nullptr;         // [runs][heads][queries][3]
+  uint8_t* workspaces = nullptr;  // [workspace_count] of device_gradient_workspace_bytes, 64-byte aligned
+  int64_t workspace_count = 0;
 };
 
-// Rows that a block of device threads takes at a time.
+// Number of rows that a block of device threads computes together.
 inline constexpr int64_t kDeviceGradientRows = 8;
-// What it writes down of them.
-size_t device_gradient_desk_bytes(int64_t tiles);
-// So many desks that every processor is busy, within `most_bytes`; at least one.
-int64_t device_gradient_desks(int64_t tiles, int processors, size_t most_bytes);
+// Bytes of their scores, dp and masks.
+size_t device_gradient_workspace_bytes(int64_t tiles);
+// The number of workspaces: enough to keep every processor busy, within `most_bytes`, at least one.
+int64_t device_gradient_workspaces(int64_t tiles, int processors, size_t most_bytes);
 
 KVASS_DECLARE_DEVICE_KERNEL(DeviceGradientParams, attention_gradient)
 

@@ -1,5 +1,6 @@
-// The gradients over a lane set V, on the register-blocked loops of attention: scores with lanes of keys, then (for dk
-// and dv, where keys take the part of rows) of queries. Included by *_<isa>.cc; everything has internal linkage.
+// The gradients over a lane set V, with the register-blocked loops of attention. For dq the rows are queries and the
+// lanes are keys; for dk and dv the rows are keys and the lanes are queries. Included by *_<isa>.cc; everything has
+// internal linkage.
 #pragma once
 
 #include <cstdint>
@@ -20,7 +21,7 @@ struct Gradients {
 
   static M lanes(uint64_t mask, int c) { return V::mask(static_cast<uint32_t>(mask >> (16 * c) & 0xffff)); }
 
-  // s [rows][64] = chains of a's rows with the columns.
+  // s [rows][64] = the dot products of a's rows with the columns.
   static void chains(const float* a, int64_t rows, int64_t head_dim, const float* columns, const uint64_t* masks,
                      float* s) {
     const KeyView<float> view{columns, kTileKeys, 16, 0.0f, nullptr, 0};
@@ -31,7 +32,7 @@ struct Gradients {
     }
   }
 
-  // o [head_dim / 16][rows][16] += weights [rows][64] · b [64][head_dim], ascending, where the masks allow it.
+  // o [head_dim / 16][rows][16] += weights [rows][64] · b [64][head_dim], ascending, for the keys in the masks.
   static void accumulate(const float* weights, const uint64_t* masks, int64_t rows, const float* b, int64_t head_dim,
                          float* o) {
     constexpr float kOnes[kMicroRows] = {1.0f, 1.0f, 1.0f, 1.0f, 1.0f, 1.0f};
@@ -49,7 +50,7 @@ struct Gradients {
       for (int64_t row = i; row < i + count; ++row) {
         uint64_t seen = masks[row];
         while (seen != 0) {
-          const auto [begin, end] = next_run(seen, masks[row] ^ masks[row] << 1);
+          const auto [begin, end] = next_range(seen, masks[row] ^ masks[row] << 1);
           add(row, 1, begin, end);
         }
       }
@@ -86,7 +87,7 @@ struct Gradients {
 
   static void softmax(const GradientRows& rows, GradientStats* stats) {
     for (int64_t i = 0; i < rows.rows; ++i) {
-      // Calls body(of 16 keys: s, dp, those that the row sees), ascending.
+      // Calls body(s, dp, mask of the visible keys) for each group of 16 keys, ascending.
       const auto for_keys = [&](auto&& body) {
         for (int64_t tile = 0; tile < rows.tiles; ++tile) {
           const uint64_t mask = rows.masks[tile * rows.rows + i];

@@ -1,4 +1,4 @@
-// The reference: the header's formulas, a row at a time and a key at a time.
+// The reference: the header's formulas, one row and one key at a time.
 #include "kernels/simd/scalar.h"
 
 #include <algorithm>
@@ -20,7 +20,7 @@ float score(float sum, float scale, float cap) {
   return cap != 0.0f ? softcap<V>(s, cap) : s;
 }
 
-// NUMERICS rule 3: 8 + 8, 4 + 4, 2 + 2, 1 + 1.
+// docs/numerics.md, 3: 8 + 8, 4 + 4, 2 + 2, 1 + 1.
 float fold(float* lanes) {
   for (int width = 8; width >= 1; width /= 2) {
     for (int i = 0; i < width; ++i) lanes[i] += lanes[i + width];

@@ -1,4 +1,4 @@
-// A strided tensor of four dimensions into another on a device, bit by bit; they do not overlap.
+// Copies a strided tensor of four dimensions to another on a device, bit for bit. They must not overlap.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// The kernels of elementwise/device.h: a thread an element.
+// The kernels of elementwise/device.h: one thread for each element.
 #include "device/code.h"
 #include "device/lane.h"
 #include "kernels/elementwise/device.h"

@@ -1,5 +1,5 @@
-// What is done number by number on a device, with the bits of elementwise.h, gelu_gate.h and silu_gate.h; all pointers
-// are to its memory.
+// Elementwise operations on a device, with the bits of elementwise.h, gelu_gate.h and silu_gate.h. All pointers are to
+// device memory.
 #pragma once
 
 #include <cstdint>
@@ -38,7 +38,7 @@ struct DeviceSoftcapParams {
 };
 KVASS_DECLARE_DEVICE_KERNEL(DeviceSoftcapParams, softcap)
 
-// y [rows][width]: rows `ids` of x, which y does not overlap.
+// y [rows][width] = rows `ids` of x; y does not overlap x.
 struct DeviceSelectParams {
   const float* x = nullptr;
   const int32_t* ids = nullptr;  // [rows]

@@ -1,5 +1,4 @@
-// The element-by-element kernels: one rounding a step, every element by the same operations wherever it stands in the
-// row.
+// The elementwise kernels: one rounding in each step, and the same operations for every element of a row.
 //   add      y = a + b
 //   scale    y = x · factor
 //   softcap  y = cap · tanh(x / cap)     (softcap of functions.h)

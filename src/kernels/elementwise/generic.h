@@ -1,4 +1,4 @@
-// The element-by-element kernels over a lane set V.
+// The elementwise kernels over a lane set V.
 #pragma once
 
 #include "kernels/elementwise/elementwise.h"

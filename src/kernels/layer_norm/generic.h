@@ -1,5 +1,5 @@
-// LayerNorm over a set V of 16 lanes, which are the 16 lanes of the rule. Absent elements of the tail enter the sums as
-// +0, which leaves a lane's bits as they are (a lane that starts at +0 is never -0).
+// LayerNorm over a set V of 16 lanes: the 16 lanes of the formula. Missing elements of the tail are added as +0. This
+// does not change a lane's bits, because a lane that starts at +0 is never -0.
 #pragma once
 
 #include "kernels/layer_norm/layer_norm.h"

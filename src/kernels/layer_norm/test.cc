@@ -59,7 +59,7 @@ TEST(LayerNorm, IsCloseToFloat64AlsoFarFromZero) {
   test::Random random(3);
   for (const int64_t n : {1, 16, 384, 512, 1280}) {
     Case c(random, 1, n, false, 2.0f);
-    for (float& x : c.x) x += 40.0f;  // a mean that is large beside the spread
+    for (float& x : c.x) x += 40.0f;  // a mean that is large compared with the spread
     c.run(scalar::layer_norm);
     double sum = 0.0, squares = 0.0;
     for (const float x : c.x) sum += static_cast<double>(x);
@@ -68,7 +68,7 @@ TEST(LayerNorm, IsCloseToFloat64AlsoFarFromZero) {
     const double r = 1.0 / std::sqrt(squares / static_cast<double>(n) + static_cast<double>(1e-5f));
     for (size_t k = 0; k < c.x.size(); ++k) {
       const double exact = (c.x[k] - mean) * r * static_cast<double>(c.w[k]) + static_cast<double>(c.b[k]);
-      // The mean is within an epsilon of 40, and r blows that up.
+      // The mean has an error of an epsilon of 40, which r amplifies.
       EXPECT_LE(std::abs(c.y[k] - exact), 0x1p-23 * (4.0 + 60.0 * r * std::abs(static_cast<double>(c.w[k]))))
           << "n " << n;
     }

@@ -120,7 +120,7 @@ KVASS_INLINE void finish_block(ActivationBlock16& block) {
   block.sum = static_cast<float>(-block.negated_sums[0]);
 }
 
-// Activations to 8 or 16 bits (NUMERICS rule 5).
+// Activations to 8 or 16 bits (docs/numerics.md, 5).
 template <class Block>
 void quantise_rows(const QuantiseParams& p) {
   constexpr float kQmax = sizeof(Block::q) == kBlock ? kQmax8 : kQmax16;

@@ -2,11 +2,11 @@
 // and know neither threads nor models. Each call computes rows [0, rows) of the outputs in panels [panel_begin,
 // panel_end).
 //
-// Quantised activations (NUMERICS rule 5), a block b of 32 k's at a time:
+// Quantised activations (docs/numerics.md, 5), a block b of 32 k's at a time:
 //     I    = Σ q_w · q_a                                  exact in int32
 //     acc  = fma(float(I), (d·sc) · s, acc)               two of these where a weight scale covers 16 k's
 //     acc  = fma(float(Σ q_a), −((dmin·m) · s), acc)      types with a minimum; Q4_1, Q5_1: dmin·m stands for −m
-// Float activations (rule 2): w = the dequantised weight, acc = fma(x[k], w[k], acc), k ascending from +0.
+// Float activations (docs/numerics.md, 2): w = the dequantised weight, acc = fma(x[k], w[k], acc), k ascending from +0.
 // A row's result depends on that row alone.
 #pragma once
 

@@ -2,8 +2,8 @@
 // (ops/linear/weight.h) nor how they are multiplied (linear.h, generic.h). No state.
 //
 // A weight matrix W [n outputs][k inputs] is ceil(n / 16) panels of 16 outputs; a panel's 16 lanes are 16 different
-// outputs, so that each lane is one chain of NUMERICS rule 2. The last panel is padded with zero weights. Panels follow
-// each other without gaps; a panel is a multiple of 64 bytes. `panel_at` says where the parts of a panel lie.
+// outputs, so that each lane is one chain of docs/numerics.md, 2. The last panel is padded with zero weights. Panels
+// follow each other without gaps; a panel is a multiple of 64 bytes. `panel_at` says where the parts of a panel lie.
 //
 // Float types: [k][16] elements in their own type.
 //

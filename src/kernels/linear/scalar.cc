@@ -1,4 +1,4 @@
-// The reference: NUMERICS rules 2 and 5 as plain loops over single outputs. Every fast kernel equals these bit for bit.
+// The reference: docs/numerics.md, 2 and 5, as plain loops over single outputs. Fast kernels equal these bit for bit.
 #include <algorithm>
 #include <cmath>
 

@@ -3,7 +3,7 @@
 // without computing the others (ops/linear/likeliest.h). One row of activations; it trusts its arguments and owns
 // nothing.
 //
-// With w = d q and q = 16 high + 7.5 + e, an output in the arithmetic of rule 5 (linear.h) is, over blocks b,
+// With w = d q and q = 16 high + 7.5 + e, an output in the arithmetic of docs/numerics.md, 5 is, over blocks b,
 //     Σ (d s) (16 Σ high q_a + 7.5 Σ q_a)   the estimate, exact but for roundings
 //   + Σ (d s) Σ e q_a                       within Σ |d| (7.5 Σ |s q_a| over some k's + ‖e‖ ‖s q_a‖ over the others)
 //

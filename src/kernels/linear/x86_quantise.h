@@ -1,4 +1,4 @@
-// Activations to 8 or 16 bits (NUMERICS rule 5; the blocks are linear.h's), in 256-bit vectors, for both x86
+// Activations to 8 or 16 bits (docs/numerics.md, 5; the blocks are linear.h's), in 256-bit vectors, for both x86
 // instruction sets. Included by their units only. No state.
 #pragma once
 

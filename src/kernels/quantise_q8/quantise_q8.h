@@ -1,7 +1,7 @@
-// A row to 8 bits under one scale (NUMERICS rules 5 and 7): what q8 caches store, and what a query becomes before it
-// meets their keys.
+// Quantises a row to 8 bits with one scale (docs/numerics.md, 5 and 7): the keys and values of q8 caches, and the
+// queries for their keys.
 //     amax = max |x|     scale = amax / 127     q = rint(x · (127 / amax)), nearest even
-// amax < 2^-100: q and scale are 0. A value that is not finite: q is 0 and scale NaN, so that whatever meets it is NaN.
+// amax < 2^-100: q and scale are 0. If a value is not finite: q is 0 and scale is NaN, so that every product is NaN.
 #pragma once
 
 #include <cstdint>

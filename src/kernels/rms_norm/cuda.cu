@@ -1,5 +1,5 @@
-// RMSNorm on a device: a block of threads a row. Sixteen threads are the lanes of the rule; the others bring the row
-// and scale it.
+// RMSNorm on a device: one block of threads for each row. Sixteen threads are the lanes of the formula; all threads
+// load the row and scale it.
 #include "device/code.h"
 #include "device/lane.h"
 #include "kernels/rms_norm/device.h"
@@ -23,7 +23,7 @@ KVASS_KERNEL void KVASS_BLOCK_THREADS(kThreads) rms_norm_row(const RmsNormArgs a
   const int thread = thread_index();
   const float* x = args.x + block_x() * args.x_stride;
   float* y = args.y + block_x() * args.y_stride;
-  float sum = 0.0f;  // of lane `thread`
+  float sum = 0.0f;  // lane `thread`
   for (int64_t begin = 0; begin < args.n; begin += kChunk) {
     const int count = static_cast<int>(args.n - begin < kChunk ? args.n - begin : kChunk);
     for (int k = thread; k < count; k += kThreads) chunk[k] = x[begin + k];

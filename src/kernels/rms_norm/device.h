@@ -1,4 +1,4 @@
-// rms_norm.h on a device: the same arguments, all in its memory, the same bits.
+// rms_norm.h on a device: the same arguments, all in device memory, and the same bits.
 #pragma once
 
 #include "device/dispatch.h"

@@ -1,5 +1,5 @@
-// RMSNorm over a set V of 16 lanes, which are the 16 lanes of the rule. Absent elements of the tail enter the sum as
-// +0, which leaves a lane's bits as they are (a sum of squares is never -0).
+// RMSNorm over a set V of 16 lanes: the 16 lanes of the formula. Missing elements of the tail are added as +0. This
+// does not change a lane's bits, because a sum of squares is never -0.
 #pragma once
 
 #include "kernels/rms_norm/rms_norm.h"

@@ -1,7 +1,7 @@
-// RMSNorm of rows: y[k] = (x[k] · r) · w[k] with r = 1 / sqrt(ss / n + epsilon), ss the row's sum of squares (NUMERICS
-// rule 3). The order: 16 lanes from +0; lane l takes the elements with k mod 16 = l ascending, ss[l] = fma(x, x,
-// ss[l]); the lanes fold 8+8, 4+4, 2+2, 1+1. Then one rounding each: ss / n (n as a float), + epsilon, sqrt, 1 / that,
-// x · r, that · w. Also used per head: rows = token rows · heads, n = head_dim, one shared w.
+// RMSNorm of rows: y[k] = (x[k] · r) · w[k] with r = 1 / sqrt(ss / n + epsilon), ss the row's sum of squares
+// (docs/numerics.md, 3). The order: 16 lanes from +0; lane l takes the elements with k mod 16 = l ascending, ss[l] =
+// fma(x, x, ss[l]); the lanes fold 8+8, 4+4, 2+2, 1+1. One rounding for each of: ss / n (n as a float), + epsilon,
+// sqrt, the reciprocal, x · r, and times w. Also used per head: rows = token rows · heads, n = head_dim, one shared w.
 #pragma once
 
 #include <cstdint>

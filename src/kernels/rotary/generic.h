@@ -9,7 +9,7 @@ namespace kvass {
 template <class V>
 static inline __attribute__((always_inline)) void rotate_pairs(typename V::F x1, typename V::F x2, typename V::F c,
                                                                typename V::F s, typename V::F& y1, typename V::F& y2) {
-  const typename V::F negative = V::sub(V::set1(-0.0f), s);  // exact, zeros change sign too
+  const typename V::F negative = V::sub(V::set1(-0.0f), s);  // exact; zeros change their sign too
   y1 = V::fma(x1, c, V::mul(x2, negative));
   y2 = V::fma(x2, c, V::mul(x1, s));
 }
@@ -37,7 +37,8 @@ static inline __attribute__((always_inline)) void rotate_heads(const float* x, c
   }
 }
 
-// Sixteen neighbours at a time, eight pairs: cos and sin are doubled, and the lanes of a pair meet by swapping.
+// Sixteen elements at a time, eight pairs: cos and sin are repeated for both lanes of a pair, and the lanes of a pair
+// are swapped.
 template <class V>
 static inline __attribute__((always_inline)) typename V::F rotate_neighbours(typename V::F x, typename V::F c,
                                                                              typename V::F s) {

@@ -76,7 +76,7 @@ Double2 log(double x) {
   return add(guess, add(ratio, {-1.0, 0.0}));
 }
 
-// The fraction of x >= 0 in units of 2^-64, rounded to nearest; whole turns drop out. x < 2^11.
+// The fractional part of x in units of 2^-64, rounded to nearest. 0 <= x < 2^11.
 uint64_t to_turns(Double2 x) {
   const double whole = __builtin_floor(x.hi);
   const double high = (x.hi - whole) * 0x1p64;  // exact
@@ -85,7 +85,8 @@ uint64_t to_turns(Double2 x) {
   return static_cast<uint64_t>(units) + static_cast<uint64_t>(static_cast<int64_t>(__builtin_rint(rest)));
 }
 
-// How much of its own frequency pair i keeps under YaRN: 1 for pairs that turn often enough within the trained context.
+// The share of its own frequency that pair i keeps under YaRN: 1 for pairs that turn often enough within the trained
+// context.
 class YarnRamp {
  public:
   YarnRamp() = default;
@@ -100,7 +101,7 @@ class YarnRamp {
   }
   Double2 operator()(int64_t i) const {
     const double below = high_ - static_cast<double>(i);
-    // A ramp without width is a step after `low` (the reference implementations divide by 0.001 there).
+    // A ramp of width 0 is a step after `low` (the reference implementations divide by 0.001 there).
     if (!(high_ > low_)) return {static_cast<double>(i) > low_ ? 0.0 : extrapolation_, 0.0};
     return mul({extrapolation_, 0.0}, div({std::clamp(below, 0.0, high_ - low_), 0.0}, {high_ - low_, 0.0}));
   }
@@ -146,7 +147,7 @@ struct CosSin {
 };
 
 CosSin cos_sin(uint64_t turns) {
-  // The nearest quarter turn, and the rest in [-1/8, 1/8) of a turn as an angle.
+  // The nearest quarter turn, and the remaining angle, in [-1/8, 1/8) of a turn.
   const uint64_t quarter = (turns + (uint64_t{1} << 61)) >> 62;
   const double x = static_cast<double>(static_cast<int64_t>(turns - (quarter << 62))) * 0x1.921fb54442d18p-62;
   const double z = x * x;
@@ -165,7 +166,7 @@ CosSin cos_sin(uint64_t turns) {
   c = __builtin_fma(c, z, 0x1.555555555554cp-5);
   c = __builtin_fma(c, z, -0.5);
   c = __builtin_fma(c, z, 1.0);
-  // 0 - v instead of -v: a zero keeps its plus sign.
+  // 0 - v instead of -v, so that a zero keeps its plus sign.
   const double cosine = quarter % 2 == 0 ? c : s;
   const double sine = quarter % 2 == 0 ? s : c;
   return {quarter % 4 == 1 || quarter % 4 == 2 ? 0.0 - cosine : cosine, quarter % 4 >= 2 ? 0.0 - sine : sine};

@@ -2,8 +2,8 @@
 // head,
 //   y[a] = fma(x[a], cos[i], -(x[b] · sin[i]))
 //   y[b] = fma(x[b], cos[i],   x[a] · sin[i])
-// where rotate_row pairs halves, (a, b) = (i, i + h), and rotate_adjacent neighbours, (2i, 2i + 1). The product with
-// sin is rounded first. The angles come from rotary.h.
+// rotate_row pairs the halves of a head, (a, b) = (i, i + h); rotate_adjacent pairs neighbours, (2i, 2i + 1). The
+// product with sin is rounded first. The angles come from rotary.h.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// Scaled rotary frequencies against 80 digits of mpmath; what is refused.
+// Scaled rotary frequencies against 80 digits of mpmath, and parameters that are refused.
 #include "kernels/kernel_test.h"
 #include "kernels/rotary/rotary.h"
 
@@ -87,7 +87,7 @@ TEST(RotaryScaling, YarnKeepsFastPairsInterpolatesSlowOnesAndBlendsBetween) {
         {4, 0x0020984d7c760d9eu},
         {6, 0x00014dc5a8d185aau},
         {7, 0x0000698c4a3d9f3du}}},
-      // A ramp that begins before the first pair, and one without width.
+      // A ramp that begins before the first pair, and a ramp of width 0.
       {params(16, 1e4, 4.0, {}, {64.0}),
        {{0, 0x28be60db9391054au},
         {1, 0x09a9c80c04441d9du},

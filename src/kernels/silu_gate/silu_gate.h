@@ -1,7 +1,7 @@
 // The gate of a gated feed-forward layer (SwiGLU, arXiv 2002.05202): y = silu(gate) · up, with
 //   silu(x) = x · sigmoid(x) = x / (1 + exp(-x)).
-// The order: e = exp(0 - x), g = x / (1 + e), y = g · up, one rounding each. Below x = -88.72 the exponential is
-// infinite and g is -0; silu(+inf) = +inf, silu(-inf) = NaN as in PyTorch.
+// The order: e = exp(0 - x), g = x / (1 + e), y = g · up, with one rounding in each step. Below x = -88.72 the
+// exponential is infinite and g is -0. As in PyTorch, silu(+inf) = +inf and silu(-inf) = NaN.
 #pragma once
 
 #include <cstdint>

@@ -23,7 +23,7 @@ TEST(SiluGate, EveryIsaHasTheBitsOfTheReferenceAlsoInPlace) {
 }
 
 TEST(SiluGate, IsWithinThreeUlpOfFloat64) {
-  // exp has 0.9 ulp, the sum and the division half a one each; nothing cancels.
+  // exp has an error of 0.9 ulp, the sum and the division of half an ulp each; nothing cancels.
   const float one = 1.0f;
   for (float x = -87.0f; x <= 87.0f; x += 0x1.1p-9f) {
     float y;

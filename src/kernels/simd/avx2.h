@@ -1,5 +1,5 @@
 // Sixteen float32 or int32 lanes as two 256-bit registers: AVX2, FMA and F16C. Included by *_avx2.cc only.
-// The reductions fold as NUMERICS rule 3 says: 8 + 8, 4 + 4, 2 + 2, 1 + 1.
+// The reductions fold by docs/numerics.md, 3: 8 + 8, 4 + 4, 2 + 2, 1 + 1.
 #pragma once
 
 #include <immintrin.h>
@@ -19,7 +19,7 @@ struct V {
     __m256i lo, hi;
   };
   struct M {
-    __m256 lo, hi;  // all ones or all zeros a lane
+    __m256 lo, hi;  // each lane is all ones or all zeros
   };
 
   KVASS_INLINE F zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
@@ -90,7 +90,7 @@ struct V {
     _mm256_storeu_si256(q, x.lo);
     _mm256_storeu_si256(q + 1, x.hi);
   }
-  KVASS_INLINE I load_u8(const uint8_t* p) {  // 16 bytes, one a lane
+  KVASS_INLINE I load_u8(const uint8_t* p) {  // 16 bytes, one for each lane
     const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
     return {_mm256_cvtepu8_epi32(bytes), _mm256_cvtepu8_epi32(_mm_unpackhi_epi64(bytes, bytes))};
   }
@@ -104,8 +104,8 @@ struct V {
                      _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1)));
   }
 
-  // Exact dots of signed bytes, four of them a lane: w from memory, against a (within ±127) in all lanes. vpmaddubsw
-  // takes |w| and a with w's sign: a pair is within 2 · 128 · 127 = 32,512.
+  // Exact dot products of signed bytes, four bytes in each lane: w from memory, a (within ±127) the same in all lanes.
+  // vpmaddubsw takes |w|, and a with w's sign: a pair is within 2 · 128 · 127 = 32,512.
   struct B {
     I magnitude, signs;
   };
@@ -113,7 +113,7 @@ struct V {
     const I w = loadi(p);
     return {{_mm256_abs_epi8(w.lo), _mm256_abs_epi8(w.hi)}, w};
   }
-  KVASS_INLINE I dot_start(int32_t) { return zeroi(); }  // of the sum of all a
+  KVASS_INLINE I dot_start(int32_t) { return zeroi(); }  // the argument: the sum of all a
   KVASS_INLINE I dot(I acc, B w, I a) {
     return {dot_half(acc.lo, w.magnitude.lo, w.signs.lo, a.lo), dot_half(acc.hi, w.magnitude.hi, w.signs.hi, a.hi)};
   }
@@ -125,8 +125,8 @@ struct V {
   KVASS_INLINE I xori(I a, I b) { return {_mm256_xor_si256(a.lo, b.lo), _mm256_xor_si256(a.hi, b.hi)}; }
   KVASS_INLINE I slli(I a, int n) { return {_mm256_slli_epi32(a.lo, n), _mm256_slli_epi32(a.hi, n)}; }
   KVASS_INLINE I srli(I a, int n) { return {_mm256_srli_epi32(a.lo, n), _mm256_srli_epi32(a.hi, n)}; }
-  KVASS_INLINE I high_nibbles(I a) { return andi(srli(a, 4), set1i(0x0f0f0f0f)); }  // of each byte
-  KVASS_INLINE I put_bits(I a, I b, I mask) { return ori(a, andi(b, mask)); }       // where a has zeros
+  KVASS_INLINE I high_nibbles(I a) { return andi(srli(a, 4), set1i(0x0f0f0f0f)); }  // the high four bits of each byte
+  KVASS_INLINE I put_bits(I a, I b, I mask) { return ori(a, andi(b, mask)); }       // a has zeros in the mask
   KVASS_INLINE I srai(I a, int n) { return {_mm256_srai_epi32(a.lo, n), _mm256_srai_epi32(a.hi, n)}; }
   KVASS_INLINE I to_int(F x) { return {_mm256_cvtps_epi32(x.lo), _mm256_cvtps_epi32(x.hi)}; }
   KVASS_INLINE F to_float(I x) { return {_mm256_cvtepi32_ps(x.lo), _mm256_cvtepi32_ps(x.hi)}; }
@@ -150,7 +150,7 @@ struct V {
   KVASS_INLINE __m256i dot_half(__m256i acc, __m256i magnitude, __m256i w, __m256i a) {
     const __m256i pairs = _mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(a, w));
     const __m256i fours = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
-    // An addition whose sum stays in its register: GCC would compute all products first and spill the sums.
+    // Assembly keeps the sum in its register: GCC would compute all products first and spill the sums.
     asm volatile("vpaddd %1, %0, %0" : "+x"(acc) : "x"(fours));
     return acc;
   }

@@ -1,6 +1,6 @@
-// Sixteen float32 or int32 lanes as one 512-bit register: AVX-512 F, BW, DQ, VL and VNNI. Included by *_avx512vnni.cc only.
-// With KVASS_EMULATE_AVX512 the intrinsics come from SIMDe, so that these kernels are tested on machines without AVX-512.
-// The reductions fold as NUMERICS rule 3 says: 8 + 8, 4 + 4, 2 + 2, 1 + 1.
+// Sixteen float32 or int32 lanes as one 512-bit register: AVX-512 F, BW, DQ, VL and VNNI. Included by *_avx512vnni.cc
+// only. With KVASS_EMULATE_AVX512 the intrinsics come from SIMDe, so that these kernels are tested on machines without
+// AVX-512. The reductions fold by docs/numerics.md, 3: 8 + 8, 4 + 4, 2 + 2, 1 + 1.
 #pragma once
 
 #if defined(KVASS_EMULATE_AVX512)
@@ -18,7 +18,7 @@
 namespace kvass::avx512vnni {
 
 #if defined(KVASS_EMULATE_AVX512)
-// Called, not inlined: a kernel holds hundreds of these.
+// Not inlined, because a kernel has hundreds of these calls.
 static __attribute__((noinline, unused)) __m512i dot_words(__m512i acc, __m512i w, __m512i a) {
   int32_t sums[16];
   int16_t ws[32], as[32];
@@ -100,7 +100,7 @@ struct V {
   KVASS_INLINE I set1i(int32_t x) { return _mm512_set1_epi32(x); }
   KVASS_INLINE I loadi(const void* p) { return _mm512_loadu_si512(p); }  // 64 bytes
   KVASS_INLINE void storei(void* p, I x) { _mm512_storeu_si512(p, x); }  // 64 bytes
-  KVASS_INLINE I load_u8(const uint8_t* p) {  // 16 bytes, one a lane
+  KVASS_INLINE I load_u8(const uint8_t* p) {  // 16 bytes, one for each lane
 #if defined(KVASS_EMULATE_AVX512)
     int32_t lanes[16];
     for (int i = 0; i < 16; ++i) lanes[i] = p[i];
@@ -128,15 +128,15 @@ struct V {
 #endif
   }
 
-  // Exact dots of signed bytes, four of them a lane: w from memory, against a in all lanes. vpdpbusd takes w + 128;
-  // dot_start takes the 128 off again.
+  // Exact dot products of signed bytes, four bytes in each lane: w from memory, a the same in all lanes. vpdpbusd takes
+  // w + 128; dot_start subtracts the 128 again.
   using B = __m512i;
   KVASS_INLINE B bytes(const void* p) {  // 64 bytes
     return _mm512_xor_si512(loadi(p), set1i(static_cast<int>(0x80808080u)));
   }
-  KVASS_INLINE I dot_start(int32_t sum) { return set1i(-128 * sum); }  // of the sum of all a
+  KVASS_INLINE I dot_start(int32_t sum) { return set1i(-128 * sum); }  // the argument: the sum of all a
   KVASS_INLINE I dot(I acc, B w, I a) { return avx512vnni::dot_bytes(acc, w, a); }
-  // Of unsigned bytes w and signed bytes a.
+  // The dot products of unsigned bytes w and signed bytes a.
   KVASS_INLINE I dot_bytes(I acc, I w, I a) { return avx512vnni::dot_bytes(acc, w, a); }
 
   KVASS_INLINE I addi(I a, I b) { return _mm512_add_epi32(a, b); }
@@ -146,8 +146,8 @@ struct V {
   KVASS_INLINE I xori(I a, I b) { return _mm512_xor_si512(a, b); }
   KVASS_INLINE I slli(I a, int n) { return _mm512_slli_epi32(a, static_cast<unsigned>(n)); }
   KVASS_INLINE I srli(I a, int n) { return _mm512_srli_epi32(a, static_cast<unsigned>(n)); }
-  KVASS_INLINE I high_nibbles(I a) { return andi(srli(a, 4), set1i(0x0f0f0f0f)); }  // of each byte
-  KVASS_INLINE I put_bits(I a, I b, I mask) { return ori(a, andi(b, mask)); }       // where a has zeros
+  KVASS_INLINE I high_nibbles(I a) { return andi(srli(a, 4), set1i(0x0f0f0f0f)); }  // the high four bits of each byte
+  KVASS_INLINE I put_bits(I a, I b, I mask) { return ori(a, andi(b, mask)); }       // a has zeros in the mask
   KVASS_INLINE I srai(I a, int n) {
 #if defined(KVASS_EMULATE_AVX512)
     int32_t lanes[16];

@@ -14,7 +14,7 @@ struct V : neon::V {
     return {add(acc.a, w.a, a.a), add(acc.b, w.b, a.b), add(acc.c, w.c, a.c), add(acc.d, w.d, a.d)};
   }
 
-  // acc + w · four bytes of `a`, the kLane-th, in all lanes.
+  // acc + w · (the kLane-th group of four bytes of `a`), in all lanes.
   template <int kLane>
   KVASS_INLINE I dot_lane(I acc, B w, int8x16_t a) {
     const auto add = [a](int32x4_t sum, int32x4_t x) {

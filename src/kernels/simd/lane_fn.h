@@ -1,5 +1,5 @@
-// How a formula over a lane set is declared: always inlined, so that no unit of an instruction set defines a symbol for
-// others; on a device's compiler for the device as well.
+// Declares a formula over a lane set. It is always inlined, so that the unit of an instruction set defines no symbol
+// that other units could use. Device compilers compile it for the device too.
 #pragma once
 
 #if defined(__CUDACC__) || defined(__HIPCC__)

@@ -1,6 +1,6 @@
 // Sixteen float32 or int32 lanes as four 128-bit registers: the NEON that every AArch64 has. Included by *_neon.cc
-// only. Maxima are compared and selected, as NEON's own would give NaN where either operand is one. The reductions fold
-// as NUMERICS rule 3 says: 8 + 8, 4 + 4, 2 + 2, 1 + 1.
+// only. Maxima use a comparison and a selection, because NEON's own maximum gives NaN if either operand is NaN. The
+// reductions fold by docs/numerics.md, 3: 8 + 8, 4 + 4, 2 + 2, 1 + 1.
 #pragma once
 
 #include <arm_neon.h>
@@ -20,7 +20,7 @@ struct V {
     int32x4_t a, b, c, d;
   };
   struct M {
-    uint32x4_t a, b, c, d;  // all ones or all zeros a lane
+    uint32x4_t a, b, c, d;  // each lane is all ones or all zeros
   };
 
   KVASS_INLINE F zero() { return set1(0.0f); }
@@ -62,7 +62,7 @@ struct V {
   KVASS_INLINE F fnma(F x, F y, F z) {  // z - x * y
     return {vfmsq_f32(z.a, x.a, y.a), vfmsq_f32(z.b, x.b, y.b), vfmsq_f32(z.c, x.c, y.c), vfmsq_f32(z.d, x.d, y.d)};
   }
-  KVASS_INLINE F max(F x, F y) { return select(gt(x, y), x, y); }  // y when either is NaN
+  KVASS_INLINE F max(F x, F y) { return select(gt(x, y), x, y); }  // y if either is NaN
   KVASS_INLINE F min(F x, F y) { return select(lt(x, y), x, y); }
   KVASS_INLINE F sqrt(F x) { return {vsqrtq_f32(x.a), vsqrtq_f32(x.b), vsqrtq_f32(x.c), vsqrtq_f32(x.d)}; }
   KVASS_INLINE F abs(F x) { return {vabsq_f32(x.a), vabsq_f32(x.b), vabsq_f32(x.c), vabsq_f32(x.d)}; }
@@ -96,7 +96,7 @@ struct V {
     vst1q_u8(q + 32, vreinterpretq_u8_s32(x.c));
     vst1q_u8(q + 48, vreinterpretq_u8_s32(x.d));
   }
-  KVASS_INLINE I load_u8(const uint8_t* p) {  // 16 bytes, one a lane
+  KVASS_INLINE I load_u8(const uint8_t* p) {  // 16 bytes, one for each lane
     const uint8x16_t x = vld1q_u8(p);
     const uint16x8_t lo = vmovl_u8(vget_low_u8(x));
     const uint16x8_t hi = vmovl_high_u8(x);
@@ -114,11 +114,11 @@ struct V {
                             vmovn_s16(vcombine_s16(vmovn_s32(x.c), vmovn_s32(x.d)))));
   }
 
-  // Exact dots of signed bytes, four of them a lane: w from memory, against a (within ±127) in all lanes. A pair of
-  // products is within 2 · 128 · 127 = 32,512 and is summed in int16, pairs of them in int32.
+  // Exact dot products of signed bytes, four bytes in each lane: w from memory, a (within ±127) the same in all lanes.
+  // A pair of products is within 2 · 128 · 127 = 32,512 and is summed in int16; pairs of sums are added in int32.
   using B = I;
   KVASS_INLINE B bytes(const void* p) { return loadi(p); }  // 64 bytes
-  KVASS_INLINE I dot_start(int32_t) { return zeroi(); }     // of the sum of all a
+  KVASS_INLINE I dot_start(int32_t) { return zeroi(); }     // the argument: the sum of all a
   KVASS_INLINE I dot(I acc, B w, I a) {
     const auto add = [](int32x4_t sum, int32x4_t wide_w, int32x4_t wide_a) {
       const int8x16_t x = vreinterpretq_s8_s32(wide_w);
@@ -144,11 +144,11 @@ struct V {
     const auto shift = [n](int32x4_t y) { return vreinterpretq_s32_u32(vreinterpretq_u32_s32(y) >> n); };
     return {shift(x.a), shift(x.b), shift(x.c), shift(x.d)};
   }
-  KVASS_INLINE I high_nibbles(I x) {  // of each byte
+  KVASS_INLINE I high_nibbles(I x) {  // the high four bits of each byte
     const auto shift = [](int32x4_t y) { return words(vshrq_n_u8(vreinterpretq_u8_s32(y), 4)); };
     return {shift(x.a), shift(x.b), shift(x.c), shift(x.d)};
   }
-  KVASS_INLINE I put_bits(I x, I y, I mask) {  // of y, where the mask is set and x has zeros
+  KVASS_INLINE I put_bits(I x, I y, I mask) {  // the bits of y in the mask; x has zeros there
     const auto put = [](int32x4_t to, int32x4_t from, int32x4_t m) {
       return vbslq_s32(vreinterpretq_u32_s32(m), from, to);
     };

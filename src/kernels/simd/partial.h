@@ -1,5 +1,5 @@
-// Loads and stores of the first `count` lanes of a set V, for the tail of a row: the missing lanes are +0 and are not
-// stored. A tail goes through a buffer, so its elements meet the same operations as all others.
+// Loads and stores of the first `count` lanes of a set V, for the tail of a row: missing lanes are +0 and are not
+// stored. A tail goes through a buffer, so its elements have the same operations as all others.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,5 @@
-// One lane: the reference. The functions here have the names of the 16-lane sets beside it (avx2.h, avx512vnni.h), so that a
-// formula written once over `V` (functions.h) is plain scalar code in the reference and vector code elsewhere.
+// One lane: the reference. The functions here have the names of those in the 16-lane sets (avx2.h, avx512vnni.h), so that
+// a formula written over `V` (functions.h) is plain scalar code in the reference and vector code elsewhere.
 #pragma once
 
 #include <bit>

@@ -9,20 +9,20 @@ namespace kvass {
 namespace {
 
 constexpr int64_t kMinBlockRows = 32;
-constexpr int64_t kItemsPerThread = 4;  // fewer leave threads idle at the end
+constexpr int64_t kItemsPerThread = 4;  // with fewer, threads would be idle at the end
 
-// Rows of a block: many share the expansion of a tile; more than these no longer leave q, o and the tile in the
-// second-level cache. A multiple of the kernels' six rows.
+// Rows of a block share the expansion of a tile. With more rows, q, o and the tile would not fit into the second-level
+// cache. A multiple of the kernels' six rows.
 constexpr int64_t kMaxBlockRows = 144;
 
-// Partials that a wave of span tasks has room for.
+// Number of partials in the scratch: the capacity of one wave of span tasks.
 int64_t partial_rows(int threads) { return threads == 1 ? 0 : 512 + 64 * threads; }
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
 
-// How the work is cut: items are (run, KV head, block of rows); where they are too few, an item is cut by spans too.
-// Nothing of this shows in the bits.
+// The division of the work: an item is a (run, KV head, block of rows). If there are too few items, they are divided by
+// spans too. The division does not change a bit.
 class Division {
  public:
   Division(const AttentionArgs& args, int threads) : args_(args), group_(args.heads / args.shape.kv_heads) {
@@ -39,7 +39,7 @@ class Division {
   int64_t items() const { return items_; }
   bool by_spans() const { return by_spans_; }
 
-  // The block of an item, without scratch, and the spans that its rows see.
+  // The block of an item, without scratch. Sets `spans` to the number of spans that its rows see.
   AttentionBlock block(int64_t item, RotateRowKernel rotate, int64_t& spans) const;
 
  private:
@@ -78,7 +78,7 @@ AttentionBlock Division::block(int64_t item, RotateRowKernel rotate, int64_t& sp
   const auto table = [&](const float* angles) { return angles ? angles + run->first_row * (head_dim / 2) : nullptr; };
 
   AttentionBlock block;
-  // The last rows of a causal run see the most keys: they come first, so that the threads end together.
+  // The last rows of a causal run see the most keys. They come first, so that the threads finish together.
   block.first_row = (blocks(*run) - 1 - item / args_.shape.kv_heads) * block_rows_;
   block.rows = std::min(block_rows_, run->rows * group_ - block.first_row);
   block.group = group_;
@@ -119,7 +119,7 @@ AttentionBlock Division::block(int64_t item, RotateRowKernel rotate, int64_t& sp
   return block;
 }
 
-// Spans [begin, end) of an item that a wave computes; its partials begin at row `partial`.
+// Spans [begin, end) of an item, computed in one wave; its partials begin at row `partial`.
 struct Piece {
   int64_t item;
   int64_t begin;
@@ -131,7 +131,7 @@ struct Piece {
 
 // The parts of the scratch.
 struct Scratch {
-  int64_t block_floats;    // of one thread
+  int64_t block_floats;    // scratch of the block kernel, for one thread
   int64_t partial_floats;  // [partial_rows][attention_partial_floats]
   int64_t state_floats;    // [items][kMinBlockRows][2]
   int64_t pieces;
@@ -158,7 +158,8 @@ int64_t rows_of(const AttentionArgs& args) {
   return rows * (args.heads / args.shape.kv_heads);
 }
 
-// In waves of as many spans as there is room for: spans in any order by any thread, then merged in order, item by item.
+// Computes in waves of as many spans as fit into the scratch. In a wave, threads compute spans in any order; then the
+// spans are merged in order, item by item.
 void run_by_spans(const AttentionArgs& args, const Division& division, const Scratch& layout, float* scratch,
                   ThreadPool& pool, Isa isa) {
   const AttentionBlockKernel kernel = attention_block_for(isa);

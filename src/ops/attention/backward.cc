@@ -1,6 +1,6 @@
-// attention_backward (kvass/ops.h): rows first (statistics and dq, blocks of rows of a KV head shared between threads),
-// then keys (dk and dv, tiles shared between threads), scores computed anew for both. No matrix of queries by keys is
-// kept beyond a block of rows.
+// attention_backward (kvass/ops.h). First the rows: statistics and dq; threads share the blocks of rows of a KV head.
+// Then the keys: dk and dv; threads share the tiles. Both compute the scores again. The largest matrix of queries by
+// keys is that of a block of rows.
 #include <algorithm>
 #include <vector>
 
@@ -15,10 +15,10 @@ namespace kvass {
 namespace {
 
 constexpr int64_t kBlockRows = 48;
-constexpr int64_t kBlockFloats = int64_t{1} << 21;  // of s, and of dp
+constexpr int64_t kBlockFloats = int64_t{1} << 21;  // limit for s, and for dp, of a block of rows
 
-// What one thread works in.
-struct Desk {
+// The buffers of one thread.
+struct Workspace {
   float* rows;     // [64][padded]
   float* rows2;    // [64][padded]
   float* columns;  // [padded][64]
@@ -33,7 +33,7 @@ struct Desk {
   float* logits;    // [block rows]
   float* stats;     // [3][64]
 
-  Desk(int64_t padded, int64_t tiles, int64_t block_rows, Carver& carver) {
+  Workspace(int64_t padded, int64_t tiles, int64_t block_rows, Carver& carver) {
     const int64_t tile = kTileKeys * padded;
     const int64_t scores = std::max(tiles * block_rows, kTileKeys) * kTileKeys;
     rows = carver.take<float>(tile);
@@ -68,7 +68,7 @@ class Backward {
 
   void carve(Carver& carver) {
     stats_ = carver.take<GradientStats>(p_.batch * p_.heads * p_.queries);
-    desk_memory_ = carver.take<uint8_t>(threads_ * desk_bytes());
+    workspace_memory_ = carver.take<uint8_t>(threads_ * workspace_bytes());
   }
 
   void run(ThreadPool& pool) {
@@ -76,12 +76,12 @@ class Backward {
     pool.run(p_.batch * p_.kv_heads * blocks, [&](int64_t task, int thread) {
       const int64_t head = task / blocks % p_.kv_heads;
       const int64_t b = task / blocks / p_.kv_heads;
-      run_rows(b, head, (blocks - 1 - task % blocks) * block_rows_, desk(thread));  // the longest come first
+      run_rows(b, head, (blocks - 1 - task % blocks) * block_rows_, workspace(thread));  // the longest come first
     });
     pool.run(p_.batch * p_.kv_heads * tiles_, [&](int64_t task, int thread) {
       const int64_t tile = task % tiles_;
       const int64_t b = task / tiles_ / p_.kv_heads;
-      if (tile < p_.sink_tiles(b) + p_.ring_tiles(b)) run_keys(b, task / tiles_ % p_.kv_heads, tile, desk(thread));
+      if (tile < p_.sink_tiles(b) + p_.ring_tiles(b)) run_keys(b, task / tiles_ % p_.kv_heads, tile, workspace(thread));
     });
     clear_padding(pool);
   }
@@ -89,9 +89,9 @@ class Backward {
  private:
   // A tile of batch row b: sink tiles first.
   struct Tile {
-    int64_t first_key = 0;  // of lane 0: an index of k
-    int64_t position = 0;   // of lane 0
-    int64_t keys = 0;       // lanes that there are
+    int64_t first_key = 0;  // row of lane 0's key in k
+    int64_t position = 0;   // position of lane 0
+    int64_t keys = 0;       // number of lanes with a key
     bool sink = false;
   };
   Tile tile_at(int64_t b, int64_t index) const {
@@ -117,14 +117,14 @@ class Backward {
     return begin < end ? (~uint64_t{0} >> (64 - (end - begin))) << begin : 0;
   }
 
-  int64_t desk_bytes() const {
+  int64_t workspace_bytes() const {
     Carver carver(nullptr);
-    (void)Desk(padded_, tiles_, block_rows_, carver);
+    (void)Workspace(padded_, tiles_, block_rows_, carver);
     return static_cast<int64_t>(carver.bytes());
   }
-  Desk desk(int thread) const {
-    Carver carver(desk_memory_ + thread * desk_bytes());
-    return Desk(padded_, tiles_, block_rows_, carver);
+  Workspace workspace(int thread) const {
+    Carver carver(workspace_memory_ + thread * workspace_bytes());
+    return Workspace(padded_, tiles_, block_rows_, carver);
   }
   GradientStats* stats(int64_t b, int64_t kv_head) const {
     return stats_ + (b * p_.kv_heads + kv_head) * group_ * p_.queries;  // [queries][group]
@@ -134,7 +134,7 @@ class Backward {
     load_elements(element(t, b, head, row), t.dtype, t.strides[3], p_.head_dim, to);
     std::fill(to + p_.head_dim, to + padded_, 0.0f);
   }
-  // The rows of a tile, [64][padded], +0 where `lanes` has none; and as columns, [padded][64].
+  // Loads the rows of a tile, [64][padded], +0 for keys not in `lanes`; and as columns, [padded][64].
   void load_tile(const ConstTensor& t, int64_t b, int64_t head, int64_t first, uint64_t lanes, float* rows,
                  float* columns) const {
     const uint8_t* row_bytes[kTileKeys];
@@ -150,8 +150,8 @@ class Backward {
     if (columns) transpose_rows(row_bytes, 1, 0, kTileKeys, padded_, DType::f32, columns);
   }
 
-  void run_rows(int64_t b, int64_t kv_head, int64_t first_row, const Desk& desk);
-  void run_keys(int64_t b, int64_t kv_head, int64_t tile, const Desk& desk);
+  void run_rows(int64_t b, int64_t kv_head, int64_t first_row, const Workspace& workspace);
+  void run_keys(int64_t b, int64_t kv_head, int64_t tile, const Workspace& workspace);
   void clear_padding(ThreadPool& pool);
   void store(const float* sums, int64_t rows, int64_t i, const Tensor& to, int64_t b, int64_t head, int64_t row) const {
     float x[kAttentionMaxHeadDim];
@@ -166,119 +166,119 @@ class Backward {
   int64_t group_;
   int64_t padded_;
   int threads_;
-  int64_t tiles_ = 0;  // most of a batch row
+  int64_t tiles_ = 0;  // largest number of tiles of a batch row
   int64_t block_rows_ = 1;
   GradientStats* stats_ = nullptr;
-  uint8_t* desk_memory_ = nullptr;
+  uint8_t* workspace_memory_ = nullptr;
 };
 
-void Backward::run_rows(int64_t b, int64_t kv_head, int64_t first_row, const Desk& desk) {
+void Backward::run_rows(int64_t b, int64_t kv_head, int64_t first_row, const Workspace& workspace) {
   GradientRows rows;
   rows.rows = std::min(block_rows_, p_.queries * group_ - first_row);
   rows.tiles = p_.sink_tiles(b) + p_.ring_tiles(b);
   rows.head_dim = padded_;
-  rows.q = desk.q;
-  rows.dout = desk.dout;
+  rows.q = workspace.q;
+  rows.dout = workspace.dout;
   rows.scale = p_.scale;
   rows.softcap = p_.options.softcap;
-  rows.masks = desk.masks;
-  rows.s = desk.s;
-  rows.dp = desk.dp;
-  rows.dq = desk.sums;
+  rows.masks = workspace.masks;
+  rows.s = workspace.s;
+  rows.dp = workspace.dp;
+  rows.dq = workspace.sums;
   const auto query_of = [&](int64_t i) { return (first_row + i) / group_; };
   const auto head_of = [&](int64_t i) { return kv_head * group_ + (first_row + i) % group_; };
   for (int64_t i = 0; i < rows.rows; ++i) {
-    load_row(p_.q, b, head_of(i), query_of(i), desk.q + i * padded_);
-    load_row(dout_, b, head_of(i), query_of(i), desk.dout + i * padded_);
+    load_row(p_.q, b, head_of(i), query_of(i), workspace.q + i * padded_);
+    load_row(dout_, b, head_of(i), query_of(i), workspace.dout + i * padded_);
     if (!p_.options.sink_logits.empty()) {
-      desk.logits[i] = p_.options.sink_logits[static_cast<size_t>(head_of(i))];
-      rows.sink_logits = desk.logits;
+      workspace.logits[i] = p_.options.sink_logits[static_cast<size_t>(head_of(i))];
+      rows.sink_logits = workspace.logits;
     }
   }
-  std::fill(desk.sums, desk.sums + rows.rows * padded_, 0.0f);
+  std::fill(workspace.sums, workspace.sums + rows.rows * padded_, 0.0f);
 
   const auto seen_by_any = [&](int64_t tile) {
     uint64_t any = 0;
-    for (int64_t i = 0; i < rows.rows; ++i) any |= desk.masks[tile * rows.rows + i];
+    for (int64_t i = 0; i < rows.rows; ++i) any |= workspace.masks[tile * rows.rows + i];
     return any;
   };
   for (int64_t index = 0; index < rows.tiles; ++index) {
     const Tile tile = tile_at(b, index);
     const uint64_t allowed = valid(b, tile);
     for (int64_t i = 0; i < rows.rows; ++i) {
-      desk.masks[index * rows.rows + i] = seen(b, query_of(i), tile) & allowed;
+      workspace.masks[index * rows.rows + i] = seen(b, query_of(i), tile) & allowed;
     }
     const uint64_t any = seen_by_any(index);
     if (any == 0) continue;
-    load_tile(p_.keys.k_new, b, kv_head, tile.first_key, any, desk.rows, desk.columns);
-    load_tile(p_.keys.v_new, b, kv_head, tile.first_key, any, desk.rows, desk.columns2);
-    kernels_.scores(rows, index, desk.columns, desk.columns2);
+    load_tile(p_.keys.k_new, b, kv_head, tile.first_key, any, workspace.rows, workspace.columns);
+    load_tile(p_.keys.v_new, b, kv_head, tile.first_key, any, workspace.rows, workspace.columns2);
+    kernels_.scores(rows, index, workspace.columns, workspace.columns2);
   }
   kernels_.softmax(rows, stats(b, kv_head) + first_row);
   for (int64_t index = 0; index < rows.tiles; ++index) {
     const uint64_t any = seen_by_any(index);
     if (any == 0) continue;
-    load_tile(p_.keys.k_new, b, kv_head, tile_at(b, index).first_key, any, desk.rows, nullptr);
-    kernels_.queries(rows, index, desk.rows);
+    load_tile(p_.keys.k_new, b, kv_head, tile_at(b, index).first_key, any, workspace.rows, nullptr);
+    kernels_.queries(rows, index, workspace.rows);
   }
-  for (int64_t i = 0; i < rows.rows; ++i) store(desk.sums, rows.rows, i, out_.dq, b, head_of(i), query_of(i));
+  for (int64_t i = 0; i < rows.rows; ++i) store(workspace.sums, rows.rows, i, out_.dq, b, head_of(i), query_of(i));
 }
 
-void Backward::run_keys(int64_t b, int64_t kv_head, int64_t index, const Desk& desk) {
+void Backward::run_keys(int64_t b, int64_t kv_head, int64_t index, const Workspace& workspace) {
   const Tile tile = tile_at(b, index);
   const uint64_t allowed = valid(b, tile);
   GradientKeys keys;
   keys.head_dim = padded_;
-  keys.k = desk.rows;
-  keys.v = desk.rows2;
-  keys.q = desk.q;
-  keys.dout = desk.dout;
-  keys.q_columns = desk.columns;
-  keys.dout_columns = desk.columns2;
-  keys.masks = desk.masks;
-  keys.m = desk.stats;
-  keys.r = desk.stats + kTileKeys;
-  keys.delta = desk.stats + 2 * kTileKeys;
+  keys.k = workspace.rows;
+  keys.v = workspace.rows2;
+  keys.q = workspace.q;
+  keys.dout = workspace.dout;
+  keys.q_columns = workspace.columns;
+  keys.dout_columns = workspace.columns2;
+  keys.masks = workspace.masks;
+  keys.m = workspace.stats;
+  keys.r = workspace.stats + kTileKeys;
+  keys.delta = workspace.stats + 2 * kTileKeys;
   keys.scale = p_.scale;
   keys.softcap = p_.options.softcap;
-  keys.p = desk.s;
-  keys.g = desk.dp;
-  keys.dk = desk.sums;
-  keys.dv = desk.sums2;
-  load_tile(p_.keys.k_new, b, kv_head, tile.first_key, allowed, desk.rows, nullptr);
-  load_tile(p_.keys.v_new, b, kv_head, tile.first_key, allowed, desk.rows2, nullptr);
-  std::fill(desk.sums, desk.sums + kTileKeys * padded_, 0.0f);
-  std::fill(desk.sums2, desk.sums2 + kTileKeys * padded_, 0.0f);
+  keys.p = workspace.s;
+  keys.g = workspace.dp;
+  keys.dk = workspace.sums;
+  keys.dv = workspace.sums2;
+  load_tile(p_.keys.k_new, b, kv_head, tile.first_key, allowed, workspace.rows, nullptr);
+  load_tile(p_.keys.v_new, b, kv_head, tile.first_key, allowed, workspace.rows2, nullptr);
+  std::fill(workspace.sums, workspace.sums + kTileKeys * padded_, 0.0f);
+  std::fill(workspace.sums2, workspace.sums2 + kTileKeys * padded_, 0.0f);
 
   for (int64_t h = 0; h < group_; ++h) {
     for (int64_t first = 0; first < p_.queries; first += kTileKeys) {
       const int64_t count = std::min(kTileKeys, p_.queries - first);
-      std::fill(desk.masks, desk.masks + kTileKeys, uint64_t{0});
-      uint64_t queries = 0;  // that see a key of the tile
+      std::fill(workspace.masks, workspace.masks + kTileKeys, uint64_t{0});
+      uint64_t queries = 0;  // the queries that see a key of the tile
       for (int64_t i = 0; i < count; ++i) {
         uint64_t bits = seen(b, first + i, tile) & allowed;
         if (bits != 0) queries |= uint64_t{1} << i;
-        for (; bits != 0; bits &= bits - 1) desk.masks[__builtin_ctzll(bits)] |= uint64_t{1} << i;
+        for (; bits != 0; bits &= bits - 1) workspace.masks[__builtin_ctzll(bits)] |= uint64_t{1} << i;
       }
       if (queries == 0) continue;
       for (int64_t i = 0; i < kTileKeys; ++i) {
         const GradientStats row = queries >> i & 1 ? stats(b, kv_head)[(first + i) * group_ + h] : GradientStats{};
-        desk.stats[i] = row.m;
-        desk.stats[kTileKeys + i] = row.r;
-        desk.stats[2 * kTileKeys + i] = row.delta;
+        workspace.stats[i] = row.m;
+        workspace.stats[kTileKeys + i] = row.r;
+        workspace.stats[2 * kTileKeys + i] = row.delta;
       }
-      load_tile(p_.q, b, kv_head * group_ + h, first, queries, desk.q, desk.columns);
-      load_tile(dout_, b, kv_head * group_ + h, first, queries, desk.dout, desk.columns2);
+      load_tile(p_.q, b, kv_head * group_ + h, first, queries, workspace.q, workspace.columns);
+      load_tile(dout_, b, kv_head * group_ + h, first, queries, workspace.dout, workspace.columns2);
       kernels_.keys(keys);
     }
   }
   for (int64_t lane = 0; lane < tile.keys; ++lane) {
-    store(desk.sums, kTileKeys, lane, out_.dk, b, kv_head, tile.first_key + lane);
-    store(desk.sums2, kTileKeys, lane, out_.dv, b, kv_head, tile.first_key + lane);
+    store(workspace.sums, kTileKeys, lane, out_.dk, b, kv_head, tile.first_key + lane);
+    store(workspace.sums2, kTileKeys, lane, out_.dv, b, kv_head, tile.first_key + lane);
   }
 }
 
-// Keys before first_position are in no tile.
+// Sets the gradients of keys before first_position to 0: they are in no tile.
 void Backward::clear_padding(ThreadPool& pool) {
   const std::vector<float> zeros(static_cast<size_t>(p_.head_dim));
   pool.run(p_.batch * p_.kv_heads, [&](int64_t task, int) {

@@ -1,5 +1,5 @@
-// attention_backward: bits that may not depend on how the work is shared, keys that nobody sees, what is refused. Truth
-// from float64 is in goldens_test.cc.
+// attention_backward: bits that must not depend on the division of the work, keys that no row sees, refused arguments.
+// goldens_test.cc compares with float64.
 #include <gtest/gtest.h>
 
 #include "effort.h"

@@ -1,7 +1,7 @@
-// Attention beside what the machine can do, over a cache's tiles and (rows_…) over row-major tensors from outside: the
-// best of the repetitions, as GB/s of keys and values read (decode) or GFLOP/s of visible pairs (prefill), and its
-// share of the roofline: the lower of a plain read of as many bytes and an fma loop of as many flops, by the same
-// threads, sampled before and after in the same run.
+// Speed of attention compared with the machine's limits, over a cache's tiles and (rows_…) over row-major tensors. The
+// result is the best of the repetitions: GB/s of keys and values read (decode) or GFLOP/s of visible pairs (prefill),
+// and its share of the roofline. The roofline is the lower of a plain read of as many bytes and an fma loop of as many
+// flops, by the same threads, measured before and after the repetitions.
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
@@ -21,7 +21,8 @@
 namespace kvass {
 namespace {
 
-constexpr size_t kColdBytes = size_t{4} * 32 << 20;  // working set of a decode: more than any last-level cache here
+constexpr size_t kColdBytes = size_t{4} * 32
+                              << 20;  // working set of a decode: larger than the last-level caches that were tried
 
 double seconds_of(auto&& body) {
   const auto begin = std::chrono::steady_clock::now();
@@ -61,7 +62,7 @@ void fma_256(int64_t steps) {
 }
 #endif
 
-// What the machine gives to these threads at this moment.
+// The limits of the machine for these threads, measured now.
 struct Limits {
   double bytes_per_second = 0.0;
   double flops_per_second = 0.0;
@@ -129,7 +130,7 @@ void fill(Block& block, const TileShape& shape) {
   }
 }
 
-// As many caches of `keys` keys as make a cold working set (or one), and queries for the last `rows` positions.
+// Caches of `keys` keys, enough for a cold working set (or one), and queries for the last `rows` positions.
 class Setup {
  public:
   Setup(int64_t heads, int64_t kv_heads, int64_t head_dim, DType dtype, int64_t keys, int64_t rows, bool cold)
@@ -186,7 +187,7 @@ class Setup {
   Limits limits_;
 };
 
-// The operator on row-major tensors, as many pairs of them as make a cold working set (or one).
+// The operator on row-major tensors: pairs of k and v, enough for a cold working set (or one).
 class RowSetup {
  public:
   RowSetup(int64_t heads, int64_t kv_heads, int64_t head_dim, DType dtype, int64_t keys, int64_t rows, bool cold)

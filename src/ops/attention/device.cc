@@ -8,14 +8,14 @@
 namespace kvass {
 namespace {
 
-constexpr size_t kDeskBytes = size_t{256} << 20;  // most for the desks of the backward
+constexpr size_t kWorkspaceBytes = size_t{256} << 20;  // limit for the workspaces of attention_backward
 
 template <class Void, class View>
 DeviceRows<Void> rows_of(const View& t) {
   return {static_cast<Void*>(t.data), t.dtype, t.strides[0], t.strides[2], t.strides[1], t.strides[3]};
 }
 
-// What a call hands to the device beside its tensors, as parts of the scratch.
+// The small arrays of a call, which are copied to the device with it: parts of the scratch.
 struct Parts {
   float* logits;   // [heads]
   int64_t* first;  // [batch]
@@ -54,7 +54,7 @@ Status upload(const DeviceRuntime& runtime, const AttentionProblem& p, const Par
   return runtime.upload(parts.first, first.data(), first.size_bytes(), stream);
 }
 
-// The most spans that a block's rows see behind the sinks.
+// The largest number of spans that a block's rows see after the sinks.
 int64_t ring_spans(const AttentionProblem& p) {
   int64_t length = 0;
   for (int64_t b = 0; b < p.batch; ++b) length = std::max(length, p.length(b) - p.sinks(b));
@@ -64,7 +64,7 @@ int64_t ring_spans(const AttentionProblem& p) {
   return std::min(all, (together + kSpanKeys - 1) / kSpanKeys + 1);
 }
 
-// What the calls have in common.
+// The parameters that all calls share.
 DeviceAttentionParams common_params(const AttentionProblem& p, const OpContext::State::Remote& remote) {
   DeviceAttentionParams params;
   params.q = rows_of<const void>(p.q);
@@ -128,12 +128,13 @@ Status attention_backward_on_device(OpContext::State& state, const AttentionProb
   params.dk = rows_of<void>(gradients.dk);
   params.dv = rows_of<void>(gradients.dv);
   for (int64_t b = 0; b < p.batch; ++b) params.tiles = std::max(params.tiles, p.sink_tiles(b) + p.ring_tiles(b));
-  params.desk_count = device_gradient_desks(params.tiles, remote->processors, kDeskBytes);
-  const size_t desk_bytes = static_cast<size_t>(params.desk_count) * device_gradient_desk_bytes(params.tiles);
+  params.workspace_count = device_gradient_workspaces(params.tiles, remote->processors, kWorkspaceBytes);
+  const size_t workspace_bytes =
+      static_cast<size_t>(params.workspace_count) * device_gradient_workspace_bytes(params.tiles);
 
   const auto carve = [&](Carver& carver) {
     params.stats = carver.take<float>(3 * p.batch * p.heads * p.queries);
-    return Parts(p, desk_bytes, carver);
+    return Parts(p, workspace_bytes, carver);
   };
   Carver count(nullptr);
   (void)carve(count);
@@ -141,7 +142,7 @@ Status attention_backward_on_device(OpContext::State& state, const AttentionProb
   Carver carver(scratch);
   const Parts parts = carve(carver);
   KVASS_RETURN_IF_ERROR(upload(*remote->kernels->runtime, p, parts, state.stream));
-  params.desks = parts.attention;
+  params.workspaces = parts.attention;
   point_at(p, parts, params.p);
   return remote->kernels->attention_gradient(params, state.stream);
 }

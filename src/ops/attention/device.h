@@ -1,5 +1,5 @@
-// The attention operators on tensors of a device: what follows their checks (problem.h). Launches on the context's
-// stream and does not wait.
+// The attention operators on device tensors, after the checks (problem.h). Launches on the context's device stream and
+// does not wait.
 #pragma once
 
 #include "ops/attention/problem.h"
@@ -7,7 +7,7 @@
 
 namespace kvass {
 
-// The context's mutex is held.
+// The caller holds the context's mutex.
 Status attention_on_device(OpContext::State& state, const AttentionProblem& problem, const Tensor& out);
 Status attention_backward_on_device(OpContext::State& state, const AttentionProblem& problem, const ConstTensor& dout,
                                     const AttentionGradients& gradients);

@@ -1,6 +1,6 @@
-// Attention on this machine's device, beside the bandwidth of its memory: decode over 32k keys (GB/s of keys and values
-// and their share of what clock and bus give) and a causal prefill of 4k (TFLOP/s of visible pairs), by events of the
-// device. Without a device there is one row that says so.
+// Speed of attention on this machine's device, measured with device events: decode over 32k keys (GB/s of keys and
+// values, and their share of the memory bandwidth by clock and bus) and a causal prefill of 4k (TFLOP/s of visible
+// pairs). Without a device the only row says so.
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
@@ -20,7 +20,7 @@ struct Case {
   int64_t batch, rows, keys;
 };
 
-// Tensors of a case on the device; what is in them does not matter to the time.
+// The tensors of a case on the device. Their values do not affect the time.
 struct Memory {
   DeviceBlock q, k, v, out;
 

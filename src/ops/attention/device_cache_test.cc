@@ -1,5 +1,5 @@
-// Attention on devices over a cache's tiles: full, ring, sinks and ring, every storage type, own angles for sink keys,
-// against the CPU's reference on the same bytes.
+// Attention on devices over a cache's tiles (full; ring; sinks and ring; every storage type; separate angles for sink
+// keys) against the CPU's reference on the same bytes.
 #include <gtest/gtest.h>
 
 #include <deque>
@@ -39,7 +39,8 @@ std::string describe(const TestStream& s) {
 
 using Attend = Status (*)(const DeviceAttentionParams&, DeviceStream);
 
-// The rows of `args` on a device, all that they need copied there. `processors` chooses how the work is cut.
+// Computes the rows of `args` on a device, to which it copies all inputs. `processors` changes the division of the
+// work.
 std::vector<float> attend_on(const DeviceKernels& kernels, Attend attend, const AttentionArgs& args, int processors) {
   std::deque<testing::OnDevice<uint8_t>> memory;
   const auto copy = [&](const auto* from, size_t count) {
@@ -200,7 +201,7 @@ TEST(DeviceAttentionOverCaches, RowsWithoutKeysArePositiveZeroAndNaNStaysWithIts
   }
 }
 
-// Queries are rounded to the keys' type as well here; then as device_fast_test.cc.
+// Queries are also rounded to the keys' type; otherwise as in device_fast_test.cc.
 TEST(DeviceAttentionOverCaches, FastIsNearTheReferenceAndItsChunksAreItsPrefillBitwise) {
   testing::Random random;
   for (const DeviceKernels* kernels : testing::test_devices()) {

@@ -1,4 +1,4 @@
-// attention_fast on devices: near float64, and the same bits however its work comes.
+// attention_fast on devices: near float64, and the same bits in any chunking and batch.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -8,7 +8,7 @@
 namespace kvass {
 namespace {
 
-// Of what tensor cores take.
+// A random call of a form that tensor cores support.
 Call fast_call(testing::Random& random) {
   const int64_t head_dims[] = {16, 64, 80, 128, 20, 256};
   Call call = random_call(random, 0);
@@ -26,8 +26,8 @@ Call fast_call(testing::Random& random) {
   return call;
 }
 
-// The weights p are rounded to eight (bf16) or eleven bits before they meet v, all of at most 1: half a unit of theirs
-// each way bounds the error of a weighted mean.
+// The weights p, at most 1, are rounded to eight (bf16) or eleven bits before they are multiplied by v: this bounds the
+// error of a weighted mean by half a unit in either direction.
 double tolerance_of(DType dtype) { return dtype == DType::bf16 ? 0x1p-8 : 0x1p-11; }
 
 TEST(DeviceAttentionFast, IsNearTheReference) {

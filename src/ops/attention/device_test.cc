@@ -1,5 +1,5 @@
-// Attention on devices: cuda_exact has the bits of the CPU's reference. The device code itself runs, on the CPU where
-// there is no device (device/emulate.h).
+// Attention on devices: cuda_exact has the bits of the CPU's reference. Without a device the same device code runs on
+// the CPU (device/emulate.h).
 #include <gtest/gtest.h>
 
 #include "ops/attention/test_device.h"
@@ -27,7 +27,7 @@ TEST(DeviceAttention, EveryStrideGivesTheBitsOfTheReference) {
     OpContext context = device_context(*kernels, "exact");
     for (const DType dtype : kTypes) {
       const Call call(dtype, 2, 4, 4, 70, 70, 20, random);
-      // Heads and rows change places, channels are 1, then 2 apart.
+      // Heads and rows are exchanged; channels are 1, then 2 elements apart.
       for (const int64_t apart : {1, 2}) {
         const auto turned = [&](const TestTensor& t) {
           TestTensor wide(dtype, {2, 70, 4, 20 * apart});

@@ -1,5 +1,5 @@
-// attention and kv_cache_attention on tensors from outside: rows in pieces that fit the scratch, each piece float32
-// rows for the one attention, its result rounded once to where the caller wants it.
+// attention and kv_cache_attention on the caller's tensors. Rows are processed in pieces that fit into the scratch: a
+// piece is converted to float32, goes through ops/attention/attention.h, and its result is rounded once to the output.
 #include <algorithm>
 
 #include "base/float_env.h"
@@ -12,18 +12,18 @@
 namespace kvass {
 namespace {
 
-constexpr int64_t kPieceFloats = int64_t{1} << 21;  // of q, and of the result
+constexpr int64_t kPieceFloats = int64_t{1} << 21;  // limit for q, and for the result, of a piece
 
-// Everything that one call keeps in scratch.
+// The scratch of one call.
 struct Parts {
-  int64_t rows;  // of a piece
+  int64_t rows;  // rows of a piece
   float* q;      // [rows][heads][padded_dim]
   float* q_sink;
   float* out;
   RowVisibility* visible;  // [rows]
   AttentionRun* runs;      // [batch]
-  RowKeys* keys;           // [batch][2]: sinks, the others
-  uint64_t* valid;         // [batch] of [sink_tiles + ring_tiles]
+  RowKeys* keys;           // [batch][2]: sink keys, other keys
+  uint64_t* valid;         // [batch][sink_tiles + ring_tiles]
   uint8_t* tiles;
   uint8_t* attention;
 
@@ -44,7 +44,7 @@ struct Parts {
   }
 };
 
-// Row `row` of all batch rows together is query row % queries of batch row row / queries.
+// Rows are counted over the whole batch: row `row` is query row % queries of batch row row / queries.
 void load_rows(const AttentionProblem& p, const ConstTensor& from, int64_t begin, int64_t end, float* to,
                ThreadPool& pool) {
   const int64_t padded = p.padded_dim();

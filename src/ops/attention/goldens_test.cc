@@ -1,4 +1,5 @@
-// The attention goldens: float64 truth from an independent implementation. Rule and tolerances: README.md beside them.
+// The attention goldens: float64 results of an independent implementation. The goldens' README.md has their rules and
+// tolerances.
 #include <gtest/gtest.h>
 
 #include <fstream>
@@ -13,7 +14,7 @@ namespace {
 
 struct Golden {
   nlohmann::json header;
-  std::string bytes;  // of the data part
+  std::string bytes;  // the data part of the file
 
   template <class T>
   const T* at(const std::string& name) const {
@@ -34,7 +35,7 @@ struct Golden {
   }
 };
 
-// The largest error of a case over all elements, relative to the largest magnitude of the truth.
+// The largest error of a case over all elements, relative to the largest magnitude of the golden.
 double peak_relative_error(const nlohmann::json& info, const Golden& golden, Isa isa) {
   const std::string name = info.at("name");
   const auto number = [&](const char* key) { return info.at(key).get<int64_t>(); };
@@ -128,7 +129,7 @@ double peak_relative_error(const nlohmann::json& info, const Golden& golden, Isa
   double peak = 0.0;
   for_all([&](size_t head_major, size_t at) {
     const double difference = std::abs(out[at] - truth[head_major]);
-    error = difference <= error ? error : difference;  // NaN stays
+    error = difference <= error ? error : difference;  // keeps NaN
     peak = std::max(peak, std::abs(truth[head_major]));
   });
   return peak == 0.0 ? error : error / peak;
@@ -167,12 +168,12 @@ TEST_F(AttentionGoldens, EveryCaseIsWithinItsToleranceThroughACache) {
   }
 }
 
-// A case as the operators take it.
+// A case as arguments of the operators.
 struct OperatorCase {
   TestTensor q, k, v;
   AttentionOptions options;
   std::vector<float> sink_logits;
-  int64_t cached = -1;  // keys that come as the cache; -1: plain attention
+  int64_t cached = -1;  // number of keys passed as the cache; -1: plain attention
 
   OperatorCase(const nlohmann::json& info, const Golden& golden) {
     const std::string name = info.at("name");
@@ -313,7 +314,7 @@ TEST_F(AttentionGoldens, EveryGradientIsWithinItsTolerance) {
   }
 }
 
-// Every case on every device, forward and backward: the bits of the reference, and so within its tolerance.
+// Every case on every device, forward and backward, has the bits of the reference and so is within its tolerance.
 TEST_F(AttentionGoldens, EveryCaseOnADeviceIsTheReferenceBitwise) {
   OpContext reference = test_context(1, "reference");
   for (const DeviceKernels* kernels : testing::test_devices()) {

@@ -1,5 +1,5 @@
-// The attention operators on tensors from outside: bits that may not depend on how the work comes, closed forms, and
-// what is refused. Truth from float64 is in goldens_test.cc.
+// The attention operators on the caller's tensors: bits that must not depend on chunks, batches or strides, closed
+// forms, and refused arguments. goldens_test.cc compares with float64.
 #include <gtest/gtest.h>
 
 #include <functional>
@@ -26,7 +26,7 @@ TEST(AttentionOperators, EveryBackendAndThreadCountGivesTheBitsOfTheReference) {
   }
 }
 
-// The same keys written into a cache's tiles and attended as a model does.
+// The same keys are written into a cache's tiles and attended to as in a model.
 TEST(AttentionOperators, RowMajorKeysGiveTheBitsOfACache) {
   testing::Random random;
   for (int trial = 0; trial < 12; ++trial) {
@@ -182,7 +182,7 @@ TEST(AttentionOperators, AnyStridesGiveTheSameBits) {
     for (const int64_t head_dim : {64, 20}) {
       Call call(dtype, 2, 4, 2, 9, 150, head_dim, random);
       const TestTensor expected = call.run(context);
-      // The same elements with dimensions in the order `order`, outermost first, in a larger tensor.
+      // The same elements in a larger tensor whose dimensions have the order `order`, outermost first.
       const auto strided = [&](const TestTensor& t, std::array<size_t, 4> order, std::vector<uint8_t>& memory) {
         ConstTensor view = t.view();
         int64_t stride = 2;
@@ -364,7 +364,7 @@ TEST(AttentionOperators, WhatIsWrongIsNamedAndNothingIsWritten) {
 TEST(AttentionOperators, OutMayBeASliceBesideTheInputs) {
   testing::Random random;
   OpContext context = test_context(1, "");
-  // One tensor [1, rows, (q, k, v, out), 64]: they interleave and share nothing.
+  // One tensor [1, rows, (q, k, v, out), 64]: the four are interleaved and share no byte.
   TestTensor all(DType::f32, {1, 10, 4, 64}, random);
   const auto part = [&](int64_t i) {
     Tensor view = all.view().slice(2, i, i + 1);

@@ -6,13 +6,13 @@
 namespace kvass {
 namespace {
 
-// Element i of a strided part. Rows before or behind the part may be named, but are not read.
+// The address of an element. It may be outside the part; it is then not read.
 const uint8_t* at(const uint8_t* data, int64_t elements, DType dtype) {
   return reinterpret_cast<const uint8_t*>(reinterpret_cast<uintptr_t>(data) +
                                           static_cast<uintptr_t>(elements * static_cast<int64_t>(dtype_bytes(dtype))));
 }
 
-// Plain vectors of the compiler: the same text on every machine, and no arithmetic in it.
+// Vectors of the compiler: the same source for every instruction set. The transposition has no arithmetic.
 using U32x4 = uint32_t __attribute__((vector_size(16)));
 using U32x8 = uint32_t __attribute__((vector_size(32)));
 using U16x8 = uint16_t __attribute__((vector_size(16)));
@@ -25,7 +25,7 @@ Half load_half(const void* from) {
   return x;
 }
 
-// Four channels of eight rows.
+// Transposes four channels of eight rows.
 inline void transpose_8x4(const uint8_t* const* rows, int64_t byte, uint32_t* to) {
   U32x8 r[4];
 #pragma GCC unroll 4
@@ -48,7 +48,7 @@ inline void transpose_8x4(const uint8_t* const* rows, int64_t byte, uint32_t* to
   }
 }
 
-// Eight channels of sixteen rows.
+// Transposes eight channels of sixteen rows.
 inline void transpose_16x8(const uint8_t* const* rows, int64_t byte, uint16_t* to) {
   U16x16 a[8];
 #pragma GCC unroll 8
@@ -130,7 +130,8 @@ AttentionTile read_row_tile(const void* source, int64_t kv_head, int64_t tile, u
   const int64_t begin = __builtin_ctzll(lanes);
   const int64_t end = kTileKeys - __builtin_clzll(lanes);
 
-  // Of every lane its row; lanes outside [begin, end) have the nearest one, so that blocks of lanes need no edges.
+  // The row of every lane. Lanes outside [begin, end) have the nearest row, so that blocks of lanes need no special
+  // case.
   const uint8_t* k_rows[kTileKeys];
   const uint8_t* v_rows[kTileKeys];
   const int64_t border = keys.parts[0].rows;

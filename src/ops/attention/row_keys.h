@@ -1,6 +1,6 @@
-// Keys and values that come from outside, row-major and strided, read as the tiles that attention walks over: a tile's
-// keys are transposed into scratch when it is their turn, its values are read where they are. No copy of a cache is
-// ever made. Views only; owns nothing.
+// Reads the caller's keys and values, row-major and strided, as the tiles of attention. A tile's keys are transposed
+// into scratch when the tile is needed; its values are read in place. A cache is never copied. Views only; owns
+// nothing.
 #pragma once
 
 #include <cstdint>
@@ -9,7 +9,7 @@
 
 namespace kvass {
 
-// One sequence: the rows of parts[0] and behind them those of parts[1].
+// One sequence: the rows of parts[0] followed by those of parts[1].
 struct RowKeys {
   struct Strides {
     int64_t head = 0, row = 0, channel = 0;  // elements
@@ -23,9 +23,9 @@ struct RowKeys {
   };
   Part parts[2];
   DType dtype = DType::f32;
-  int64_t head_dim = 0;    // of the rows
-  int64_t padded_dim = 0;  // of the tiles: the next multiple of 16, filled with zeros
-  int64_t first_row = 0;   // lane 0 of tile 0
+  int64_t head_dim = 0;    // channels of a row
+  int64_t padded_dim = 0;  // channels of a tile: head_dim rounded up to a multiple of 16, filled with zeros
+  int64_t first_row = 0;   // the row at lane 0 of tile 0
 };
 
 // An AttentionTileReader; `source` is a RowKeys.

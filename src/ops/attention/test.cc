@@ -11,7 +11,7 @@
 namespace kvass {
 namespace {
 
-// A stream of a random form. The types go round with the trials, so that a few trials have them all.
+// A stream of a random form. The trial number chooses the type, so that a few trials cover all types.
 TestStream random_stream(std::mt19937_64& random, int trial) {
   const auto below = [&](uint64_t n) { return static_cast<int64_t>(random() % n); };
   const int64_t head_dims[] = {16, 32, 64, 80, 96, 128, 256, 512};
@@ -30,7 +30,7 @@ TestStream random_stream(std::mt19937_64& random, int trial) {
   return stream;
 }
 
-// True for every other trial, and of each type for every other one.
+// True for every second trial, and for every second trial of each type.
 bool alternates(int trial) { return (trial + trial / 4) % 2 == 0; }
 
 std::string describe(const TestStream& s, int64_t begin, int64_t end) {
@@ -42,7 +42,7 @@ std::string describe(const TestStream& s, int64_t begin, int64_t end) {
 
 int64_t tiles_for(int64_t keys) { return (keys + kTileKeys - 1) / kTileKeys; }
 
-// A cache that keeps everything up to `length`.
+// A cache that keeps all positions below `length`.
 TestCache flat_cache(const TestStream& stream, int64_t length) {
   TestCache cache(stream.shape, stream.sinks, tiles_for(length) + 1);
   stream.fill(cache, 0, length);
@@ -133,8 +133,8 @@ TEST(Attention, RingAfterWrapsEqualsFlatCacheWithTheSameSinks) {
     TestRows expected(stream);
     expected.add(stream, flat, start, start + rows);
 
-    // The ring has the fewest whole tiles in which the newest and the oldest never meet; it is written from the
-    // beginning on.
+    // The ring has the fewest whole tiles in which the newest and the oldest keys never share a slot. It is written
+    // from the beginning of the stream.
     TestCache ring(stream.shape, stream.sinks, (stream.window + rows - 1 + 2 * (kTileKeys - 1)) / kTileKeys);
     stream.fill(ring, 0, start + rows);
     TestRows wrapped(stream);
@@ -151,7 +151,7 @@ TEST(Attention, ThreadsAndSpanSplitsDoNotChangeBits) {
   struct Shape {
     int64_t heads, kv_heads, head_dim, start, rows;
   };
-  // One row over many spans; more spans than one wave of tasks holds; a chunk; several KV heads.
+  // One row over many spans; more spans than fit into one wave; a chunk; several KV heads.
   for (const Shape& shape :
        {Shape{4, 1, 64, 9000, 1}, Shape{32, 1, 16, 24000, 1}, Shape{4, 1, 32, 1500, 100}, Shape{8, 8, 32, 3000, 2}}) {
     stream.heads = shape.heads;
@@ -271,7 +271,7 @@ TEST(Attention, PositionsNearTheLimitOfInt64Work) {
   stream.heads = 4;
   stream.sinks = 4;
   stream.window = 200;
-  // 2^62 positions later, a whole number of spans and of turns of the ring: the same keys at the same offsets.
+  // 2^62 positions later, a whole number of spans and of turns of the ring, the same keys have the same offsets.
   const int64_t tiles = 8;
   const int64_t far = int64_t{1} << 62;
   TestCache near_ring(stream.shape, stream.sinks, tiles), far_ring(stream.shape, stream.sinks, tiles);
@@ -288,7 +288,7 @@ TEST(Attention, PositionsNearTheLimitOfInt64Work) {
   for (Isa isa : available_isas()) EXPECT_TRUE(same_bits(far_rows.attend(isa, 2), near_rows.attend(isa, 1)));
 }
 
-// One query and head as the keys of the sink part see it, or as the others do; with q8 keys as its bytes mean it.
+// One query and head, rotated for sink keys or for the others. With q8 keys: the values that its bytes represent.
 std::vector<double> query_double(const TestStream& stream, const AttentionArgs& args, int64_t row, int64_t head,
                                  bool in_sink, bool quantised) {
   const int64_t head_dim = stream.shape.head_dim;
@@ -314,7 +314,7 @@ std::vector<double> query_double(const TestStream& stream, const AttentionArgs& 
   return result;
 }
 
-// One row and head in float64. `exact`: of what q8 quantises, the numbers before.
+// One row and head in float64. `exact`: with q8, computed from the numbers before quantisation.
 std::vector<double> attend_double(const TestStream& stream, const TestCache& cache, const AttentionArgs& args,
                                   int64_t row, int64_t position, int64_t head, bool exact = false) {
   const int64_t head_dim = stream.shape.head_dim;
@@ -385,8 +385,8 @@ TEST(Attention, IsWithinAFewEpsilonsOfFloat64AlsoWithTwoQueriesARow) {
   }
 }
 
-// Keys, values and the query lose up to 1/254 of their head's largest number; scores of a few units and averages over
-// many keys make it less than that of the result's peak, several times over.
+// Keys, values and the query have errors of up to 1/254 of their head's largest number. With scores of a few units and
+// averages over many keys, the error of the result is several times smaller, relative to its peak.
 TEST(Attention, OfQ8CachesIsNearTheFloat64OfWhatWasQuantised) {
   for (const int64_t head_dim : {64, 128, 256}) {
     TestStream stream;
@@ -409,7 +409,7 @@ TEST(Attention, OfQ8CachesIsNearTheFloat64OfWhatWasQuantised) {
       }
     }
     EXPECT_LE(error, 0.02 * peak) << "head_dim " << head_dim;
-    EXPECT_GE(error, 1e-5 * peak) << "head_dim " << head_dim;  // it is quantised at all
+    EXPECT_GE(error, 1e-5 * peak) << "head_dim " << head_dim;  // proves that it is quantised
   }
 }
 

@@ -1,4 +1,4 @@
-// Calls of the attention operators for their tests: tensors, options and what these point to, made up at random.
+// Random calls of the attention operators for their tests: tensors, options, and the arrays to which options point.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -11,7 +11,7 @@
 
 namespace kvass {
 
-// One call, its tensors and what its options point to.
+// One call. Owns its tensors and the arrays to which its options point.
 struct Call {
   TestTensor q, k, v, q_sink;
   AttentionOptions options;
@@ -72,7 +72,7 @@ struct Call {
 
 inline constexpr DType kTypes[] = {DType::f32, DType::f16, DType::bf16};
 
-// The types go round with the trials, so that a few trials have them all.
+// The trial number chooses the type, so that a few trials cover all types.
 inline Call random_call(testing::Random& random, int trial) {
   const int64_t head_dims[] = {16, 20, 64, 80, 128, 7, 256};
   const int64_t kv_heads = random.integer(1, 3);

@@ -1,4 +1,4 @@
-// Calls of the attention operators on tensors of a device: the emulation everywhere, and the devices of this machine.
+// Calls of the attention operators on device tensors: on the emulation, and on the devices of this machine.
 #pragma once
 
 #include <utility>
@@ -10,7 +10,7 @@
 
 namespace kvass {
 
-// A context whose tensors of the device are `kernels`' own; `numerics` of its backends: "exact" or "fast".
+// A context that uses `kernels` for device tensors. `numerics` of its backends: "exact" or "fast".
 inline OpContext device_context(const DeviceKernels& kernels, const std::string& numerics) {
   const Device device = kernels.runtime->device;
   std::string list;
@@ -23,7 +23,7 @@ inline OpContext device_context(const DeviceKernels& kernels, const std::string&
   return context;
 }
 
-// A tensor of the test copied to a device, or made there.
+// A tensor on a device: a copy of a test's tensor, or new.
 class DeviceTensor {
  public:
   DeviceTensor(const DeviceKernels& kernels, const TestTensor& from)
@@ -52,7 +52,7 @@ class DeviceTensor {
   testing::OnDevice<uint8_t> memory_;
 };
 
-// The call's float32 result; keys [0, cached) as the cache where that is not -1.
+// The call's float32 result. If `cached` is not -1, keys [0, cached) are passed as the cache.
 inline TestTensor run_on(const DeviceKernels& kernels, OpContext& context, const Call& call, int64_t cached = -1) {
   DeviceTensor q(kernels, call.q), k(kernels, call.k), v(kernels, call.v), q_sink(kernels, call.q_sink);
   DeviceTensor out(kernels, TestTensor(DType::f32, call.q.shape()));

@@ -1,5 +1,5 @@
-// A made-up stream for the attention tests: keys, values and queries are functions of (seed, position, element), so any
-// cache of it can be filled from any position on, and any rows of it can be asked again in another form.
+// A random stream for the attention tests. Keys, values and queries are functions of (seed, position, element), so a
+// test can fill any cache from any position on and compute any rows again in another form.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -48,7 +48,7 @@ class TestCache {
     }
   }
 
-  // What reading a key or value of one head, [head_dim], back from the storage type gives.
+  // A key or value of one head, [head_dim], rounded to the storage type and read back.
   std::vector<double> rounded(const std::vector<float>& x) const {
     std::vector<double> result(x.begin(), x.end());
     if (shape_.dtype == DType::q8) {
@@ -68,7 +68,7 @@ class TestCache {
   static uint8_t* align(std::vector<uint8_t>& bytes) {
     return reinterpret_cast<uint8_t*>((reinterpret_cast<uintptr_t>(bytes.data()) + 63) / 64 * 64);
   }
-  // Keys lie as [head_dim / 4][64][4], values as [64][head_dim]; both before their 64 scales.
+  // Keys are stored as [head_dim / 4][64][4], values as [64][head_dim], each followed by 64 scales.
   void store_q8(uint8_t* half, int64_t lane, const float* x, bool key) const {
     std::vector<int8_t> q(static_cast<size_t>(shape_.head_dim));
     const float scale = scalar::quantise_q8(x, shape_.head_dim, q.data());
@@ -98,7 +98,7 @@ struct TestStream {
   int64_t sinks = 0;
   int64_t window = 0;  // 0: everything
   float softcap = 0.0f;
-  bool rotary = false;       // random unit angles a position
+  bool rotary = false;       // random rotations at each position
   bool sink_rotary = false;  // other angles for sink keys
   bool sink_logits = false;
 
@@ -106,7 +106,7 @@ struct TestStream {
     uint64_t x = seed * 0x9e3779b97f4a7c15u + stream * 0xd1342543de82ef95u +
                  static_cast<uint64_t>(position) * 0xaf251af3b0f025b5u +
                  static_cast<uint64_t>(element) * 0x2545f4914f6cdd1du;
-    float sum = 0.0f;  // of three uniforms: near enough to a normal distribution of variance 1
+    float sum = 0.0f;  // sum of three uniform numbers: close to a normal distribution of variance 1
     for (int i = 0; i < 3; ++i) {
       x += 0x9e3779b97f4a7c15u;
       uint64_t z = x;
@@ -147,7 +147,7 @@ struct TestStream {
   }
 };
 
-// Rows of one or more streams with equal shapes, ready to be attended.
+// Rows of one or more streams with equal shapes, as arguments of attention.
 class TestRows {
  public:
   explicit TestRows(const TestStream& form) : form_(form) {
@@ -227,7 +227,7 @@ class TestRows {
   TestStream form_;
   int64_t rows_ = 0;
   std::vector<float> q_, logits_;
-  std::vector<float> cos_[2], sin_[2];  // own positions; sink keys
+  std::vector<float> cos_[2], sin_[2];  // [0] at the own positions, [1] for sink keys
   std::vector<std::vector<RowVisibility>> visible_;
   std::vector<AttentionRun> runs_;
 };

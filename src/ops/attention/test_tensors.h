@@ -17,7 +17,7 @@ namespace kvass {
 class TestTensor {
  public:
   TestTensor() = default;
-  // NaN everywhere, or what `from` has.
+  // Filled with NaN, or a copy of `from`.
   TestTensor(DType dtype, std::vector<int64_t> shape, const void* from = nullptr)
       : dtype_(dtype), shape_(std::move(shape)), bytes_(elements() * dtype_bytes(dtype) + 1, 0xff) {
     if (from) std::memcpy(bytes_.data(), from, bytes_.size() - 1);
@@ -76,7 +76,7 @@ class TestTensor {
           for (i[3] = first(3); i[3] < last(3); ++i[3]) result.set(to++, at(i[0], i[1], i[2], i[3]));
     return result;
   }
-  // The largest error, relative to the largest magnitude of the truth; NaN where a value is NaN.
+  // The largest error, relative to the largest magnitude of the truth; NaN if a value is NaN.
   double peak_relative_error(const double* truth) const {
     double error = 0.0, peak = 0.0;
     for (size_t i = 0; i < elements(); ++i) {
@@ -103,7 +103,7 @@ class TestTensor {
 
   DType dtype_ = DType::f32;
   std::vector<int64_t> shape_;
-  std::vector<uint8_t> bytes_;  // and one that is never written
+  std::vector<uint8_t> bytes_;  // one byte more than the tensor, which is never written
 };
 
 // The CPU backends of attention that this machine runs.

@@ -21,12 +21,12 @@ float load(const uint8_t* data, int64_t index, DType dtype) {
     case DType::bf16:
       return bf16_to_float(reinterpret_cast<const uint16_t*>(data)[index]);
     case DType::q8:
-      break;  // score_q8
+      break;  // see score_q8
   }
   return 0.0f;
 }
 
-// Scores of lanes [lane, lane + keys) of a q8 tile, without the scale of the attention (NUMERICS rule 7).
+// Scores of lanes [lane, lane + keys) of a q8 tile (docs/numerics.md, 7).
 void score_q8(const uint8_t* tile, int64_t head_dim, int64_t lane, int64_t keys, const int8_t* q, float q_scale,
               float scale, float* scores) {
   const float* key_scales = reinterpret_cast<const float*>(tile + head_dim * kTileKeys) + lane;

@@ -1,5 +1,6 @@
-// The linear operator: y = x Wᵀ for one or several packed weights that share their input, in the arithmetic of NUMERICS
-// rules 2 and 5. Not a matrix product of two activations (that is attention). Owns nothing and allocates nothing.
+// The linear operator: y = x Wᵀ for one or several packed weights that share their input, in the arithmetic of
+// docs/numerics.md, 2 and 5. Not a matrix product of two activations (that is attention). Owns nothing and allocates
+// nothing.
 //
 //     y [rows][n] = x [rows][k] · W [n][k]ᵀ
 //

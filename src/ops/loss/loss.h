@@ -1,6 +1,6 @@
 // Losses of rows of logits, in double: -ln p(target) = (m - x[target]) + ln Σ exp(x[i] - m), m the row's maximum.
-// The order (NUMERICS rule 3): differences in double, 16 double lanes from +0, lane l takes the elements with i mod 16
-// = l ascending, the lanes fold 8+8, 4+4, 2+2, 1+1; exp and log are those of kernels/functions64.h. Rows are
+// The order (docs/numerics.md, 3): differences in double, 16 double lanes from +0, lane l takes the elements with i mod
+// 16 = l ascending, the lanes fold 8+8, 4+4, 2+2, 1+1; exp and log are those of kernels/functions64.h. Rows are
 // independent. A row with a NaN or +inf logit has the loss NaN. The largest logits of a row are in ops/sample/top_k.h.
 #pragma once
 

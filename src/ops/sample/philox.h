@@ -1,5 +1,5 @@
 // Philox4x32-10, the counter-based generator of Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (SC 2011):
-// a function of (counter, key) without state, so that draw number n of a seed needs none of the draws before it.
+// a function of (counter, key) without state. So draw n of a seed does not need the draws before it.
 #pragma once
 
 #include <array>

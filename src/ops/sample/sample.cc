@@ -15,23 +15,23 @@ namespace {
 
 constexpr int64_t kVocabularyLimit = int64_t{1} << 19;  // times 2^44 stays below 2^63
 constexpr int kRepeatLimit = 1 << 20;
-constexpr size_t kFirstSorted = 256;  // tokens sorted at first when no top-k bounds them
+constexpr size_t kFirstSorted = 256;  // number of tokens that are sorted first if there is no top-k
 
-// rint(exp(distance) · 2^44) for distances that are not positive: adding 2^52 rounds and leaves the integer in the low
-// bits. T is double or Double4.
+// rint(exp(distance) · 2^44) for distance <= 0: adding 2^52 rounds and leaves the integer in the low bits. T is double
+// or Double4.
 template <class T>
 inline typename BitsOf<T>::Type weight_of(T distance) {
   const T shifted = fma64(exp64(distance), T{} + 0x1p44, T{} + 0x1p52);
   return std::bit_cast<typename BitsOf<T>::Type>(shifted) - std::bit_cast<uint64_t>(0x1p52);
 }
 
-// Sums of weights: of all tokens, and of those that weigh at least `least`.
+// Sums of weights: of all tokens, and of tokens whose weight is at least `least`.
 struct Totals {
   uint64_t all = 0;
   uint64_t heavy = 0;
 };
 
-// How a logit becomes a weight in this draw.
+// Turns a logit into a weight in this draw.
 struct Weigher {
   double maximum;  // the largest logit
   double inverse_temperature;
@@ -64,7 +64,7 @@ Totals sum_weights(std::span<const RankedToken> tokens, const Weigher& weigher, 
   return totals;
 }
 
-// A token, and the weights of the sorted tokens up to it.
+// A token, and the sum of the weights of the sorted tokens up to it.
 struct Reached {
   int32_t id = -1;  // -1: none reaches the bound
   uint64_t sum = 0;
@@ -83,8 +83,8 @@ Reached walk(std::span<const RankedToken> sorted, const Weigher& weigher, uint64
   return reached;
 }
 
-// The same for tokens in any order, without sorting them: halves, of which one holds the answer. Integer sums make it
-// exact.
+// The same for unsorted tokens: divides them into halves and continues in the half that has the answer. It is exact,
+// because the sums are integers.
 Reached select(std::span<RankedToken> tokens, const Weigher& weigher, uint64_t bound) {
   uint64_t before = 0;
   while (tokens.size() > 64) {
@@ -172,7 +172,7 @@ std::vector<int32_t> Sampler::recent() const {
   return tokens;
 }
 
-// A copy of the logits in which the recent tokens are penalised, each once however often it occurs.
+// A copy of the logits with the recent tokens penalised, each of them once.
 const float* Sampler::penalise(const float* logits) {
   const int64_t known = std::min(accepted_, static_cast<int64_t>(recent_.size()));
   if (known == 0) return logits;
@@ -201,8 +201,8 @@ int32_t Sampler::draw(const float* logits, const Argmax& best, int64_t position)
   const bool every = static_cast<int64_t>(buffer.size()) == vocabulary_;  // no top-k
   const uint64_t least = static_cast<uint64_t>(std::ceil(static_cast<double>(options_.min_p) * 0x1p44));
 
-  // Without top-k the likeliest few are sorted, which nearly always hold the answers; all tokens are gathered when they
-  // do not.
+  // Without top-k only the few largest logits are sorted; they nearly always have the answer. If not, all tokens are
+  // gathered.
   const size_t few = every ? std::min(kFirstSorted, buffer.size()) : buffer.size();
   const std::span<RankedToken> sorted = buffer.first(static_cast<size_t>(top_k(row, buffer.first(few))));
   const Totals totals = every ? sum_weights(logits, vocabulary_, weigher, least) : sum_weights(sorted, weigher, least);
@@ -216,7 +216,7 @@ int32_t Sampler::draw(const float* logits, const Argmax& best, int64_t position)
     return select(gathered, weigher, bound);
   };
 
-  // Each cut keeps a head of the sorted tokens, so the shorter head is what both keep.
+  // Each cut keeps a prefix of the sorted tokens, so both together keep the shorter prefix.
   uint64_t kept = totals.heavy;
   if (options_.top_p < 1.0f) {
     const double enough = static_cast<double>(options_.top_p) * static_cast<double>(totals.all);
@@ -227,7 +227,7 @@ int32_t Sampler::draw(const float* logits, const Argmax& best, int64_t position)
   return drawn.id;
 }
 
-// All tokens but NaN into candidates_, in the order of their ids.
+// Writes all tokens whose logit is not NaN to candidates_, in the order of their ids.
 int64_t Sampler::gather(std::span<const float> logits) {
   int64_t count = 0;
   for (size_t i = 0; i < logits.size(); ++i) {

@@ -1,14 +1,14 @@
-// The sampler of NUMERICS rule 9: penalties, temperature, sort (ties to the lower id), cuts in the order top-k, top-p,
-// min-p, then one draw of Philox4x32-10 keyed by (seed, position). So a token depends on its logits, the tokens before
-// it, its position and the seed only, never on how many draws came before.
+// The sampler of docs/numerics.md, 9: penalties, temperature, sort (ties to the lower id), cuts in the order top-k,
+// top-p, min-p, then one draw of Philox4x32-10 keyed by (seed, position). So a token depends on its logits, the tokens
+// before it, its position and the seed only, never on how many draws came before.
 //
 // A Sampler belongs to a sequence. It owns its buffers and the last tokens for the penalty; sampling allocates nothing.
 //
 // The weights are integers, w = rint(exp((logit - max) · (1 / temperature)) · 2^44) computed in double, so that sums do
 // not depend on their order and a draw is exact: r = (64 random bits · Σw) >> 64, and the first token in sorted order
-// whose running sum exceeds r is it. (A token less likely than 2^-45 of the likeliest is never drawn.) Tokens are
-// sorted by their logits before the division by the temperature, which keeps the order and makes no ties. NaN is never
-// chosen; where the largest logit is infinite the lowest id that has it is taken.
+// whose running sum exceeds r is drawn. (A token whose probability is below 2^-45 of the largest is never drawn.)
+// Tokens are sorted by their logits before the division by the temperature: the division keeps the order but could make
+// ties. NaN is never chosen. If the largest logit is infinite, the lowest id with that logit is chosen.
 #pragma once
 
 #include <cstdint>
@@ -24,11 +24,11 @@ namespace kvass {
 
 struct SampleOptions {
   float temperature = 0.0f;     // 0: the largest logit (greedy); otherwise logits are divided by it
-  int top_k = 0;                // keep this many; 0: all
-  float top_p = 1.0f;           // (0, 1]: keep the fewest tokens, likeliest first, whose probabilities reach it; 1: all
-  float min_p = 0.0f;           // [0, 1]: keep tokens at least this likely relative to the likeliest; 0: all
-  float repeat_penalty = 1.0f;  // > 0: logits of recent tokens are divided by it when positive, multiplied otherwise
-  int repeat_last_n = 64;       // how many tokens are recent
+  int top_k = 0;                // keep this many tokens; 0: all
+  float top_p = 1.0f;           // (0, 1]: keep the fewest most probable tokens whose probabilities sum to it; 1: all
+  float min_p = 0.0f;           // [0, 1]: keep tokens with at least this share of the largest probability; 0: all
+  float repeat_penalty = 1.0f;  // > 0: positive logits of recent tokens are divided by it, others multiplied
+  int repeat_last_n = 64;       // number of latest tokens that count as recent
   uint64_t seed = 0;
 };
 
@@ -40,23 +40,23 @@ class Sampler {
   // `vocabulary` in [1, 2^19]. Fails on options that validate() refuses.
   static Result<Sampler> create(const SampleOptions& options, int64_t vocabulary, Isa isa);
 
-  // Tokens of the stream in order, prompt included: what the penalty looks back at. Ids in [0, vocabulary).
+  // Appends a token of the stream, prompt included, for the repeat penalty. Ids in [0, vocabulary).
   void accept(int32_t token);
   void accept(std::span<const int32_t> tokens);
-  void reset();  // forget the tokens
-  // The sampler of another stream from here on, with this seed.
+  void reset();  // forgets the tokens
+  // Makes this the sampler of another stream, with this seed.
   void reset(uint64_t seed) {
     reset();
     options_.seed = seed;
   }
-  // The tokens that the penalty looks back at, oldest first: accepted by a new sampler of the same options, they make
-  // it this one. None without a penalty.
+  // The recent tokens, oldest first. A new sampler with the same options that accepts them has the state of this one.
+  // Empty without a penalty.
   std::vector<int32_t> recent() const;
 
-  // The token that stands at `position`, from the logits [vocabulary] of the row before it. -1 when every logit is NaN.
-  // `logits` is not changed. The token is not accepted by itself.
+  // Chooses the token at `position` from the logits [vocabulary] of the row before it. -1 if every logit is NaN. Does
+  // not change `logits` and does not accept the token.
   int32_t sample(const float* logits, int64_t position);
-  // Whether that is always the largest logit's: kernels/argmax says all that is needed.
+  // True if the result is always the argmax of the logits (kernels/argmax).
   bool takes_likeliest() const { return recent_.empty() && (options_.temperature == 0.0f || options_.top_k == 1); }
 
   const SampleOptions& options() const { return options_; }
@@ -70,10 +70,10 @@ class Sampler {
   SampleOptions options_;
   int64_t vocabulary_ = 0;
   ArgmaxKernel argmax_ = nullptr;
-  std::vector<int32_t> recent_;          // [repeat_last_n] ring of accepted tokens; empty when there is no penalty
-  int64_t accepted_ = 0;                 // tokens accepted so far
-  std::vector<float> penalised_;         // [vocabulary], empty when there is no penalty
-  std::vector<RankedToken> candidates_;  // [top_k or vocabulary], empty when greedy
+  std::vector<int32_t> recent_;          // [repeat_last_n] ring of accepted tokens; empty if there is no penalty
+  int64_t accepted_ = 0;                 // number of tokens accepted so far
+  std::vector<float> penalised_;         // [vocabulary]; empty if there is no penalty
+  std::vector<RankedToken> candidates_;  // [top_k or vocabulary]; empty if greedy
 };
 
 }  // namespace kvass

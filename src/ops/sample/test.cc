@@ -19,7 +19,7 @@ Sampler make(const SampleOptions& options, size_t vocabulary) {
   return std::move(sampler).value();
 }
 
-// How often each token is drawn at positions [0, draws).
+// The number of times that each token is drawn at positions [0, draws).
 std::vector<int> histogram(const SampleOptions& options, const std::vector<float>& logits, int draws) {
   Sampler sampler = make(options, logits.size());
   std::vector<int> counts(logits.size());
@@ -50,7 +50,7 @@ std::vector<double> normalised(std::vector<double> weights) {
   return weights;
 }
 
-// The rule written out: sort everything, cut, draw. The same integer weights, by way of long double.
+// The definition: sort everything, cut, draw. The same integer weights, computed in long double.
 int32_t slow_sample(const SampleOptions& options, const std::vector<float>& logits, int64_t position) {
   std::vector<RankedToken> tokens;
   for (size_t i = 0; i < logits.size(); ++i) {
@@ -198,7 +198,7 @@ TEST(Sampler, GreedyAndTopK1TakeTheLowestOfTheLargest) {
     Sampler sampler = make(options, logits.size());
     for (int64_t position = 0; position < 50; ++position) EXPECT_EQ(sampler.sample(logits.data(), position), 2);
   }
-  // min-p 1 keeps exactly the equals of the likeliest.
+  // min-p 1 keeps exactly the tokens whose logit equals the largest.
   const auto counts = histogram({.temperature = 1.0f, .min_p = 1.0f}, logits, 1000);
   EXPECT_GT(counts[2], 400);
   EXPECT_EQ(counts[2] + counts[4], 1000);

@@ -5,7 +5,7 @@
 namespace kvass {
 namespace {
 
-// Whether any of 64 logits exceeds the bar: nearly always not, and compilers make vector code of this loop.
+// True if any of 64 logits exceeds the bar. It nearly never does; compilers vectorise this loop.
 bool any_above(const float* x, float bar) {
   int count = 0;
   for (int i = 0; i < 64; ++i) count += x[i] > bar;
@@ -23,7 +23,7 @@ int64_t top_k(std::span<const float> logits, std::span<RankedToken> out) {
   for (; i < n && taken < k; ++i) {
     if (logits[i] == logits[i]) out[taken++] = {static_cast<int32_t>(i), logits[i]};
   }
-  // A heap whose front is the last of the kept tokens. Later ids lose ties, so only a larger logit can enter.
+  // A heap whose front is the lowest-ranked kept token. Later ids lose ties, so only a larger logit can enter.
   const auto begin = out.begin();
   const auto end = begin + taken;
   std::make_heap(begin, end, ranks_before);

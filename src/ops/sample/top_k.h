@@ -1,5 +1,5 @@
-// The k largest logits of a row in descending order, equal ones by ascending id: the first k of the full sort, without
-// it. NaN is never taken.
+// The k largest logits of a row in descending order, equal ones by ascending id: the first k of a full sort, without
+// sorting everything. NaN is never taken.
 #pragma once
 
 #include <cstdint>
@@ -12,12 +12,12 @@ struct RankedToken {
   float logit = 0.0f;
 };
 
-// Whether a comes before b in the order above.
+// True if a comes before b in the order above.
 inline bool ranks_before(const RankedToken& a, const RankedToken& b) {
   return a.logit > b.logit || (a.logit == b.logit && a.id < b.id);
 }
 
-// Fills out[0, returned) with the min(out.size(), logits that are not NaN) first ones. No allocation.
+// Writes the first min(out.size(), number of logits that are not NaN) to `out` and returns their number. No allocation.
 int64_t top_k(std::span<const float> logits, std::span<RankedToken> out);
 
 }  // namespace kvass
