@@ -21,7 +21,8 @@ class Transcriber:
     beam_size: texts that are followed at temperature 0. best_of: texts that are drawn above it. threads 0: one for each
     CPU.
 
-    Raises ValueError for a model that cannot be read.
+    Raises OSError for a model that cannot be read, ValueError for a damaged one, kvass.Unsupported for one that kvass does
+    not know.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class Transcriber:
         Returns what the command's JSON has: language, duration (seconds), segments of start, end, text, tokens,
         avg_logprob, no_speech_prob, temperature, compression_ratio and, with word_timestamps, words.
         language "": the one that is heard. task: transcribe, or translate into English. temperature: one after the
-        other while the text is bad. One thread at a time: a second one gets RuntimeError.
+        other while the text is bad. One thread at a time: a second one gets kvass.Busy.
         """
         text = self.text(
             path,

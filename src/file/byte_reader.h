@@ -1,5 +1,5 @@
-// A walk over the bytes of a file that nobody vouches for: every length is compared with what is left before it is used.
-// What the parsers of binary formats are made of. Owns neither the bytes nor the name.
+// A walk over the bytes of a file that nobody vouches for: every length is compared with what is left before it is
+// used. What the parsers of binary formats are made of. Owns neither the bytes nor the name.
 #pragma once
 
 #include <cstdint>
@@ -19,6 +19,10 @@ class ByteReader {
 
   Status fail(std::string_view field, std::string_view expected, std::string_view got) const {
     return bad_input(name_ + ": " + std::string(field), expected, got);
+  }
+  // The same of what a sound file may have and kvass does not read.
+  Status cannot(std::string_view field, std::string_view expected, std::string_view got) const {
+    return unsupported(name_ + ": " + std::string(field), expected, got);
   }
   size_t left() const { return bytes_.size() - at_; }
   Status need(std::string_view field, uint64_t bytes) const {
