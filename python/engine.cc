@@ -4,8 +4,6 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
-#include <stdexcept>
-
 #include "module.h"
 #include "stream.h"
 #include "stream_arguments.h"
@@ -38,7 +36,7 @@ class PySequence {
   const SharedStream& shared() const { return state_; }
   void close() {
     Busy busy(state_->busy);
-    if (!busy.mine()) throw std::runtime_error("sequence: expected one caller at a time, got a second one");
+    if (!busy.mine()) raise_busy("sequence");
     state_->stream = {};
     ++state_->changes;
   }
@@ -174,7 +172,7 @@ void add_sequence(nb::module_& module) {
       module, "Sequence",
       R"(One stream: its caches and where it stands. Made by Engine.sequence(), Engine.resume() and fork().
 
-All of its memory is mapped when it is made. One thread at a time: a second one gets RuntimeError, and nothing has
+All of its memory is mapped when it is made. One thread at a time: a second one gets kvass.Busy, and nothing has
 happened. Calls release the GIL; Ctrl-C ends long ones between chunks.)")
       .def(
           "prefill",
@@ -186,7 +184,7 @@ happened. Calls release the GIL; Ctrl-C ends long ones between chunks.)")
           nb::arg("tokens"), nb::arg("special") = false,
           R"(Appends tokens: ids [n] as a list or array, or a text (with the begin token where the stream begins; special=True
 parses the texts of control tokens). In chunks as planned; the bits do not depend on them.
-ValueError: no tokens, ids outside of the vocabulary, a full cache.)")
+ValueError: no tokens, ids outside of the vocabulary. kvass.CacheFull: no room for them.)")
       .def(
           "step",
           [](const PySequence& self, int64_t token) {
@@ -314,7 +312,8 @@ threads         of each sequence; 0: one for each CPU that the process may use
 check_weights   read the weights of a .kvp and compare their hashes
 huge_pages      copy the weights of a .kvp into huge pages instead of using the file's
 
-Raises ValueError for a file that cannot be read or is no model that kvass knows.)")
+Raises OSError for a file that cannot be read, ValueError for a damaged one, kvass.Unsupported for a model that kvass
+does not know, MemoryError where its weights find no room.)")
       .def(nb::init<const std::string&, const std::optional<std::string>&, int, bool, bool>(), nb::arg("path"),
            nb::kw_only(), nb::arg("math") = nb::none(), nb::arg("threads") = 0, nb::arg("check_weights") = false,
            nb::arg("huge_pages") = false)

@@ -244,9 +244,9 @@ for what is no tensor that may be written. Source: the cross-attention cache of 
   module.def(
       "backends", &backends,
       "Every operator, device and backend of this build: dicts of op, device, backend, priority, available, reason.");
-  module.def(
-      "get_backend", &backend_for, nb::arg("op"), nb::arg("device") = "cpu", nb::arg("name") = "",
-      "The backend that `op` uses on `device` (cpu, cuda, rocm), or ValueError with the reason why there is none.");
+  module.def("get_backend", &backend_for, nb::arg("op"), nb::arg("device") = "cpu", nb::arg("name") = "",
+             "The backend that `op` uses on `device` (cpu, cuda, rocm), or kvass.Unsupported with the reason why there "
+             "is none.");
 }
 
 }  // namespace kvass::python

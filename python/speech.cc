@@ -3,8 +3,6 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
-#include <stdexcept>
-
 #include "app/speech_model.h"
 #include "app/stream_options.h"
 #include "app/transcribe_file.h"
@@ -35,7 +33,7 @@ class PyTranscriber {
   // The transcript as the command's JSON.
   std::string run(const std::string& path, TranscribeOptions options, const std::string& format) {
     Busy busy(busy_);
-    if (!busy.mine()) throw std::runtime_error("transcriber: expected one caller at a time, got a second one");
+    if (!busy.mine()) raise_busy("transcriber");
     options.search.beam_size = search_.beam_size;
     options.search.best_of = search_.best_of;
     const TranscriptFormat form = value_of(parse_transcript_format(format));

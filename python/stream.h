@@ -56,14 +56,12 @@ Result<SharedStream> open_shared(std::shared_ptr<const LoadedModel> loaded, cons
 // The same stream a second time, with caches and an arena of its own.
 Result<SharedStream> fork_shared(StreamState& from);
 
-// Runs body() -> Status alone on the stream and without the GIL. Errors are exceptions: RuntimeError where another
-// thread works with it, ValueError for a closed one and for what the library refuses.
+// Runs body() -> Status alone on the stream and without the GIL. Errors are exceptions: Busy where another thread works
+// with it, ValueError for a closed one, and what errors.h says for the library's own.
 template <class Body>
 void alone(StreamState& state, Body&& body) {
   Busy busy(state.busy);
-  if (!busy.mine()) {
-    throw std::runtime_error("sequence: expected one caller at a time, got a second one");
-  }
+  if (!busy.mine()) raise_busy("sequence");
   if (!state.stream.sequence) check(bad_input("sequence", "an open one", "one that was closed"));
   Status status;
   {

@@ -140,10 +140,6 @@ void set_error(void*, const char* kind, const char* message) {
 
 }  // namespace
 
-void check(const Status& status) {
-  if (!status.ok()) throw nb::value_error(status.message().c_str());
-}
-
 TensorArgument::TensorArgument(nb::handle object, const char* name, Access access) : object_(object) {
   held_ = with_tensor(object, name, access, [&](const DlTensor& tensor) { view_ = view_of(tensor, name); });
 }

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "errors.h"
 #include "kvass/ops.h"
 #include "kvass/status.h"
 #include "kvass/tensor.h"
@@ -18,14 +19,6 @@
 namespace kvass::python {
 
 namespace nb = nanobind;
-
-// A Status as the exception ValueError.
-void check(const Status& status);
-template <class T>
-T value_of(Result<T> result) {
-  check(result.status());
-  return std::move(result).value();
-}
 
 enum class Access { read, write };
 

@@ -23,10 +23,15 @@ extern "C" {
 
 typedef enum kvass_code {
   KVASS_OK = 0,
-  KVASS_BAD_INPUT = 1,     /* an argument or a file; the message says what was expected and what was got */
-  KVASS_BUSY = 2,          /* the sequence is in use by another thread */
-  KVASS_OUT_OF_MEMORY = 3,
-  KVASS_INTERNAL = 4       /* a mistake of kvass */
+  KVASS_BAD_INPUT = 1,     /* an argument, a file or a state; the message says what was expected and what was got */
+  KVASS_BUSY = 2,          /* the object is in use by another thread */
+  KVASS_OUT_OF_MEMORY = 3, /* an allocation or a mapping failed; the message has what for and how many bytes */
+  KVASS_INTERNAL = 4,      /* a mistake of kvass */
+  KVASS_CACHE_FULL = 5,    /* the stream has no room for the tokens */
+  KVASS_IO = 6,            /* the operating system failed to open, read or write something */
+  KVASS_DEVICE = 7,        /* a device or its driver failed */
+  KVASS_CANCELLED = 8,     /* the caller asked to stop */
+  KVASS_UNSUPPORTED = 9    /* a sound file or request that kvass does not implement */
 } kvass_code;
 
 typedef struct kvass_model kvass_model;

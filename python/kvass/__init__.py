@@ -7,15 +7,21 @@
     kvass.caches                                           layouts and the planner: index arithmetic only
     kvass.torch                                            the same operators inside PyTorch: autograd, compile, export
 
-Errors are ValueError and TypeError with the library's one-line message: what was expected and what was given. A second
-thread on one sequence gets RuntimeError.
+Errors have the library's one-line message: what, what was expected, what was got. Their types: ValueError and TypeError
+(arguments, files, states), CacheFull (a ValueError: no room left in the stream), Busy (a RuntimeError: a second thread at
+one object), Unsupported (a NotImplementedError), OSError, MemoryError, DeviceError and Cancelled (RuntimeErrors).
 """
 
 from . import caches
 from ._core import (
+    Busy,
+    CacheFull,
+    Cancelled,
+    DeviceError,
     Engine,
     Generation,
     Sequence,
+    Unsupported,
     __version__,
     alias,
     attention,
@@ -29,10 +35,15 @@ from ._core import (
 from .speech import Transcriber, transcribe
 
 __all__ = [
+    "Busy",
+    "CacheFull",
+    "Cancelled",
+    "DeviceError",
     "Engine",
     "Generation",
     "Sequence",
     "Transcriber",
+    "Unsupported",
     "__version__",
     "alias",
     "attention",

@@ -21,7 +21,8 @@ class Transcriber:
     beam_size: number of beams at temperature 0. best_of: number of texts drawn at higher temperatures. threads 0: one
     for each CPU.
 
-    Raises ValueError for a model that cannot be read.
+    Raises OSError for a model that cannot be read, ValueError for a damaged one, kvass.Unsupported for one that kvass does
+    not know.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class Transcriber:
         Returns the fields of the command's JSON: language, duration (seconds), segments of start, end, text, tokens,
         avg_logprob, no_speech_prob, temperature, compression_ratio and, with word_timestamps, words.
         language "": detected. task: transcribe, or translate into English. temperature: tried one after the other while
-        the text is bad. One thread at a time: a second one gets RuntimeError.
+        the text is bad. One thread at a time: a second one gets kvass.Busy.
         """
         text = self.text(
             path,

@@ -197,9 +197,9 @@ Status check_prompt(const Sequence& sequence, size_t index, size_t tokens) {
   const int64_t context = sequence.options().context;
   if (sequence.endless() || static_cast<int64_t>(tokens) <= context) return {};
   return Status::error(StatusCode::cache_full,
-                       what + ": expected at most " + std::to_string(context) + " tokens (--context), got " +
+                       what + ": expected at most " + std::to_string(context) + " tokens (CacheOptions.context), got " +
                            std::to_string(tokens) +
-                           "; raise --context, or stream without end with --attention-sink S,W (or --endless)");
+                           "; raise CacheOptions.context, or stream without end with CacheOptions.sinks");
 }
 
 }  // namespace

@@ -127,7 +127,7 @@ TEST_F(Batches, APromptThatDoesNotFitIsRefusedBeforeAnyWork) {
           *model_, batch, prompts_, sampled(), [&](size_t, const GenerateResult&) { return told = true; }, g_never)
           .status()
           .message();
-  EXPECT_NE(message.find("prompt 2: expected at most 50 tokens (--context), got 75"), std::string::npos) << message;
+  EXPECT_NE(message.find("prompt 2: expected at most 50 tokens (CacheOptions.context), got 75"), std::string::npos) << message;
   EXPECT_FALSE(told);
   EXPECT_EQ(batch.sequences[0]->length(), 0);
 }

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "app/open.h"
+#include "kvass/fields.h"
 #include "kvass/kvass.h"
 #include "kvass/version.h"
 #include "session/snapshot.h"
@@ -43,13 +44,55 @@ kvass_code fail(kvass_code code, std::string_view message) {
   return code;
 }
 
+kvass_code code_of(StatusCode code) {
+  switch (code) {
+    case StatusCode::ok:
+      return KVASS_OK;
+    case StatusCode::bad_input:
+      return KVASS_BAD_INPUT;
+    case StatusCode::busy:
+      return KVASS_BUSY;
+    case StatusCode::cache_full:
+      return KVASS_CACHE_FULL;
+    case StatusCode::out_of_memory:
+      return KVASS_OUT_OF_MEMORY;
+    case StatusCode::io:
+      return KVASS_IO;
+    case StatusCode::device:
+      return KVASS_DEVICE;
+    case StatusCode::cancelled:
+      return KVASS_CANCELLED;
+    case StatusCode::unsupported:
+      return KVASS_UNSUPPORTED;
+    case StatusCode::internal:
+      break;
+  }
+  return KVASS_INTERNAL;
+}
+
+// The field of a struct of C that stands for one of the library in messages; empty: none.
+std::string_view field_of_c(std::string_view field) {
+  struct Row {
+    std::string_view field, in_c;
+  };
+  static constexpr Row kRows[] = {
+      {"StreamOptions.context", "max_context_len"}, {"CacheOptions.context", "max_context_len"},
+      {"StreamOptions.chunk", "input_len"},         {"CacheOptions.chunk", "input_len"},
+      {"StreamOptions.threads", "threads"},         {"WeightOptions.pages", "huge_pages"},
+      {"WeightOptions.check", "check_weights"}};
+  for (const Row& row : kRows) {
+    if (row.field == field) return row.in_c;
+  }
+  return {};
+}
+
 // Runs `body`, which returns a Status; whatever it throws becomes a code.
 template <class Body>
 kvass_code guarded(Body&& body) {
   g_message[0] = '\0';
   try {
     const Status status = body();
-    return status.ok() ? KVASS_OK : fail(KVASS_BAD_INPUT, status.message());
+    return status.ok() ? KVASS_OK : fail(code_of(status.code()), translate_fields(status.message(), field_of_c));
   } catch (const std::bad_alloc&) {
     return fail(KVASS_OUT_OF_MEMORY, "memory: expected some more, got none");
   } catch (const std::exception& error) {

@@ -27,7 +27,8 @@ Result<int64_t> opening_tokens(const OpenModel& model, const ChatOptions& option
 }
 
 Result<Chat> Chat::create(const OpenModel& model, Stream& stream, const ChatOptions& options) {
-  if (options.max_tokens < 1) return bad_input("-n", "1 or more tokens", std::to_string(options.max_tokens));
+  if (options.max_tokens < 1)
+    return bad_input("ChatOptions.max_tokens", "1 or more tokens", std::to_string(options.max_tokens));
   KVASS_ASSIGN_OR_RETURN(const ChatTemplate style, chat_template(model, options.template_name));
   KVASS_ASSIGN_OR_RETURN(Sampler sampler, create_sampler(model, options.sampling));
   return Chat(model, stream, options, style, std::move(sampler));
@@ -36,8 +37,7 @@ Result<Chat> Chat::create(const OpenModel& model, Stream& stream, const ChatOpti
 Result<Chat> Chat::resume(const OpenModel& model, Stream& stream, const ChatOptions& options,
                           const StreamState& state) {
   if (state.chat_template.empty()) {
-    return bad_input("--resume", "a conversation, as `kvass chat --save` writes",
-                     "a text, which `kvass run` goes on with");
+    return bad_input("snapshot", "a conversation, as a chat saves it", "a text, which `kvass run` goes on with");
   }
   ChatOptions resumed = options;
   resumed.template_name = state.chat_template;

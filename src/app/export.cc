@@ -117,27 +117,27 @@ Result<Source> text_source(const ExportOptions& options) {
 
 // What a stream of text may ask for and a speech model has no place for: its decoder sees one window at a time, all of
 // it.
-Status check_speech_flags(const ExportOptions& options, const SpeechShape& shape) {
-  const auto refuse = [&](const char* flag, const std::string& got) {
-    return bad_input(flag, "none for a speech model, whose decoder sees all of a window's text", got);
+Status check_speech_options(const ExportOptions& options, const SpeechShape& shape) {
+  const auto refuse = [&](const char* field, const std::string& got) {
+    return bad_input(field, "none for a speech model, whose decoder sees all of a window's text", got);
   };
   const StreamOptions& stream = options.stream;
   if (stream.attention_sink) {
-    return refuse("--attention-sink",
+    return refuse("StreamOptions.attention_sink",
                   fmt::format("{},{}", stream.attention_sink->sink_tokens, stream.attention_sink->window));
   }
-  if (stream.endless) return refuse("--endless", "the flag");
+  if (stream.endless) return refuse("StreamOptions.endless", "true");
   if (stream.sink_positions != SinkPositions::in_cache) {
-    return refuse("--sink-positions", std::string(sink_positions_name(stream.sink_positions)));
+    return refuse("StreamOptions.sink_positions", std::string(sink_positions_name(stream.sink_positions)));
   }
-  if (options.sliding_window) return refuse("--sliding-window", std::to_string(*options.sliding_window));
+  if (options.sliding_window) return refuse("ExportOptions.sliding_window", std::to_string(*options.sliding_window));
   if (options.sliding_window_pattern) {
-    return refuse("--sliding-window-pattern", std::to_string(*options.sliding_window_pattern));
+    return refuse("ExportOptions.sliding_window_pattern", std::to_string(*options.sliding_window_pattern));
   }
-  for (const auto& [flag, tokens] :
-       {std::pair("--max-context-len", stream.context), std::pair("--input-len", stream.chunk)}) {
+  for (const auto& [field, tokens] :
+       {std::pair("StreamOptions.context", stream.context), std::pair("StreamOptions.chunk", stream.chunk)}) {
     if (!tokens || *tokens == shape.context) continue;
-    return bad_input(flag, fmt::format("{}, the positions of this speech model, or no such flag", shape.context),
+    return bad_input(field, fmt::format("{}, the positions of this speech model, or none", shape.context),
                      std::to_string(*tokens));
   }
   return {};
@@ -146,7 +146,7 @@ Status check_speech_flags(const ExportOptions& options, const SpeechShape& shape
 Result<Source> speech_source(const ExportOptions& options) {
   KVASS_ASSIGN_OR_RETURN(SpeechFile opened, SpeechFile::open(options.model));
   const auto file = std::make_shared<SpeechFile>(std::move(opened));
-  KVASS_RETURN_IF_ERROR(check_speech_flags(options, file->shape()));
+  KVASS_RETURN_IF_ERROR(check_speech_options(options, file->shape()));
   KVASS_RETURN_IF_ERROR(SpeechTokenizer::create(file->vocabulary()).status());
   Source source;
   source.model.family = file->family();

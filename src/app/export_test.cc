@@ -179,7 +179,7 @@ TEST_F(Exports, WindowsThatAreNotTheModelsOwnWarn) {
   expect_words(sliding[0], {"layers 2, 5", "all tokens", "16 tokens", "output changes"});
   EXPECT_EQ(warnings(32, 2).size(), 3u);
   expect_words(exported([](ExportOptions& o) { o.sliding_window_pattern = 3; }).status().message(),
-               {"--sliding-window-pattern", "--sliding-window"});
+               {"LayerPattern.sliding_window_pattern", "LayerPattern.sliding_window beside"});
 }
 
 // Each layer of a mixed transformer sees what its own window says, key by key.
@@ -245,9 +245,9 @@ TEST_F(Exports, MappedWeightsAreNoSecondCopy) {
   EXPECT_EQ(mapped.engine->weights().bytes(), PlannedModel::open(kvp_)->plan({}, 1)->weight_bytes);
   WeightOptions weights;
   weights.pages = Pages::mapped;
-  expect_words(open_model(gguf_, Math::a16, 1, weights).status().message(), {"--pages", ".kvp"});
+  expect_words(open_model(gguf_, Math::a16, 1, weights).status().message(), {"WeightOptions.pages", ".kvp"});
   weights.type = WeightType::Q8_0;
-  expect_words(open_model(kvp_, Math::a16, 1, weights).status().message(), {"--pages", "--weights"});
+  expect_words(open_model(kvp_, Math::a16, 1, weights).status().message(), {"WeightOptions.pages", "WeightOptions.type"});
 }
 
 TEST_F(Exports, AProgramCanBePlannedAnew) {

@@ -18,13 +18,15 @@ Status check_room(const Sequence& sequence, size_t tokens, bool resumed) {
   const int64_t context = sequence.options().context, room = context - sequence.length();
   if (sequence.endless() || static_cast<int64_t>(tokens) <= room) return {};
   if (resumed) {
-    return bad_input("cache full", "room for " + std::to_string(tokens) + " tokens",
-                     std::to_string(room) + " left of the snapshot's context of " + std::to_string(context));
+    return Status::error(
+        StatusCode::cache_full,
+        expected_message("cache full", "room for " + std::to_string(tokens) + " tokens",
+                         std::to_string(room) + " left of the snapshot's context of " + std::to_string(context)));
   }
   return Status::error(StatusCode::cache_full,
-                       "prompt: expected at most " + std::to_string(room) + " tokens (--context), got " +
+                       "prompt: expected at most " + std::to_string(room) + " tokens (CacheOptions.context), got " +
                            std::to_string(tokens) +
-                           "; raise --context, or stream without end with --attention-sink S,W (or --endless)");
+                           "; raise CacheOptions.context, or stream without end with CacheOptions.sinks");
 }
 
 // The stream's state when `pending` are the next tokens.

@@ -19,25 +19,26 @@ size_t aligned(size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kA
 Result<Pages> parse_pages(std::string_view text) {
   if (text == "mapped") return Pages::mapped;
   if (text == "huge") return Pages::huge;
-  return bad_input("--pages", "mapped or huge", "'" + std::string(text) + "'");
+  return bad_input("WeightOptions.pages", "mapped or huge", "'" + std::string(text) + "'");
 }
 
 Result<Device> parse_device(std::string_view text) {
   for (const Device device : {Device::cpu, Device::cuda, Device::rocm}) {
     if (text == device_name(device)) return device;
   }
-  return bad_input("--device", "cpu, cuda or rocm", text);
+  return bad_input("WeightOptions.device", "cpu, cuda or rocm", text);
 }
 
 Status check_weight_options(const WeightOptions& options, bool is_static, const std::string& path) {
   if (!is_static && options.pages == Pages::mapped) {
-    return bad_input("--pages", "huge, or a .kvp file (the weights of other files are packed)", "mapped");
+    return bad_input("WeightOptions.pages", "huge, or a .kvp file (the weights of other files are packed)", "mapped");
   }
   if (options.pages == Pages::mapped && options.type) {
-    return bad_input("--pages", "huge beside --weights, which makes other weights of the file's", "mapped");
+    return bad_input("WeightOptions.pages", "huge beside WeightOptions.type, which makes other weights of the file's",
+                     "mapped");
   }
   if (!is_static && options.check) {
-    return bad_input("--check", "a .kvp file, which has hashes of its weights", path);
+    return bad_input("WeightOptions.check", "a .kvp file, which has hashes of its weights", path);
   }
   return {};
 }
@@ -137,7 +138,7 @@ Result<WeightStore> ModelFile::load_weights(const WeightOptions& options, Thread
 Result<WeightStore> ModelFile::copied_weights(const WeightOptions& options, ThreadPool& pool) const {
   WeightStore store;
   KVASS_ASSIGN_OR_RETURN(const size_t bytes, weight_bytes(options));
-  KVASS_ASSIGN_OR_RETURN(store.block, Block::map(bytes));
+  KVASS_ASSIGN_OR_RETURN(store.block, Block::map(bytes, "weights"));
   uint8_t* at = store.block.data();
   for (size_t i = 0; i < program_.weights.size(); ++i) {
     const PackedWeight& from = kvp().matrices()[i];

@@ -77,7 +77,8 @@ Result<Tokenizer> open_tokenizer(const std::string& path) {
 Result<SessionOptions> session_options(const StreamOptions& options, const CacheOptions& caches, int64_t head_rows) {
   constexpr int64_t kMostSequences = 4096;
   if (options.sequences < 1 || options.sequences > kMostSequences) {
-    return bad_input("--sequences", "1 to " + std::to_string(kMostSequences), std::to_string(options.sequences));
+    return bad_input("StreamOptions.sequences", "1 to " + std::to_string(kMostSequences),
+                     std::to_string(options.sequences));
   }
   SessionOptions session;
   session.rows = caches.chunk + options.sequences - 1;

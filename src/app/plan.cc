@@ -39,8 +39,9 @@ StreamOptions resized(StreamOptions options, const CacheOptions& caches, int64_t
 }
 
 std::string resized_text(const CacheOptions& caches, int64_t tokens) {
-  return caches.sinks ? fmt::format("window that fits is --attention-sink {},{}", caches.sink_tokens, tokens)
-                      : fmt::format("context that fits is --context {}", tokens);
+  return caches.sinks
+             ? fmt::format("window that fits is StreamOptions.attention_sink {},{}", caches.sink_tokens, tokens)
+             : fmt::format("context that fits is StreamOptions.context {}", tokens);
 }
 
 }  // namespace
@@ -137,7 +138,7 @@ Status PlannedModel::check_limit(const StreamOptions& options, int64_t head_rows
   const std::string proposal = most > 0 ? "the largest " + resized_text(caches, most)
                                         : "no context fits; weights and arena alone take " +
                                               fmt::format("{} bytes", plan.weight_bytes + plan.arena_bytes);
-  return bad_input("--memory-limit", fmt::format("at most {} bytes", limit), what + "; " + proposal);
+  return bad_input("StreamOptions.memory_limit", fmt::format("at most {} bytes", limit), what + "; " + proposal);
 }
 
 Status check_memory_limit(const std::string& path, const StreamOptions& options, int64_t head_rows,

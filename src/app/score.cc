@@ -52,8 +52,8 @@ Result<ScoreResult> score(Stream& stream, std::span<const int32_t> ids, int64_t 
     return Status::error(StatusCode::cache_full,
                          "text to score: expected at most " +
                              std::to_string(sequence.options().context - sequence.length()) +
-                             " tokens (--context), got " + std::to_string(ids.size()) +
-                             "; raise --context, or stream without end with --attention-sink S,W");
+                             " tokens (CacheOptions.context), got " + std::to_string(ids.size()) +
+                             "; raise CacheOptions.context, or stream without end with CacheOptions.sinks");
   }
   ScoreResult result;
   result.nll.assign(ids.size() - 1, 0.0);  // all of its memory before the first token

@@ -323,16 +323,16 @@ TEST(Transcribe, RefusesOptionsThatDoNotFit) {
   EXPECT_EQ(message(greedy()), "");
   TranscribeOptions options = greedy();
   options.language = "fr";
-  expect_words(message(options), {"--language", "3 that this model knows", "fr"});
+  expect_words(message(options), {"TranscribeOptions.language", "3 that this model knows", "fr"});
   options = greedy();
   options.temperatures = {-1.0f};
-  expect_words(message(options), {"--temperature", "-1"});
+  expect_words(message(options), {"TranscribeOptions.temperatures", "-1"});
   options = greedy();
   options.search.beam_size = 0;
-  expect_words(message(options), {"--beam-size", "1 to 64"});
+  expect_words(message(options), {"SearchOptions.beam_size", "1 to 64"});
   options = greedy();
   options.suppressed = {100000};
-  expect_words(message(options), {"--suppress-tokens", "100000"});
+  expect_words(message(options), {"TranscribeOptions.suppressed", "100000"});
 }
 
 TEST(WordTimes, WordsFollowTheAttention) {

@@ -213,20 +213,22 @@ MachineLimits higher(const MachineLimits& a, const MachineLimits& b) {
 
 Status validate(const BenchOptions& options) {
   constexpr int64_t kMost = int64_t{1} << 30;
-  const auto tokens = [](const char* flag, const std::vector<int64_t>& list) -> Status {
+  const auto tokens = [](const char* field, const std::vector<int64_t>& list) -> Status {
     for (int64_t value : list) {
-      if (value < 0 || value > kMost) return bad_input(flag, "0 to 2^30 tokens", std::to_string(value));
+      if (value < 0 || value > kMost) return bad_input(field, "0 to 2^30 tokens", std::to_string(value));
     }
     return {};
   };
-  KVASS_RETURN_IF_ERROR(tokens("-p", options.prefill));
-  KVASS_RETURN_IF_ERROR(tokens("-n", options.decode));
-  KVASS_RETURN_IF_ERROR(tokens("-g", options.greedy));
-  KVASS_RETURN_IF_ERROR(tokens("-d", options.depths));
+  KVASS_RETURN_IF_ERROR(tokens("BenchOptions.prefill", options.prefill));
+  KVASS_RETURN_IF_ERROR(tokens("BenchOptions.decode", options.decode));
+  KVASS_RETURN_IF_ERROR(tokens("BenchOptions.greedy", options.greedy));
+  KVASS_RETURN_IF_ERROR(tokens("BenchOptions.depths", options.depths));
   for (int64_t batch : options.batches) {
-    if (batch < 1 || batch > 4096) return bad_input("-b", "1 to 4096 sequences", std::to_string(batch));
+    if (batch < 1 || batch > 4096)
+      return bad_input("BenchOptions.batches", "1 to 4096 sequences", std::to_string(batch));
   }
-  if (options.repetitions < 1) return bad_input("-r", "at least 1", std::to_string(options.repetitions));
+  if (options.repetitions < 1)
+    return bad_input("BenchOptions.repetitions", "at least 1", std::to_string(options.repetitions));
   return {};
 }
 

@@ -22,7 +22,8 @@ std::optional<int64_t> parse_integer(std::string_view text) {
 }
 
 Status sink_error(std::string_view got) {
-  return bad_input("--attention-sink", "S,W (two numbers: sink tokens S >= 0 and window W >= 1, as in 4,508)",
+  return bad_input("StreamOptions.attention_sink",
+                   "S,W (two numbers: sink tokens S >= 0 and window W >= 1, as in 4,508)",
                    "'" + std::string(got) + "'");
 }
 
@@ -42,12 +43,13 @@ Result<SinkPositions> parse_sink_positions(std::string_view text) {
   for (SinkPositions mode : {SinkPositions::in_cache, SinkPositions::original, SinkPositions::wrapped}) {
     if (text == sink_positions_name(mode)) return mode;
   }
-  return bad_input("--sink-positions", "in-cache, original or wrapped", "'" + std::string(text) + "'");
+  return bad_input("StreamOptions.sink_positions", "in-cache, original or wrapped", "'" + std::string(text) + "'");
 }
 
 Result<size_t> parse_memory_limit(std::string_view text) {
-  const Status wrong = bad_input("--memory-limit", "a number of bytes above 0, as in 268435456, 256M or 1.5GiB",
-                                 "'" + std::string(text) + "'");
+  const Status wrong =
+      bad_input("StreamOptions.memory_limit", "a number of bytes above 0, as in 268435456, 256M or 1.5GiB",
+                "'" + std::string(text) + "'");
   double value = 0.0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value, std::chars_format::fixed);
   if (error != std::errc()) return wrong;
@@ -66,14 +68,14 @@ Result<DType> parse_dtype(std::string_view text) {
   for (const DType type : kDTypes) {
     if (text == dtype_name(type)) return type;
   }
-  return bad_input("--kv", "f32, f16, bf16 or q8", "'" + std::string(text) + "'");
+  return bad_input("StreamOptions.kv", "f32, f16, bf16 or q8", "'" + std::string(text) + "'");
 }
 
 Result<Math> parse_math(std::string_view text) {
   for (Math math : {Math::f32, Math::a16, Math::a8}) {
     if (text == math_name(math)) return math;
   }
-  return bad_input("--math", "f32, a16 or a8", "'" + std::string(text) + "'");
+  return bad_input("StreamOptions.math", "f32, a16 or a8", "'" + std::string(text) + "'");
 }
 
 Result<CacheOptions> resolve_caches(const StreamOptions& options, int64_t trained_context) {
@@ -82,11 +84,12 @@ Result<CacheOptions> resolve_caches(const StreamOptions& options, int64_t traine
   caches.sink_positions = options.sink_positions;
   caches.rotary_offset = options.rotary_offset;
   caches.context = options.context.value_or(std::min(StreamOptions::kDefaultContext, trained_context));
-  if (caches.context < 1) return bad_input("--context", "at least 1 token", std::to_string(caches.context));
+  if (caches.context < 1) return bad_input("StreamOptions.context", "at least 1 token", std::to_string(caches.context));
   std::optional<AttentionSink> sink = options.attention_sink;
   if (!sink && options.endless) {
     if (caches.context <= kLeastSinkTokens) {
-      return bad_input("--context", "more than " + std::to_string(kLeastSinkTokens) + " tokens with --endless",
+      return bad_input("StreamOptions.context",
+                       "more than " + std::to_string(kLeastSinkTokens) + " tokens with StreamOptions.endless",
                        std::to_string(caches.context));
     }
     const int64_t tokens = std::max(kLeastSinkTokens, std::min(options.endless_sink_tokens, caches.context / 2));
@@ -94,16 +97,16 @@ Result<CacheOptions> resolve_caches(const StreamOptions& options, int64_t traine
   }
   const int64_t half_context = sink ? kDefaultChunk : std::max<int64_t>(1, caches.context / 2);
   caches.chunk = options.chunk.value_or(std::min(kDefaultChunk, half_context));
-  if (caches.chunk < 1) return bad_input("--chunk", "at least 1 token", std::to_string(caches.chunk));
+  if (caches.chunk < 1) return bad_input("StreamOptions.chunk", "at least 1 token", std::to_string(caches.chunk));
   if (!sink) return caches;
   caches.sinks = true;
   caches.sink_tokens = sink->sink_tokens;
   caches.sink_window = sink->window;
   if (!options.context) caches.context = sink->sink_tokens + sink->window;
   if (caches.context < sink->sink_tokens + sink->window) {
-    return bad_input("--context",
+    return bad_input("StreamOptions.context",
                      "at least " + std::to_string(sink->sink_tokens + sink->window) +
-                         " tokens, the S + W of --attention-sink S,W (as in 4,508)",
+                         " tokens, the S + W of StreamOptions.attention_sink, S,W as in 4,508",
                      std::to_string(caches.context));
   }
   return caches;
@@ -127,7 +130,7 @@ StreamOptions options_of(const CacheOptions& caches, Math math, const StreamOpti
 Result<int> resolve_threads(int threads) {
   if (threads == 0) return usable_cpus();
   if (threads < 0 || threads > kMaxThreads) {
-    return bad_input("--threads", "1 to " + std::to_string(kMaxThreads), std::to_string(threads));
+    return bad_input("StreamOptions.threads", "1 to " + std::to_string(kMaxThreads), std::to_string(threads));
   }
   return threads;
 }

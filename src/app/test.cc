@@ -35,7 +35,7 @@ TEST(StreamOptions, AttentionSinkTakesExactlyTwoFieldsAndShowsTheForm) {
   EXPECT_EQ(parse_attention_sink("0,1").value().sink_tokens, 0);
   for (const char* text : {"", "4", "4,", ",508", "4,508,1", "4,0", "-1,508", "4,-508", "a,b", "4;508", "4, 508",
                            "4,508 ", "0x4,508", "99999999999999999999,1", "1e3,5"}) {
-    expect_words(refusal(parse_attention_sink(text)), {"--attention-sink", "S,W"});
+    expect_words(refusal(parse_attention_sink(text)), {"StreamOptions.attention_sink", "S,W"});
   }
 }
 
@@ -43,8 +43,8 @@ TEST(StreamOptions, NamesOfTypesAndArithmetics) {
   EXPECT_EQ(parse_dtype("bf16").value(), DType::bf16);
   EXPECT_EQ(parse_math("a8").value(), Math::a8);
   EXPECT_EQ(math_name(Math::a16), "a16");
-  expect_words(refusal(parse_dtype("f64")), {"--kv", "f32, f16, bf16 or q8", "f64"});
-  expect_words(refusal(parse_math("")), {"--math", "f32, a16 or a8"});
+  expect_words(refusal(parse_dtype("f64")), {"StreamOptions.kv", "f32, f16, bf16 or q8", "f64"});
+  expect_words(refusal(parse_math("")), {"StreamOptions.math", "f32, a16 or a8"});
 }
 
 TEST(StreamOptions, DefaultsFollowTheModelAndTheSinks) {
@@ -73,23 +73,23 @@ TEST(StreamOptions, DefaultsFollowTheModelAndTheSinks) {
   EXPECT_EQ(caches.sink_window, 30);
 }
 
-TEST(StreamOptions, ImpossibleOnesAreRefusedByTheirFlags) {
+TEST(StreamOptions, ImpossibleOnesAreRefusedByTheirNames) {
   StreamOptions options;
   options.context = 0;
-  expect_words(refusal(resolve_caches(options, 100)), {"--context"});
+  expect_words(refusal(resolve_caches(options, 100)), {"StreamOptions.context"});
   options = {};
   options.chunk = 0;
-  expect_words(refusal(resolve_caches(options, 100)), {"--chunk"});
+  expect_words(refusal(resolve_caches(options, 100)), {"StreamOptions.chunk"});
   options = {};
   options.attention_sink = AttentionSink{4, 508};
   options.context = 511;
-  expect_words(refusal(resolve_caches(options, 100)), {"--context", "512", "S,W", "511"});
+  expect_words(refusal(resolve_caches(options, 100)), {"StreamOptions.context", "512", "S,W", "511"});
   options = {};
   options.endless = true;
   options.context = 4;
-  expect_words(refusal(resolve_caches(options, 100)), {"--context", "--endless"});
-  expect_words(refusal(resolve_threads(-1)), {"--threads"});
-  expect_words(refusal(resolve_threads(1 << 20)), {"--threads"});
+  expect_words(refusal(resolve_caches(options, 100)), {"StreamOptions.context", "StreamOptions.endless"});
+  expect_words(refusal(resolve_threads(-1)), {"StreamOptions.threads"});
+  expect_words(refusal(resolve_threads(1 << 20)), {"StreamOptions.threads"});
   EXPECT_GE(resolve_threads(0).value(), 1);
   EXPECT_EQ(resolve_threads(3).value(), 3);
 }
@@ -183,7 +183,7 @@ TEST_F(Jobs, ScoreRefusesTooLittleAndTooMuchBeforeAnyWork) {
   Stream scored = stream(options);
   expect_words(refusal(score(scored, TinyModel().tokens(1), 0, {}, never_)), {"at least 2 tokens"});
   expect_words(refusal(score(scored, TinyModel().tokens(21), 0, {}, never_)),
-               {"20", "21", "--context", "--attention-sink"});
+               {"20", "21", "CacheOptions.context", "CacheOptions.sinks"});
   EXPECT_EQ(scored.sequence->length(), 0);
   const std::atomic<bool> cancel{true};
   expect_words(refusal(score(scored, TinyModel().tokens(20), 0, {}, cancel)), {"interrupted"});
@@ -217,11 +217,11 @@ TEST_F(Jobs, AFullCacheEndsTheStreamWithItsReason) {
   const GenerateResult result = run(told, prompt(50, 100));
   EXPECT_EQ(result.reason, StopReason::cache_full);
   EXPECT_EQ(result.tokens, 11);  // ten that were written and the one that did not fit
-  expect_words(result.error, {"cache full", "--attention-sink"});
+  expect_words(result.error, {"cache full", "CacheOptions.sinks"});
   Stream small = stream(how, 1);
   expect_words(refusal(generate(
                    *model_, small, prompt(61, 1), [](std::string_view) { return true; }, never_)),
-               {"60", "61", "--context"});
+               {"60", "61", "CacheOptions.context"});
   EXPECT_EQ(small.sequence->length(), 0);
   expect_words(refusal(generate(
                    *model_, small, prompt(0, 1), [](std::string_view) { return true; }, never_)),

@@ -315,40 +315,43 @@ Status check_options(const TranscribeOptions& options, const SpeechTokenizer& to
   const auto number = [](double value) { return fmt::format("{}", value); };
   if (!options.language.empty()) {
     if (!tokenizer.multilingual() && options.language != "en") {
-      return bad_input("--language", "en, the one that this model knows", options.language);
+      return bad_input("TranscribeOptions.language", "en, the one that this model knows", options.language);
     }
     if (tokenizer.multilingual() && tokenizer.language_id(options.language) < 0) {
-      return bad_input("--language", fmt::format("one of the {} that this model knows", tokenizer.languages().size()),
+      return bad_input("TranscribeOptions.language",
+                       fmt::format("one of the {} that this model knows", tokenizer.languages().size()),
                        options.language);
     }
   }
   if (options.task == SpeechTask::translate && !tokenizer.multilingual()) {
-    return bad_input("--task", "transcribe (the model knows English only)", "translate");
+    return bad_input("TranscribeOptions.task", "transcribe (the model knows English only)", "translate");
   }
-  if (options.temperatures.empty()) return bad_input("--temperature", "at least one", "none");
+  if (options.temperatures.empty()) return bad_input("TranscribeOptions.temperatures", "at least one", "none");
   for (const float temperature : options.temperatures) {
     if (!(temperature >= 0.0f && temperature <= 10.0f)) {
-      return bad_input("--temperature", "0 to 10", number(static_cast<double>(temperature)));
+      return bad_input("TranscribeOptions.temperatures", "0 to 10", number(static_cast<double>(temperature)));
     }
   }
   const SearchOptions& search = options.search;
   if (search.beam_size < 1 || search.beam_size > 64) {
-    return bad_input("--beam-size", "1 to 64", std::to_string(search.beam_size));
+    return bad_input("SearchOptions.beam_size", "1 to 64", std::to_string(search.beam_size));
   }
   if (search.best_of < 1 || search.best_of > 64)
-    return bad_input("--best-of", "1 to 64", std::to_string(search.best_of));
+    return bad_input("SearchOptions.best_of", "1 to 64", std::to_string(search.best_of));
   if (!(search.patience > 0.0 && search.patience <= 100.0)) {
-    return bad_input("--patience", "above 0, at most 100", number(search.patience));
+    return bad_input("SearchOptions.patience", "above 0, at most 100", number(search.patience));
   }
   if (!(search.length_penalty >= 0.0 && search.length_penalty <= 10.0)) {
-    return bad_input("--length-penalty", "0 to 10", number(search.length_penalty));
+    return bad_input("SearchOptions.length_penalty", "0 to 10", number(search.length_penalty));
   }
   if (!(options.max_initial_timestamp >= 0.0 && options.max_initial_timestamp <= 30.0)) {
-    return bad_input("--max-initial-timestamp", "0 to 30 seconds", number(options.max_initial_timestamp));
+    return bad_input("TranscribeOptions.max_initial_timestamp", "0 to 30 seconds",
+                     number(options.max_initial_timestamp));
   }
   for (const int32_t id : options.suppressed.value_or(std::vector<int32_t>())) {
     if (id < 0 || id >= tokenizer.size()) {
-      return bad_input("--suppress-tokens", fmt::format("ids below {}", tokenizer.size()), std::to_string(id));
+      return bad_input("TranscribeOptions.suppressed", fmt::format("ids below {}", tokenizer.size()),
+                       std::to_string(id));
     }
   }
   return {};

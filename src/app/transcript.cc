@@ -73,7 +73,7 @@ Result<TranscriptFormat> parse_transcript_format(std::string_view name) {
   for (const TranscriptFormat format : kTranscriptFormats) {
     if (name == transcript_format_name(format)) return format;
   }
-  return bad_input("--output-format", "txt, srt, vtt, tsv, json or all", std::string(name));
+  return bad_input("transcript format", "txt, srt, vtt, tsv or json", std::string(name));
 }
 
 std::string transcript_header(TranscriptFormat format) {

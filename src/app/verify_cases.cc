@@ -303,7 +303,7 @@ std::vector<VerifyCase> verify_cases(const VerifyInput& input) {
 
 Result<std::vector<int32_t>> verify_text(const Tokenizer& tokenizer, int64_t tokens) {
   if (tokens < kLeastVerifyTokens || tokens > kMostVerifyTokens) {
-    return bad_input("--tokens",
+    return bad_input("text to verify",
                      std::to_string(kLeastVerifyTokens) + " to " + std::to_string(kMostVerifyTokens) + " tokens",
                      std::to_string(tokens));
   }

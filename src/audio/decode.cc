@@ -10,9 +10,10 @@
 #include <algorithm>
 #include <cerrno>
 #include <cmath>
-#include <cstring>
 #include <memory>
 #include <new>
+
+#include "base/os_error.h"
 
 namespace kvass {
 namespace {
@@ -141,6 +142,12 @@ Result<std::vector<int16_t>> read_samples(SNDFILE* file, const SF_INFO& info, co
   return samples;
 }
 
+// Why libsndfile opened nothing.
+Status not_opened(const std::string& name) {
+  const StatusCode code = sf_error(nullptr) == SF_ERR_SYSTEM ? StatusCode::io : StatusCode::bad_input;
+  return Status::error(code, expected_message(name, kExpected, sf_strerror(nullptr)));
+}
+
 Result<std::vector<uint8_t>> read_stdin() {
   std::vector<uint8_t> bytes;
   constexpr size_t kBlock = size_t{1} << 20;
@@ -150,7 +157,7 @@ Result<std::vector<uint8_t>> read_stdin() {
     const ssize_t count = ::read(STDIN_FILENO, bytes.data() + at, kBlock);
     bytes.resize(at + static_cast<size_t>(std::max<ssize_t>(count, 0)));
     if (count < 0 && errno == EINTR) continue;
-    if (count < 0) return bad_input("stdin", kExpected, std::strerror(errno));
+    if (count < 0) return os_error("stdin", kExpected, errno);
     if (count == 0) return bytes;
   }
 }
@@ -163,7 +170,7 @@ Result<std::vector<int16_t>> decode_audio(std::span<const uint8_t> bytes, const 
   SF_VIRTUAL_IO io = Memory::functions();
   SF_INFO info{};
   const File file(sf_open_virtual(&io, SFM_READ, &info, &memory));
-  if (!file) return bad_input(name, kExpected, sf_strerror(nullptr));
+  if (!file) return not_opened(name);
   return read_samples(file.get(), info, name);
 }
 
@@ -174,13 +181,13 @@ Result<std::vector<int16_t>> decode_audio(const std::string& path) {
   }
   // libsndfile would block on a pipe and try to read a folder: check the path first, for a clear message.
   struct stat about {};
-  if (::stat(path.c_str(), &about) != 0) return bad_input(path, kExpected, std::strerror(errno));
+  if (::stat(path.c_str(), &about) != 0) return os_error(path, kExpected, errno);
   if (!S_ISREG(about.st_mode)) return bad_input(path, kExpected, S_ISDIR(about.st_mode) ? "a folder" : "no file");
   if (about.st_size == 0) return bad_input(path, kExpected, "an empty file");
-  if (::access(path.c_str(), R_OK) != 0) return bad_input(path, kExpected, std::strerror(errno));
+  if (::access(path.c_str(), R_OK) != 0) return os_error(path, kExpected, errno);
   SF_INFO info{};
   const File file(sf_open(path.c_str(), SFM_READ, &info));
-  if (!file) return bad_input(path, kExpected, sf_strerror(nullptr));
+  if (!file) return not_opened(path);
   return read_samples(file.get(), info, path);
 }
 

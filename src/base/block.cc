@@ -4,17 +4,18 @@
 
 #include <cerrno>
 #include <cstring>
-#include <string>
 #include <utility>
+
+#include "base/os_error.h"
 
 namespace kvass {
 
-Result<Block> Block::map(size_t bytes) {
+Result<Block> Block::map(size_t bytes, std::string_view what) {
   Block block;
   if (bytes == 0) return block;
   void* data = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (data == MAP_FAILED) {
-    return bad_input("memory", std::to_string(bytes) + " bytes to map", std::strerror(errno));
+    return out_of_memory(what, bytes, "memory", std::strerror(errno));
   }
   if (bytes >= (size_t{2} << 20)) ::madvise(data, bytes, MADV_HUGEPAGE);
   block.data_ = static_cast<uint8_t*>(data);

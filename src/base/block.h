@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string_view>
 
 #include "kvass/status.h"
 
@@ -12,7 +13,8 @@ namespace kvass {
 class Block {
  public:
   Block() = default;
-  static Result<Block> map(size_t bytes);  // bytes may be 0
+  // bytes may be 0. `what` it is for begins the message of an error.
+  static Result<Block> map(size_t bytes, std::string_view what = "memory");
   Block(Block&& other) noexcept;
   Block& operator=(Block&& other) noexcept;
   ~Block();

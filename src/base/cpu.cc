@@ -100,7 +100,7 @@ Result<Isa> choose_isa(const CpuFeatures& features, std::string_view forced) {
     if (forced.empty() && isa_available(isa, features)) return isa;
     if (forced == isa_name(isa)) {
       if (isa_available(isa, features)) return isa;
-      return bad_input("KVASS_ISA", "an instruction set that this machine has", std::string(forced));
+      return unsupported("KVASS_ISA", "an instruction set that this machine has", std::string(forced));
     }
   }
   return bad_input("KVASS_ISA", names_of_all(), std::string(forced));

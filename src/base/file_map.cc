@@ -6,18 +6,20 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstring>
+#include <utility>
+
+#include "base/os_error.h"
 
 namespace kvass {
 
 Result<FileMap> FileMap::open(const std::string& path) {
   const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a FIFO must not block
-  if (file < 0) return bad_input(path, "a readable file", std::strerror(errno));
+  if (file < 0) return os_error(path, "a readable file", errno);
   struct stat info {};
   FileMap map;
   Status status;
   if (::fstat(file, &info) != 0) {
-    status = bad_input(path, "a readable file", std::strerror(errno));
+    status = os_error(path, "a readable file", errno);
   } else if (!S_ISREG(info.st_mode)) {
     status = bad_input(path, "a regular file", S_ISDIR(info.st_mode) ? "a folder" : "a special file");
   } else if (info.st_size == 0) {
@@ -25,7 +27,7 @@ Result<FileMap> FileMap::open(const std::string& path) {
   } else {
     void* data = ::mmap(nullptr, static_cast<size_t>(info.st_size), PROT_READ, MAP_PRIVATE, file, 0);
     if (data == MAP_FAILED) {
-      status = bad_input(path, "a file that can be mapped", std::strerror(errno));
+      status = os_error(path, "a file that can be mapped", errno);
     } else {
       map.data_ = static_cast<const uint8_t*>(data);
       map.size_ = static_cast<size_t>(info.st_size);

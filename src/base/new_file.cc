@@ -6,8 +6,9 @@
 
 #include <atomic>
 #include <cerrno>
-#include <cstring>
 #include <utility>
+
+#include "base/os_error.h"
 
 namespace kvass {
 namespace {
@@ -21,7 +22,7 @@ std::atomic<unsigned> g_temporaries{0};
 
 }  // namespace
 
-Status NewFile::failed(const char* what) const { return bad_input(path_, what, std::strerror(errno)); }
+Status NewFile::failed(const char* what) const { return os_error(path_, what, errno); }
 
 Result<NewFile> NewFile::create(const std::string& path) {
   NewFile made;
@@ -82,11 +83,11 @@ Status check_new_file(const std::string& path) {
   }
   const std::string folder = folder_of(path);
   if (::stat(folder.c_str(), &info) != 0) {
-    return bad_input(path, "a folder that takes a new file", std::strerror(errno));
+    return os_error(path, "a folder that takes a new file", errno);
   }
   if (!S_ISDIR(info.st_mode)) return bad_input(path, "a folder that takes a new file", folder + ", which is none");
   if (::access(folder.c_str(), W_OK | X_OK) != 0) {
-    return bad_input(path, "a folder that takes a new file", std::strerror(errno));
+    return os_error(path, "a folder that takes a new file", errno);
   }
   return {};
 }

@@ -145,7 +145,7 @@ Status Layout::check_extend(int64_t length, int64_t start, int64_t count) const 
     return Status::error(StatusCode::cache_full,
                          "cache full: expected at most " + std::to_string(ring_) + " tokens, got " +
                              std::to_string(static_cast<uint64_t>(length) + static_cast<uint64_t>(count)) +
-                             "; raise --context, or stream without end with --attention-sink S,W (or --endless)");
+                             "; raise CacheOptions.context, or stream without end with CacheOptions.sinks");
   }
   if (start > std::numeric_limits<int64_t>::max() / 4) {
     return bad_input("position of the next token", "below 2^61", std::to_string(start));

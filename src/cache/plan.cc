@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <string>
+#include <utility>
 
 #include "kvass/cache_plan.h"
 
@@ -41,19 +42,23 @@ Status check_count(std::string_view what, int64_t value, int64_t least, int64_t 
 }
 
 Status check_options(const CacheOptions& options) {
-  if (options.context < 1) return bad_input("--context", "at least 1 token", std::to_string(options.context));
-  if (options.chunk < 1) return bad_input("--chunk", "at least 1 token", std::to_string(options.chunk));
+  if (options.context < 1)
+    return bad_input("CacheOptions.context", "at least 1 token", std::to_string(options.context));
+  if (options.chunk < 1) return bad_input("CacheOptions.chunk", "at least 1 token", std::to_string(options.chunk));
   if (options.rotary_offset < 0 || options.rotary_offset > kMaxTokens) {
-    return bad_input("--rotary-offset", "0 to 2^40 tokens", std::to_string(options.rotary_offset));
+    return bad_input("CacheOptions.rotary_offset", "0 to 2^40 tokens", std::to_string(options.rotary_offset));
   }
-  KVASS_RETURN_IF_ERROR(check_count("checkpoints", options.checkpoints, 0, 1 << 16));
-  for (const int64_t tokens : {options.context, options.chunk, options.sink_tokens, options.sink_window}) {
-    if (tokens > kMaxTokens) return bad_input("cache options", "at most 2^40 tokens", std::to_string(tokens));
+  KVASS_RETURN_IF_ERROR(check_count("CacheOptions.checkpoints", options.checkpoints, 0, 1 << 16));
+  for (const auto& [field, tokens] : {std::pair("CacheOptions.context", options.context),
+                                      {"CacheOptions.chunk", options.chunk},
+                                      {"CacheOptions.sink_tokens", options.sink_tokens},
+                                      {"CacheOptions.sink_window", options.sink_window}}) {
+    if (tokens > kMaxTokens) return bad_input(field, "at most 2^40 tokens", std::to_string(tokens));
   }
   if (options.sinks && options.context < options.sink_tokens + options.sink_window) {
-    return bad_input("--context",
+    return bad_input("CacheOptions.context",
                      "at least " + std::to_string(options.sink_tokens + options.sink_window) +
-                         " tokens (the S + W of --attention-sink S,W)",
+                         " tokens, CacheOptions.sink_tokens + CacheOptions.sink_window",
                      std::to_string(options.context));
   }
   return {};
@@ -64,15 +69,15 @@ Status check_options(const CacheOptions& options) {
 Result<std::vector<CacheShape>> layered_shapes(const LayerPattern& pattern) {
   const std::optional<int64_t> window = pattern.sliding_window;
   const std::optional<int64_t> every = pattern.sliding_window_pattern;
-  KVASS_RETURN_IF_ERROR(check_count("--layers", pattern.layers, 1, 1 << 16));
-  KVASS_RETURN_IF_ERROR(check_count("--kv-heads", pattern.kv_heads, 1, 1 << 16));
-  KVASS_RETURN_IF_ERROR(check_count("--head-dim", pattern.head_dim, 1, kMaxHeadDim));
-  if (window) KVASS_RETURN_IF_ERROR(check_count("--sliding-window", *window, 1, kMaxTokens));
+  KVASS_RETURN_IF_ERROR(check_count("LayerPattern.layers", pattern.layers, 1, 1 << 16));
+  KVASS_RETURN_IF_ERROR(check_count("LayerPattern.kv_heads", pattern.kv_heads, 1, 1 << 16));
+  KVASS_RETURN_IF_ERROR(check_count("LayerPattern.head_dim", pattern.head_dim, 1, kMaxHeadDim));
+  if (window) KVASS_RETURN_IF_ERROR(check_count("LayerPattern.sliding_window", *window, 1, kMaxTokens));
   if (every && !window) {
-    return bad_input("--sliding-window-pattern", "--sliding-window beside it", "none");
+    return bad_input("LayerPattern.sliding_window_pattern", "LayerPattern.sliding_window beside it", "none");
   }
   if (every && *every < 2) {
-    return bad_input("--sliding-window-pattern", "at least 2 (every how many layers one is full)",
+    return bad_input("LayerPattern.sliding_window_pattern", "at least 2 (every how many layers one is full)",
                      std::to_string(*every));
   }
   std::vector<CacheShape> shapes;
@@ -95,7 +100,7 @@ Result<std::vector<int64_t>> cache_lens(const std::vector<CacheShape>& layers, c
   const int64_t context = options.context - options.chunk;
   if (!options.sinks && context < 1) {
     return bad_input(
-        "cache length", "at least 1 token (--max-context-len minus --input-len)",
+        "cache length", "at least 1 token (CacheOptions.context minus CacheOptions.chunk)",
         std::to_string(options.context) + " - " + std::to_string(options.chunk) + " = " + std::to_string(context));
   }
   const std::vector<bool> takes_sinks = sink_layers(layers);
@@ -126,7 +131,7 @@ Result<CachePlan> plan_caches(const std::vector<CacheShape>& layers, const Cache
     cache.ring_tiles = (cache.layout.ring_slots() + kTileKeys - 1) / kTileKeys;
     const size_t most_tiles = kMaxLayerBytes / (cache.shape.segment_bytes(1) + 1);
     if (static_cast<size_t>(cache.sink_tiles + cache.ring_tiles) > most_tiles) {
-      return bad_input("--context", "a cache below 64 TiB a layer",
+      return bad_input("CacheOptions.context", "a cache below 64 TiB a layer",
                        std::to_string(cache.slots()) + " slots of " + std::to_string(layer.kv_heads) + " x " +
                            std::to_string(layer.head_dim));
     }

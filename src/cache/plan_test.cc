@@ -177,22 +177,22 @@ TEST(CachePlan, AnOffsetMovesWhatStandsBehindTheSinks) {
     EXPECT_EQ(rotary.sink_query(7), mode == SinkPositions::in_cache ? 103 : rotary.key(7));
   }
   options.rotary_offset = -1;
-  EXPECT_NE(refusal(gemma_layers(), options).find("--rotary-offset"), std::string::npos);
+  EXPECT_NE(refusal(gemma_layers(), options).find("CacheOptions.rotary_offset"), std::string::npos);
 }
 
 TEST(CachePlan, ErrorsNameTheFlags) {
   CacheOptions options;
   options.context = 0;
-  EXPECT_NE(refusal(gemma_layers(), options).find("--context"), std::string::npos);
+  EXPECT_NE(refusal(gemma_layers(), options).find("CacheOptions.context"), std::string::npos);
   options = {};
   options.chunk = 0;
-  EXPECT_NE(refusal(gemma_layers(), options).find("--chunk"), std::string::npos);
+  EXPECT_NE(refusal(gemma_layers(), options).find("CacheOptions.chunk"), std::string::npos);
   options = {};
   options.sinks = true;
   options.sink_tokens = 4;
   options.sink_window = 4093;
   EXPECT_NE(refusal(gemma_layers(), options).find("at least 4097"), std::string::npos);
-  EXPECT_NE(refusal(gemma_layers(), options).find("--attention-sink S,W"), std::string::npos);
+  EXPECT_NE(refusal(gemma_layers(), options).find("CacheOptions.sink_tokens + CacheOptions.sink_window"), std::string::npos);
   options.sink_window = 0;
   EXPECT_FALSE(plan_caches(gemma_layers(), options).ok());
   options.sink_window = 100;

@@ -210,8 +210,8 @@ TEST(Layout, FullCacheNamesTheFlagThatMakesTheStreamEndless) {
   ASSERT_FALSE(status.ok());
   EXPECT_NE(status.message().find("at most 10"), std::string::npos) << status.message();
   EXPECT_NE(status.message().find("got 11"), std::string::npos) << status.message();
-  EXPECT_NE(status.message().find("--attention-sink"), std::string::npos) << status.message();
-  EXPECT_NE(status.message().find("--endless"), std::string::npos) << status.message();
+  EXPECT_NE(status.message().find("raise CacheOptions.context"), std::string::npos) << status.message();
+  EXPECT_NE(status.message().find("CacheOptions.sinks"), std::string::npos) << status.message();
 }
 
 TEST(Layout, GapsStepsBackAndNegativeCountsAreRefusedAndChangeNothing) {

@@ -4,6 +4,7 @@
 #include "app/profile.h"
 #include "app/speed.h"
 #include "cli/command.h"
+#include "cli/fields.h"
 #include "cli/model_flags.h"
 #include "cli/stream_flags.h"
 
@@ -124,7 +125,7 @@ CommandAction add_bench(CLI::App& command) {
       "Lists are separated by commas. Example:\n"
       "  kvass bench model.gguf -p 512,2048 -n 64 -d 0,4096 -b 1,8 -t 2");
   command.add_option("MODEL", flags->model, "A GGUF or .kvp file")->required()->type_name("");
-  const auto list = [&](const char* name, std::vector<int64_t>& values, const char* type, const char* what) {
+  const auto list = [&](const std::string& name, std::vector<int64_t>& values, const char* type, const char* what) {
     command.add_option(name, values, what)
         ->type_name(type)
         ->delimiter(',')
@@ -132,13 +133,14 @@ CommandAction add_bench(CLI::App& command) {
         ->group("Measurements")
         ->capture_default_str();
   };
-  list("-p,--n-prompt", flags->bench.prefill, "TOKENS,...", "Prompt lengths; 0: no prefill");
-  list("-n,--n-gen", flags->bench.decode, "TOKENS,...", "Tokens to generate; 0: no generation");
-  list("-g,--n-greedy", flags->bench.greedy, "TOKENS,...", "Tokens to generate greedily; 0: none");
-  list("-d,--n-depth", flags->bench.depths, "TOKENS,...", "Tokens in the cache before the clock starts");
-  list("-b,--batch", flags->bench.batches, "N,...", "Sequences that generate together");
+  list(flags_of("BenchOptions.prefill"), flags->bench.prefill, "TOKENS,...", "Prompt lengths; 0: no prefill");
+  list(flags_of("BenchOptions.decode"), flags->bench.decode, "TOKENS,...", "Tokens to generate; 0: no generation");
+  list(flags_of("BenchOptions.greedy"), flags->bench.greedy, "TOKENS,...", "Tokens to generate greedily; 0: none");
+  list(flags_of("BenchOptions.depths"), flags->bench.depths, "TOKENS,...",
+       "Tokens in the cache before the clock starts");
+  list(flags_of("BenchOptions.batches"), flags->bench.batches, "N,...", "Sequences that generate together");
   command
-      .add_option("-r,--repetitions", flags->bench.repetitions,
+      .add_option(flags_of("BenchOptions.repetitions"), flags->bench.repetitions,
                   "Repetitions; the median is shown, ± standard deviation")
       ->type_name("N")
       ->group("Measurements")
@@ -148,7 +150,8 @@ CommandAction add_bench(CLI::App& command) {
                   "Tokens of this text, as often as it takes, instead of random ones; gg depends on them")
       ->type_name("FILE")
       ->group("Measurements");
-  command.add_flag("--profile", flags->bench.profile, "The time of each op in the last repetition")
+  command
+      .add_flag(flags_of("BenchOptions.profile"), flags->bench.profile, "The time of each op in the last repetition")
       ->group("Measurements");
   command.add_option("--trace", flags->trace, "When each op ran, for chrome://tracing or Perfetto")
       ->type_name("FILE")

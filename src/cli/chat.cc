@@ -8,6 +8,7 @@
 #include "app/plan.h"
 #include "cli/command.h"
 #include "cli/config.h"
+#include "cli/fields.h"
 #include "cli/model_flags.h"
 #include "cli/sampling_flags.h"
 #include "cli/snapshot_flags.h"
@@ -100,6 +101,10 @@ Status run(const ChatFlags& flags) {
   KVASS_ASSIGN_OR_RETURN(const std::optional<Snapshot> resumed, flags.snapshots.resumed());
   if (resumed) {
     const SnapshotInfo& info = resumed->info();
+    if (info.state.chat_template.empty()) {
+      return bad_input("--resume", "a conversation, as `kvass chat --save` writes",
+                       "a text, which `kvass run` goes on with");
+    }
     KVASS_RETURN_IF_ERROR(flags.stream.check_resumed(info.caches, info.math));
     stream_options = options_of(info.caches, info.math, stream_options);
     options.sampling = resumed_sampling(*flags.command, options.sampling, info.state.sampling);
@@ -141,15 +146,18 @@ CommandAction add_chat(CLI::App& command) {
   command.add_option("MODEL", flags->model, "A GGUF or .kvp file of a chat model")->required()->type_name("");
 
   const std::string group = "Conversation";
-  command.add_option("--system", flags->chat.system, "What the model is told before the conversation")
+  command
+      .add_option(flags_of("ChatOptions.system"), flags->chat.system, "What the model is told before the conversation")
       ->type_name("TEXT")
       ->group(group);
   command
-      .add_option("--chat-template", flags->chat.template_name,
+      .add_option(flags_of("ChatOptions.template_name"), flags->chat.template_name,
                   "How turns are marked; a wrong name lists the known ones (default: the model's own)")
       ->type_name("NAME")
       ->group(group);
-  command.add_option("-n,--tokens", flags->chat.max_tokens, "Tokens of one answer at most (default: no limit)")
+  command
+      .add_option(flags_of("ChatOptions.max_tokens"), flags->chat.max_tokens,
+                  "Tokens of one answer at most (default: no limit)")
       ->type_name("TOKENS")
       ->group(group);
   CLI::Option* no_endless =

@@ -4,19 +4,26 @@
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
-#include <cstring>
 #include <limits>
 #include <nlohmann/json.hpp>
 
 #include "base/new_file.h"
+#include "base/os_error.h"
+#include "cli/fields.h"
 
 namespace kvass {
 namespace {
 
 std::atomic<bool> g_cancelled{false};
-static_assert(std::atomic<bool>::is_always_lock_free, "a signal handler sets it");
+static_assert(std::atomic<bool>::is_always_lock_free && std::atomic<int>::is_always_lock_free,
+              "a signal handler sets them");
 
-void on_signal(int) { g_cancelled.store(true, std::memory_order_relaxed); }
+std::atomic<int> g_signal{0};  // the one that cancelled
+
+void on_signal(int number) {
+  g_signal.store(number, std::memory_order_relaxed);
+  g_cancelled.store(true, std::memory_order_relaxed);
+}
 
 int g_stdout_error = 0;  // errno of the first write that failed
 
@@ -31,6 +38,27 @@ const std::atomic<bool>& cancelled() {
   return g_cancelled;
 }
 
+int exit_code(const Status& status) {
+  switch (status.code()) {
+    case StatusCode::ok:
+      return kDone;
+    case StatusCode::cancelled: {
+      const int number = g_signal.load(std::memory_order_relaxed);
+      return kSignal + (number != 0 ? number : SIGINT);
+    }
+    case StatusCode::bad_input:
+    case StatusCode::busy:
+    case StatusCode::cache_full:
+    case StatusCode::out_of_memory:
+    case StatusCode::io:
+    case StatusCode::device:
+    case StatusCode::unsupported:
+    case StatusCode::internal:
+      break;
+  }
+  return kFailed;
+}
+
 bool write_stdout(std::string_view text) {
   if (g_stdout_error == 0 && std::fwrite(text.data(), 1, text.size(), stdout) != text.size()) g_stdout_error = errno;
   return g_stdout_error == 0;
@@ -43,7 +71,7 @@ bool show_stdout(std::string_view text) {
 
 Status flush_stdout() {
   if (show_stdout("") || g_stdout_error == EPIPE) return {};
-  return bad_input("stdout", "a place to write to", std::strerror(g_stdout_error));
+  return os_error("stdout", "a place to write to", g_stdout_error);
 }
 
 void write_stderr(std::string_view text) {
@@ -58,6 +86,8 @@ std::string one_line(std::string text) {
   return text;
 }
 
+std::string shown_message(const Status& status) { return one_line(with_flags(status.message())); }
+
 std::string json_text(const nlohmann::json& json) {
   return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
@@ -69,7 +99,7 @@ Status print_json(const nlohmann::json& json) {
 
 Result<std::string> read_text(const std::string& path) {
   std::FILE* file = path == "-" ? stdin : std::fopen(path.c_str(), "rb");
-  if (!file) return bad_input(path, "a readable file", std::strerror(errno));
+  if (!file) return os_error(path, "a readable file", errno);
   std::string text;
   char buffer[1 << 16];
   size_t count = 0;
@@ -77,7 +107,7 @@ Result<std::string> read_text(const std::string& path) {
   const bool failed = std::ferror(file) != 0;
   const int error = errno;
   if (file != stdin) std::fclose(file);
-  if (failed) return bad_input(path == "-" ? "stdin" : path, "a readable file", std::strerror(error));
+  if (failed) return os_error(path == "-" ? "stdin" : path, "a readable file", error);
   return text;
 }
 

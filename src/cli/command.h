@@ -18,10 +18,14 @@
 
 namespace kvass {
 
-// Exit codes. Bad usage (2) is what the parser refuses; a value that a job refuses is bad input.
+// Exit codes. Bad usage is what the parser refuses; a value that a job refuses is a failure like any other. A job that
+// a signal has cut short exits as shells say it: 128 + the signal's number. Streams (run, chat) end in order by a
+// signal.
 inline constexpr int kDone = 0;
-inline constexpr int kBadInput = 1;
+inline constexpr int kFailed = 1;
 inline constexpr int kBadUsage = 2;
+inline constexpr int kSignal = 128;
+int exit_code(const Status& status);
 
 // Fills in a subcommand; the result runs it once the command line is parsed.
 using CommandAction = std::function<Status()>;
@@ -38,7 +42,8 @@ bool write_stdout(std::string_view text);  // false: stdout takes no more
 bool show_stdout(std::string_view text);   // the same, and out of the buffer at once
 Status flush_stdout();
 void write_stderr(std::string_view text);
-std::string one_line(std::string text);  // whatever a file or an argument has put into it
+std::string one_line(std::string text);           // whatever a file or an argument has put into it
+std::string shown_message(const Status& status);  // on one line, with flags in place of fields
 
 template <class... Args>
 void print(fmt::format_string<Args...> format, Args&&... args) {

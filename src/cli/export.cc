@@ -6,6 +6,7 @@
 #include "app/open.h"
 #include "cli/command.h"
 #include "cli/config.h"
+#include "cli/fields.h"
 #include "cli/model_flags.h"
 #include "cli/stream_flags.h"
 
@@ -74,22 +75,25 @@ CommandAction add_export(CLI::App& command) {
                   "or a .kvp file to plan anew")
       ->required()
       ->type_name("");
-  command.add_option("-o,--output", flags->options.out, "The file to write; it appears whole or not at all")
+  command
+      .add_option(flags_of("ExportOptions.out"), flags->options.out,
+                  "The file to write; it appears whole or not at all")
       ->required()
       ->type_name("FILE");
-  command.add_flag("--multifunction", flags->options.multifunction,
+  command.add_flag(flags_of("ExportOptions.multifunction"), flags->options.multifunction,
                    "A method `prefill` of --input-len tokens and a `decode` of one, which share weights and caches");
   command.add_flag("--json", flags->json, "One JSON object on stdout instead of a line on stderr");
   flags->window_given = command
-                            .add_option("--sliding-window", flags->sliding_window,
+                            .add_option(flags_of("ExportOptions.sliding_window"), flags->sliding_window,
                                         "Tokens that a sliding layer looks back on (default: the model's own)")
                             ->type_name("TOKENS")
                             ->group("Layers");
-  flags->pattern_given = command
-                             .add_option("--sliding-window-pattern", flags->sliding_window_pattern,
-                                         "Beside a window: every P-th layer keeps the whole context (default: none)")
-                             ->type_name("P")
-                             ->group("Layers");
+  flags->pattern_given =
+      command
+          .add_option(flags_of("ExportOptions.sliding_window_pattern"), flags->sliding_window_pattern,
+                      "Beside a window: every P-th layer keeps the whole context (default: none)")
+          ->type_name("P")
+          ->group("Layers");
   flags->weights.add_weights(command);
   flags->stream.add(command);
   add_config(command);

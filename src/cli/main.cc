@@ -78,9 +78,10 @@ std::string version_text() {
                      kNumericsVersion, isa.ok() ? isa_name(isa.value()) : isa.status().message(), available);
 }
 
-int fail(const std::string& message, int code) {
-  say("kvass: {}\n", one_line(message));
-  return code;
+// The exit code, with the message of a failure on stderr.
+int end(const Status& status) {
+  if (!status.ok()) say("kvass: {}\n", shown_message(status));
+  return exit_code(status);
 }
 
 std::string command_names() {
@@ -101,7 +102,8 @@ int bad_usage(const CLI::App& app, const CLI::ParseError& error) {
     what = command ? bad_input("command", command_names(), "'" + extras[0] + "'").message()
                    : bad_input("usage", "the arguments of `" + name + "`", "'" + extras[0] + "'").message();
   }
-  return fail(what + "; see `" + name + " --help`", kBadUsage);
+  say("kvass: {}\n", one_line(what + "; see `" + name + " --help`"));
+  return kBadUsage;
 }
 
 int run(int argc, char** argv) {
@@ -128,15 +130,14 @@ int run(int argc, char** argv) {
       if (!command.app->parsed()) continue;
       Status status = command.config.apply();
       if (status.ok()) status = command.action();
-      return status.ok() ? kDone : fail(status.message(), kBadInput);
+      return end(status);
     }
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
     return bad_usage(app, error);
   }
   write_stdout(app.help());
-  const Status status = flush_stdout();
-  return status.ok() ? kDone : fail(status.message(), kBadInput);
+  return end(flush_stdout());
 }
 
 // A stream that the caller closed stays closed to us: the next file opened must not become it.
@@ -156,6 +157,7 @@ int main(int argc, char** argv) {
   try {
     return kvass::run(argc, argv);
   } catch (const std::bad_alloc&) {
-    return kvass::fail("memory: expected enough for this command, got none", kvass::kBadInput);
+    return kvass::end(
+        kvass::Status::error(kvass::StatusCode::out_of_memory, "memory: expected enough for this command, got none"));
   }
 }

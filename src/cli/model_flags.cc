@@ -1,10 +1,12 @@
 #include "cli/model_flags.h"
 
+#include "cli/fields.h"
+
 namespace kvass {
 
 void ModelFlags::add_weights(CLI::App& command) {
   command
-      .add_option("--weights", weights_,
+      .add_option(flags_of("WeightOptions.type"), weights_,
                   "Quantise every matrix anew, to f32, f16, bf16, q8_0 or q4_0; results change\n"
                   "(default: as the file has them)")
       ->type_name("TYPE")
@@ -14,18 +16,20 @@ void ModelFlags::add_weights(CLI::App& command) {
 void ModelFlags::add(CLI::App& command) {
   add_weights(command);
   command
-      .add_option("--pages", pages_,
+      .add_option(flags_of("WeightOptions.pages"), pages_,
                   "Weights of a .kvp file: mapped (used where the file is, ready at once) or huge (copied\n"
                   "into memory with huge pages) (default: mapped)")
       ->type_name("PAGES")
       ->group("Weights");
-  command.add_flag("--check", check_, "Read the weights of a .kvp file and compare their hashes first")
+  command
+      .add_flag(flags_of("WeightOptions.check"), check_,
+                "Read the weights of a .kvp file and compare their hashes first")
       ->group("Weights");
 }
 
 void ModelFlags::add_device(CLI::App& command) {
   command
-      .add_option("--device", device_,
+      .add_option(flags_of("WeightOptions.device"), device_,
                   "Where the model runs: cpu, or cuda or rocm (weights, caches and arena lie in its memory;\n"
                   "results are the same bits)")
       ->type_name("DEVICE")

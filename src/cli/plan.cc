@@ -5,6 +5,7 @@
 
 #include "cli/command.h"
 #include "cli/config.h"
+#include "cli/fields.h"
 #include "cli/model_flags.h"
 #include "cli/stream_flags.h"
 
@@ -135,16 +136,17 @@ CommandAction add_plan(CLI::App& command) {
   CLI::Option* model =
       command.add_option("MODEL", flags->model, "A GGUF or .kvp file; without one, layers by flags")->type_name("");
   command.add_flag("--json", flags->json, "One JSON object instead of the table");
-  const auto shape = [&](const char* name, int64_t& value, const char* type, const char* what) {
+  const auto shape = [&](const std::string& name, int64_t& value, const char* type, const char* what) {
     CLI::Option* option = command.add_option(name, value, what);
     return option->type_name(type)->group("Layers, instead of MODEL")->excludes(model);
   };
-  flags->needed = {shape("--layers", flags->pattern.layers, "N", "Layers"),
-                   shape("--kv-heads", flags->pattern.kv_heads, "N", "Heads of keys and values in a layer"),
-                   shape("--head-dim", flags->pattern.head_dim, "N", "Channels of a head")};
-  flags->window_given = shape("--sliding-window", flags->sliding_window, "TOKENS",
+  flags->needed = {
+      shape(flags_of("LayerPattern.layers"), flags->pattern.layers, "N", "Layers"),
+      shape(flags_of("LayerPattern.kv_heads"), flags->pattern.kv_heads, "N", "Heads of keys and values in a layer"),
+      shape(flags_of("LayerPattern.head_dim"), flags->pattern.head_dim, "N", "Channels of a head")};
+  flags->window_given = shape(flags_of("LayerPattern.sliding_window"), flags->sliding_window, "TOKENS",
                               "Tokens that a sliding layer looks back on (default: every layer is full)");
-  flags->pattern_given = shape("--sliding-window-pattern", flags->sliding_window_pattern, "P",
+  flags->pattern_given = shape(flags_of("LayerPattern.sliding_window_pattern"), flags->sliding_window_pattern, "P",
                                "Every P-th layer is full, the others slide (default: every layer slides)");
   flags->stream.add(command);
   flags->weights.add(command);

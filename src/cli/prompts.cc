@@ -53,6 +53,10 @@ Status run_prompts(PromptsRun run) {
         summary.tps(), plan.sequences, human_bytes(plan.cache_bytes()), human_bytes(peak_rss_bytes()), end);
   }
   KVASS_RETURN_IF_ERROR(flush_stdout());
+  if (summary.cancelled && cancel.load(std::memory_order_relaxed)) {
+    return Status::error(StatusCode::cancelled,
+                         fmt::format("prompts: interrupted after {} of {}", summary.complete, prompts.size()));
+  }
   return summary.full.empty() ? Status() : Status::error(StatusCode::cache_full, summary.full);
 }
 

@@ -8,6 +8,7 @@
 #include "app/plan.h"
 #include "cli/command.h"
 #include "cli/config.h"
+#include "cli/fields.h"
 #include "cli/model_flags.h"
 #include "cli/prompts.h"
 #include "cli/sampling_flags.h"
@@ -197,11 +198,14 @@ CommandAction add_run(CLI::App& command) {
       ->excludes(dash);
 
   group = "End of the text";
-  command.add_option("-n,--tokens", flags->tokens, "Tokens to generate; 0 runs the prompt only (default: no limit)")
+  command
+      .add_option(flags_of("GenerateOptions.max_tokens"), flags->tokens,
+                  "Tokens to generate; 0 runs the prompt only (default: no limit)")
       ->type_name("TOKENS")
       ->group(group);
-  command.add_flag("--ignore-eos", flags->ignore_eos, "Go on after an end-of-generation token")->group(group);
-  command.add_option("--stop", flags->stops, "End before this text; may be given again")
+  command.add_flag(flags_of("GenerateOptions.ignore_eos"), flags->ignore_eos, "Go on after an end-of-generation token")
+      ->group(group);
+  command.add_option(flags_of("GenerateOptions.stops"), flags->stops, "End before this text; may be given again")
       ->type_name("TEXT")
       ->allow_extra_args(false)
       ->group(group);

@@ -10,6 +10,7 @@
 #include "app/plan.h"
 #include "cli/command.h"
 #include "cli/config.h"
+#include "cli/fields.h"
 #include "cli/model_flags.h"
 #include "cli/stream_flags.h"
 
@@ -147,7 +148,7 @@ CommandAction add_score(CLI::App& command) {
       ->type_name("K")
       ->capture_default_str();
   command
-      .add_option("--rotary-offset", flags->rotary_offset,
+      .add_option(flags_of("StreamOptions.rotary_offset"), flags->rotary_offset,
                   "Full layers see every token behind the sinks this many positions further on: what a\n"
                   "stream so much longer would be like")
       ->type_name("TOKENS")

@@ -4,6 +4,7 @@
 
 #include "base/new_file.h"
 #include "cli/command.h"
+#include "cli/fields.h"
 
 namespace kvass {
 namespace {
@@ -27,7 +28,9 @@ void SnapshotFlags::add(CLI::App& command) {
 }
 
 void SnapshotFlags::add_every(CLI::App& command) {
-  every_given_ = command.add_option("--save-every", every_, "With --save: also after every N generated tokens")
+  every_given_ = command
+                     .add_option(flags_of("GenerateOptions.save_every"), every_,
+                                 "With --save: also after every N generated tokens")
                      ->type_name("N")
                      ->group(kGroup);
 }
@@ -52,7 +55,7 @@ void SnapshotFlags::arrange(GenerateOptions& options, const Sequence& sequence) 
   options.save_every = every_;
   options.on_state = [this, &sequence](const StreamState& state) {
     const Status saved = save_snapshot(sequence, state, save_);
-    if (!saved.ok()) say("kvass: not saved: {}; next try after {} tokens\n", one_line(saved.message()), every_);
+    if (!saved.ok()) say("kvass: not saved: {}; next try after {} tokens\n", shown_message(saved), every_);
   };
 }
 

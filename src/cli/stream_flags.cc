@@ -1,65 +1,68 @@
 #include "cli/stream_flags.h"
 
+#include "cli/fields.h"
+
 namespace kvass {
 
 void StreamFlags::add(CLI::App& command) {
   const std::string group = "Stream";
   context_given_ =
       command
-          .add_option("--context,--max-context-len", context_,
+          .add_option(flags_of("StreamOptions.context"), context_,
                       "Tokens that full-attention layers can look back on\n"
                       "(default: 4096, or what the model was trained for if that is less; with sinks S + W)")
           ->type_name("TOKENS")
           ->group(group);
   sink_given_ = command
-                    .add_option("--attention-sink", attention_sink_,
+                    .add_option(flags_of("StreamOptions.attention_sink"), attention_sink_,
                                 "A stream without end: keep the first S tokens for ever beside a window\n"
                                 "of the latest W tokens, as in 4,508. S = 0 is a plain ring")
                     ->type_name("S,W")
                     ->group(group);
   command
-      .add_flag("--endless", endless_,
+      .add_flag(flags_of("StreamOptions.endless"), endless_,
                 "A stream without end: sinks 4,context-4 unless --attention-sink gives them;\n"
                 "`run` goes on after an end-of-generation token")
       ->group(group);
   sink_positions_given_ =
       command
-          .add_option("--sink-positions", sink_positions_,
+          .add_option(flags_of("StreamOptions.sink_positions"), sink_positions_,
                       "Where a stream with sinks stands: in-cache (distances to the sinks end with the cache),\n"
                       "original (they grow with the stream) or wrapped (modulo 2 W)")
           ->type_name("MODE")
           ->group(group)
           ->capture_default_str();
   chunk_given_ = command
-                     .add_option("--chunk,--input-len", chunk_,
+                     .add_option(flags_of("StreamOptions.chunk"), chunk_,
                                  "Tokens that one step brings at most; more is faster and takes more memory\n"
                                  "(default: 256, or half the context if that is less)")
                      ->type_name("TOKENS")
                      ->group(group);
-  kv_given_ = command.add_option("--kv", kv_, "Storage of keys and values: f32, f16, bf16 or q8")
+  kv_given_ = command.add_option(flags_of("StreamOptions.kv"), kv_, "Storage of keys and values: f32, f16, bf16 or q8")
                   ->type_name("TYPE")
                   ->group(group)
                   ->capture_default_str();
   math_given_ =
       command
           .add_option(
-              "--math", math_,
+              flags_of("StreamOptions.math"), math_,
               "Activations in products with weights: a16 (16-bit integers), a8 (8-bit integers)\nor f32 (float32)")
           ->type_name("MATH")
           ->group(group)
           ->capture_default_str();
-  command.add_option("-t,--threads", threads_, "Threads (default: as many as the process may use CPUs)")
+  command
+      .add_option(flags_of("StreamOptions.threads"), threads_, "Threads (default: as many as the process may use CPUs)")
       ->type_name("N")
       ->group(group);
   command
-      .add_flag("--pin,!--no-pin", pin_,
+      .add_flag(flags_of("StreamOptions.pin"), pin_,
                 "Each thread stays on a CPU of its own (default, where there is one for each)")
       ->group(group);
 }
 
 void StreamFlags::add_memory_limit(CLI::App& command) {
   memory_limit_given_ = command
-                            .add_option("--memory-limit", memory_limit_,
+                            .add_option(flags_of("StreamOptions.memory_limit"), memory_limit_,
                                         "Refuse, before anything is loaded, a plan of more than this: weights, caches\n"
                                         "and arena. A number of bytes, as in 268435456, 256M or 1.5G")
                             ->type_name("BYTES")
@@ -67,7 +70,8 @@ void StreamFlags::add_memory_limit(CLI::App& command) {
 }
 
 void StreamFlags::add_sequences(CLI::App& command, const std::string& text) {
-  sequences_given_ = command.add_option("--sequences", sequences_, text)->type_name("N")->group("Stream");
+  sequences_given_ =
+      command.add_option(flags_of("StreamOptions.sequences"), sequences_, text)->type_name("N")->group("Stream");
 }
 
 Result<StreamOptions> StreamFlags::resolve(const StreamOptions& defaults) const {
@@ -104,20 +108,21 @@ Status StreamFlags::check_resumed(const CacheOptions& caches, Math math) const {
   };
   const std::string sinks = caches.sinks ? sink_text({caches.sink_tokens, caches.sink_window}) : "none";
   struct Flag {
-    const char* name;
+    std::string name;
     bool given;
     std::string saved, got;
   };
   const Flag flags[] = {
-      {"--context", given.context.has_value(), std::to_string(caches.context), std::to_string(context_)},
-      {"--attention-sink", given.attention_sink.has_value(), sinks,
+      {flag_of("StreamOptions.context"), given.context.has_value(), std::to_string(caches.context),
+       std::to_string(context_)},
+      {flag_of("StreamOptions.attention_sink"), given.attention_sink.has_value(), sinks,
        given.attention_sink ? sink_text(*given.attention_sink) : ""},
-      {"--endless", given.endless && !caches.sinks, "a stream that ends", "the flag"},
-      {"--sink-positions", sink_positions_given_->count() > 0, std::string(sink_positions_name(caches.sink_positions)),
-       sink_positions_},
-      {"--chunk", given.chunk.has_value(), std::to_string(caches.chunk), std::to_string(chunk_)},
-      {"--kv", kv_given_->count() > 0, std::string(dtype_name(caches.dtype)), kv_},
-      {"--math", math_given_->count() > 0, std::string(math_name(math)), math_}};
+      {flag_of("StreamOptions.endless"), given.endless && !caches.sinks, "a stream that ends", "the flag"},
+      {flag_of("StreamOptions.sink_positions"), sink_positions_given_->count() > 0,
+       std::string(sink_positions_name(caches.sink_positions)), sink_positions_},
+      {flag_of("StreamOptions.chunk"), given.chunk.has_value(), std::to_string(caches.chunk), std::to_string(chunk_)},
+      {flag_of("StreamOptions.kv"), kv_given_->count() > 0, std::string(dtype_name(caches.dtype)), kv_},
+      {flag_of("StreamOptions.math"), math_given_->count() > 0, std::string(math_name(math)), math_}};
   for (const Flag& flag : flags) {
     if (flag.given && flag.saved != flag.got) return bad_input(flag.name, flag.saved + " as in the snapshot", flag.got);
   }

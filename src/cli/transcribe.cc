@@ -16,6 +16,7 @@
 #include "app/transcript.h"
 #include "cli/command.h"
 #include "cli/config.h"
+#include "cli/fields.h"
 #include "cli/model_flags.h"
 
 namespace kvass {
@@ -112,8 +113,9 @@ Result<std::vector<TranscriptFormat>> formats_of(const TranscribeFlags& flags) {
     if (flags.output_dir.empty()) return bad_input("--output-format all", "--output-dir FOLDER beside it", "none");
     return std::vector<TranscriptFormat>(std::begin(kTranscriptFormats), std::end(kTranscriptFormats));
   }
-  KVASS_ASSIGN_OR_RETURN(const TranscriptFormat format, parse_transcript_format(flags.format));
-  return std::vector<TranscriptFormat>{format};
+  const Result<TranscriptFormat> format = parse_transcript_format(flags.format);
+  if (!format.ok()) return bad_input("--output-format", "txt, srt, vtt, tsv, json or all", flags.format);
+  return std::vector<TranscriptFormat>{format.value()};
 }
 
 // "audio/talk.wav" -> "talk"; files of one name must not write over each other.
@@ -243,10 +245,11 @@ Status run(const TranscribeFlags& flags) {
     const Status status = run_file(flags, options, formats, audio, names.at(audio), model, *decoder, cancel);
     if (status.ok()) continue;
     if (flags.audio.size() == 1) return status;
-    say("kvass: {}\n", one_line(status.message()));
+    say("kvass: {}\n", shown_message(status));
     ++failed;
   }
   KVASS_RETURN_IF_ERROR(flush_stdout());
+  if (cancel.load(std::memory_order_relaxed)) return Status::error(StatusCode::cancelled, "transcribe: interrupted");
   if (failed == 0) return {};
   return bad_input("transcribe", fmt::format("{} files that can be transcribed", flags.audio.size()),
                    fmt::format("{} that cannot", failed));
@@ -268,65 +271,87 @@ CommandAction add_transcribe(CLI::App& command) {
       "  kvass transcribe *.wav --model MODEL --output-dir out --output-format all --word-timestamps\n"
       "  kvass transcribe rede.flac --model MODEL --language de --task translate --output-format srt");
   command.add_option("AUDIO", flags->audio, "Audio files; - is stdin")->required()->type_name("");
-  const auto option = [&](const char* name, auto& value, const char* text, const char* type, const std::string& group) {
+  const auto option = [&](const std::string& name, auto& value, const char* text, const char* type,
+                          const std::string& group) {
     return command.add_option(name, value, text)->type_name(type)->group(group)->capture_default_str();
   };
   command.add_option("-m,--model", flags->model, "The model: a folder or a file")->required()->type_name("PATH");
 
   std::string group = "Speech";
-  option("--language", flags->language, "The language spoken, by code or name; auto: the one that is heard", "LANGUAGE",
-         group);
-  option("--task", flags->task, "transcribe, or translate into English", "TASK", group);
-  command.add_option("--initial-prompt", flags->initial_prompt, "Text that comes before the first window")
+  option(flags_of("TranscribeOptions.language"), flags->language,
+         "The language spoken, by code or name; auto: the one that is heard", "LANGUAGE", group);
+  option(flags_of("TranscribeOptions.task"), flags->task, "transcribe, or translate into English", "TASK", group);
+  command
+      .add_option(flags_of("TranscribeOptions.initial_prompt"), flags->initial_prompt,
+                  "Text that comes before the first window")
       ->type_name("TEXT")
       ->group(group);
-  option("--condition-on-previous-text", flags->condition, "Each window sees the text before it", "BOOL", group);
-  option("--prompt-reset-on-temperature", flags->prompt_reset, "… unless that took a higher temperature", "T", group);
-  command.add_flag("--vad", flags->vad, "Only where it is not silent, by energy")->group(group);
+  option(flags_of("TranscribeOptions.condition_on_previous_text"), flags->condition,
+         "Each window sees the text before it", "BOOL", group);
+  option(flags_of("TranscribeOptions.prompt_reset_on_temperature"), flags->prompt_reset,
+         "… unless that took a higher temperature", "T", group);
+  command.add_flag(flags_of("TranscribeOptions.vad"), flags->vad, "Only where it is not silent, by energy")
+      ->group(group);
 
   group = "Search";
-  option("--beam-size", flags->search.beam_size, "Texts that are followed at temperature 0; 1: greedy", "N", group);
-  option("--patience", flags->search.patience, "Finished texts to wait for, in beam sizes", "X", group);
-  option("--length-penalty", flags->search.length_penalty, "Texts are compared by log-probability / length^X", "X",
+  option(flags_of("SearchOptions.beam_size"), flags->search.beam_size,
+         "Texts that are followed at temperature 0; 1: greedy", "N", group);
+  option(flags_of("SearchOptions.patience"), flags->search.patience, "Finished texts to wait for, in beam sizes", "X",
          group);
-  option("--best-of", flags->search.best_of, "Texts that are drawn at a temperature above 0", "N", group);
-  option("--temperature", flags->temperature, "The first temperature, or all of them as a list", "T[,T...]", group)
+  option(flags_of("SearchOptions.length_penalty"), flags->search.length_penalty,
+         "Texts are compared by log-probability / length^X", "X", group);
+  option(flags_of("SearchOptions.best_of"), flags->search.best_of, "Texts that are drawn at a temperature above 0", "N",
+         group);
+  option(flags_of("TranscribeOptions.temperatures"), flags->temperature,
+         "The first temperature, or all of them as a list", "T[,T...]", group)
       ->delimiter(',');
   option("--temperature-increment-on-fallback", flags->temperature_increment, "Steps to 1 while a text is bad; 0: none",
          "T", group);
-  option("--compression-ratio-threshold", flags->compression_ratio, "A text above it is bad, or none", "X", group);
-  option("--logprob-threshold", flags->logprob, "A text below this average is bad, or none", "X", group);
-  option("--no-speech-threshold", flags->no_speech, "Above it a bad text is silence, or none", "X", group);
-  option("--suppress-tokens", flags->suppress, "Ids that are never written; -1: signs that are no speech", "IDS",
-         group);
-  command.add_flag("--no-suppress-blank", flags->no_suppress_blank, "Let a text begin with a blank")->group(group);
-  option("--max-initial-timestamp", flags->max_initial_timestamp, "The latest start of a window's text", "SECONDS",
-         group);
-  option("--seed", flags->search.seed, "Of draws", "N", group);
+  option(flags_of("TranscribeOptions.compression_ratio_threshold"), flags->compression_ratio,
+         "A text above it is bad, or none", "X", group);
+  option(flags_of("TranscribeOptions.logprob_threshold"), flags->logprob, "A text below this average is bad, or none",
+         "X", group);
+  option(flags_of("TranscribeOptions.no_speech_threshold"), flags->no_speech, "Above it a bad text is silence, or none",
+         "X", group);
+  option(flags_of("TranscribeOptions.suppressed"), flags->suppress,
+         "Ids that are never written; -1: signs that are no speech", "IDS", group);
+  command
+      .add_flag(flags_of("TranscribeOptions.suppress_blank"), flags->no_suppress_blank, "Let a text begin with a blank")
+      ->group(group);
+  option(flags_of("TranscribeOptions.max_initial_timestamp"), flags->max_initial_timestamp,
+         "The latest start of a window's text", "SECONDS", group);
+  option(flags_of("SearchOptions.seed"), flags->search.seed, "Of draws", "N", group);
 
   group = "Output";
   option("-f,--output-format", flags->format, "txt, srt, vtt, tsv, json or all", "FORMAT", group);
   command.add_option("-o,--output-dir", flags->output_dir, "Write files named as the audio into this folder")
       ->type_name("FOLDER")
       ->group(group);
-  command.add_flag("--word-timestamps", flags->word_timestamps, "When each word was said")->group(group);
-  option("--prepend-punctuations", flags->prepend, "Marks that belong to the next word", "MARKS", group);
-  option("--append-punctuations", flags->append, "Marks that belong to the word before", "MARKS", group);
-  command.add_flag("--without-timestamps", flags->without_timestamps, "Text alone, a window at a time")->group(group);
+  command.add_flag(flags_of("TranscribeOptions.word_timestamps"), flags->word_timestamps, "When each word was said")
+      ->group(group);
+  option(flags_of("TranscribeOptions.prepend_punctuations"), flags->prepend, "Marks that belong to the next word",
+         "MARKS", group);
+  option(flags_of("TranscribeOptions.append_punctuations"), flags->append, "Marks that belong to the word before",
+         "MARKS", group);
+  command
+      .add_flag(flags_of("TranscribeOptions.timestamps"), flags->without_timestamps, "Text alone, a window at a time")
+      ->group(group);
   command.add_flag("-q,--quiet", flags->quiet, "No summary, no progress")->group(group);
 
   group = "Machine";
-  command.add_option("-t,--threads", flags->threads, "Threads (default: as many as the process may use CPUs)")
+  command
+      .add_option(flags_of("StreamOptions.threads"), flags->threads,
+                  "Threads (default: as many as the process may use CPUs)")
       ->type_name("N")
       ->group(group);
   command
       .add_option(
-          "--math", flags->math,
+          flags_of("StreamOptions.math"), flags->math,
           "Activations in products with weights: f32, a16 or a8 (default: f32, or what a .kvp was exported for)")
       ->type_name("MATH")
       ->group(group);
   command
-      .add_option("--kv", flags->kv,
+      .add_option(flags_of("StreamOptions.kv"), flags->kv,
                   "Storage of keys and values: f32, f16 or bf16 (default: f32, or what a .kvp was exported for)")
       ->type_name("TYPE")
       ->group(group);

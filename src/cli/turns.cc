@@ -5,7 +5,8 @@
 
 #include <cerrno>
 #include <csignal>
-#include <cstring>
+
+#include "base/os_error.h"
 
 namespace kvass {
 namespace {
@@ -74,7 +75,7 @@ Result<std::optional<std::string>> LineReader::next() {
     char bytes[1 << 14];
     const ssize_t count = ::read(STDIN_FILENO, bytes, sizeof bytes);
     if (count < 0 && (errno == EINTR || errno == EAGAIN)) continue;
-    if (count < 0) return bad_input("stdin", "readable text", std::strerror(errno));
+    if (count < 0) return os_error("stdin", "readable text", errno);
     if (count == 0) ended_ = true;
     buffer_.append(bytes, static_cast<size_t>(count));
   }

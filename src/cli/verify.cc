@@ -7,6 +7,7 @@
 #include "app/open.h"
 #include "cli/command.h"
 #include "cli/config.h"
+#include "cli/fields.h"
 #include "cli/model_flags.h"
 #include "kvass/version.h"
 
@@ -25,7 +26,9 @@ struct VerifyFlags {
 };
 
 Result<std::vector<int32_t>> text_ids(const VerifyFlags& flags, const Tokenizer& tokenizer) {
-  KVASS_ASSIGN_OR_RETURN(std::vector<int32_t> ids, verify_text(tokenizer, flags.tokens));
+  Result<std::vector<int32_t>> made = verify_text(tokenizer, flags.tokens);
+  if (!made.ok()) return made.status().with_message("--tokens: " + made.status().message());
+  std::vector<int32_t> ids = std::move(made).value();
   if (flags.file.empty()) return ids;
   KVASS_ASSIGN_OR_RETURN(const std::string text, read_text(flags.file));
   ids = tokenizer.encode(text, {.bos = tokenizer.add_bos(), .parse_special = false});
@@ -92,13 +95,16 @@ CommandAction add_verify(CLI::App& command) {
   command.add_option("--tokens", flags->tokens, "Tokens of the text")->type_name("TOKENS")->capture_default_str();
   command.add_option("-f,--file", flags->file, "The text (default: one that is made up); - is stdin")
       ->type_name("FILE");
-  command.add_option("--kv", flags->kv, "Storage of keys and values: f32, f16, bf16 or q8")
+  command.add_option(flags_of("StreamOptions.kv"), flags->kv, "Storage of keys and values: f32, f16, bf16 or q8")
       ->type_name("TYPE")
       ->capture_default_str();
-  command.add_option("--math", flags->math, "Activations in products with weights: a16, a8 or f32")
+  command
+      .add_option(flags_of("StreamOptions.math"), flags->math, "Activations in products with weights: a16, a8 or f32")
       ->type_name("MATH")
       ->capture_default_str();
-  command.add_option("-t,--threads", flags->threads, "Threads where a row does not say (default: as many as CPUs)")
+  command
+      .add_option(flags_of("StreamOptions.threads"), flags->threads,
+                  "Threads where a row does not say (default: as many as CPUs)")
       ->type_name("N");
   flags->weights.add(command);
   flags->weights.add_device(command);

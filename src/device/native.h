@@ -136,7 +136,13 @@ KVASS_DEVICE_FN double fma_rn(double a, double b, double c) { return __fma_rn(a,
 
 inline Status status_of(KVASS_RUNTIME(Error_t) error, const char* what) {
   if (error == KVASS_RUNTIME(Success)) return {};
-  return Status::error(StatusCode::device, std::string(what) + ": " + KVASS_RUNTIME(GetErrorString)(error));
+#if defined(__HIPCC__)
+  const bool memory = error == hipErrorOutOfMemory;
+#else
+  const bool memory = error == cudaErrorMemoryAllocation;
+#endif
+  return Status::error(memory ? StatusCode::out_of_memory : StatusCode::device,
+                       std::string(what) + ": " + KVASS_RUNTIME(GetErrorString)(error));
 }
 
 struct Grid {

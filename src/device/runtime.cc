@@ -39,12 +39,16 @@ const std::string& why_no_device(Device device) {
   return device == Device::cuda ? cuda : device == Device::rocm ? rocm : none;
 }
 
-Result<DeviceBlock> DeviceBlock::map(const DeviceRuntime& runtime, size_t bytes) {
+Result<DeviceBlock> DeviceBlock::map(const DeviceRuntime& runtime, size_t bytes, std::string_view what) {
   DeviceBlock block;
   if (bytes == 0) return block;
-  KVASS_ASSIGN_OR_RETURN(void* const data, runtime.allocate(bytes));
+  const Result<void*> data = runtime.allocate(bytes);
+  if (!data.ok()) {
+    const std::string expected = std::to_string(bytes) + " bytes on the device";
+    return data.status().with_message(expected_message(what, expected, data.status().message()));
+  }
   block.runtime_ = &runtime;
-  block.data_ = static_cast<uint8_t*>(data);
+  block.data_ = static_cast<uint8_t*>(data.value());
   block.bytes_ = bytes;
   return block;
 }

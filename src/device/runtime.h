@@ -68,7 +68,8 @@ const std::string& why_no_device(Device device);
 class DeviceBlock {
  public:
   DeviceBlock() = default;
-  static Result<DeviceBlock> map(const DeviceRuntime& runtime, size_t bytes);  // bytes may be 0
+  // bytes may be 0. `what` it is for begins the message of an error.
+  static Result<DeviceBlock> map(const DeviceRuntime& runtime, size_t bytes, std::string_view what = "memory");
   DeviceBlock(DeviceBlock&& other) noexcept;
   DeviceBlock& operator=(DeviceBlock&& other) noexcept;
   ~DeviceBlock();

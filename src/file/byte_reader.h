@@ -20,6 +20,10 @@ class ByteReader {
   Status fail(std::string_view field, std::string_view expected, std::string_view got) const {
     return bad_input(name_ + ": " + std::string(field), expected, got);
   }
+  // The same of what a sound file may have and kvass does not read.
+  Status cannot(std::string_view field, std::string_view expected, std::string_view got) const {
+    return unsupported(name_ + ": " + std::string(field), expected, got);
+  }
   size_t left() const { return bytes_.size() - at_; }
   Status need(std::string_view field, uint64_t bytes) const {
     if (bytes <= left()) return {};

@@ -125,7 +125,7 @@ class Ct2Parser : ByteReader {
     uint32_t variables = 0;
     uint32_t aliases = 0;
     KVASS_RETURN_IF_ERROR(number("binary version", version));
-    if (version != kVersion) return fail("binary version", std::to_string(kVersion), std::to_string(version));
+    if (version != kVersion) return cannot("binary version", std::to_string(kVersion), std::to_string(version));
     KVASS_RETURN_IF_ERROR(string("specification", out_.specification_));
     KVASS_RETURN_IF_ERROR(number("specification revision", revision));
     KVASS_RETURN_IF_ERROR(number("variable count", variables));
@@ -265,8 +265,8 @@ Result<SourceTensor> Ct2Model::tensor(std::string_view tensor) const {
       break;
     }
     default:
-      return bad_input(field, "float32, float16, bfloat16 or int8 with scales",
-                       std::string(ct2_type_name(variable.type)));
+      return unsupported(field, "float32, float16, bfloat16 or int8 with scales",
+                         std::string(ct2_type_name(variable.type)));
   }
   if (place->parts == 1) return whole;
   if (whole.rows() % place->parts != 0) {

@@ -59,8 +59,8 @@ class GgufParser : ByteReader {
     if (magic != kMagic) return fail("magic", "the bytes GGUF", "other bytes (not a GGUF file)");
     KVASS_RETURN_IF_ERROR(number("version", out_.version_));
     if (out_.version_ == 0x02000000 || out_.version_ == 0x03000000)
-      return fail("version", "a little-endian file", "a big-endian one");
-    if (out_.version_ != 2 && out_.version_ != 3) return fail("version", "2 or 3", std::to_string(out_.version_));
+      return cannot("version", "a little-endian file", "a big-endian one");
+    if (out_.version_ != 2 && out_.version_ != 3) return cannot("version", "2 or 3", std::to_string(out_.version_));
     uint64_t tensors = 0;
     uint64_t entries = 0;
     KVASS_RETURN_IF_ERROR(number("tensor count", tensors));
@@ -154,8 +154,8 @@ class GgufParser : ByteReader {
     KVASS_RETURN_IF_ERROR(number(field + " type", number_of_type));
     const std::optional<GgmlTypeInfo> info = ggml_type_info(number_of_type);
     if (!info) {
-      return fail(field + " type", "F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K or Q6_K",
-                  "type number " + std::to_string(number_of_type));
+      return cannot(field + " type", "F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K or Q6_K",
+                    "type number " + std::to_string(number_of_type));
     }
     tensor.type = info->type;
     if (tensor.shape[0] % info->block_elements != 0) {

@@ -4,6 +4,8 @@
 #include <cstdio>
 #include <cstring>
 
+#include "base/os_error.h"
+
 namespace kvass {
 namespace {
 
@@ -63,9 +65,9 @@ std::vector<uint8_t> GgufWriter::finish() const {
 Status GgufWriter::write(const std::string& path) const {
   const std::vector<uint8_t> bytes = finish();
   std::FILE* file = std::fopen(path.c_str(), "wb");
-  if (!file) return bad_input(path, "a file that can be written", std::strerror(errno));
+  if (!file) return os_error(path, "a file that can be written", errno);
   const bool written = std::fwrite(bytes.data(), 1, bytes.size(), file) == bytes.size();
-  if (std::fclose(file) != 0 || !written) return bad_input(path, "a file that can be written", std::strerror(errno));
+  if (std::fclose(file) != 0 || !written) return os_error(path, "a file that can be written", errno);
   return {};
 }
 

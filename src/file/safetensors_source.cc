@@ -30,7 +30,7 @@ Result<SourceTensor> SafeTensorsSource::tensor(std::string_view tensor) const {
   } else if (found->dtype == "BF16") {
     out.type = GgmlType::BF16;
   } else {
-    return bad_input(field + " dtype", "F32, F16 or BF16", quoted_name(found->dtype));
+    return unsupported(field + " dtype", "F32, F16 or BF16", quoted_name(found->dtype));
   }
   return out;
 }

@@ -67,6 +67,10 @@ class KvpReader {
   Status wrong(std::string_view what, std::string_view expected, std::string_view got) const {
     return bad_input(file_.name_ + ": " + std::string(what), expected, got);
   }
+  // The same of what a sound file of another version of kvass may have.
+  Status cannot(std::string_view what, std::string_view expected, std::string_view got) const {
+    return unsupported(file_.name_ + ": " + std::string(what), expected, got);
+  }
   Status in_file(const Status& status) const { return status.with_message(file_.name_ + ": " + shown_message(status)); }
   // Names of the file may stand in a message; it stays one line.
   static std::string shown_message(const Status& status) {
@@ -98,7 +102,7 @@ class KvpReader {
     }
     file_.version_ = load<uint32_t>(bytes.data() + 8);
     if (file_.version_ != kKvpVersion) {
-      return wrong("version", std::to_string(kKvpVersion), std::to_string(file_.version_));
+      return cannot("version", std::to_string(kKvpVersion), std::to_string(file_.version_));
     }
     const auto offset = load<uint64_t>(bytes.data() + 16);
     const auto size = load<uint64_t>(bytes.data() + 24);
@@ -121,11 +125,11 @@ class KvpReader {
   Status general(const fb::Model& root) {
     for (size_t i = 0; i < size_of(root.needs()); ++i) {
       const std::string_view need = view(root.needs()->Get(static_cast<uint32_t>(i)));
-      if (need != kNeedsSpeech) return wrong("needs", "nothing that this version does not know", shown(need));
+      if (need != kNeedsSpeech) return cannot("needs", "nothing that this version does not know", shown(need));
       if (root.speech() == nullptr) return wrong("speech", "what the file needs", "none");
     }
     if (root.numerics() != static_cast<uint32_t>(kNumericsVersion)) {
-      return wrong("numerics version", std::to_string(kNumericsVersion), std::to_string(root.numerics()));
+      return cannot("numerics version", std::to_string(kNumericsVersion), std::to_string(root.numerics()));
     }
     KvpModel& model = file_.model_;
     KVASS_RETURN_IF_ERROR(read_name("producer", root.producer(), model.producer));
@@ -159,7 +163,7 @@ class KvpReader {
     for (size_t i = 0; i < size_of(from.op_kinds()); ++i) {
       const std::string_view name = view(from.op_kinds()->Get(static_cast<uint32_t>(i)));
       const auto kind = find_op_kind(name);
-      if (!kind) return wrong("operators", "operators of this version", shown(name));
+      if (!kind) return cannot("operators", "operators of this version", shown(name));
       kinds.push_back(*kind);
     }
     to.values.resize(size_of(from.values()));
@@ -294,7 +298,7 @@ class KvpReader {
       const Weight& shape = program.weights[i];
       const std::string what = "weight '" + shown(shape.name) + "'";
       const auto type = find_weight_type(view(weight.type()));
-      if (!type) return wrong(what, "a weight type of this version", shown(view(weight.type())));
+      if (!type) return cannot(what, "a weight type of this version", shown(view(weight.type())));
       size_t bytes = static_cast<size_t>(shape.inputs) * sizeof(float);
       if (shape.outputs > 0) {
         const Result<size_t> packed = packed_bytes(*type, shape.outputs, shape.inputs);
@@ -398,9 +402,9 @@ class KvpReader {
       to.sink_positions = mode;
       known = true;
     }
-    if (!known) return wrong("sink positions", "a mode of this version", shown(view(from.sink_positions())));
+    if (!known) return cannot("sink positions", "a mode of this version", shown(view(from.sink_positions())));
     const std::optional<DType> dtype = find_dtype(view(from.dtype()));
-    if (!dtype) return wrong("storage of the caches", "a type of this version", shown(view(from.dtype())));
+    if (!dtype) return cannot("storage of the caches", "a type of this version", shown(view(from.dtype())));
     to.dtype = *dtype;
     std::vector<CacheShape> shapes;
     for (const CacheState& state : file_.model_.program.states) {

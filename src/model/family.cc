@@ -88,8 +88,8 @@ Status FamilyReader::check_all_used(std::span<const std::string_view> ignored) c
       return std::string_view(tensor.name).ends_with(ending);
     });
     if (known || used.contains(tensor.name)) continue;
-    return bad_input(file_.name() + ": tensors", "those of a dense " + prefix_ + " model",
-                     "also '" + tensor.name + "'");
+    return unsupported(file_.name() + ": tensors", "those of a dense " + prefix_ + " model",
+                       "also '" + tensor.name + "'");
   }
   return {};
 }
@@ -115,12 +115,12 @@ Result<DecoderShape> read_decoder_shape(const FamilyReader& reader, int64_t head
                      std::to_string(shape.kv_heads));
   }
   if (shape.head_dim % 16 != 0 || shape.head_dim < 16 || shape.head_dim > 512) {
-    return bad_input(reader.field("attention.key_length"), "a multiple of 16 in [16, 512]",
-                     std::to_string(shape.head_dim));
+    return unsupported(reader.field("attention.key_length"), "a multiple of 16 in [16, 512]",
+                       std::to_string(shape.head_dim));
   }
   if (value_dim != shape.head_dim) {
-    return bad_input(reader.field("attention.value_length"), std::to_string(shape.head_dim) + " (the key length)",
-                     std::to_string(value_dim));
+    return unsupported(reader.field("attention.value_length"), std::to_string(shape.head_dim) + " (the key length)",
+                       std::to_string(value_dim));
   }
   if (!(epsilon > 0.0 && epsilon < 1.0)) {
     return bad_input(reader.field("attention.layer_norm_rms_epsilon"), "between 0 and 1", std::to_string(epsilon));

@@ -39,7 +39,8 @@ Result<Config> read_config(const FamilyReader& reader) {
   KVASS_ASSIGN_OR_RETURN(config.sliding_rotary.base, reader.real_or("rope.freq_base_swa", 1e4));
   if (reader.has("rope.scaling.type")) {
     KVASS_ASSIGN_OR_RETURN(const std::string_view type, reader.text("rope.scaling.type"));
-    if (type != "linear" && type != "none") return bad_input(reader.field("rope.scaling.type"), "linear or none", type);
+    if (type != "linear" && type != "none")
+      return unsupported(reader.field("rope.scaling.type"), "linear or none", type);
     if (type == "linear") {
       KVASS_ASSIGN_OR_RETURN(config.full_rotary.factor, reader.real("rope.scaling.factor"));
     }

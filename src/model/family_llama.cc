@@ -42,8 +42,8 @@ Result<RotaryParams> read_rotary(FamilyReader& reader, const Config& config) {
   rotary.interleaved = config.variant.neighbours;
   KVASS_ASSIGN_OR_RETURN(const int64_t dimensions, reader.integer_or("rope.dimension_count", config.head_dim, 1, 4096));
   if (dimensions != config.head_dim) {
-    return bad_input(reader.field("rope.dimension_count"), std::to_string(config.head_dim) + " (the head size)",
-                     std::to_string(dimensions));
+    return unsupported(reader.field("rope.dimension_count"), std::to_string(config.head_dim) + " (the head size)",
+                       std::to_string(dimensions));
   }
   KVASS_ASSIGN_OR_RETURN(rotary.base, reader.real_or("rope.freq_base", 10000.0, 1.0, 1e30));
   if (reader.has_tensor("rope_freqs.weight")) {
@@ -55,7 +55,7 @@ Result<RotaryParams> read_rotary(FamilyReader& reader, const Config& config) {
   }
   if (type == "none") return rotary;
   if (type != "linear" && type != "yarn") {
-    return bad_input(reader.field("rope.scaling.type"), "none, linear or yarn", type);
+    return unsupported(reader.field("rope.scaling.type"), "none, linear or yarn", type);
   }
   const char* factor = reader.has("rope.scaling.factor") ? "rope.scaling.factor" : "rope.scale_linear";
   KVASS_ASSIGN_OR_RETURN(rotary.factor, reader.real_or(factor, 1.0, 1e-3, 1e9));
@@ -66,7 +66,7 @@ Result<RotaryParams> read_rotary(FamilyReader& reader, const Config& config) {
                                                                   config.context, 1, int64_t{1} << 32));
   KVASS_ASSIGN_OR_RETURN(const double multiplier, reader.real_or("rope.scaling.yarn_log_multiplier", 0.0));
   if (multiplier != 0.0) {
-    return bad_input(reader.field("rope.scaling.yarn_log_multiplier"), "0", std::to_string(multiplier));
+    return unsupported(reader.field("rope.scaling.yarn_log_multiplier"), "0", std::to_string(multiplier));
   }
   YarnParams& yarn = rotary.yarn;
   yarn.context = static_cast<double>(context);
@@ -88,17 +88,17 @@ Result<Config> read_config(FamilyReader& reader, const Variant& variant) {
   KVASS_ASSIGN_OR_RETURN(static_cast<DecoderShape&>(config), read_decoder_shape(reader));
   KVASS_ASSIGN_OR_RETURN(const int64_t experts, reader.integer_or("expert_count", 0, 0, 1 << 20));
   if (experts != 0) {
-    return bad_input(reader.field("expert_count"), "0 (a dense model)", std::to_string(experts));
+    return unsupported(reader.field("expert_count"), "0 (a dense model)", std::to_string(experts));
   }
   if (reader.has("attention.causal")) {
     KVASS_ASSIGN_OR_RETURN(const int64_t causal, reader.integer("attention.causal", 0, 1));
-    if (causal == 0) return bad_input(reader.field("attention.causal"), "true", "false");
+    if (causal == 0) return unsupported(reader.field("attention.causal"), "true", "false");
   }
   KVASS_ASSIGN_OR_RETURN(config.window, reader.integer_or("attention.sliding_window", 0, 0, int64_t{1} << 32));
   if (!variant.all_sliding) {
     if (config.window != 0 && config.window < config.context) {
-      return bad_input(reader.field("attention.sliding_window"), "none (the file does not say which layers slide)",
-                       std::to_string(config.window));
+      return unsupported(reader.field("attention.sliding_window"), "none (the file does not say which layers slide)",
+                         std::to_string(config.window));
     }
     config.window = 0;
   }

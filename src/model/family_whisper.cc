@@ -102,8 +102,8 @@ Result<SpeechShape> read_shape(const Binder& binder, int64_t heads) {
   }
   if (shape.heads < 1 || shape.width % shape.heads != 0 || shape.width / shape.heads % 16 != 0 ||
       shape.width / shape.heads > 512) {
-    return bad_input(name + ": attention heads", "heads whose size is a multiple of 16 up to 512",
-                     std::to_string(shape.heads) + " of a width of " + std::to_string(shape.width));
+    return unsupported(name + ": attention heads", "heads whose size is a multiple of 16 up to 512",
+                       std::to_string(shape.heads) + " of a width of " + std::to_string(shape.width));
   }
   return shape;
 }

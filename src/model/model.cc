@@ -124,7 +124,7 @@ Result<WeightType> weight_type_of(GgmlType type) {
     case GgmlType::Q6_K:
       return WeightType::Q6_K;
   }
-  return bad_input("tensor type", "a type that the reader reads", std::to_string(static_cast<uint32_t>(type)));
+  return unsupported("tensor type", "a type that the reader reads", std::to_string(static_cast<uint32_t>(type)));
 }
 
 Result<ModelProgram> build_program(const Gguf& file) {
@@ -138,7 +138,7 @@ Result<ModelProgram> build_program(const Gguf& file) {
     }
     known += (known.empty() ? "" : ", ") + std::string(family.architecture);
   }
-  return bad_input(file.name() + ": general.architecture", known, architecture);
+  return unsupported(file.name() + ": general.architecture", known, architecture);
 }
 
 Result<size_t> plan_weights(const Gguf& file, const ModelProgram& model, std::optional<WeightType> type) {
@@ -150,7 +150,7 @@ Result<WeightStore> load_weights(const Gguf& file, const ModelProgram& model, Th
                                  std::optional<WeightType> type) {
   KVASS_ASSIGN_OR_RETURN(const WeightPlan weights, plan(file, model, type));
   WeightStore store;
-  KVASS_ASSIGN_OR_RETURN(store.block, Block::map(weights.bytes));
+  KVASS_ASSIGN_OR_RETURN(store.block, Block::map(weights.bytes, "weights"));
   for (size_t i = 0; i < weights.entries.size(); ++i) {
     const WeightPlan::Entry& entry = weights.entries[i];
     const Weight& weight = model.program.weights[i];

@@ -16,7 +16,7 @@ Result<WeightType> packed_type(const TensorSource& source, const SourceTensor& t
   if (tensor.is_int8()) return WeightType::Q8_0;
   const Result<WeightType> type = weight_type_of(tensor.type);
   if (type.ok()) return type;
-  return bad_input(source.name() + ": tensor '" + tensor.name + "'", "a type that weights have", "another");
+  return unsupported(source.name() + ": tensor '" + tensor.name + "'", "a type that weights have", "another");
 }
 
 struct Entry {
@@ -40,8 +40,8 @@ Result<Entry> plan_entry(const TensorSource& source, const Weight& weight, const
     entry.direct = entry.type == own && !convolution && !entry.source.is_int8();
   }
   if (!entry.direct && !floats) {
-    return bad_input(source.name() + ": tensor '" + tensor + "'", "a float type, or 8-bit integers with scales",
-                     weight_type_name(own));
+    return unsupported(source.name() + ": tensor '" + tensor + "'", "a float type, or 8-bit integers with scales",
+                       weight_type_name(own));
   }
   return entry;
 }
@@ -120,7 +120,7 @@ Result<WeightStore> load_weights(const TensorSource& source, const ModelProgram&
     entries.push_back(std::move(entry));
   }
   WeightStore store;
-  KVASS_ASSIGN_OR_RETURN(store.block, Block::map(bytes));
+  KVASS_ASSIGN_OR_RETURN(store.block, Block::map(bytes, "weights"));
   for (size_t i = 0; i < entries.size(); ++i) {
     const Entry& entry = entries[i];
     const Weight& weight = program.weights[i];

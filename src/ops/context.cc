@@ -36,7 +36,7 @@ Result<OpContext::State::Remote*> OpContext::State::remote(Device device) {
 Result<uint8_t*> OpContext::State::reserve(size_t bytes) {
   if (bytes > scratch.bytes()) {
     scratch = Block();  // first, so that both are never held
-    KVASS_ASSIGN_OR_RETURN(scratch, Block::map(bytes));
+    KVASS_ASSIGN_OR_RETURN(scratch, Block::map(bytes, "scratch"));
   }
   return scratch.data();
 }
@@ -50,7 +50,7 @@ Result<uint8_t*> OpContext::State::reserve(Remote& remote, size_t bytes) {
                        std::to_string(bytes) + " bytes where there are " + std::to_string(remote.scratch.bytes()));
     }
     remote.scratch = DeviceBlock();  // first, so that both are never held
-    KVASS_ASSIGN_OR_RETURN(remote.scratch, DeviceBlock::map(runtime, bytes));
+    KVASS_ASSIGN_OR_RETURN(remote.scratch, DeviceBlock::map(runtime, bytes, "scratch"));
   }
   return remote.scratch.data();
 }

@@ -42,6 +42,12 @@ constexpr Row kRows[] = {
 #undef KVASS_OP_DEVICE
 };
 
+std::string operator_names() {
+  std::string names;
+  for (const Operator& op : kOperators) names += (names.empty() ? "" : ", ") + std::string(op.name);
+  return names;
+}
+
 bool is_x86(Isa isa) { return isa == Isa::avx2 || isa == Isa::avx512vnni; }
 
 std::string why_not(const Row& row, const MachineFeatures& features) {
@@ -122,7 +128,7 @@ Result<Backend> get_backend(std::string_view op, Device device, const BackendCho
   const auto known = std::find_if(std::begin(kOperators), std::end(kOperators),
                                   [&](const Operator& candidate) { return candidate.name == op; });
   if (known == std::end(kOperators)) {
-    return bad_input("operator", "one that `kvass inspect --ops` lists", std::string(op));
+    return bad_input("operator", "one of " + operator_names(), std::string(op));
   }
   const std::vector<Backend> rows = backends_of(*known, features);
   const auto find = [&](std::string_view name) {
@@ -156,7 +162,7 @@ Result<Backend> get_backend(std::string_view op, Device device, const BackendCho
     if (!row.available) reasons += (reasons.empty() ? "" : ", ") + std::string(row.name) + ": " + row.reason;
   }
   if (best) return *best;
-  return bad_input(op, "a backend for " + std::string(device_name(device)), reasons);
+  return unsupported(op, "a backend for " + std::string(device_name(device)), reasons);
 }
 
 Status check_backend_list(std::string_view what, std::string_view list) {
@@ -166,7 +172,7 @@ Status check_backend_list(std::string_view what, std::string_view list) {
     const bool known =
         std::any_of(rows.begin(), rows.end(), [&](const Backend& row) { return row.op == op && row.name == backend; });
     if (known || !status.ok()) return;
-    status = bad_input(what, "operator=backend,… as `kvass inspect --ops` lists them",
+    status = bad_input(what, "operator=backend,… with the operators " + operator_names() + " and backends of theirs",
                        std::string(op) + "=" + std::string(backend));
   });
   return status;

@@ -8,10 +8,10 @@ Result<CacheMemory> CacheMemory::map(const DeviceRuntime* device, size_t bytes) 
   CacheMemory memory;
   memory.device_ = device;
   if (!device) {
-    KVASS_ASSIGN_OR_RETURN(memory.here_, Block::map(bytes));
+    KVASS_ASSIGN_OR_RETURN(memory.here_, Block::map(bytes, "caches"));
     return memory;
   }
-  KVASS_ASSIGN_OR_RETURN(memory.on_device_, DeviceBlock::map(*device, bytes));
+  KVASS_ASSIGN_OR_RETURN(memory.on_device_, DeviceBlock::map(*device, bytes, "caches"));
   if (bytes == 0) return memory;
   KVASS_RETURN_IF_ERROR(device->fill(memory.on_device_.data(), 0, bytes, nullptr));
   KVASS_RETURN_IF_ERROR(device->synchronise(nullptr));

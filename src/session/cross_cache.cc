@@ -53,7 +53,7 @@ Result<std::shared_ptr<CrossCache>> CrossCache::create(const Program& program, D
   if (!program.has_encoder()) return bad_input("cross cache", "a program with an encoder", "one without");
   KVASS_ASSIGN_OR_RETURN(Plan planned, plan(program, dtype));
   auto cache = std::make_shared<CrossCache>();
-  KVASS_ASSIGN_OR_RETURN(cache->block_, Block::map(planned.bytes));
+  KVASS_ASSIGN_OR_RETURN(cache->block_, Block::map(planned.bytes, "cross caches"));
   cache->states_ = std::move(planned.states);
   cache->tiles_ = planned.tiles;
   cache->width_ = program.source.width;

@@ -221,7 +221,7 @@ class DeviceExecutor : public Executor {
     KVASS_ASSIGN_OR_RETURN(DeviceTables tables, DeviceTables::create(runtime, program, options));
     std::unique_ptr<DeviceExecutor> executor(new DeviceExecutor(engine, std::move(tables)));
     KVASS_ASSIGN_OR_RETURN(executor->stream_, runtime.create_stream());
-    KVASS_ASSIGN_OR_RETURN(executor->arena_, DeviceBlock::map(runtime, arena_bytes));
+    KVASS_ASSIGN_OR_RETURN(executor->arena_, DeviceBlock::map(runtime, arena_bytes, "arena"));
     KVASS_ASSIGN_OR_RETURN(executor->tables_, Block::map(StepTables::bytes(program, options)));
     const size_t logits = static_cast<size_t>(options.head_rows * program.vocabulary()) * sizeof(float);
     KVASS_ASSIGN_OR_RETURN(executor->read_, PinnedBlock::map(runtime, logits));
@@ -335,8 +335,8 @@ Status check_device_program(const Program& program) {
       case OpKind::softcap:
         break;
       default:
-        return bad_input("program for a device", "ops that devices have",
-                         std::string(op_kind_name(op.kind)) + " ('" + op.name + "'), which runs on the CPU only");
+        return unsupported("program for a device", "ops that devices have",
+                           std::string(op_kind_name(op.kind)) + " ('" + op.name + "'), which runs on the CPU only");
     }
   }
   return {};

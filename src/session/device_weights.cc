@@ -38,7 +38,7 @@ Result<std::shared_ptr<const DeviceWeights>> DeviceWeights::upload(const DeviceK
   for (size_t i = 0; i < count; ++i) bytes += aligned(bytes_of(i));
   auto weights = std::make_shared<DeviceWeights>();
   weights->kernels = &kernels;
-  KVASS_ASSIGN_OR_RETURN(weights->block, DeviceBlock::map(runtime, bytes));
+  KVASS_ASSIGN_OR_RETURN(weights->block, DeviceBlock::map(runtime, bytes, "weights"));
   weights->matrices = store.matrices;
   weights->vectors = store.vectors;
   uint8_t* at = weights->block.data();

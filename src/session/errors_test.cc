@@ -60,17 +60,17 @@ TEST_F(Refusals, AGapAndAStepBack) {
   expect_words(step({run(-1, 1)}), {"40", "got -1"});
 }
 
-TEST_F(Refusals, AFullCacheNamesTheFlag) {
+TEST_F(Refusals, AFullCacheNamesTheFields) {
   const std::unique_ptr<Sequence> full = make_sequence(engine_, caches_);
   const std::unique_ptr<Session> other = make_session(engine_, 20);
   EXPECT_SAME_BITS(expected_, run_chunks(*other, *full, tokens_, {20}));
   expect_words(step({{full.get(), 60, std::span(tokens_).first(1)}}),
-               {"cache full", "--context", "--attention-sink", "--endless"});
+               {"cache full", "CacheOptions.context", "CacheOptions.sinks"});
   EXPECT_EQ(full->length(), 60);
 }
 
 TEST_F(Refusals, AChunkLongerThanPlannedAndAStepOfTooManyRows) {
-  expect_words(step({run(40, 21)}), {"--chunk", "20", "21"});
+  expect_words(step({run(40, 21)}), {"CacheOptions.chunk", "20", "21"});
   const std::unique_ptr<Sequence> second = make_sequence(engine_, caches_);
   expect_words(step({run(40, 15), {second.get(), 0, std::span(tokens_).first(6)}}), {"at most 20", "21"});
   EXPECT_EQ(second->length(), 0);
@@ -182,7 +182,7 @@ TEST_F(Refusals, SessionsAndSequencesThatCannotBe) {
     change(options);
     return Session::create(engine_, options).status().message();
   };
-  expect_words(session([](SessionOptions& o) { o.threads = 0; }), {"--threads"});
+  expect_words(session([](SessionOptions& o) { o.threads = 0; }), {"SessionOptions.threads"});
   expect_words(session([](SessionOptions& o) { o.sequences = 0; }), {"sequences"});
   expect_words(session([](SessionOptions& o) { o.rows = 0; }), {"rows"});
   expect_words(session([](SessionOptions& o) { o.head_rows = 0; }), {"rows"});

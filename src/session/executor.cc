@@ -60,7 +60,7 @@ Result<std::unique_ptr<Executor>> Executor::create(const Engine& engine, const S
                                                    size_t arena_bytes) {
   if (engine.device()) return create_device_executor(engine, options, arena_bytes);
   const Program& program = engine.program();
-  KVASS_ASSIGN_OR_RETURN(Block block, Block::map(arena_bytes + table_bytes(program, options, Device::cpu)));
+  KVASS_ASSIGN_OR_RETURN(Block block, Block::map(arena_bytes + table_bytes(program, options, Device::cpu), "arena"));
   return std::unique_ptr<Executor>(std::make_unique<CpuExecutor>(
       std::move(block), arena_bytes, StepTables::bytes(program, options), options.head_rows, engine.isa()));
 }

@@ -46,7 +46,7 @@ Status Sequence::own_cross() {
 
 Status Sequence::check_extend(int64_t start, int64_t count) const {
   if (count > plan_.chunk) {
-    return bad_input("tokens of a step", "at most the planned " + std::to_string(plan_.chunk) + " (--chunk)",
+    return bad_input("tokens of a step", "at most the planned " + std::to_string(plan_.chunk) + " (CacheOptions.chunk)",
                      std::to_string(count));
   }
   for (const LayerCache& layer : plan_.layers) KVASS_RETURN_IF_ERROR(layer.layout.check_extend(length_, start, count));
@@ -65,7 +65,8 @@ void Sequence::commit(int64_t count) {
 }
 
 Status Sequence::busy_error() {
-  return bad_input("sequence", "one caller at a time", "a second one while another works with it");
+  return Status::error(StatusCode::busy, expected_message("sequence", "one caller at a time",
+                                                          "a second one while another works with it"));
 }
 
 Status Sequence::clear() {
@@ -258,7 +259,7 @@ Status Sequence::rewind(int64_t length) {
 Status Sequence::checkpoint() {
   const Busy busy(busy_);
   if (!busy.mine()) return busy_error();
-  if (checkpoints_.empty()) return bad_input("checkpoint", "places for some (CacheOptions::checkpoints)", "none");
+  if (checkpoints_.empty()) return bad_input("checkpoint", "places for some (CacheOptions.checkpoints)", "none");
   Checkpoint* place = &checkpoints_[0];
   for (Checkpoint& checkpoint : checkpoints_) {
     if (checkpoint.position == length_) return {};

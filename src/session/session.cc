@@ -16,7 +16,10 @@ namespace {
 
 int64_t now() { return std::chrono::steady_clock::now().time_since_epoch() / std::chrono::nanoseconds(1); }
 
-Status busy_error() { return bad_input("session", "one caller at a time", "a second one while a step runs"); }
+Status busy_error() {
+  return Status::error(StatusCode::busy,
+                       expected_message("session", "one caller at a time", "a second one while a step runs"));
+}
 
 // The claims of a step on its sequences: all of them, or it does not run.
 class Claims {
@@ -49,8 +52,9 @@ MethodPlan sized_method(std::string name, const Program& program, Math math, con
 }
 
 Result<std::vector<MethodPlan>> sized_methods(const Program& program, Math math, const SessionOptions& options) {
-  if (options.threads < 1) return bad_input("--threads", "at least 1", std::to_string(options.threads));
-  if (options.sequences < 1) return bad_input("sequences", "at least 1", std::to_string(options.sequences));
+  if (options.threads < 1) return bad_input("SessionOptions.threads", "at least 1", std::to_string(options.threads));
+  if (options.sequences < 1)
+    return bad_input("SessionOptions.sequences", "at least 1", std::to_string(options.sequences));
   std::vector<MethodPlan> methods;
   methods.push_back(sized_method(options.decode_method ? "prefill" : "forward", program, math, options));
   if (!options.decode_method) return methods;

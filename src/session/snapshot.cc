@@ -122,7 +122,8 @@ Result<Snapshot> Snapshot::parse(std::span<const uint8_t> bytes, const std::stri
 Status Snapshot::restore(Sequence& sequence) const {
   const Engine& engine = sequence.engine();
   if (info_.math != engine.math()) {
-    return bad_input(name_ + ": --math", std::string(math_name(engine.math())), std::string(math_name(info_.math)));
+    return bad_input(name_ + ": StreamOptions.math", std::string(math_name(engine.math())),
+                     std::string(math_name(info_.math)));
   }
   if (info_.fingerprint != engine.fingerprint()) {
     return bad_input(name_, "a snapshot of this model, " + hash_text(engine.fingerprint()),

@@ -196,7 +196,7 @@ Result<SnapshotHeader> read_snapshot_header(std::span<const uint8_t> file, const
   SnapshotInfo& info = header.info;
   in.number(info.version);
   if (info.version != kSnapshotVersion) {
-    return bad_input(name, "snapshot version " + std::to_string(kSnapshotVersion), std::to_string(info.version));
+    return unsupported(name, "snapshot version " + std::to_string(kSnapshotVersion), std::to_string(info.version));
   }
   in.number(info.numerics);
   const auto header_bytes = in.number<uint64_t>();
@@ -212,7 +212,7 @@ Result<SnapshotHeader> read_snapshot_header(std::span<const uint8_t> file, const
     return bad_input(name, "a header with the checksum " + hash_text(stored), hash_text(computed) + " (damaged)");
   }
   if (info.numerics != static_cast<uint32_t>(kNumericsVersion)) {
-    return bad_input(name, "numerics version " + std::to_string(kNumericsVersion), std::to_string(info.numerics));
+    return unsupported(name, "numerics version " + std::to_string(kNumericsVersion), std::to_string(info.numerics));
   }
 
   // Its writer meant what follows; fields that no writer has are still an error, not a state.

@@ -231,7 +231,7 @@ TEST_F(Refused, OtherModelsArithmeticsAndPlans) {
   const EnginePtr model = tiny_engine(TinyModel(config), Math::a16, best_isa());
   refused(good_, {"a snapshot of this model", "one of another"}, make_sequence(model, caches_).get());
   const EnginePtr math = tiny_engine(tiny(), Math::f32, best_isa());
-  refused(good_, {"--math: expected f32, got a16"}, make_sequence(math, caches_).get());
+  refused(good_, {"StreamOptions.math: expected f32, got a16"}, make_sequence(math, caches_).get());
   const auto plan = [&](const CacheOptions& options, std::initializer_list<const char*> words) {
     refused(good_, words, make_sequence(engine_, options).get());
   };

@@ -73,7 +73,7 @@ Result<ChatTemplate> ChatTemplate::named(std::string_view name) {
   for (const ChatTemplateKind& kind : kKinds) {
     if (kind.name == name) return ChatTemplate(kind);
   }
-  return bad_input("--chat-template", "one of " + known_names(), "'" + std::string(name) + "'");
+  return bad_input("ChatOptions.template_name", "one of " + known_names(), "'" + std::string(name) + "'");
 }
 
 Result<ChatTemplate> ChatTemplate::recognize(std::string_view source, std::string_view jinja) {
@@ -81,14 +81,14 @@ Result<ChatTemplate> ChatTemplate::recognize(std::string_view source, std::strin
   if (jinja.empty()) {
     return bad_input(key, "the template of a chat model",
                      "none: this is a base model, whose texts `kvass run` continues; or name a template with "
-                     "--chat-template (" +
+                     "ChatOptions.template_name (" +
                          known_names() + ")");
   }
   for (const ChatTemplateKind& kind : kKinds) {
     if (kind.fits(jinja)) return ChatTemplate(kind);
   }
-  return bad_input(key, "one that is known (" + known_names() + ")",
-                   fmt::format("another of {} bytes; name the nearest with --chat-template", jinja.size()));
+  return unsupported(key, "one that is known (" + known_names() + ")",
+                     fmt::format("another of {} bytes; name the nearest with ChatOptions.template_name", jinja.size()));
 }
 
 std::string_view ChatTemplate::name() const { return kind_->name; }

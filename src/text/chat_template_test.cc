@@ -161,15 +161,15 @@ TEST(ChatTemplate, PartsMergeAsOneText) {
 
 TEST(ChatTemplate, UnknownAndMissingTemplatesNameTheKnownOnes) {
   const std::string unknown = refusal(ChatTemplate::named("esperanto"));
-  EXPECT_TRUE(unknown.starts_with("--chat-template: expected one of gemma, chatml, llama3, ")) << unknown;
+  EXPECT_TRUE(unknown.starts_with("ChatOptions.template_name: expected one of gemma, chatml, llama3, ")) << unknown;
   EXPECT_TRUE(unknown.ends_with(", got 'esperanto'")) << unknown;
   const std::string base = refusal(ChatTemplate::recognize("model.gguf", ""));
   EXPECT_TRUE(base.starts_with("model.gguf: tokenizer.chat_template: expected ")) << base;
-  for (const char* word : {"base model", "`kvass run`", "--chat-template", "llama2"}) {
+  for (const char* word : {"base model", "`kvass run`", "ChatOptions.template_name", "llama2"}) {
     EXPECT_NE(base.find(word), std::string::npos) << base << " lacks " << word;
   }
   const std::string other = refusal(ChatTemplate::recognize("model.gguf", "{{ messages }}"));
-  EXPECT_NE(other.find("got another of 14 bytes; name the nearest with --chat-template"), std::string::npos) << other;
+  EXPECT_NE(other.find("got another of 14 bytes; name the nearest with ChatOptions.template_name"), std::string::npos) << other;
 }
 
 }  // namespace

@@ -59,7 +59,7 @@ Result<const PreTokenizerKind*> find_pre_tokenizer(std::string_view what, std::s
   std::string shown(name.substr(0, 64));
   std::replace_if(
       shown.begin(), shown.end(), [](char c) { return c < ' ' || c > '~'; }, '?');
-  return bad_input(std::string(what), "one of " + names, fmt::format("\"{}\"", shown));
+  return unsupported(std::string(what), "one of " + names, fmt::format("\"{}\"", shown));
 }
 
 }  // namespace kvass

@@ -63,7 +63,7 @@ Result<Vocabulary> read_vocabulary(const Gguf& file) {
     std::string shown(kind.substr(0, 64));
     std::replace_if(
         shown.begin(), shown.end(), [](char c) { return c < ' ' || c > '~'; }, '?');
-    return bad_input(
+    return unsupported(
         vocabulary_field(file.name(), "tokenizer.ggml.model"),
         "\"llama\" (SentencePiece) or \"gpt2\" (byte-level merges), the kinds of tokenizer that are supported",
         fmt::format("\"{}\"", shown));

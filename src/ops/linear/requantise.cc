@@ -61,7 +61,7 @@ Result<WeightType> parse_weight_type(std::string_view text) {
       return type;
     }
   }
-  return bad_input("--weights", "f32, f16, bf16, q8_0 or q4_0", "'" + std::string(text) + "'");
+  return bad_input("WeightOptions.type", "f32, f16, bf16, q8_0 or q4_0", "'" + std::string(text) + "'");
 }
 
 WeightType stored_type(WeightType source, int64_t k, std::optional<WeightType> wanted) {

@@ -110,22 +110,25 @@ uint64_t scaled_bits(uint64_t bits, uint64_t total) {
 
 Status validate(const SampleOptions& options) {
   if (!(options.temperature >= 0.0f && std::isfinite(options.temperature))) {
-    return bad_input("--temp", "0 (greedy) or a positive number", std::to_string(options.temperature));
+    return bad_input("SampleOptions.temperature", "0 (greedy) or a positive number",
+                     std::to_string(options.temperature));
   }
   if (options.top_k < 0) {
-    return bad_input("--top-k", "0 (all) or a positive count of tokens", std::to_string(options.top_k));
+    return bad_input("SampleOptions.top_k", "0 (all) or a positive count of tokens", std::to_string(options.top_k));
   }
   if (!(options.top_p > 0.0f && options.top_p <= 1.0f)) {
-    return bad_input("--top-p", "a probability above 0 and at most 1", std::to_string(options.top_p));
+    return bad_input("SampleOptions.top_p", "a probability above 0 and at most 1", std::to_string(options.top_p));
   }
   if (!(options.min_p >= 0.0f && options.min_p <= 1.0f)) {
-    return bad_input("--min-p", "a probability in [0, 1]", std::to_string(options.min_p));
+    return bad_input("SampleOptions.min_p", "a probability in [0, 1]", std::to_string(options.min_p));
   }
   if (!(options.repeat_penalty > 0.0f && std::isfinite(options.repeat_penalty))) {
-    return bad_input("--repeat-penalty", "a positive number (1: none)", std::to_string(options.repeat_penalty));
+    return bad_input("SampleOptions.repeat_penalty", "a positive number (1: none)",
+                     std::to_string(options.repeat_penalty));
   }
   if (options.repeat_last_n < 0 || options.repeat_last_n > kRepeatLimit) {
-    return bad_input("--repeat-last-n", "a count of tokens in [0, 1048576]", std::to_string(options.repeat_last_n));
+    return bad_input("SampleOptions.repeat_last_n", "a count of tokens in [0, 1048576]",
+                     std::to_string(options.repeat_last_n));
   }
   return {};
 }

@@ -32,7 +32,7 @@ struct SampleOptions {
   uint64_t seed = 0;
 };
 
-// Every field in its range; an error names the command line's flag.
+// Every field in its range; an error names the field.
 Status validate(const SampleOptions& options);
 
 class Sampler {

@@ -239,18 +239,18 @@ TEST(Sampler, PenaltyDividesPositiveAndMultipliesNegativeLogitsOfRecentTokensOnc
 }
 
 TEST(Sampler, BadOptionsAreRefusedByTheirFlags) {
-  const std::pair<SampleOptions, std::string> bad[] = {{{.temperature = -0.1f}, "--temp"},
-                                                       {{.temperature = kNan}, "--temp"},
-                                                       {{.temperature = kInfinity}, "--temp"},
-                                                       {{.top_k = -1}, "--top-k"},
-                                                       {{.top_p = 0.0f}, "--top-p"},
-                                                       {{.top_p = 1.1f}, "--top-p"},
-                                                       {{.top_p = kNan}, "--top-p"},
-                                                       {{.min_p = -0.1f}, "--min-p"},
-                                                       {{.min_p = kNan}, "--min-p"},
-                                                       {{.repeat_penalty = 0.0f}, "--repeat-penalty"},
-                                                       {{.repeat_penalty = kNan}, "--repeat-penalty"},
-                                                       {{.repeat_last_n = -1}, "--repeat-last-n"}};
+  const std::pair<SampleOptions, std::string> bad[] = {{{.temperature = -0.1f}, "SampleOptions.temperature"},
+                                                       {{.temperature = kNan}, "SampleOptions.temperature"},
+                                                       {{.temperature = kInfinity}, "SampleOptions.temperature"},
+                                                       {{.top_k = -1}, "SampleOptions.top_k"},
+                                                       {{.top_p = 0.0f}, "SampleOptions.top_p"},
+                                                       {{.top_p = 1.1f}, "SampleOptions.top_p"},
+                                                       {{.top_p = kNan}, "SampleOptions.top_p"},
+                                                       {{.min_p = -0.1f}, "SampleOptions.min_p"},
+                                                       {{.min_p = kNan}, "SampleOptions.min_p"},
+                                                       {{.repeat_penalty = 0.0f}, "SampleOptions.repeat_penalty"},
+                                                       {{.repeat_penalty = kNan}, "SampleOptions.repeat_penalty"},
+                                                       {{.repeat_last_n = -1}, "SampleOptions.repeat_last_n"}};
   for (const auto& [options, flag] : bad) {
     const Status status = validate(options);
     ASSERT_FALSE(status.ok()) << flag;

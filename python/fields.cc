@@ -1,0 +1,83 @@
+#include "fields.h"
+
+namespace kvass::python {
+namespace {
+
+struct FieldKeyword {
+  std::string_view field;    // Struct.field
+  std::string_view keyword;  // or, of what Python has no keyword for, plain words
+};
+
+constexpr FieldKeyword kFieldKeywords[] = {
+    // Engine.sequence(), kvass.caches.plan()
+    {"StreamOptions.context", "context"},
+    {"StreamOptions.attention_sink", "attention_sink"},
+    {"StreamOptions.endless", "endless"},
+    {"StreamOptions.sink_positions", "sink_positions"},
+    {"StreamOptions.chunk", "chunk"},
+    {"StreamOptions.kv", "kv"},
+    {"StreamOptions.math", "math"},
+    {"StreamOptions.threads", "threads"},
+    {"StreamOptions.sequences", "sequences"},
+    {"StreamOptions.memory_limit", "memory_limit"},
+    {"CacheOptions.context", "context"},
+    {"CacheOptions.chunk", "chunk"},
+    {"CacheOptions.sinks", "attention_sink=(sinks, window) or endless=True"},
+    {"CacheOptions.sink_tokens", "sinks of attention_sink"},
+    {"CacheOptions.sink_window", "window of attention_sink"},
+    {"CacheOptions.rotary_offset", "rotary offset"},
+    {"CacheOptions.checkpoints", "checkpoints"},
+    {"SessionOptions.threads", "threads"},
+    {"SessionOptions.sequences", "sequences"},
+    // kvass.caches.layered_shapes()
+    {"LayerPattern.layers", "layers"},
+    {"LayerPattern.kv_heads", "kv_heads"},
+    {"LayerPattern.head_dim", "head_dim"},
+    {"LayerPattern.sliding_window", "sliding_window"},
+    {"LayerPattern.sliding_window_pattern", "sliding_window_pattern"},
+    // Engine(), Transcriber()
+    {"WeightOptions.type", "weights"},
+    {"WeightOptions.pages", "huge_pages"},
+    {"WeightOptions.check", "check_weights"},
+    {"WeightOptions.device", "device"},
+    // Sequence.generate()
+    {"SampleOptions.temperature", "temperature"},
+    {"SampleOptions.top_k", "top_k"},
+    {"SampleOptions.top_p", "top_p"},
+    {"SampleOptions.min_p", "min_p"},
+    {"SampleOptions.repeat_penalty", "repeat_penalty"},
+    {"SampleOptions.repeat_last_n", "repeat_last_n"},
+    {"GenerateOptions.max_tokens", "max_tokens"},
+    {"ChatOptions.max_tokens", "max_tokens"},
+    {"ChatOptions.template_name", "template"},
+    // Transcriber.transcribe()
+    {"TranscribeOptions.language", "language"},
+    {"TranscribeOptions.task", "task"},
+    {"TranscribeOptions.temperatures", "temperature"},
+    {"TranscribeOptions.max_initial_timestamp", "latest start of a window's text"},
+    {"TranscribeOptions.suppressed", "suppressed tokens"},
+    {"SearchOptions.beam_size", "beam_size"},
+    {"SearchOptions.patience", "patience"},
+    {"SearchOptions.length_penalty", "length penalty"},
+    {"SearchOptions.best_of", "best_of"},
+    // Not in Python.
+    {"ExportOptions.sliding_window", "sliding_window"},
+    {"ExportOptions.sliding_window_pattern", "sliding_window_pattern"},
+    {"BenchOptions.prefill", "lengths of prompts"},
+    {"BenchOptions.decode", "tokens to generate"},
+    {"BenchOptions.greedy", "tokens to generate greedily"},
+    {"BenchOptions.depths", "tokens in the cache"},
+    {"BenchOptions.batches", "sequences"},
+    {"BenchOptions.repetitions", "repetitions"},
+};
+
+}  // namespace
+
+std::string_view keyword_of(std::string_view field) {
+  for (const FieldKeyword& row : kFieldKeywords) {
+    if (row.field == field) return row.keyword;
+  }
+  return {};
+}
+
+}  // namespace kvass::python

@@ -1,0 +1,138 @@
+// Which flag sets which field of the library. One table for both directions: the commands declare their flags from it,
+// and messages of the library, which name fields, are shown with flags.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "kvass/fields.h"
+
+namespace kvass {
+
+struct FieldFlag {
+  std::string_view field;  // Struct.field
+  // The flag's names as CLI11 takes them; the first one stands in messages. Empty: the field has no flag of its own.
+  std::string_view names;
+  std::string_view word = {};  // what stands in messages instead
+};
+
+inline constexpr FieldFlag kFieldFlags[] = {
+    // A stream.
+    {"StreamOptions.context", "--context,--max-context-len"},
+    {"StreamOptions.attention_sink", "--attention-sink"},
+    {"StreamOptions.endless", "--endless"},
+    {"StreamOptions.sink_positions", "--sink-positions"},
+    {"StreamOptions.rotary_offset", "--rotary-offset"},
+    {"StreamOptions.chunk", "--chunk,--input-len"},
+    {"StreamOptions.kv", "--kv"},
+    {"StreamOptions.math", "--math"},
+    {"StreamOptions.threads", "--threads,-t"},
+    {"StreamOptions.pin", "--pin,!--no-pin"},
+    {"StreamOptions.sequences", "--sequences"},
+    {"StreamOptions.memory_limit", "--memory-limit"},
+    {"CacheOptions.context", "", "--context"},
+    {"CacheOptions.chunk", "", "--chunk"},
+    {"CacheOptions.sinks", "", "--attention-sink S,W (or --endless)"},
+    {"CacheOptions.sink_tokens", "", "S of --attention-sink S,W"},
+    {"CacheOptions.sink_window", "", "W of --attention-sink S,W"},
+    {"CacheOptions.rotary_offset", "", "--rotary-offset"},
+    {"CacheOptions.checkpoints", "", "checkpoints"},
+    {"SessionOptions.threads", "", "--threads"},
+    {"SessionOptions.sequences", "", "--sequences"},
+    // Bare layers.
+    {"LayerPattern.layers", "--layers"},
+    {"LayerPattern.kv_heads", "--kv-heads"},
+    {"LayerPattern.head_dim", "--head-dim"},
+    {"LayerPattern.sliding_window", "--sliding-window"},
+    {"LayerPattern.sliding_window_pattern", "--sliding-window-pattern"},
+    // Weights.
+    {"WeightOptions.type", "--weights"},
+    {"WeightOptions.pages", "--pages"},
+    {"WeightOptions.check", "--check"},
+    {"WeightOptions.device", "--device"},
+    // Text.
+    {"SampleOptions.temperature", "--temp"},
+    {"SampleOptions.top_k", "--top-k"},
+    {"SampleOptions.top_p", "--top-p"},
+    {"SampleOptions.min_p", "--min-p"},
+    {"SampleOptions.repeat_penalty", "--repeat-penalty"},
+    {"SampleOptions.repeat_last_n", "--repeat-last-n"},
+    {"SampleOptions.seed", "--seed"},
+    {"GenerateOptions.max_tokens", "-n,--tokens"},
+    {"GenerateOptions.ignore_eos", "--ignore-eos"},
+    {"GenerateOptions.stops", "--stop"},
+    {"GenerateOptions.save_every", "--save-every"},
+    {"ChatOptions.system", "--system"},
+    {"ChatOptions.template_name", "--chat-template"},
+    {"ChatOptions.max_tokens", "-n,--tokens"},
+    // Speech.
+    {"TranscribeOptions.language", "--language"},
+    {"TranscribeOptions.task", "--task"},
+    {"TranscribeOptions.temperatures", "--temperature"},
+    {"TranscribeOptions.compression_ratio_threshold", "--compression-ratio-threshold"},
+    {"TranscribeOptions.logprob_threshold", "--logprob-threshold"},
+    {"TranscribeOptions.no_speech_threshold", "--no-speech-threshold"},
+    {"TranscribeOptions.condition_on_previous_text", "--condition-on-previous-text"},
+    {"TranscribeOptions.prompt_reset_on_temperature", "--prompt-reset-on-temperature"},
+    {"TranscribeOptions.initial_prompt", "--initial-prompt"},
+    {"TranscribeOptions.timestamps", "--without-timestamps"},
+    {"TranscribeOptions.max_initial_timestamp", "--max-initial-timestamp"},
+    {"TranscribeOptions.suppressed", "--suppress-tokens"},
+    {"TranscribeOptions.suppress_blank", "--no-suppress-blank"},
+    {"TranscribeOptions.word_timestamps", "--word-timestamps"},
+    {"TranscribeOptions.prepend_punctuations", "--prepend-punctuations"},
+    {"TranscribeOptions.append_punctuations", "--append-punctuations"},
+    {"TranscribeOptions.vad", "--vad"},
+    {"SearchOptions.beam_size", "--beam-size"},
+    {"SearchOptions.patience", "--patience"},
+    {"SearchOptions.length_penalty", "--length-penalty"},
+    {"SearchOptions.best_of", "--best-of"},
+    {"SearchOptions.seed", "--seed"},
+    // Export.
+    {"ExportOptions.out", "-o,--output"},
+    {"ExportOptions.sliding_window", "--sliding-window"},
+    {"ExportOptions.sliding_window_pattern", "--sliding-window-pattern"},
+    {"ExportOptions.multifunction", "--multifunction"},
+    // Measurements.
+    {"BenchOptions.prefill", "-p,--n-prompt"},
+    {"BenchOptions.decode", "-n,--n-gen"},
+    {"BenchOptions.greedy", "-g,--n-greedy"},
+    {"BenchOptions.depths", "-d,--n-depth"},
+    {"BenchOptions.batches", "-b,--batch"},
+    {"BenchOptions.repetitions", "-r,--repetitions"},
+    {"BenchOptions.profile", "--profile"},
+};
+
+constexpr const FieldFlag* find_field(std::string_view field) {
+  for (const FieldFlag& row : kFieldFlags) {
+    if (row.field == field) return &row;
+  }
+  return nullptr;
+}
+
+// What stands in messages for a field; empty: one that the table does not have.
+constexpr std::string_view flag_word(std::string_view field) {
+  const FieldFlag* row = find_field(field);
+  if (row == nullptr) return {};
+  return row->names.empty() ? row->word : row->names.substr(0, row->names.find(','));
+}
+
+// A field that has a flag; another one does not compile. Written as a literal: flags_of("StreamOptions.context").
+class FlagField {
+ public:
+  consteval FlagField(const char* field) : row_(find_field(field)) {
+    if (row_ == nullptr || row_->names.empty()) throw "a field without a flag: see kFieldFlags";
+  }
+  std::string names() const { return std::string(row_->names); }            // all, as CLI11 takes them
+  std::string name() const { return std::string(flag_word(row_->field)); }  // the first
+
+ private:
+  const FieldFlag* row_;
+};
+inline std::string flags_of(FlagField field) { return field.names(); }
+inline std::string flag_of(FlagField field) { return field.name(); }
+
+// A message of the library as the command line shows it.
+inline std::string with_flags(std::string_view message) { return translate_fields(message, flag_word); }
+
+}  // namespace kvass
