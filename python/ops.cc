@@ -1,5 +1,5 @@
 // kvass.attention and its kin: arguments in, one call of include/kvass/ops.h without the GIL, the caller's framework
-// out. All calls of the process share one OpContext and take turns.
+// out. All calls of the process share one OpContext (shared_context.h) and take turns.
 #include "kvass/ops.h"
 
 #include <nanobind/stl/optional.h>
@@ -9,43 +9,42 @@
 #include <memory>
 
 #include "module.h"
+#include "shared_context.h"
 #include "tensors.h"
 
 namespace kvass::python {
 namespace {
 
-// After a fork the child has none of the parent's threads: it makes a context of its own and leaves the old one alone.
-OpContext* g_context = nullptr;  // with the GIL
-
-OpContext& context() {
-  if (g_context == nullptr) {
-    static const int registered = pthread_atfork(nullptr, nullptr, [] { g_context = nullptr; });
-    (void)registered;
-    g_context = new OpContext(value_of(OpContext::create()));
-  }
-  return *g_context;
+// With the GIL. After a fork the child makes one of its own.
+SharedContext& shared_context() {
+  static SharedContext* shared = nullptr;
+  static const int registered = pthread_atfork(nullptr, nullptr, [] { shared = nullptr; });
+  (void)registered;
+  if (shared == nullptr) shared = new SharedContext;
+  return *shared;
 }
 
 void set_threads(int threads) {
   OpContext::Options options;
   options.threads = threads;
   OpContext made = value_of(OpContext::create(options));
-  OpContext& current = context();
-  nb::gil_scoped_release released;  // a call that runs holds the old one
-  current = std::move(made);
+  SharedContext& shared = shared_context();
+  nb::gil_scoped_release released;  // the threads of the old one may have to end
+  shared.replace(std::move(made));
 }
 
 // call(context) without the GIL, or for tensors of a device on their framework's stream: such a call only launches, and
-// with the GIL nobody else sets another stream in between.
+// with the GIL nobody else sets another stream in between. The context stays until the call is done, whatever
+// set_threads does meanwhile.
 template <class Call>
 Status with_context(const TensorArgument& first, Call&& call) {
-  OpContext& with = context();
+  const std::shared_ptr<OpContext> with = value_of(shared_context().get());
   if (first.view().device != Device::cpu) {
-    if (Status status = with.set_stream(first.stream()); !status.ok()) return status;
-    return call(with);
+    if (Status status = with->set_stream(first.stream()); !status.ok()) return status;
+    return call(*with);
   }
   nb::gil_scoped_release released;
-  return call(with);
+  return call(*with);
 }
 
 struct Options {

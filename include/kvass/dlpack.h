@@ -62,9 +62,14 @@ Result<Tensor> from_dlpack(const DLTensorT& from, std::string_view name = "tenso
 }
 
 // The view as a DLTensor on the first device of its kind; shape and strides point into `view`, which must outlive it.
+// DLPack has no type for q8, whose values are bytes with scales of their own: an error. `name` of the tensor
+// is for the message.
 template <class DLTensorT>
-DLTensorT to_dlpack(Tensor& view) {
+Result<DLTensorT> to_dlpack(Tensor& view, std::string_view name = "tensor") {
   namespace dl = dlpack_detail;
+  if (view.dtype != DType::f32 && view.dtype != DType::f16 && view.dtype != DType::bf16) {
+    return bad_input(name, "float32, float16 or bfloat16", dtype_name(view.dtype));
+  }
   DLTensorT to{};
   to.data = view.data;
   to.device.device_type = static_cast<decltype(to.device.device_type)>(view.device == Device::cpu    ? dl::kCpu

@@ -8,8 +8,11 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cmath>
+#include <cstring>
+#include <fstream>
 #include <memory>
 #include <new>
 
@@ -26,7 +29,29 @@ constexpr int kMostChannels = 256;
 
 constexpr char kExpected[] = "an audio file (WAV, FLAC, OGG or MP3)";
 
-// A file in memory, as libsndfile's virtual file.
+// AAC in its ADTS form, which libsndfile takes for MP3: the same first twelve bits, and then a layer of 0.
+bool is_adts(std::span<const uint8_t> start) {
+  return start.size() >= 2 && start[0] == 0xff && (start[1] & 0xf6) == 0xf0;
+}
+Status adts_error(const std::string& name) { return bad_input(name, kExpected, "AAC (ADTS)"); }
+
+// Whether `info.frames` is what the file says of itself. Of other formats it may be an estimate, as of an MP3 file
+// without a table of its frames, or be cut to the bytes that are there.
+bool length_is_declared(SNDFILE* file, const SF_INFO& info) {
+  if (info.frames <= 0 || info.frames == SF_COUNT_MAX) return false;
+  switch (info.format & SF_FORMAT_TYPEMASK) {
+    case SF_FORMAT_FLAC:
+      return true;
+    case SF_FORMAT_MPEG: {
+      const int mode = sf_command(file, SFC_GET_BITRATE_MODE, nullptr, 0);
+      return mode == SF_BITRATE_MODE_VARIABLE || mode == SF_BITRATE_MODE_AVERAGE;  // known from the table alone
+    }
+    default:
+      return false;
+  }
+}
+
+// A file in memory as libsndfile reads it.
 struct Memory {
   std::span<const uint8_t> bytes;
   sf_count_t at = 0;
@@ -124,8 +149,16 @@ Result<std::vector<int16_t>> read_samples(SNDFILE* file, const SF_INFO& info, co
   Resampler resampler(info.samplerate, samples);
   std::vector<float> block(static_cast<size_t>(kBlockFrames) * channels);
   std::vector<float> mono(static_cast<size_t>(kBlockFrames));
+  sf_count_t decoded = 0;
+  const auto seconds = [&](sf_count_t of) { return static_cast<double>(of) / info.samplerate; };
   while (true) {
     const sf_count_t frames = sf_readf_float(file, block.data(), kBlockFrames);
+    decoded += std::max<sf_count_t>(frames, 0);
+    // Asked after every read: the next one forgets it and finds the file at its end.
+    if (sf_error(file) != SF_ERR_NO_ERROR) {
+      return bad_input(name, "audio that can be decoded to its end",
+                       fmt::format("damage at {:.2f} s: {}", seconds(decoded), sf_strerror(file)));
+    }
     const auto count = static_cast<size_t>(std::max<sf_count_t>(frames, 0));
     for (size_t i = 0; i < count; ++i) {
       float sum = 0.0f;
@@ -137,6 +170,10 @@ Result<std::vector<int16_t>> read_samples(SNDFILE* file, const SF_INFO& info, co
       return status.with_message(name + ": " + status.message());
     }
     if (last) break;
+  }
+  if (decoded < info.frames && length_is_declared(file, info)) {
+    return bad_input(name, fmt::format("{:.2f} s of audio, as the file says", seconds(info.frames)),
+                     fmt::format("{:.2f} s (cut off)", seconds(decoded)));
   }
   samples.shrink_to_fit();
   return samples;
@@ -166,6 +203,7 @@ Result<std::vector<uint8_t>> read_stdin() {
 
 Result<std::vector<int16_t>> decode_audio(std::span<const uint8_t> bytes, const std::string& name) {
   if (bytes.empty()) return bad_input(name, kExpected, "an empty file");
+  if (is_adts(bytes)) return adts_error(name);
   Memory memory{bytes};
   SF_VIRTUAL_IO io = Memory::functions();
   SF_INFO info{};
@@ -185,6 +223,9 @@ Result<std::vector<int16_t>> decode_audio(const std::string& path) {
   if (!S_ISREG(about.st_mode)) return bad_input(path, kExpected, S_ISDIR(about.st_mode) ? "a folder" : "no file");
   if (about.st_size == 0) return bad_input(path, kExpected, "an empty file");
   if (::access(path.c_str(), R_OK) != 0) return os_error(path, kExpected, errno);
+  std::array<uint8_t, 2> start{};
+  std::ifstream(path, std::ios::binary).read(reinterpret_cast<char*>(start.data()), start.size());
+  if (is_adts(start)) return adts_error(path);
   SF_INFO info{};
   const File file(sf_open(path.c_str(), SFM_READ, &info));
   if (!file) return not_opened(path);

@@ -14,8 +14,9 @@ namespace kvass {
 
 inline constexpr int64_t kSampleRate = 16000;  // samples a second
 
-// `path` "-": stdin. Errors: no file, not audio, a rate that cannot be resampled. A file that ends early gives what it
-// has; no samples at all are no error.
+// `path` "-": stdin. Errors: no file, not audio, a rate that cannot be resampled, and a file that cannot be decoded to
+// its end, with the second at which that stopped: a part of a recording is not taken for the whole. A WAV file whose
+// writer was cut off gives the samples that it has; no samples at all are no error.
 Result<std::vector<int16_t>> decode_audio(const std::string& path);
 
 // The same for a file in memory; `name` is its name in messages.

@@ -5,6 +5,8 @@
 #include <cmath>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <numbers>
 
 #include "audio/decode.h"
@@ -112,6 +114,52 @@ TEST(DecodeAudio, ATruncatedFileGivesWhatItHas) {
   EXPECT_EQ(samples->size(), 5000u);
   std::filesystem::resize_file(path, 44);
   EXPECT_EQ(decode_audio(path).value().size(), 0u);
+}
+
+// Bytes of a file; the part [begin, end) of it, in shares of its size, is overwritten.
+std::vector<uint8_t> damaged(const std::string& path, double begin, double end) {
+  std::ifstream file(path, std::ios::binary);
+  std::vector<uint8_t> bytes((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  const auto at = [&](double share) { return static_cast<size_t>(share * static_cast<double>(bytes.size())); };
+  for (size_t i = at(begin); i < at(end); ++i) bytes[i] = static_cast<uint8_t>(i * i * 7919 >> 3);
+  return bytes;
+}
+
+TEST(DecodeAudio, AFileThatCannotBeDecodedToItsEndIsAnErrorWithTheSecond) {
+  const Scratch scratch;
+  const std::string flac = tone(scratch, "a.flac", 16000, 1, SF_FORMAT_FLAC | SF_FORMAT_PCM_16, 64000),
+                    mp3 = tone(scratch, "a.mp3", 16000, 1, SF_FORMAT_MPEG | SF_FORMAT_MPEG_LAYER_III, 64000);
+  const auto message = [](const std::vector<uint8_t>& bytes) {
+    const Result<std::vector<int16_t>> samples = decode_audio(bytes, "f");
+    return samples.ok() ? "" : samples.status().message();
+  };
+  for (const std::string& path : {flac, mp3}) {
+    SCOPED_TRACE(path);
+    EXPECT_EQ(message(damaged(path, 0, 0)), "") << "whole";
+    std::vector<uint8_t> cut = damaged(path, 0, 0);
+    cut.resize(cut.size() / 2);
+    EXPECT_NE(message(cut), "");
+    // The damage begins at 2 s of 4, where frames are about as long as each other.
+    const std::string text = message(damaged(path, 0.5, 0.9));
+    expect_words(text, {"f: expected ", " s"});
+    EXPECT_EQ(text.find('\n'), std::string::npos) << text;
+  }
+  expect_words(message(damaged(flac, 0.5, 0.51)),
+               {"f: expected audio that can be decoded to its end, got damage at ", " s: "});
+  // From a path it is the same.
+  std::vector<uint8_t> bytes = damaged(flac, 0.5, 0.51);
+  const std::string path = scratch.file("damaged.flac");
+  std::ofstream(path, std::ios::binary)
+      .write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+  expect_words(decode_audio(path).status().message(), {"damaged.flac", "got damage at "});
+}
+
+TEST(DecodeAudio, AacIsSaidToBeWhatItIs) {
+  std::vector<uint8_t> bytes(4000);
+  bytes[0] = 0xff;
+  bytes[1] = 0xf1;
+  EXPECT_EQ(decode_audio(bytes, "f.mp3").status().message(),
+            "f.mp3: expected an audio file (WAV, FLAC, OGG or MP3), got AAC (ADTS)");
 }
 
 TEST(LogMel, OneThreadAndThreeGiveTheSameFrames) {

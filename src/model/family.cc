@@ -18,6 +18,25 @@ std::string shape_text(std::span<const int64_t> shape) {
   return text + "]";
 }
 
+// Keys of the format by which decoders of other families differ from those here, with the values that mean that this
+// one does not.
+constexpr FamilyReader::NeutralKey kOtherDecoders[] = {
+    {"attention.clamp_kqv"},
+    {"attention.max_alibi_bias"},
+    {"attention.scale"},
+    {"attention.temperature_length"},
+    {"attention.temperature_scale"},
+    {"attention.shared_kv_layers"},
+    {"attention.chunk_size"},
+    {"embedding_scale", 1.0},
+    {"embedding_length_per_layer_input"},
+    {"logit_scale", 1.0},
+    {"residual_scale", 1.0},
+    {"use_parallel_residual"},
+    {"rope.scaling.alpha"},
+    {"rope.scaling.yarn_log_multiplier"},
+};
+
 Status check_shape(const Gguf& file, const GgufTensor& tensor, std::vector<int64_t> expected) {
   if (std::equal(tensor.shape.begin(), tensor.shape.end(), expected.begin(), expected.end())) return {};
   return bad_input(file.name() + ": tensor '" + tensor.name + "'", "shape " + shape_text(expected),
@@ -80,16 +99,23 @@ Result<std::vector<float>> FamilyReader::numbers(const std::string& tensor, int6
   return values;
 }
 
-Status FamilyReader::check_all_used(std::span<const std::string_view> ignored) const {
+Status FamilyReader::check_all_used(bool (*unread)(std::string_view name)) const {
   std::set<std::string_view> used(tensors_.begin(), tensors_.end());
   used.insert(numbers_.begin(), numbers_.end());
   for (const GgufTensor& tensor : file_.tensors()) {
-    const bool known = std::any_of(ignored.begin(), ignored.end(), [&](std::string_view ending) {
-      return std::string_view(tensor.name).ends_with(ending);
-    });
-    if (known || used.contains(tensor.name)) continue;
+    if (used.contains(tensor.name) || unread(tensor.name)) continue;
     return unsupported(file_.name() + ": tensors", "those of a dense " + prefix_ + " model",
-                       "also '" + tensor.name + "'");
+                     "also '" + tensor.name + "'");
+  }
+  return {};
+}
+
+Status FamilyReader::check_neutral(std::span<const NeutralKey> keys) const {
+  for (const NeutralKey& known : keys) {
+    if (!has(known.key)) continue;
+    KVASS_ASSIGN_OR_RETURN(const double value, file_.get_float(name(known.key)));
+    if (value == known.neutral) continue;
+    return unsupported(field(known.key), fmt::format("{:g}", known.neutral), fmt::format("{:g}", value));
   }
   return {};
 }
@@ -99,6 +125,7 @@ std::string layer_tensor(int64_t layer, std::string_view name, std::string_view 
 }
 
 Result<DecoderShape> read_decoder_shape(const FamilyReader& reader, int64_t head_dim) {
+  KVASS_RETURN_IF_ERROR(reader.check_neutral(kOtherDecoders));
   DecoderShape shape;
   KVASS_ASSIGN_OR_RETURN(shape.layers, reader.integer("block_count", 1, 1024));
   KVASS_ASSIGN_OR_RETURN(shape.width, reader.integer("embedding_length", 16, 1 << 20));
@@ -126,6 +153,19 @@ Result<DecoderShape> read_decoder_shape(const FamilyReader& reader, int64_t head
     return bad_input(reader.field("attention.layer_norm_rms_epsilon"), "between 0 and 1", std::to_string(epsilon));
   }
   shape.epsilon = static_cast<float>(epsilon);
+  KVASS_ASSIGN_OR_RETURN(const int64_t rotated, reader.integer_or("rope.dimension_count", shape.head_dim, 1, 4096));
+  if (rotated != shape.head_dim) {
+    return bad_input(reader.field("rope.dimension_count"), std::to_string(shape.head_dim) + " (the head size)",
+                     std::to_string(rotated));
+  }
+  KVASS_ASSIGN_OR_RETURN(const int64_t experts, reader.integer_or("expert_count", 0, 0, 1 << 20));
+  if (experts != 0) {
+    return bad_input(reader.field("expert_count"), "0 (a dense model)", std::to_string(experts));
+  }
+  if (reader.has("attention.causal")) {
+    KVASS_ASSIGN_OR_RETURN(const int64_t causal, reader.integer("attention.causal", 0, 1));
+    if (causal == 0) return bad_input(reader.field("attention.causal"), "true", "false");
+  }
   return shape;
 }
 

@@ -34,9 +34,16 @@ class FamilyReader {
   // The numbers of a vector tensor that becomes parameters of the program instead of a weight.
   Result<std::vector<float>> numbers(const std::string& tensor, int64_t width);
   bool has_tensor(const std::string& tensor) const { return file_.find_tensor(tensor) != nullptr; }
-  // Error if the file has a tensor that was never asked for: the model is then not the one that the family builds.
-  // Names that end with one of `ignored` are allowed.
-  Status check_all_used(std::span<const std::string_view> ignored) const;
+  // An error where the file has a tensor that nothing asked for: the model is another than the family builds. Tensors
+  // of which `unread(name)` is true do not count: they change no result of the family.
+  Status check_all_used(bool (*unread)(std::string_view name)) const;
+  // An error where the metadata have one of these keys with a value that is not its neutral one: the model computes
+  // something that the family does not build.
+  struct NeutralKey {
+    std::string_view key;
+    double neutral = 0.0;  // the value that means "nothing of the kind"
+  };
+  Status check_neutral(std::span<const NeutralKey> keys) const;
 
   const Gguf& file() const { return file_; }
   ProgramBuilder& builder() { return builder_; }
@@ -67,7 +74,8 @@ struct DecoderShape {
   int64_t q_width() const { return heads * head_dim; }
   int64_t kv_width() const { return kv_heads * head_dim; }
 };
-// `head_dim`: the default if the file has none; 0: width / heads.
+// `head_dim`: where the file does not say it; 0: width / heads. Refuses what no dense decoder of this library does:
+// experts, attention that is not causal, scales and caps of other families, rotary embeddings of a part of the head.
 Result<DecoderShape> read_decoder_shape(const FamilyReader& reader, int64_t head_dim = 0);
 
 // The tensor of layer `layer`: "blk.3.attn_q.weight".

@@ -2,6 +2,7 @@
 #include <array>
 #include <cmath>
 #include <string>
+#include <string_view>
 
 #include "model/family.h"
 
@@ -18,6 +19,16 @@ struct Config : DecoderShape {
   RotaryParams full_rotary;
   RotaryParams sliding_rotary;
 };
+
+// Changes of the rotary embedding that Gemma 3 does not have.
+constexpr FamilyReader::NeutralKey kOtherRotary[] = {{"rope.scaling.attn_factor", 1.0},
+                                                     {"rope.scaling.yarn_attn_factor", 1.0}};
+
+// Tensors that change no result of the text model: the image tower that some converters put into the same file, and
+// frequencies that follow from the metadata.
+bool unread(std::string_view tensor) {
+  return tensor.starts_with("v.") || tensor.starts_with("mm.") || tensor.ends_with(".attn_rot_embd.weight");
+}
 
 Result<Config> read_config(const FamilyReader& reader) {
   Config config;
@@ -37,13 +48,17 @@ Result<Config> read_config(const FamilyReader& reader) {
   config.full_rotary.head_dim = config.sliding_rotary.head_dim = config.head_dim;
   KVASS_ASSIGN_OR_RETURN(config.full_rotary.base, reader.real_or("rope.freq_base", 1e6));
   KVASS_ASSIGN_OR_RETURN(config.sliding_rotary.base, reader.real_or("rope.freq_base_swa", 1e4));
+  KVASS_RETURN_IF_ERROR(reader.check_neutral(kOtherRotary));
+  std::string_view type = "linear";  // where the file does not say which
   if (reader.has("rope.scaling.type")) {
-    KVASS_ASSIGN_OR_RETURN(const std::string_view type, reader.text("rope.scaling.type"));
-    if (type != "linear" && type != "none")
-      return unsupported(reader.field("rope.scaling.type"), "linear or none", type);
-    if (type == "linear") {
-      KVASS_ASSIGN_OR_RETURN(config.full_rotary.factor, reader.real("rope.scaling.factor"));
-    }
+    KVASS_ASSIGN_OR_RETURN(type, reader.text("rope.scaling.type"));
+  }
+  if (type != "linear" && type != "none") {
+    return unsupported(reader.field("rope.scaling.type"), "linear or none", type);
+  }
+  if (type == "linear") {
+    const char* factor = reader.has("rope.scaling.factor") ? "rope.scaling.factor" : "rope.scale_linear";
+    KVASS_ASSIGN_OR_RETURN(config.full_rotary.factor, reader.real_or(factor, 1.0, 1e-3, 1e9));
   }
   return config;
 }
@@ -127,6 +142,7 @@ Result<ModelProgram> build_gemma3(const Gguf& file) {
   h = builder.linear("logits", h, head);
   if (config.logit_cap > 0.0f) h = builder.softcap(h, config.logit_cap);
   builder.set_logits(h);
+  KVASS_RETURN_IF_ERROR(reader.check_all_used(&unread));
   return std::move(reader).finish("gemma3", config.context);
 }
 

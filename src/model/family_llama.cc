@@ -3,6 +3,7 @@
 // dense models only.
 #include <array>
 #include <cmath>
+#include <iterator>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -27,8 +28,29 @@ constexpr Variant kVariants[] = {
     {"qwen3", false, false, true, false},
 };
 
-// Tensors of older converters that are not needed: rotary frequencies, which follow from the metadata.
-constexpr std::array<std::string_view, 1> kIgnoredTensors = {".attn_rot_embd.weight"};
+const Variant* find_variant(std::string_view architecture) {
+  for (const Variant& variant : kVariants) {
+    if (variant.architecture == architecture) return &variant;
+  }
+  return nullptr;
+}
+
+// "llama, qwen2 or qwen3".
+std::string known_architectures() {
+  std::string names;
+  const size_t count = std::size(kVariants);
+  for (size_t i = 0; i < count; ++i) {
+    names += (i == 0 ? "" : i + 1 < count ? ", " : " or ") + std::string(kVariants[i].architecture);
+  }
+  return names;
+}
+
+// Caps that Gemma's relatives have, and which layers slide where not all do.
+constexpr FamilyReader::NeutralKey kOtherFamilies[] = {
+    {"attn_logit_softcapping"}, {"final_logit_softcapping"}, {"attention.sliding_window_pattern", 1.0}};
+
+// Tensors that older converters wrote and that no program reads: frequencies that follow from the metadata.
+bool unread(std::string_view tensor) { return tensor.ends_with(".attn_rot_embd.weight"); }
 
 struct Config : DecoderShape {
   Variant variant;
@@ -40,11 +62,6 @@ Result<RotaryParams> read_rotary(FamilyReader& reader, const Config& config) {
   RotaryParams rotary;
   rotary.head_dim = config.head_dim;
   rotary.interleaved = config.variant.neighbours;
-  KVASS_ASSIGN_OR_RETURN(const int64_t dimensions, reader.integer_or("rope.dimension_count", config.head_dim, 1, 4096));
-  if (dimensions != config.head_dim) {
-    return unsupported(reader.field("rope.dimension_count"), std::to_string(config.head_dim) + " (the head size)",
-                       std::to_string(dimensions));
-  }
   KVASS_ASSIGN_OR_RETURN(rotary.base, reader.real_or("rope.freq_base", 10000.0, 1.0, 1e30));
   if (reader.has_tensor("rope_freqs.weight")) {
     KVASS_ASSIGN_OR_RETURN(rotary.divisors, reader.numbers("rope_freqs.weight", config.head_dim / 2));
@@ -53,21 +70,17 @@ Result<RotaryParams> read_rotary(FamilyReader& reader, const Config& config) {
   if (reader.has("rope.scaling.type")) {
     KVASS_ASSIGN_OR_RETURN(type, reader.text("rope.scaling.type"));
   }
+  KVASS_ASSIGN_OR_RETURN(rotary.attention_factor, reader.real_or("rope.scaling.attn_factor", 1.0, 1e-3, 1e3));
   if (type == "none") return rotary;
   if (type != "linear" && type != "yarn") {
     return unsupported(reader.field("rope.scaling.type"), "none, linear or yarn", type);
   }
   const char* factor = reader.has("rope.scaling.factor") ? "rope.scaling.factor" : "rope.scale_linear";
   KVASS_ASSIGN_OR_RETURN(rotary.factor, reader.real_or(factor, 1.0, 1e-3, 1e9));
-  KVASS_ASSIGN_OR_RETURN(rotary.attention_factor, reader.real_or("rope.scaling.attn_factor", 1.0, 1e-3, 1e3));
   if (type == "linear") return rotary;
 
   KVASS_ASSIGN_OR_RETURN(const int64_t context, reader.integer_or("rope.scaling.original_context_length",
                                                                   config.context, 1, int64_t{1} << 32));
-  KVASS_ASSIGN_OR_RETURN(const double multiplier, reader.real_or("rope.scaling.yarn_log_multiplier", 0.0));
-  if (multiplier != 0.0) {
-    return unsupported(reader.field("rope.scaling.yarn_log_multiplier"), "0", std::to_string(multiplier));
-  }
   YarnParams& yarn = rotary.yarn;
   yarn.context = static_cast<double>(context);
   KVASS_ASSIGN_OR_RETURN(const double attention, reader.real_or("rope.scaling.yarn_attn_factor", 1.0, 1e-3, 1e3));
@@ -86,14 +99,7 @@ Result<Config> read_config(FamilyReader& reader, const Variant& variant) {
   Config config;
   config.variant = variant;
   KVASS_ASSIGN_OR_RETURN(static_cast<DecoderShape&>(config), read_decoder_shape(reader));
-  KVASS_ASSIGN_OR_RETURN(const int64_t experts, reader.integer_or("expert_count", 0, 0, 1 << 20));
-  if (experts != 0) {
-    return unsupported(reader.field("expert_count"), "0 (a dense model)", std::to_string(experts));
-  }
-  if (reader.has("attention.causal")) {
-    KVASS_ASSIGN_OR_RETURN(const int64_t causal, reader.integer("attention.causal", 0, 1));
-    if (causal == 0) return unsupported(reader.field("attention.causal"), "true", "false");
-  }
+  KVASS_RETURN_IF_ERROR(reader.check_neutral(kOtherFamilies));
   KVASS_ASSIGN_OR_RETURN(config.window, reader.integer_or("attention.sliding_window", 0, 0, int64_t{1} << 32));
   if (!variant.all_sliding) {
     if (config.window != 0 && config.window < config.context) {
@@ -190,8 +196,8 @@ class LayerEmitter {
 
 Result<ModelProgram> build_llama(const Gguf& file) {
   KVASS_ASSIGN_OR_RETURN(const std::string_view architecture, file.get_string("general.architecture"));
-  const Variant* variant = kVariants;
-  while (variant->architecture != architecture) ++variant;  // families.inc names no other
+  const Variant* variant = find_variant(architecture);
+  if (!variant) return bad_input(file.name() + ": general.architecture", known_architectures(), architecture);
   FamilyReader reader(file, std::string(architecture));
   KVASS_ASSIGN_OR_RETURN(const Config config, read_config(reader, *variant));
   ProgramBuilder& builder = reader.builder();
@@ -215,7 +221,7 @@ Result<ModelProgram> build_llama(const Gguf& file) {
   KVASS_ASSIGN_OR_RETURN(const WeightId output_norm, reader.vector("output_norm.weight", config.width));
   const ValueId h = builder.rms_norm("output norm", builder.select_rows(x), output_norm, config.epsilon);
   builder.set_logits(builder.linear("logits", h, head));
-  KVASS_RETURN_IF_ERROR(reader.check_all_used(kIgnoredTensors));
+  KVASS_RETURN_IF_ERROR(reader.check_all_used(&unread));
   return std::move(reader).finish(std::string(architecture), config.context);
 }
 

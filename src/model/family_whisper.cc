@@ -2,7 +2,9 @@
 // learned positions in the decoder and fixed ones in the encoder. Tensor names are those of Hugging Face.
 #include <array>
 #include <cmath>
+#include <set>
 #include <string>
+#include <string_view>
 
 #include "model/speech.h"
 #include "program/builder.h"
@@ -51,6 +53,19 @@ class Binder {
     if (sound) return found.shape;
     return bad_input(source_.name() + ": tensor '" + tensor + "'", "a shape up to " + shape_text(most),
                      shape_text(found.shape));
+  }
+  // An error where the source has a tensor of the encoder or the decoder that nothing asked for: the model is another
+  // than the family builds. A bias of keys is none of these: it adds the same to every score of a row, which changes no
+  // softmax. What is outside of both is the output projection, which is the table of the tokens.
+  Status check_all_used() const {
+    const std::set<std::string_view> used(tensors_.begin(), tensors_.end());
+    for (const std::string& name : source_.names()) {
+      const std::string full = name.starts_with("model.") ? name : "model." + name;
+      const bool of_a_stack = full.starts_with("model.encoder.") || full.starts_with("model.decoder.");
+      if (!of_a_stack || used.contains(full) || full.ends_with("attn.k_proj.bias")) continue;
+      return bad_input(source_.name() + ": tensors", "those of a Whisper model", "also '" + name + "'");
+    }
+    return {};
   }
   SpeechProgram finish(const SpeechShape& shape) && {
     return {{"whisper", std::move(builder_).finish(), std::move(tensors_), shape.context}, shape};
@@ -259,6 +274,7 @@ Result<SpeechProgram> build_speech_program(const TensorSource& source, int64_t h
   Emitter emitter(binder, shape);
   KVASS_RETURN_IF_ERROR(emitter.encoder());
   KVASS_RETURN_IF_ERROR(emitter.decoder());
+  KVASS_RETURN_IF_ERROR(binder.check_all_used());
   return std::move(binder).finish(shape);
 }
 

@@ -4,6 +4,7 @@
 #include <functional>
 
 #include "damage.h"
+#include "model/family.h"
 #include "model/model.h"
 #include "streams.h"
 
@@ -200,6 +201,50 @@ TEST(LlamaFamily, MetadataThatCannotBeIsRefusedByItsName) {
   other.full_base = 0.5;
   expect_words(refusal(other, [](GgufWriter&) {}), {"rope.freq_base", "0.5"});
   expect_words(refusal(without(TinyModel(config).gguf(), "llama.block_count")), {"llama.block_count"});
+}
+
+TEST(LlamaFamily, MetadataThatChangeTheResultAreUnderstoodOrRefused) {
+  const TinyConfig config = tiny_llama();
+  const auto with_f32 = [&](const char* key, float value) {
+    return refusal(config, [&](GgufWriter& w) { w.f32(key, value); });
+  };
+  expect_words(with_f32("llama.attn_logit_softcapping", 50.0f), {"llama.attn_logit_softcapping", "expected 0", "50"});
+  expect_words(with_f32("llama.final_logit_softcapping", 30.0f), {"llama.final_logit_softcapping", "30"});
+  expect_words(with_f32("llama.embedding_scale", 12.0f), {"llama.embedding_scale", "expected 1", "12"});
+  expect_words(with_f32("llama.residual_scale", 0.22f), {"llama.residual_scale", "0.22"});
+  expect_words(with_f32("llama.logit_scale", 8.0f), {"llama.logit_scale", "8"});
+  expect_words(with_f32("llama.attention.scale", 0.015f), {"llama.attention.scale", "0.015"});
+  expect_words(with_f32("llama.attention.clamp_kqv", 8.0f), {"llama.attention.clamp_kqv", "8"});
+  expect_words(with_f32("llama.attention.max_alibi_bias", 8.0f), {"llama.attention.max_alibi_bias", "8"});
+  TinyConfig sliding = config;
+  sliding.window = 16;
+  const auto with_pattern = [&](uint32_t pattern) {
+    return refusal(sliding, [&](GgufWriter& w) { w.u32("llama.attention.sliding_window_pattern", pattern); });
+  };
+  expect_words(with_pattern(4), {"llama.attention.sliding_window_pattern", "expected 1", "got 4"});
+  EXPECT_EQ(with_pattern(1), "") << "every layer slides";
+  EXPECT_EQ(rotary_of(config,
+                      [](GgufWriter& w) {
+                        w.str("llama.rope.scaling.type", "none");
+                        w.f32("llama.rope.scaling.attn_factor", 0.5f);
+                      })
+                .attention_factor,
+            0.5);
+}
+
+TEST(LlamaFamily, AnArchitectureWithoutARowOfItsOwnIsRefused) {
+  // What families.inc would do with a line that has no row among the variants.
+  for (const char* architecture : {"gemma3", "llama5", ""}) {
+    GgufWriter writer;
+    writer.str("general.architecture", architecture);
+    const std::vector<uint8_t> bytes = writer.finish();
+    const Gguf file = Gguf::parse(bytes, "other.gguf").value();
+    const Result<ModelProgram> model = build_llama(file);
+    ASSERT_FALSE(model.ok());
+    EXPECT_EQ(model.status().message(), std::string("other.gguf: general.architecture: expected llama, qwen2 or qwen3, "
+                                                    "got ") +
+                                            architecture);
+  }
 }
 
 TEST(LlamaFamily, TensorsOfAnotherModelAreRefusedByTheirName) {

@@ -145,7 +145,67 @@ TEST(Gemma3, MetadataThatCannotBeIsRefusedByItsName) {
   EXPECT_NE(refusal(config), "");
 }
 
-// A file with only its architecture in it.
+// The message with which a file with more in it is refused; empty where it is not.
+std::string refusal(const std::function<void(GgufWriter&)>& extra) {
+  GgufWriter writer = TinyModel().writer();
+  extra(writer);
+  const Result<EnginePtr> engine = try_engine(writer.finish(), Math::f32, Isa::scalar);
+  return engine.ok() ? "" : engine.status().message();
+}
+
+TEST(Gemma3, TensorsOfAnotherModelAreRefusedByTheirName) {
+  const auto with = [](const char* name) {
+    return refusal([&](GgufWriter& writer) {
+      writer.tensor(name, GgmlType::F32, std::vector<int64_t>{64}, std::vector<uint8_t>(256));
+    });
+  };
+  expect_words(with("blk.0.attn_q.bias"), {"tiny.gguf", "gemma3", "also 'blk.0.attn_q.bias'"});
+  expect_words(with("blk.3.ffn_gate_inp.weight"), {"gemma3", "blk.3.ffn_gate_inp.weight"});
+  expect_words(with("rope_freqs.weight"), {"gemma3", "rope_freqs.weight"});
+  expect_words(with("blk.7.attn_norm.weight"), {"gemma3", "blk.7.attn_norm.weight"});  // the model has 7 layers
+  EXPECT_EQ(with("v.blk.0.attn_q.weight"), "") << "of the image tower";
+  EXPECT_EQ(with("mm.input_projection.weight"), "");
+  EXPECT_EQ(with("blk.0.attn_rot_embd.weight"), "");
+}
+
+TEST(Gemma3, MetadataThatChangeTheResultAreUnderstoodOrRefused) {
+  const auto with_f32 = [](const char* key, float value) {
+    return refusal([&](GgufWriter& writer) { writer.f32(key, value); });
+  };
+  const auto with_u32 = [](const char* key, uint32_t value) {
+    return refusal([&](GgufWriter& writer) { writer.u32(key, value); });
+  };
+  expect_words(with_f32("gemma3.rope.scaling.attn_factor", 1.2f), {"gemma3.rope.scaling.attn_factor", "1.2"});
+  EXPECT_EQ(with_f32("gemma3.rope.scaling.attn_factor", 1.0f), "");
+  expect_words(with_u32("gemma3.rope.dimension_count", 8), {"gemma3.rope.dimension_count", "expected 16", "got 8"});
+  EXPECT_EQ(with_u32("gemma3.rope.dimension_count", 16), "");
+  expect_words(with_u32("gemma3.expert_count", 4), {"gemma3.expert_count", "dense", "got 4"});
+  expect_words(with_u32("gemma3.attention.shared_kv_layers", 2), {"gemma3.attention.shared_kv_layers", "got 2"});
+  expect_words(with_f32("gemma3.attention.scale", 0.25f), {"gemma3.attention.scale", "expected 0", "got 0.25"});
+  expect_words(with_f32("gemma3.logit_scale", 2.0f), {"gemma3.logit_scale", "expected 1", "got 2"});
+  EXPECT_EQ(with_f32("gemma3.logit_scale", 1.0f), "");
+  expect_words(refusal([](GgufWriter& writer) { writer.boolean("gemma3.attention.causal", false); }),
+               {"gemma3.attention.causal"});
+  expect_words(refusal([](GgufWriter& writer) { writer.str("gemma3.rope.scaling.type", "yarn"); }),
+               {"gemma3.rope.scaling.type", "linear or none", "yarn"});
+}
+
+TEST(Gemma3, AScalingFactorWithoutItsTypeIsLinear) {
+  for (const char* key : {"gemma3.rope.scaling.factor", "gemma3.rope.scale_linear"}) {
+    GgufWriter writer = TinyModel().writer();
+    writer.f32(key, 8.0f);
+    const std::vector<uint8_t> bytes = writer.finish();
+    const Gguf file = Gguf::parse(bytes, "tiny.gguf").value();
+    const Result<ModelProgram> model = build_program(file);
+    ASSERT_TRUE(model.ok()) << model.status().message();
+    for (const CacheState& state : model->program.states) {
+      const double factor = model->program.rotaries[static_cast<size_t>(state.rotary)].factor;
+      EXPECT_EQ(factor, state.window == 0 ? 8.0 : 1.0) << key;
+    }
+  }
+}
+
+// A file that says nothing but its architecture.
 std::string other_architecture(const std::string& architecture) {
   GgufWriter writer;
   if (!architecture.empty()) writer.str("general.architecture", architecture);

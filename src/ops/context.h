@@ -19,7 +19,7 @@ struct OpContext::State {
   explicit State(int threads) : pool(threads) {}
   ~State();
 
-  std::mutex mutex;  // held during a call
+  std::mutex mutex;  // held by the call that runs, before it reads or writes anything else here
   ThreadPool pool;
   Block scratch;
   MachineFeatures features;

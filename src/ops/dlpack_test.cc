@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <vector>
 
 #include "kvass/ops.h"
@@ -66,7 +67,7 @@ TEST(DLPack, ATensorComesInWithoutACopy) {
 TEST(DLPack, ThereAndBackIsTheSame) {
   Foreign from;
   Tensor view = from_dlpack(from.tensor).value();
-  const DLTensor to = to_dlpack<DLTensor>(view);
+  const DLTensor to = to_dlpack<DLTensor>(view).value();
   const Tensor again = from_dlpack(to).value();
   EXPECT_EQ(again.data, view.data);
   EXPECT_EQ(again.shape, view.shape);
@@ -85,6 +86,21 @@ TEST(DLPack, WhatHasNoViewIsAnErrorThatNamesIt) {
   from.tensor.ndim = 4;
   from.tensor.device.device_type = static_cast<decltype(from.tensor.device.device_type)>(8);
   EXPECT_FALSE(from_dlpack(from.tensor).ok());
+}
+
+TEST(DLPack, EveryTypeGoesOutAsItIsOrIsRefusedByItsName) {
+  Foreign from;
+  Tensor view = from_dlpack(from.tensor).value();
+  const auto type = [&](DType dtype) {
+    view.dtype = dtype;
+    const DLDataType out = to_dlpack<DLTensor>(view).value().dtype;
+    return std::array<int, 3>{out.code, out.bits, out.lanes};
+  };
+  EXPECT_EQ(type(DType::f32), (std::array<int, 3>{2, 32, 1}));
+  EXPECT_EQ(type(DType::f16), (std::array<int, 3>{2, 16, 1}));
+  EXPECT_EQ(type(DType::bf16), (std::array<int, 3>{4, 16, 1}));
+  view.dtype = DType::q8;
+  EXPECT_EQ(to_dlpack<DLTensor>(view, "keys").status().message(), "keys: expected float32, float16 or bfloat16, got q8");
 }
 
 TEST(DLPack, TheOperatorsTakeWhatComesIn) {

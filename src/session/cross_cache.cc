@@ -78,6 +78,10 @@ void CrossCache::set_initialised(CrossId id, int64_t filled) {
   state.filled = filled;
 }
 
+bool CrossCache::filled() const {
+  return rows_ > 0 && std::all_of(states_.begin(), states_.end(), [](const State& state) { return state.initialised; });
+}
+
 CrossFill CrossCache::fill() const {
   CrossFill fill{rows_, {}};
   for (const State& state : states_) {
@@ -112,6 +116,17 @@ void CrossCache::restore(const CrossFill& fill, const uint8_t* held) {
   for_each_range(fill, [&](size_t offset, size_t bytes) {
     std::memcpy(block_.data() + offset, held, bytes);
     held += bytes;
+  });
+  for (size_t i = 0; i < fill.filled.size(); ++i) {
+    if (fill.filled[i] >= 0) set_initialised(static_cast<CrossId>(i), fill.filled[i]);
+  }
+}
+
+void CrossCache::copy_from(const CrossCache& other) {
+  const CrossFill fill = other.fill();
+  begin(fill.rows);
+  for_each_range(fill, [&](size_t offset, size_t bytes) {
+    std::memcpy(block_.data() + offset, other.block_.data() + offset, bytes);
   });
   for (size_t i = 0; i < fill.filled.size(); ++i) {
     if (fill.filled[i] >= 0) set_initialised(static_cast<CrossId>(i), fill.filled[i]);

@@ -1,7 +1,8 @@
 // What an encoder left for a sequence: the source rows, and each decoder layer's keys and values of them with the flag
 // that says whether they are there. One block of memory, planned for the program's longest source and never grown.
-// Sequences share it by reference (shared_ptr): a fork copies nothing of it. It is written by the first step after an
-// encode and only read after that; until then it belongs to one caller.
+// It is written by the first step after an encode, and only read once it is filled. Sequences share a filled one by
+// reference (shared_ptr), so that a fork copies nothing of it; one that is not filled belongs to one sequence alone,
+// and a fork gets a copy. So two sessions never write the same cache.
 #pragma once
 
 #include <cstdint>
@@ -38,6 +39,7 @@ class CrossCache {
 
   bool initialised(CrossId id) const { return states_[static_cast<size_t>(id)].initialised; }
   int64_t filled(CrossId id) const { return states_[static_cast<size_t>(id)].filled; }  // keys that attention sees
+  bool filled() const;  // there is a source, and every cache is initialised: nothing writes to it until the next encode
   void set_initialised(CrossId id, int64_t filled);
 
   const TileShape& shape(CrossId id) const { return states_[static_cast<size_t>(id)].shape; }
@@ -55,6 +57,7 @@ class CrossCache {
   static Result<size_t> held_bytes(const Program& program, DType dtype, const CrossFill& fill);
   // As it was when it had this fill, whose for_each_held gave `held`; held_bytes has taken it.
   void restore(const CrossFill& fill, const uint8_t* held);
+  void copy_from(const CrossCache& other);  // of the same program and storage type
 
  private:
   struct State {

@@ -23,6 +23,9 @@ Result<std::unique_ptr<Sequence>> Sequence::create(std::shared_ptr<const Engine>
     return bad_input("cross cache", "keys and values stored as " + std::string(dtype_name(options.dtype)),
                      dtype_name(cross->dtype()));
   }
+  if (cross && !cross->filled()) {
+    return bad_input("cross cache", "one that a step has filled", "one that is not");
+  }
   sequence->cross_ = std::move(cross);
   KVASS_ASSIGN_OR_RETURN(sequence->plan_, plan_caches(engine->cache_shapes(), options));
   KVASS_ASSIGN_OR_RETURN(sequence->block_, CacheMemory::map(engine->device(), sequence->plan_.bytes));
@@ -38,8 +41,16 @@ Result<std::unique_ptr<Sequence>> Sequence::create(std::shared_ptr<const Engine>
   return sequence;
 }
 
+bool Sequence::cross_is_mine() const {
+  if (cross_.use_count() != 1) return false;
+  // The others have let go of it, but nothing says yet that their last reads were before that: letting go of a
+  // reference of one's own does, since it waits for what was done before each earlier letting go.
+  std::shared_ptr<CrossCache>(cross_).reset();
+  return true;
+}
+
 Status Sequence::own_cross() {
-  if (cross_.use_count() == 1) return {};
+  if (cross_is_mine()) return {};
   KVASS_ASSIGN_OR_RETURN(cross_, CrossCache::create(engine_->program(), options_.dtype));
   return {};
 }
@@ -49,19 +60,21 @@ Status Sequence::check_extend(int64_t start, int64_t count) const {
     return bad_input("tokens of a step", "at most the planned " + std::to_string(plan_.chunk) + " (CacheOptions.chunk)",
                      std::to_string(count));
   }
-  for (const LayerCache& layer : plan_.layers) KVASS_RETURN_IF_ERROR(layer.layout.check_extend(length_, start, count));
+  const int64_t length = this->length();
+  for (const LayerCache& layer : plan_.layers) KVASS_RETURN_IF_ERROR(layer.layout.check_extend(length, start, count));
   return {};
 }
 
 void Sequence::commit(int64_t count) {
+  const int64_t start = length(), end = start + count;
   for (Checkpoint& checkpoint : checkpoints_) {
-    if (checkpoint.position > length_) checkpoint.position = -1;  // another stream from here on
+    if (checkpoint.position > start) checkpoint.position = -1;  // another stream from here on
   }
-  name_positions(length_, length_ + count);
-  length_ += count;
+  name_positions(start, end);
   for (size_t i = 0; i < first_held_.size(); ++i) {
-    first_held_[i] = plan_.layers[i].layout.first_held_after(first_held_[i], length_);
+    first_held_[i] = plan_.layers[i].layout.first_held_after(first_held_[i], end);
   }
+  set_length(end);
 }
 
 Status Sequence::busy_error() {
@@ -78,17 +91,46 @@ Status Sequence::clear() {
 }
 
 void Sequence::drop_cross() {
-  if (cross_.use_count() > 1) {
-    cross_.reset();
-  } else if (cross_) {
+  if (cross_is_mine()) {
     cross_->clear();
+  } else {
+    cross_.reset();
   }
 }
 
 void Sequence::rewind_all() {
-  length_ = 0;
   for (size_t i = 0; i < first_held_.size(); ++i) first_held_[i] = plan_.layers[i].layout.sink();
+  drop_checkpoints();
+  set_length(0);
+}
+
+void Sequence::drop_checkpoints() {
   for (Checkpoint& checkpoint : checkpoints_) checkpoint.position = -1;
+}
+
+// In a ring nothing says which of the older keys are still there: then all of it is forgotten.
+void Sequence::forget_from(int64_t position) {
+  if (written_by_.empty() || position == 0) {
+    std::fill(written_by_.begin(), written_by_.end(), uint64_t{0});
+    rewind_all();
+    return;
+  }
+  std::fill(written_by_.begin() + position, written_by_.end(), uint64_t{0});
+  for (Checkpoint& checkpoint : checkpoints_) {
+    if (checkpoint.position > position) checkpoint.position = -1;
+  }
+  set_length(std::min(length(), position));
+}
+
+void Sequence::set_length(int64_t length) {
+  int64_t floor = 0;
+  for (size_t i = 0; i < first_held_.size(); ++i) {
+    const Layout& layout = plan_.layers[i].layout;
+    if (!layout.endless() || first_held_[i] <= layout.sink()) continue;
+    floor = std::max(floor, first_held_[i] + layout.window() - 1);
+  }
+  rewind_floor_.store(std::min(floor, length), std::memory_order_release);
+  length_.store(length, std::memory_order_release);
 }
 
 Status Sequence::copy_from(const Sequence& other) {
@@ -98,22 +140,39 @@ Status Sequence::copy_from(const Sequence& other) {
   if (&other == this) return {};
   const Busy busy(busy_), other_busy(other.busy_);
   if (!busy.mine() || !other_busy.mine()) return busy_error();
-  const int64_t common = common_with(other);
-  rewind_all();
+  // What may be refused, before anything changes: memory for encoder output that is not filled yet.
+  const bool source = other.cross_ && other.cross_->rows() > 0;
+  const bool unfilled = source && !other.cross_->filled();
+  std::shared_ptr<CrossCache> own = unfilled && cross_is_mine() ? cross_ : nullptr;
+  if (unfilled && !own) {
+    KVASS_ASSIGN_OR_RETURN(own, CrossCache::create(engine_->program(), options_.dtype));
+  }
+  const int64_t common = common_with(other), end = other.length();
   Status copied;
   for (size_t i = 0; i < plan_.layers.size(); ++i) {
     const int64_t begin = std::max(common, other.first_held_[i]);
-    for_each_tile_range(plan_.layers[i], begin, other.length_, [&](size_t offset, size_t bytes) {
+    for_each_tile_range(plan_.layers[i], begin, end, [&](size_t offset, size_t bytes) {
       if (copied.ok()) copied = block_.copy(offset, other.block_, offset, bytes);
     });
   }
-  KVASS_RETURN_IF_ERROR(copied);
-  for (int64_t i = common; i < other.length_ && !written_by_.empty(); ++i) {
+  if (!copied.ok()) {
+    forget_from(common);
+    return copied;
+  }
+  for (int64_t i = common; i < end && !written_by_.empty(); ++i) {
     written_by_[static_cast<size_t>(i)] = other.written_by_[static_cast<size_t>(i)];
   }
-  cross_ = other.cross_;
-  length_ = other.length_;
+  if (unfilled) {
+    own->copy_from(*other.cross_);
+    cross_ = std::move(own);
+  } else if (source) {
+    cross_ = other.cross_;
+  } else {
+    drop_cross();
+  }
+  drop_checkpoints();
   first_held_ = other.first_held_;
+  set_length(end);
   return {};
 }
 
@@ -127,7 +186,7 @@ void Sequence::name_positions(int64_t begin, int64_t end) {
 // position and differ from there on.
 int64_t Sequence::common_with(const Sequence& other) const {
   if (written_by_.empty()) return 0;
-  const auto end = other.written_by_.begin() + other.length_;
+  const auto end = other.written_by_.begin() + other.length();
   return std::mismatch(other.written_by_.begin(), end, written_by_.begin()).first - other.written_by_.begin();
 }
 
@@ -166,8 +225,10 @@ Status Sequence::restore(int64_t length, std::span<const int64_t> first_held, co
   }
   const Busy busy(busy_);
   if (!busy.mine()) return busy_error();
-  if (cross.rows > 0) KVASS_RETURN_IF_ERROR(own_cross());
-  rewind_all();
+  std::shared_ptr<CrossCache> own = cross_;
+  if (cross.rows > 0 && !cross_is_mine()) {
+    KVASS_ASSIGN_OR_RETURN(own, CrossCache::create(engine_->program(), options_.dtype));
+  }
   const uint8_t* from = held.data();
   Status written;
   for (size_t i = 0; i < plan_.layers.size(); ++i) {
@@ -176,22 +237,28 @@ Status Sequence::restore(int64_t length, std::span<const int64_t> first_held, co
       from += count;
     });
   }
-  KVASS_RETURN_IF_ERROR(written);
+  if (!written.ok()) {
+    forget_from(0);
+    return written;
+  }
   if (cross.rows > 0) {
+    cross_ = std::move(own);
     cross_->restore(cross, from);
   } else {
+    own.reset();  // before somebody counts the references
     drop_cross();
   }
-  length_ = length;
+  drop_checkpoints();
   first_held_.assign(first_held.begin(), first_held.end());
   name_positions(0, length);
+  set_length(length);
   return {};
 }
 
 size_t Sequence::held_bytes() const {
   size_t bytes = 0;
   for (size_t i = 0; i < plan_.layers.size(); ++i) {
-    for_each_tile_range(plan_.layers[i], first_held_[i], length_, [&](size_t, size_t count) { bytes += count; });
+    for_each_tile_range(plan_.layers[i], first_held_[i], length(), [&](size_t, size_t count) { bytes += count; });
   }
   if (cross_) cross_->for_each_held([&](std::span<const uint8_t> held) { bytes += held.size(); });
   return bytes;
@@ -205,31 +272,15 @@ bool Sequence::holds(size_t layer, int64_t length) const {
   return plan_.layers[layer].layout.holds(first_held_[layer], length);
 }
 
-int64_t Sequence::rewind_floor() const {
-  int64_t floor = 0;
-  for (size_t i = 0; i < first_held_.size(); ++i) {
-    const Layout& layout = plan_.layers[i].layout;
-    if (!layout.endless() || first_held_[i] <= layout.sink()) continue;
-    floor = std::max(floor, first_held_[i] + layout.window() - 1);
-  }
-  return std::min(floor, length_);
-}
-
 Status Sequence::rewind(int64_t length) {
   const Busy busy(busy_);
   if (!busy.mine()) return busy_error();
-  if (length < 0 || length > length_) {
-    return bad_input("rewind", "a position from 0 to " + std::to_string(length_), std::to_string(length));
+  if (length < 0 || length > this->length()) {
+    return bad_input("rewind", "a position from 0 to " + std::to_string(this->length()), std::to_string(length));
   }
-  if (length == 0) {  // nothing is held, and nothing is needed
-    length_ = 0;
-    for (size_t i = 0; i < first_held_.size(); ++i) first_held_[i] = plan_.layers[i].layout.sink();
-    return {};
-  }
-  bool held = length == length_;
-  if (!held) {
-    held = true;
-    for (size_t i = 0; i < first_held_.size(); ++i) held = held && holds(i, length);
+  bool held = true;  // at 0 nothing is held, and nothing is needed
+  for (size_t i = 0; i < first_held_.size() && length > 0 && length < this->length(); ++i) {
+    held = held && holds(i, length);
   }
   if (!held) {
     const auto at = std::find_if(checkpoints_.begin(), checkpoints_.end(),
@@ -240,37 +291,43 @@ Status Sequence::rewind(int64_t length) {
         kept += (kept.empty() ? ", or a checkpoint at " : ", ") + std::to_string(position);
       return bad_input("rewind",
                        "a position that every layer still holds, " + std::to_string(rewind_floor()) + " to " +
-                           std::to_string(length_) + kept,
+                           std::to_string(this->length()) + kept,
                        std::to_string(length));
     }
-    KVASS_RETURN_IF_ERROR(for_each_kept(
-        *at, [&](size_t cache, size_t kept, size_t bytes) { return block_.copy(cache, block_, kept, bytes); }));
+    const Status copied = for_each_kept(
+        *at, [&](size_t cache, size_t kept, size_t bytes) { return block_.copy(cache, block_, kept, bytes); });
+    if (!copied.ok()) {  // newer keys stand between older ones
+      forget_from(0);
+      return copied;
+    }
     for (size_t i = 0; i < first_held_.size(); ++i) {
       if (plan_.layers[i].layout.endless()) first_held_[i] = first_seen(i, length);
     }
   }
-  length_ = length;
   for (size_t i = 0; i < first_held_.size(); ++i) {
     if (length <= plan_.layers[i].layout.sink()) first_held_[i] = plan_.layers[i].layout.sink();
   }
+  set_length(length);
   return {};
 }
 
 Status Sequence::checkpoint() {
   const Busy busy(busy_);
   if (!busy.mine()) return busy_error();
+  const int64_t length = this->length();
   if (checkpoints_.empty()) return bad_input("checkpoint", "places for some (CacheOptions.checkpoints)", "none");
   Checkpoint* place = &checkpoints_[0];
   for (Checkpoint& checkpoint : checkpoints_) {
-    if (checkpoint.position == length_) return {};
+    if (checkpoint.position == length) return {};
     const auto rank = [](const Checkpoint& one) { return one.position < 0 ? -1 : one.age; };
     if (rank(checkpoint) < rank(*place)) place = &checkpoint;
   }
   for (size_t i = 0; i < first_held_.size(); ++i) {
-    if (!holds(i, length_))
-      return bad_input("checkpoint", "a position that every layer holds", std::to_string(length_));
+    if (!holds(i, length)) {
+      return bad_input("checkpoint", "a position that every layer holds", std::to_string(length));
+    }
   }
-  *place = {length_, checkpoints_made_++};
+  *place = {length, checkpoints_made_++};
   const Status kept =
       for_each_kept(*place, [&](size_t from, size_t to, size_t bytes) { return block_.copy(to, block_, from, bytes); });
   if (!kept.ok()) place->position = -1;

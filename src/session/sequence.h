@@ -1,13 +1,19 @@
 // Sequence: one stream. It owns its caches (one block, planned before the first token) and its length; a session
 // advances it. One caller at a time: what changes or copies the stream while somebody else does gets an error, and
-// nothing has changed. Nothing here allocates but create and fork.
+// nothing has changed. length, rewind_floor and what never changes may be read from any thread at any time. Nothing
+// here allocates but create and fork.
+//
+// On any error the state is as before, with one exception: where a copy inside a device's memory fails midway, the keys
+// that it has overwritten are gone. The stream then goes back to what it still has for certain (often nothing), and is
+// as valid as any of that length.
 //
 // Going back. `rewind` takes the stream back to a position, and what follows is as if it had never gone further: bit
 // for bit. A full layer holds every key for that; a ring only the latest, so that how far back it goes depends on what
 // has been overwritten since (rewind_floor). A checkpoint keeps the keys that the rings hold at its position; a rewind
 // to it works however far the stream has gone, until the stream goes on from before it.
 //
-// Of a program with an encoder a sequence also has what that left (CrossCache): a fork shares it. Where all
+// Of a program with an encoder a sequence also has the encoder output (CrossCache): a fork shares it once it is filled,
+// and has its own copy until then. Where all
 // layers are full, copies are of what differs: every position knows which step wrote it, and where both streams have it
 // from the same one nothing is copied. So beams that take each other's place copy tails, and never what is shared.
 #pragma once
@@ -28,14 +34,15 @@ namespace kvass {
 
 class Sequence {
  public:
-  // `cross`: what an encoder left for another sequence of the engine and storage type; null: none yet.
+  // `cross`: encoder output that another sequence of the engine and storage type has filled; null: none yet.
   static Result<std::unique_ptr<Sequence>> create(std::shared_ptr<const Engine> engine, const CacheOptions& options,
                                                   std::shared_ptr<CrossCache> cross = nullptr);
 
   const Engine& engine() const { return *engine_; }
   const CacheOptions& options() const { return options_; }
   const CachePlan& plan() const { return plan_; }
-  int64_t length() const { return length_; }  // tokens written: the next token's position
+  // Tokens written: the next token's position. While a step runs, as it was before that step.
+  int64_t length() const { return length_.load(std::memory_order_acquire); }
   size_t cache_bytes() const { return plan_.bytes; }
   bool endless() const { return plan_.endless(); }
 
@@ -43,15 +50,18 @@ class Sequence {
   Status check_extend(int64_t start, int64_t count) const;
 
   // The stream of `other` from here on, which is of the same engine and plan: copies what is in use, checkpoints not.
+  // Encoder output that is not filled yet is copied too, for which memory is mapped where this has none of its own.
   Status copy_from(const Sequence& other);
   Result<std::unique_ptr<Sequence>> fork() const;  // a new sequence of the same options, and copy_from
 
   Status rewind(int64_t length);  // 0 … length(); an error leaves everything as it is
-  // Every position from here to length() can be rewound to without a checkpoint (and 0 always).
-  int64_t rewind_floor() const;
+  // Every position from here to length() can be rewound to without a checkpoint (and 0 always). While a step runs, as
+  // it was before that step.
+  int64_t rewind_floor() const { return rewind_floor_.load(std::memory_order_acquire); }
 
-  Status checkpoint();                       // of this position; the oldest makes room where all places are taken
-  std::vector<int64_t> checkpoints() const;  // positions, ascending
+  Status checkpoint();  // of this position; the oldest makes room where all places are taken
+  // Positions, ascending. From here on to block(): for the caller that works with the stream, or has claimed it.
+  std::vector<int64_t> checkpoints() const;
 
   // What a snapshot holds of the caches: by layer, the positions [first_held, length) behind its sinks and the sinks.
   const std::vector<int64_t>& first_held() const { return first_held_; }  // [layers]
@@ -90,7 +100,11 @@ class Sequence {
   bool holds(size_t layer, int64_t length) const;  // what a row at position `length` may see
   int64_t first_seen(size_t layer, int64_t length) const;
   void rewind_all();  // the stream and its checkpoints
-  void drop_cross();  // what an encoder left; others that share it keep it
+  void drop_checkpoints();
+  void forget_from(int64_t position);  // keys from there on may have been overwritten
+  void set_length(int64_t length);     // and the floor that follows from first_held_: the last part of every change
+  bool cross_is_mine() const;          // there is one, and no other sequence shares it
+  void drop_cross();                   // the encoder output; others that share it keep it
   void name_positions(int64_t begin, int64_t end);
   int64_t common_with(const Sequence& other) const;  // positions from 0 on that are in both, from the same steps
   // body(offset in the cache, offset in the checkpoint, bytes) for every stretch of tiles.
@@ -101,7 +115,8 @@ class Sequence {
   CacheOptions options_;
   CachePlan plan_;
   CacheMemory block_;
-  int64_t length_ = 0;
+  std::atomic<int64_t> length_{0};
+  std::atomic<int64_t> rewind_floor_{0};
   std::vector<int64_t> first_held_;      // [layers] behind the sinks, positions [first_held, length) are in their slots
   std::vector<Checkpoint> checkpoints_;  // [options.checkpoints]
   int64_t checkpoints_made_ = 0;
@@ -114,7 +129,7 @@ template <class Piece>
 Status Sequence::for_each_held(Piece&& piece) const {
   Status status;
   for (size_t i = 0; i < plan_.layers.size(); ++i) {
-    for_each_tile_range(plan_.layers[i], first_held_[i], length_, [&](size_t offset, size_t bytes) {
+    for_each_tile_range(plan_.layers[i], first_held_[i], length(), [&](size_t offset, size_t bytes) {
       if (!status.ok()) return;
       const Result<std::span<const uint8_t>> held = block_.read(offset, bytes);
       status = held.ok() ? piece(held.value()) : held.status();

@@ -331,12 +331,9 @@ Status attention_backward(OpContext& context, ConstTensor q, ConstTensor k, Cons
                          attention_problem("attention_backward", q, {{}, {}, k, v}, false, options));
   KVASS_RETURN_IF_ERROR(check(p, dout, gradients));
   OpContext::State& state = context.state();
-  if (q.device != Device::cpu) {
-    const std::lock_guard lock(state.mutex);
-    return attention_backward_on_device(state, p, dout, gradients);
-  }
-  KVASS_ASSIGN_OR_RETURN(const Isa isa, state.kernels(p.op, q.device));
   const std::lock_guard lock(state.mutex);
+  if (q.device != Device::cpu) return attention_backward_on_device(state, p, dout, gradients);
+  KVASS_ASSIGN_OR_RETURN(const Isa isa, state.kernels(p.op, q.device));
   Backward backward(p, dout, gradients, isa, state.pool.threads());
   Carver count(nullptr);
   backward.carve(count);

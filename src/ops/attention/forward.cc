@@ -71,16 +71,13 @@ void store_rows(const AttentionProblem& p, const float* from, int64_t begin, int
 
 Status forward(OpContext& context, const AttentionProblem& p, const Tensor& out) {
   OpContext::State& state = context.state();
-  if (p.q.device != Device::cpu) {
-    const std::lock_guard lock(state.mutex);
-    return attention_on_device(state, p, out);
-  }
+  const std::lock_guard lock(state.mutex);  // before the choice of kernels: a device's first call changes what is there
+  if (p.q.device != Device::cpu) return attention_on_device(state, p, out);
   KVASS_ASSIGN_OR_RETURN(const Isa isa, state.kernels(p.op, p.q.device));
   const int64_t total = p.batch * p.queries;
   if (total == 0) return {};
   const TileShape shape{p.q.dtype, p.kv_heads, p.padded_dim()};
 
-  const std::lock_guard lock(state.mutex);
   ThreadPool& pool = state.pool;
   Carver count(nullptr);
   (void)Parts(p, shape, pool.threads(), count);

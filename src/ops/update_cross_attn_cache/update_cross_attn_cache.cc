@@ -59,8 +59,8 @@ Status copy_on_device(OpContext::State& state, const ConstTensor& value, const T
 Result<Tensor> update_cross_attn_cache(OpContext& context, ConstTensor value, Tensor cache) {
   KVASS_RETURN_IF_ERROR(check(value, cache));
   OpContext::State& state = context.state();
-  KVASS_RETURN_IF_ERROR(state.kernels(kOp, cache.device).status());
   const std::lock_guard lock(state.mutex);
+  KVASS_RETURN_IF_ERROR(state.kernels(kOp, cache.device).status());
   if (cache.device != Device::cpu) {
     KVASS_RETURN_IF_ERROR(copy_on_device(state, value, cache));
     return cache;
