@@ -144,28 +144,10 @@ static void multiply(const LinearParams& p) {
 
 template <class V, class D, class Block>
 static void linear(const LinearParams& p) {
-  switch (p.type) {
-    case WeightType::Q8_0:
-      return multiply<V, D, WeightType::Q8_0, Block>(p);
-    case WeightType::Q4_0:
-      return multiply<V, D, WeightType::Q4_0, Block>(p);
-    case WeightType::Q4_1:
-      return multiply<V, D, WeightType::Q4_1, Block>(p);
-    case WeightType::Q5_0:
-      return multiply<V, D, WeightType::Q5_0, Block>(p);
-    case WeightType::Q5_1:
-      return multiply<V, D, WeightType::Q5_1, Block>(p);
-    case WeightType::Q4_K:
-      return multiply<V, D, WeightType::Q4_K, Block>(p);
-    case WeightType::Q5_K:
-      return multiply<V, D, WeightType::Q5_K, Block>(p);
-    case WeightType::Q6_K:
-      return multiply<V, D, WeightType::Q6_K, Block>(p);
-    case WeightType::Q8_0_split:
-      return multiply<V, D, WeightType::Q8_0_split, Block>(p);
-    default:
-      return;
-  }
+  for_weight_type(
+      p.type, [&]<WeightType kType>() __attribute__((always_inline)) {
+        if constexpr (panel_format(kType).quantised) multiply<V, D, kType, Block>(p);
+      });
 }
 
 }  // namespace kvass
