@@ -18,6 +18,7 @@ template <class Block>
 consteval WeightType tile_type(WeightType type) {
   const PanelFormat format = panel_format(type);
   if (format.minimum) return format.bits == 5 && kIs8<Block> ? WeightType::Q5_K : WeightType::Q4_K;
+  if (format.signed_bytes()) return WeightType::Q8_0;
   return kIs8<Block> || format.scale_block == 16 ? type : WeightType::Q8_0;
 }
 
@@ -83,7 +84,7 @@ static __attribute__((noinline)) void unpack_chunk(const PanelParts& panel, int6
       } else if constexpr (kIs8<Block>) {
         V::storei(out[i].quants[kGroup], D::template encode8<kType>(w));
       } else {
-        constexpr bool kSigned = U::kFormat.bits == 8;
+        constexpr bool kSigned = U::kFormat.signed_bytes();
         I even = D::template even16<kSigned>(w);
         I odd = D::template odd16<kSigned>(w);
         if constexpr (U::kFormat.offset != 0) {

@@ -19,7 +19,7 @@
 //     4 bits   4 x 64 bytes: group g in the low nibbles, group g + 4 in the high ones
 //     5 bits   as 4 bits, then 64 bytes whose bit g of byte (output, k) is the fifth bit of group g
 //     6 bits   as 4 bits, then 2 x 64 bytes with bits 4 and 5: of groups 0 to 3 (bits 2 g, 2 g + 1), and of 4 to 7
-// Quants are stored as the source stores them: q = stored - offset.
+// Quants are stored as the source stores them: q = stored - offset; with 4 bits and `values`, q = values[stored].
 //
 // Q8_0_split is Q8_0 for a matrix of which mostly the largest outputs are asked for (screen.h): first the panels
 // of all high nibbles, by which most outputs can be ruled out, then the panels of all low ones.
@@ -46,6 +46,17 @@ inline constexpr int kPanelOutputs = 16;
 inline constexpr int kBlock = 32;       // k's under one activation scale, and in one block of quants
 inline constexpr int kGroupBytes = 64;  // [16 outputs][4 k]
 
+// What stored quants of 4 bits mean.
+struct PanelValues {
+  int8_t of[16] = {};
+  // `count` of them from `first` on as the bytes of a number.
+  KVASS_PANEL_INLINE constexpr uint64_t bytes(int first, int count) const {
+    uint64_t out = 0;
+    for (int i = 0; i < count; ++i) out |= uint64_t{static_cast<uint8_t>(of[first + i])} << 8 * i;
+    return out;
+  }
+};
+
 struct PanelFormat {
   int bits;    // of a stored quant; 32 or 16 for the float types
   int offset;  // what a stored quant is too large by
@@ -57,6 +68,10 @@ struct PanelFormat {
   int header_bytes;  // of a cell
   int block_bytes;   // of the quants of a block; where they are split, of either half of their bits
   bool split = false;
+  bool has_values = false;
+  PanelValues values = {};
+  // Whether quants come out of a panel as signed bytes, not as unsigned ones that are `offset` too large.
+  KVASS_PANEL_INLINE constexpr bool signed_bytes() const { return bits == 8 || has_values; }
   KVASS_PANEL_INLINE constexpr int cell_bytes() const { return header_bytes + cell_blocks * block_bytes; }
   KVASS_PANEL_INLINE constexpr int k_multiple() const { return !quantised ? 1 : k_quant ? 256 : kBlock; }
 };
@@ -76,6 +91,13 @@ KVASS_PANEL_INLINE constexpr PanelFormat split_panels(int bits, int offset) {
   PanelFormat format = block_panels(bits, offset);
   format.block_bytes /= 2;
   format.split = true;
+  return format;
+}
+
+KVASS_PANEL_INLINE constexpr PanelFormat value_panels(const PanelValues& values) {
+  PanelFormat format = block_panels(4, 0);
+  format.has_values = true;
+  format.values = values;
   return format;
 }
 

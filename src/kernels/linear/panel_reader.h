@@ -45,6 +45,7 @@ class PanelReader {
       const uint8_t* low = panel_.low + b * kFormat.block_bytes;
       return (q - 8) * 16 + (low[group % 4 * kGroupBytes + byte] >> (group < 4 ? 0 : 4) & 15);
     }
+    if constexpr (kFormat.has_values) return kFormat.values.of[q];
     return q - kFormat.offset;
   }
 
