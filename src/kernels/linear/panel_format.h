@@ -101,6 +101,9 @@ KVASS_PANEL_INLINE constexpr PanelFormat value_panels(const PanelValues& values)
   return format;
 }
 
+// kvalues_iq4nl of ggml-common.h.
+inline constexpr PanelValues kIq4Values = {{-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113}};
+
 KVASS_PANEL_INLINE constexpr PanelFormat panel_format(WeightType type) {
   switch (type) {
 #define KVASS_WEIGHT_TYPE(name, number, elements, bytes, format) \

@@ -90,6 +90,10 @@ float defined_weight(WeightType type, const uint8_t* row, int64_t k) {
       return (f16_at(block) * static_cast<float>(sc)) * static_cast<float>(q) -
              f16_at(block + 2) * static_cast<float>(m);
     }
+    case WeightType::IQ4_NL: {
+      const float values[] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+      return f16_at(block) * values[nibble(block + 2)];
+    }
     case WeightType::Q6_K: {
       const int half = j / 128, quarter = j % 128 / 32, l = j % 32;
       const uint8_t low = block[half * 64 + (quarter % 2) * 32 + l];
