@@ -208,8 +208,7 @@ int64_t Sequence::rewind_floor() const {
   int64_t floor = 0;
   for (size_t i = 0; i < first_held_.size(); ++i) {
     const Layout& layout = plan_.layers[i].layout;
-    if (!layout.endless() || first_held_[i] <= layout.sink()) continue;
-    floor = std::max(floor, first_held_[i] + layout.window() - 1);
+    if (layout.endless()) floor = std::max(floor, layout.rewind_floor(first_held_[i]));
   }
   return std::min(floor, length_);
 }
