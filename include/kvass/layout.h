@@ -5,10 +5,12 @@
 //     ring(window, ring)           slot = position mod ring
 //     sink_ring(sink, window, ring) slot = position                               for position < sink
 //                                         sink + (position − sink) mod ring      otherwise
+//     chunked(period, ring)        slot = position mod ring
 //
 // Nothing is moved or evicted: a later position overwrites the slot it maps to. Key k is visible to query q when it is
-// filled, k <= q, and (k < sink or q − k < window). A slot is logical: how slots lie in memory is tiles.h.
-// Source: the attention-sink ring of ExecuTorch (attention_sink.py); StreamingLLM, arXiv 2309.17453.
+// filled, k <= q, and (k < sink or q − k < window); of `chunked`, when it is in the period of `period` positions that q
+// is in. A slot is logical: how slots lie in memory is tiles.h. Source: the attention-sink ring of ExecuTorch
+// (attention_sink.py); StreamingLLM, arXiv 2309.17453.
 #pragma once
 
 #include <algorithm>
@@ -57,6 +59,7 @@ class Layout {
   static Result<Layout> full(int64_t capacity, int64_t window = 0);
   static Result<Layout> ring(int64_t window, int64_t ring);
   static Result<Layout> sink_ring(int64_t sink, int64_t window, int64_t ring);  // sink 0 is a plain ring
+  static Result<Layout> chunked(int64_t period, int64_t ring);
   static Result<Layout> make(LayoutKind kind, const LayoutSizes& sizes);
 
   LayoutKind kind() const { return kind_; }

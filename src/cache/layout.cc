@@ -71,6 +71,8 @@ Result<Layout> Layout::sink_ring(int64_t sink, int64_t window, int64_t ring) {
   return make(sink == 0 ? LayoutKind::ring : LayoutKind::sink_ring, {sink, window, ring});
 }
 
+Result<Layout> Layout::chunked(int64_t period, int64_t ring) { return make(LayoutKind::chunked, {0, period, ring}); }
+
 Result<Layout> Layout::make(LayoutKind kind, const LayoutSizes& sizes) {
   KVASS_RETURN_IF_ERROR(check_size("sink", sizes.sink, 0));
   KVASS_RETURN_IF_ERROR(rules(kind).check(sizes));

@@ -32,6 +32,8 @@ class SlotArray {
       case LayoutKind::ring:
       case LayoutKind::sink_ring:
         return key < sink_ || query - key < window_;
+      case LayoutKind::chunked:
+        return key / window_ == query / window_;
     }
     return false;
   }
@@ -248,6 +250,19 @@ TEST(Layout, FullLayoutSeesEverythingOrItsWindow) {
   }
 }
 
+TEST(Layout, APeriodOfAChunkedLayoutForgetsTheOneBeforeIt) {
+  const Layout layout = Layout::chunked(8192, 16384).value();
+  EXPECT_EQ(layout.row_visibility(8191).begin, 0);
+  EXPECT_EQ(layout.row_visibility(8192).begin, 8192);
+  EXPECT_EQ(layout.row_visibility(8192).end, 8193);
+  // To go on at 20,000 takes the keys from 16,384 on, more than a window of the latest few would say.
+  EXPECT_TRUE(layout.holds(16384, 20000));
+  EXPECT_FALSE(layout.holds(16385, 20000));
+  EXPECT_EQ(layout.rewind_floor(16385), 24576);
+  const int64_t far = (int64_t{1} << 60) + 5;
+  EXPECT_EQ(layout.row_visibility(far).begin, int64_t{1} << 60);
+}
+
 TEST(Layout, FullCacheNamesTheFlagThatMakesTheStreamEndless) {
   const Layout layout = Layout::full(10).value();
   EXPECT_TRUE(layout.check_extend(0, 0, 10).ok());
@@ -261,8 +276,8 @@ TEST(Layout, FullCacheNamesTheFlagThatMakesTheStreamEndless) {
 }
 
 TEST(Layout, GapsStepsBackAndNegativeCountsAreRefusedAndChangeNothing) {
-  for (const Layout& layout :
-       {Layout::full(100).value(), Layout::ring(8, 16).value(), Layout::sink_ring(4, 8, 16).value()}) {
+  for (const Layout& layout : {Layout::full(100).value(), Layout::ring(8, 16).value(),
+                               Layout::sink_ring(4, 8, 16).value(), Layout::chunked(8, 16).value()}) {
     const Layout before = layout;
     EXPECT_FALSE(layout.check_extend(20, 21, 1).ok());
     EXPECT_FALSE(layout.check_extend(20, 19, 1).ok());
