@@ -5,7 +5,7 @@ add_library(kvass::kvass ALIAS kvass)
 set(KVASS_PACKAGE_DIR ${CMAKE_INSTALL_LIBDIR}/cmake/kvass)
 
 install(TARGETS kvass kvass_flags EXPORT kvass ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
-install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/kvass DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.h")
+install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/kvass DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.h" PATTERN "*.inc")
 install(FILES ${PROJECT_SOURCE_DIR}/LICENSE ${PROJECT_SOURCE_DIR}/NOTICE DESTINATION ${CMAKE_INSTALL_DOCDIR})
 install(EXPORT kvass NAMESPACE kvass:: FILE kvass-targets.cmake DESTINATION ${KVASS_PACKAGE_DIR})
 # The build folder can be found as a package too: python/ links the library there.

@@ -137,13 +137,7 @@ Source: StreamingLLM, arXiv 2309.17453; the attention-sink ring of ExecuTorch.)"
           "Of keys and values in all slots; dtype f32, f16, bf16 or q8.")
       .def(nb::self == nb::self)
       .def("__repr__", [](const Layout& self) {
-        const std::string kind(layout_kind_name(self.kind()));
-        if (self.kind() == LayoutKind::full) {
-          return "Layout.full(" + std::to_string(self.slots()) + ", window=" + std::to_string(self.window()) + ")";
-        }
-        const std::string sink = self.kind() == LayoutKind::sink_ring ? std::to_string(self.sink()) + ", " : "";
-        return "Layout." + kind + "(" + sink + std::to_string(self.window()) + ", " +
-               std::to_string(self.ring_slots()) + ")";
+        return "Layout." + std::string(layout_kind_name(self.kind())) + "(" + self.arguments() + ")";
       });
 }
 

@@ -153,16 +153,7 @@ MemoryPlan plan_of(const OpenModel& model, const Stream& stream) {
 }
 
 std::string layout_text(const Layout& layout) {
-  const std::string_view kind = layout_kind_name(layout.kind());
-  switch (layout.kind()) {
-    case LayoutKind::full:
-      return fmt::format("{} {}", kind, layout.slots());
-    case LayoutKind::ring:
-      return fmt::format("{} {}", kind, layout.window());
-    case LayoutKind::sink_ring:
-      return fmt::format("{} {}+{}", kind, layout.sink(), layout.window());
-  }
-  return "?";
+  return fmt::format("{} {}", layout_kind_name(layout.kind()), layout.summary());
 }
 
 std::string plan_line(const MemoryPlan& plan) {

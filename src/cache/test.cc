@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <limits>
 #include <set>
+#include <string>
 #include <vector>
 
 #include "kvass/layout.h"
@@ -14,11 +15,28 @@ namespace {
 // What the layouts promise, played on an array of slots: every position is written where the rule of the seed puts it.
 class SlotArray {
  public:
-  SlotArray(int64_t sink, int64_t window, int64_t ring)
-      : sink_(sink), window_(window), ring_(ring), held_(static_cast<size_t>(sink + ring), -1) {}
+  explicit SlotArray(const Layout& layout)
+      : kind_(layout.kind()),
+        sink_(layout.sink()),
+        window_(layout.window()),
+        ring_(layout.ring_slots()),
+        held_(static_cast<size_t>(sink_ + ring_), -1) {}
 
   int64_t slot(int64_t position) const { return position < sink_ ? position : sink_ + (position - sink_) % ring_; }
-  bool rule(int64_t key, int64_t query) const { return key <= query && (key < sink_ || query - key < window_); }
+  // Which keys a query sees, once more and plainly. A kind without a case is a warning, which is an error.
+  bool rule(int64_t key, int64_t query) const {
+    if (key > query) return false;
+    switch (kind_) {
+      case LayoutKind::full:
+        return window_ == 0 || query - key < window_;
+      case LayoutKind::ring:
+      case LayoutKind::sink_ring:
+        return key < sink_ || query - key < window_;
+      case LayoutKind::chunked:
+        return key / window_ == query / window_;
+    }
+    return false;
+  }
 
   // Writes [start, start + count); false when a row of the chunk misses a key that the rule shows it.
   bool write(int64_t start, int64_t count) {
@@ -41,9 +59,31 @@ class SlotArray {
   const std::vector<int64_t>& held() const { return held_; }
 
  private:
+  LayoutKind kind_;
   int64_t sink_, window_, ring_;
   std::vector<int64_t> held_;  // [slots] the position in each, -1 while unfilled
 };
+
+// Every layout of every kind with a few slots.
+std::vector<Layout> small_layouts() {
+  std::vector<Layout> layouts;
+  for (const LayoutKind kind : kLayoutKinds) {
+    const size_t before = layouts.size();
+    for (int64_t sink = 0; sink <= 3; ++sink) {
+      for (int64_t window = 0; window <= 5; ++window) {
+        for (int64_t ring = 1; ring <= window + 4; ++ring) {
+          const Result<Layout> layout = Layout::make(kind, {sink, window, ring});
+          if (layout.ok()) layouts.push_back(layout.value());
+        }
+      }
+    }
+    EXPECT_GT(layouts.size(), before + 20) << layout_kind_name(kind);
+  }
+  return layouts;
+}
+std::string name_of(const Layout& layout) {
+  return std::string(layout_kind_name(layout.kind())) + "(" + layout.arguments() + ")";
+}
 
 std::set<int64_t> keys_of(const RowVisibility& row) {
   std::set<int64_t> keys;
@@ -78,12 +118,12 @@ void expect_runs(const Layout& layout, int64_t start, int64_t count, const SlotA
 }
 
 // One stream of `positions` tokens cut at the set bits of `cuts`. Counts accepted steps.
-void play(const Layout& layout, int64_t window, int64_t positions, unsigned cuts, int64_t& accepted, int64_t& refused) {
-  SlotArray array(layout.sink(), window, layout.ring_slots());
+void play(const Layout& layout, int64_t positions, unsigned cuts, int64_t& accepted, int64_t& refused) {
+  SlotArray array(layout);
   for (int64_t start = 0; start < positions;) {
     int64_t count = 1;
     while (start + count < positions && (cuts >> (start + count - 1) & 1u) == 0) ++count;
-    const bool lossless = array.write(start, count);
+    const bool lossless = array.write(start, count) && (layout.endless() || start + count <= layout.slots());
     ASSERT_EQ(layout.check_extend(start, start, count).ok(), lossless)
         << "start " << start << ", count " << count << ", cuts " << cuts;
     if (!lossless) {
@@ -113,17 +153,11 @@ void play(const Layout& layout, int64_t window, int64_t positions, unsigned cuts
 TEST(Layout, EveryChunkingOfSmallStreamsEqualsAnArrayOfSlots) {
   constexpr int64_t kPositions = 12;
   int64_t accepted = 0, refused = 0;
-  for (int64_t sink = 0; sink <= 3; ++sink) {
-    for (int64_t window = 1; window <= 5; ++window) {
-      for (int64_t ring = window; ring <= window + 4; ++ring) {
-        SCOPED_TRACE(::testing::Message() << "sink " << sink << ", window " << window << ", ring " << ring);
-        const Result<Layout> layout = Layout::sink_ring(sink, window, ring);
-        ASSERT_TRUE(layout.ok()) << layout.status().message();
-        for (unsigned cuts = 0; cuts < (1u << (kPositions - 1)); ++cuts) {
-          play(layout.value(), window, kPositions, cuts, accepted, refused);
-          if (::testing::Test::HasFatalFailure()) return;
-        }
-      }
+  for (const Layout& layout : small_layouts()) {
+    SCOPED_TRACE(name_of(layout));
+    for (unsigned cuts = 0; cuts < (1u << (kPositions - 1)); ++cuts) {
+      play(layout, kPositions, cuts, accepted, refused);
+      if (::testing::Test::HasFatalFailure()) return;
     }
   }
   EXPECT_GT(accepted, 100000);
@@ -131,26 +165,39 @@ TEST(Layout, EveryChunkingOfSmallStreamsEqualsAnArrayOfSlots) {
 }
 
 TEST(Layout, HoldsIsWhetherEveryKeyThatTheNextRowSeesIsInItsSlot) {
-  for (int64_t sink = 0; sink <= 3; ++sink) {
-    for (int64_t window = 1; window <= 5; ++window) {
-      for (int64_t ring = window; ring <= window + 4; ++ring) {
-        const Layout layout = Layout::sink_ring(sink, window, ring).value();
-        // A stream of 20 tokens, back to each position in turn, on from there, and back once more.
-        for (int64_t back = 0; back <= 20; ++back) {
-          SlotArray array(sink, window, ring);
-          int64_t first_held = layout.sink();
-          const auto run = [&](int64_t begin, int64_t end) {
-            for (int64_t p = begin; p < end; ++p) array.put(p);
-            first_held = layout.first_held_after(first_held, end);
-          };
-          run(0, 20);
-          ASSERT_EQ(layout.holds(first_held, back), array.sees_all(back)) << back;
-          if (!layout.holds(first_held, back)) continue;
-          run(back, back + 2);
-          for (int64_t again = std::max(back, sink); again <= back + 2; ++again) {
-            ASSERT_TRUE(!layout.holds(first_held, again) || array.sees_all(again)) << back << ", " << again;
-          }
-        }
+  for (const Layout& layout : small_layouts()) {
+    if (!layout.endless()) continue;
+    SCOPED_TRACE(name_of(layout));
+    // A stream of 20 tokens, back to each position in turn, on from there, and back once more.
+    for (int64_t back = 0; back <= 20; ++back) {
+      SlotArray array(layout);
+      int64_t first_held = layout.sink();
+      const auto run = [&](int64_t begin, int64_t end) {
+        for (int64_t p = begin; p < end; ++p) array.put(p);
+        first_held = layout.first_held_after(first_held, end);
+      };
+      run(0, 20);
+      ASSERT_EQ(layout.holds(first_held, back), array.sees_all(back)) << back;
+      if (!layout.holds(first_held, back)) continue;
+      run(back, back + 2);
+      for (int64_t again = std::max(back, layout.sink()); again <= back + 2; ++again) {
+        ASSERT_TRUE(!layout.holds(first_held, again) || array.sees_all(again)) << back << ", " << again;
+      }
+    }
+  }
+}
+
+TEST(Layout, RewindFloorIsTheLeastLengthFromWhichAllCanResume) {
+  for (const Layout& layout : small_layouts()) {
+    if (!layout.endless()) continue;
+    SCOPED_TRACE(name_of(layout));
+    EXPECT_EQ(layout.rewind_floor(layout.sink()), 0);
+    for (int64_t end = layout.slots() + 1; end <= layout.slots() + 12; ++end) {
+      const int64_t first_held = layout.first_held_after(layout.sink(), end);
+      const int64_t floor = layout.rewind_floor(first_held);
+      for (int64_t length = floor; length <= end; ++length) ASSERT_TRUE(layout.holds(first_held, length)) << length;
+      if (layout.window() > 1 && floor <= end) {
+        ASSERT_FALSE(layout.holds(first_held, floor - 1)) << floor;
       }
     }
   }
@@ -169,16 +216,17 @@ TEST(Layout, RingKeepsSinkAcrossThreeWraps) {
   }
 }
 
-TEST(Layout, MaxChunkIsTheLongestThatIsAcceptedOnceTheRingHasWrapped) {
-  for (int64_t sink = 0; sink <= 5; ++sink) {
-    for (int64_t window = 1; window <= 9; ++window) {
-      for (int64_t ring = window; ring <= 3 * window; ++ring) {
-        const Layout layout = Layout::sink_ring(sink, window, ring).value();
-        const int64_t length = sink + 5 * ring + 3;
-        EXPECT_TRUE(layout.check_extend(length, length, layout.max_chunk()).ok());
-        EXPECT_FALSE(layout.check_extend(length, length, layout.max_chunk() + 1).ok());
-      }
+TEST(Layout, MaxChunkIsTheLongestThatIsAcceptedAnywhereOnceTheRingHasWrapped) {
+  for (const Layout& layout : small_layouts()) {
+    if (!layout.endless()) continue;
+    SCOPED_TRACE(name_of(layout));
+    bool longer = true;
+    const int64_t wrapped = layout.sink() + 5 * layout.ring_slots() + 3;
+    for (int64_t length = wrapped; length < wrapped + layout.window(); ++length) {
+      EXPECT_TRUE(layout.check_extend(length, length, layout.max_chunk()).ok()) << length;
+      longer = longer && layout.check_extend(length, length, layout.max_chunk() + 1).ok();
     }
+    EXPECT_FALSE(longer);
   }
 }
 
@@ -202,6 +250,19 @@ TEST(Layout, FullLayoutSeesEverythingOrItsWindow) {
   }
 }
 
+TEST(Layout, APeriodOfAChunkedLayoutForgetsTheOneBeforeIt) {
+  const Layout layout = Layout::chunked(8192, 16384).value();
+  EXPECT_EQ(layout.row_visibility(8191).begin, 0);
+  EXPECT_EQ(layout.row_visibility(8192).begin, 8192);
+  EXPECT_EQ(layout.row_visibility(8192).end, 8193);
+  // To go on at 20,000 takes the keys from 16,384 on, more than a window of the latest few would say.
+  EXPECT_TRUE(layout.holds(16384, 20000));
+  EXPECT_FALSE(layout.holds(16385, 20000));
+  EXPECT_EQ(layout.rewind_floor(16385), 24576);
+  const int64_t far = (int64_t{1} << 60) + 5;
+  EXPECT_EQ(layout.row_visibility(far).begin, int64_t{1} << 60);
+}
+
 TEST(Layout, FullCacheNamesTheFlagThatMakesTheStreamEndless) {
   const Layout layout = Layout::full(10).value();
   EXPECT_TRUE(layout.check_extend(0, 0, 10).ok());
@@ -215,8 +276,8 @@ TEST(Layout, FullCacheNamesTheFlagThatMakesTheStreamEndless) {
 }
 
 TEST(Layout, GapsStepsBackAndNegativeCountsAreRefusedAndChangeNothing) {
-  for (const Layout& layout :
-       {Layout::full(100).value(), Layout::ring(8, 16).value(), Layout::sink_ring(4, 8, 16).value()}) {
+  for (const Layout& layout : {Layout::full(100).value(), Layout::ring(8, 16).value(),
+                               Layout::sink_ring(4, 8, 16).value(), Layout::chunked(8, 16).value()}) {
     const Layout before = layout;
     EXPECT_FALSE(layout.check_extend(20, 21, 1).ok());
     EXPECT_FALSE(layout.check_extend(20, 19, 1).ok());
@@ -242,6 +303,9 @@ TEST(Layout, SizesOutsideTheirRangeAreErrorsThatNameTheField) {
   EXPECT_NE(message(Layout::sink_ring(4, 0, 8)).find("window"), std::string::npos);
   EXPECT_NE(message(Layout::sink_ring(4, 4, 0)).find("ring"), std::string::npos);
   EXPECT_NE(message(Layout::sink_ring(4, 4, 3)).find("window of 4"), std::string::npos);
+  EXPECT_NE(message(Layout::make(LayoutKind::ring, {4, 4, 8})).find("sink"), std::string::npos);
+  EXPECT_NE(message(Layout::make(LayoutKind::full, {4, 0, 8})).find("sink"), std::string::npos);
+  EXPECT_NE(message(Layout::make(LayoutKind::sink_ring, {0, 4, 8})).find("sink"), std::string::npos);
   EXPECT_NE(message(Layout::ring(most + 1, most + 1)).find("window"), std::string::npos);
   EXPECT_NE(message(Layout::ring(1, std::numeric_limits<int64_t>::max())).find("ring"), std::string::npos);
   EXPECT_TRUE(Layout::full(most).ok());
@@ -280,6 +344,9 @@ TEST(Layout, PlainRingIsSinkRingWithoutSinks) {
   EXPECT_EQ(layout_kind_name(LayoutKind::full), "full");
   EXPECT_EQ(layout_kind_name(LayoutKind::ring), "ring");
   EXPECT_EQ(layout_kind_name(LayoutKind::sink_ring), "sink_ring");
+  EXPECT_EQ(name_of(Layout::full(20, 6).value()), "full(20, window=6)");
+  EXPECT_EQ(name_of(Layout::sink_ring(1, 5, 9).value()), "sink_ring(1, 5, 9)");
+  EXPECT_EQ(Layout::sink_ring(1, 5, 9)->summary(), "1+5");
 }
 
 // The planner's ring: while a chunk stands at any offset, the tiles from the oldest visible key to the newest written

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cstring>
+#include <iterator>
 #include <limits>
 
 #include "file/one_line.h"
@@ -11,10 +12,8 @@ namespace kvass {
 namespace {
 
 constexpr GgmlTypeInfo kTypes[] = {
-    {GgmlType::F32, "F32", 1, 4},       {GgmlType::F16, "F16", 1, 2},       {GgmlType::BF16, "BF16", 1, 2},
-    {GgmlType::Q8_0, "Q8_0", 32, 34},   {GgmlType::Q4_0, "Q4_0", 32, 18},   {GgmlType::Q4_1, "Q4_1", 32, 20},
-    {GgmlType::Q5_0, "Q5_0", 32, 22},   {GgmlType::Q5_1, "Q5_1", 32, 24},   {GgmlType::Q4_K, "Q4_K", 256, 144},
-    {GgmlType::Q5_K, "Q5_K", 256, 176}, {GgmlType::Q6_K, "Q6_K", 256, 210},
+#define KVASS_WEIGHT_TYPE(name, number, elements, bytes, format) {GgmlType::name, #name, elements, bytes},
+#include "base/weight_types.inc"
 };
 
 constexpr std::string_view kValueTypes[] = {"u8",   "i8",     "u16",   "i16", "u32", "i32", "f32",
@@ -105,6 +104,15 @@ std::optional<GgmlTypeInfo> ggml_type_info(uint32_t number) {
 std::string_view ggml_type_name(GgmlType type) {
   const std::optional<GgmlTypeInfo> info = ggml_type_info(static_cast<uint32_t>(type));
   return info ? info->name : "?";
+}
+
+std::string ggml_type_names() {
+  std::string names;
+  for (const GgmlTypeInfo& info : kTypes) {
+    if (&info != kTypes) names += &info == std::end(kTypes) - 1 ? " or " : ", ";
+    names += info.name;
+  }
+  return names;
 }
 
 std::string_view gguf_value_type_name(GgufValueType type) { return kValueTypes[static_cast<size_t>(type)]; }

@@ -19,17 +19,8 @@ namespace kvass {
 
 // Tensor types that kvass reads, with the format's numbers.
 enum class GgmlType : uint32_t {
-  F32 = 0,
-  F16 = 1,
-  Q4_0 = 2,
-  Q4_1 = 3,
-  Q5_0 = 6,
-  Q5_1 = 7,
-  Q8_0 = 8,
-  Q4_K = 12,
-  Q5_K = 13,
-  Q6_K = 14,
-  BF16 = 30
+#define KVASS_WEIGHT_TYPE(name, number, elements, bytes, format) name = number,
+#include "base/weight_types.inc"
 };
 struct GgmlTypeInfo {
   GgmlType type;
@@ -39,6 +30,7 @@ struct GgmlTypeInfo {
 };
 std::optional<GgmlTypeInfo> ggml_type_info(uint32_t number);
 std::string_view ggml_type_name(GgmlType type);
+std::string ggml_type_names();  // "F32, F16, … or Q6_K"
 
 struct GgufTensor {
   std::string name;

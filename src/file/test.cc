@@ -170,7 +170,7 @@ TEST(Gguf, ReadsBackEveryTensorType) {
       // bytes of a row of 256
       {GgmlType::F32, 1024}, {GgmlType::F16, 512},  {GgmlType::BF16, 512}, {GgmlType::Q8_0, 272},
       {GgmlType::Q4_0, 144}, {GgmlType::Q4_1, 160}, {GgmlType::Q5_0, 176}, {GgmlType::Q5_1, 192},
-      {GgmlType::Q4_K, 144}, {GgmlType::Q5_K, 176}, {GgmlType::Q6_K, 210}};
+      {GgmlType::Q4_K, 144}, {GgmlType::Q5_K, 176}, {GgmlType::Q6_K, 210}, {GgmlType::IQ4_NL, 144}};
   GgufWriter writer;
   for (const auto& [type, bytes] : rows) {
     writer.tensor(ggml_type_name(type), type, std::vector<int64_t>{256, 1, 3, 1}, bytes_of(3 * bytes));
@@ -272,9 +272,10 @@ TEST(Gguf, RefusesBadTensorsByName) {
     return refusal(writer.finish());
   };
   EXPECT_EQ(with({32}, GgmlType::F32, 128), "accepted");
-  EXPECT_EQ(with({32}, static_cast<GgmlType>(17), 128),
-            "f.gguf: tensor 'w' type: expected F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K or Q6_K, got "
-            "type number 17");
+  EXPECT_EQ(
+      with({32}, static_cast<GgmlType>(17), 128),
+      "f.gguf: tensor 'w' type: expected F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K or IQ4_NL, got "
+      "type number 17");
   EXPECT_NE(with({33}, GgmlType::Q8_0, 128).find("'w' row length: expected a multiple of 32 (Q8_0), got 33"),
             std::string::npos);
   EXPECT_NE(with({}, GgmlType::F32, 128).find("'w' dimensions"), std::string::npos);

@@ -331,15 +331,6 @@ class KvpReader {
     return {};
   }
 
-  static std::optional<WeightType> find_weight_type(std::string_view name) {
-    for (WeightType type : {WeightType::F32, WeightType::F16, WeightType::BF16, WeightType::Q8_0, WeightType::Q4_0,
-                            WeightType::Q4_1, WeightType::Q5_0, WeightType::Q5_1, WeightType::Q4_K, WeightType::Q5_K,
-                            WeightType::Q6_K, WeightType::Q8_0_split}) {
-      if (weight_type_name(type) == name) return type;
-    }
-    return std::nullopt;
-  }
-
   Status speech(const fb::Model& root) {
     if (root.speech() == nullptr) return {};
     KvpSpeech& to = file_.model_.speech.emplace();

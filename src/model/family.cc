@@ -105,7 +105,7 @@ Status FamilyReader::check_all_used(bool (*unread)(std::string_view name)) const
   for (const GgufTensor& tensor : file_.tensors()) {
     if (used.contains(tensor.name) || unread(tensor.name)) continue;
     return unsupported(file_.name() + ": tensors", "those of a dense " + prefix_ + " model",
-                     "also '" + tensor.name + "'");
+                       "also '" + tensor.name + "'");
   }
   return {};
 }
@@ -155,16 +155,16 @@ Result<DecoderShape> read_decoder_shape(const FamilyReader& reader, int64_t head
   shape.epsilon = static_cast<float>(epsilon);
   KVASS_ASSIGN_OR_RETURN(const int64_t rotated, reader.integer_or("rope.dimension_count", shape.head_dim, 1, 4096));
   if (rotated != shape.head_dim) {
-    return bad_input(reader.field("rope.dimension_count"), std::to_string(shape.head_dim) + " (the head size)",
-                     std::to_string(rotated));
+    return unsupported(reader.field("rope.dimension_count"), std::to_string(shape.head_dim) + " (the head size)",
+                       std::to_string(rotated));
   }
   KVASS_ASSIGN_OR_RETURN(const int64_t experts, reader.integer_or("expert_count", 0, 0, 1 << 20));
   if (experts != 0) {
-    return bad_input(reader.field("expert_count"), "0 (a dense model)", std::to_string(experts));
+    return unsupported(reader.field("expert_count"), "0 (a dense model)", std::to_string(experts));
   }
   if (reader.has("attention.causal")) {
     KVASS_ASSIGN_OR_RETURN(const int64_t causal, reader.integer("attention.causal", 0, 1));
-    if (causal == 0) return bad_input(reader.field("attention.causal"), "true", "false");
+    if (causal == 0) return unsupported(reader.field("attention.causal"), "true", "false");
   }
   return shape;
 }

@@ -197,7 +197,7 @@ class LayerEmitter {
 Result<ModelProgram> build_llama(const Gguf& file) {
   KVASS_ASSIGN_OR_RETURN(const std::string_view architecture, file.get_string("general.architecture"));
   const Variant* variant = find_variant(architecture);
-  if (!variant) return bad_input(file.name() + ": general.architecture", known_architectures(), architecture);
+  if (!variant) return unsupported(file.name() + ": general.architecture", known_architectures(), architecture);
   FamilyReader reader(file, std::string(architecture));
   KVASS_ASSIGN_OR_RETURN(const Config config, read_config(reader, *variant));
   ProgramBuilder& builder = reader.builder();

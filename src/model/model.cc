@@ -101,28 +101,10 @@ void pack_weight(const Gguf& file, const WeightPlan::Entry& entry, const Weight&
 
 Result<WeightType> weight_type_of(GgmlType type) {
   switch (type) {
-    case GgmlType::F32:
-      return WeightType::F32;
-    case GgmlType::F16:
-      return WeightType::F16;
-    case GgmlType::BF16:
-      return WeightType::BF16;
-    case GgmlType::Q8_0:
-      return WeightType::Q8_0;
-    case GgmlType::Q4_0:
-      return WeightType::Q4_0;
-    case GgmlType::Q4_1:
-      return WeightType::Q4_1;
-    case GgmlType::Q5_0:
-      return WeightType::Q5_0;
-    case GgmlType::Q5_1:
-      return WeightType::Q5_1;
-    case GgmlType::Q4_K:
-      return WeightType::Q4_K;
-    case GgmlType::Q5_K:
-      return WeightType::Q5_K;
-    case GgmlType::Q6_K:
-      return WeightType::Q6_K;
+#define KVASS_WEIGHT_TYPE(name, number, elements, bytes, format) \
+  case GgmlType::name:                                           \
+    return WeightType::name;
+#include "base/weight_types.inc"
   }
   return unsupported("tensor type", "a type that the reader reads", std::to_string(static_cast<uint32_t>(type)));
 }

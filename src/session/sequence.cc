@@ -126,8 +126,7 @@ void Sequence::set_length(int64_t length) {
   int64_t floor = 0;
   for (size_t i = 0; i < first_held_.size(); ++i) {
     const Layout& layout = plan_.layers[i].layout;
-    if (!layout.endless() || first_held_[i] <= layout.sink()) continue;
-    floor = std::max(floor, first_held_[i] + layout.window() - 1);
+    if (layout.endless()) floor = std::max(floor, layout.rewind_floor(first_held_[i]));
   }
   rewind_floor_.store(std::min(floor, length), std::memory_order_release);
   length_.store(length, std::memory_order_release);

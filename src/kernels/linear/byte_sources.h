@@ -14,7 +14,7 @@ struct PackedBytes {
   using U = Unpack<V, kType>;
   static constexpr bool kHalves = U::kFormat.scale_block == 16;
   static constexpr bool kMinimum = U::kFormat.minimum;
-  static constexpr int kOffset = U::kFormat.bits == 8 ? 128 : U::kFormat.offset;
+  static constexpr int kOffset = U::kFormat.signed_bytes() ? 128 : U::kFormat.offset;
   PanelParts panel;
 
   // One row of whole bytes is little more than a walk, ahead of which the hardware fetches better by itself.
@@ -25,7 +25,7 @@ struct PackedBytes {
   template <int kGroup>
   KVASS_INLINE typename V::I bytes(const PackedBytes& s, int64_t b) {
     const typename V::I stored = U::template group<kGroup>(U::block(s.panel, b));
-    if constexpr (U::kFormat.bits != 8) return stored;
+    if constexpr (!U::kFormat.signed_bytes()) return stored;
     return V::xori(stored, V::set1i(static_cast<int>(0x80808080u)));
   }
   KVASS_INLINE typename V::F scale(const PackedBytes& s, int64_t b, int half) { return U::scale(s.panel, b, half); }

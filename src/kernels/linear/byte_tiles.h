@@ -196,28 +196,10 @@ static void multiply_byte_type(const LinearParams& p) {
 
 template <class V, class Block>
 static void linear_bytes(const LinearParams& p) {
-  switch (p.type) {
-    case WeightType::Q8_0:
-      return multiply_byte_type<V, WeightType::Q8_0, Block>(p);
-    case WeightType::Q4_0:
-      return multiply_byte_type<V, WeightType::Q4_0, Block>(p);
-    case WeightType::Q4_1:
-      return multiply_byte_type<V, WeightType::Q4_1, Block>(p);
-    case WeightType::Q5_0:
-      return multiply_byte_type<V, WeightType::Q5_0, Block>(p);
-    case WeightType::Q5_1:
-      return multiply_byte_type<V, WeightType::Q5_1, Block>(p);
-    case WeightType::Q4_K:
-      return multiply_byte_type<V, WeightType::Q4_K, Block>(p);
-    case WeightType::Q5_K:
-      return multiply_byte_type<V, WeightType::Q5_K, Block>(p);
-    case WeightType::Q6_K:
-      return multiply_byte_type<V, WeightType::Q6_K, Block>(p);
-    case WeightType::Q8_0_split:
-      return multiply_byte_type<V, WeightType::Q8_0_split, Block>(p);
-    default:
-      return;
-  }
+  for_weight_type(
+      p.type, [&]<WeightType kType>() __attribute__((always_inline)) {
+        if constexpr (panel_format(kType).quantised) multiply_byte_type<V, kType, Block>(p);
+      });
 }
 
 }  // namespace kvass

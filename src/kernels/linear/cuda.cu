@@ -173,35 +173,22 @@ KVASS_KERNEL void KVASS_BLOCK_THREADS(kEmbedThreads) embed_rows(const EmbedTask 
 
 // --- By type.
 
-// body.template operator()<type>() for a type known at run time.
+// body.template operator()<type>(); a type whose quants are in two pieces is uploaded in one (ops/linear/weight.h).
 template <class Body>
 Status for_type(WeightType type, Body&& body) {
-  switch (type) {
-#define KVASS_WEIGHT_TYPE(name) \
-  case WeightType::name:        \
-    return body.template operator()<WeightType::name>();
-    KVASS_WEIGHT_TYPE(F32)
-    KVASS_WEIGHT_TYPE(F16)
-    KVASS_WEIGHT_TYPE(BF16)
-    KVASS_WEIGHT_TYPE(Q8_0)
-    KVASS_WEIGHT_TYPE(Q4_0)
-    KVASS_WEIGHT_TYPE(Q4_1)
-    KVASS_WEIGHT_TYPE(Q5_0)
-    KVASS_WEIGHT_TYPE(Q5_1)
-    KVASS_WEIGHT_TYPE(Q4_K)
-    KVASS_WEIGHT_TYPE(Q5_K)
-    KVASS_WEIGHT_TYPE(Q6_K)
-#undef KVASS_WEIGHT_TYPE
-    case WeightType::Q8_0_split:  // uploaded as Q8_0
-      break;
-  }
-  return Status::error(StatusCode::internal, "linear: a weight of no known type");
+  return for_weight_type(type, [&]<WeightType kType>() -> Status {
+    if constexpr (panel_format(kType).split) {
+      return Status::error(StatusCode::internal, "linear: weights in two pieces on a device");
+    } else {
+      return body.template operator()<kType>();
+    }
+  });
 }
 
 // launch.template operator()<type>() for a quantised type.
 template <class Launch>
 Status for_quantised(WeightType type, Launch&& launch) {
-  return for_type(type, [&]<WeightType kType>() {
+  return for_type(type, [&]<WeightType kType>() -> Status {
     if constexpr (panel_format(kType).quantised) {
       return launch.template operator()<kType>();
     } else {

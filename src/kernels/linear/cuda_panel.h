@@ -49,7 +49,7 @@ struct Panel {
       for (int g = 0; g < 8; ++g) words[g] |= (halves[g / 4] >> (g % 4 * 2) & 0x03030303u) << 4;
     }
     KVASS_UNROLL
-    for (int g = 0; g < 8; ++g) words[g] = centred(words[g]);
+    for (int g = 0; g < 8; ++g) words[g] = as_signed(words[g]);
   }
 
   // Words g and g + 4 alone, g below 4.
@@ -74,8 +74,8 @@ struct Panel {
       first |= (high[0] >> 2 * g & 0x03030303u) << 4;
       second |= (high[kGroupWords] >> 2 * g & 0x03030303u) << 4;
     }
-    first = centred(first);
-    second = centred(second);
+    first = as_signed(first);
+    second = as_signed(second);
   }
 
   // The scale of block b, of its half h where a scale covers 16 k's.
@@ -124,9 +124,23 @@ struct Panel {
   }
 
  private:
+  KVASS_METHOD static uint32_t look_up(uint32_t word) {
+    constexpr uint64_t kFirst = kFormat.values.bytes(0, 8), kLast = kFormat.values.bytes(8, 8);
+    uint32_t out = 0;
+    KVASS_UNROLL
+    for (int byte = 0; byte < 4; ++byte) {
+      const uint32_t index = word >> 8 * byte & 15u;
+      const uint64_t eight = index & 8u ? kLast : kFirst;
+      out |= static_cast<uint32_t>(eight >> 8 * (index & 7u) & 255u) << 8 * byte;
+    }
+    return out;
+  }
+
   // No byte borrows from its neighbour: 128 is added before and taken off after.
-  KVASS_METHOD static uint32_t centred(uint32_t word) {
-    if constexpr (kFormat.offset == 0) {
+  KVASS_METHOD static uint32_t as_signed(uint32_t word) {
+    if constexpr (kFormat.has_values) {
+      return look_up(word);
+    } else if constexpr (kFormat.offset == 0) {
       return word;
     } else {
       return ((word | 0x80808080u) - static_cast<uint32_t>(kFormat.offset) * 0x01010101u) ^ 0x80808080u;

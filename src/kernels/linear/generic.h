@@ -18,6 +18,7 @@ template <class Block>
 consteval WeightType tile_type(WeightType type) {
   const PanelFormat format = panel_format(type);
   if (format.minimum) return format.bits == 5 && kIs8<Block> ? WeightType::Q5_K : WeightType::Q4_K;
+  if (format.signed_bytes()) return WeightType::Q8_0;
   return kIs8<Block> || format.scale_block == 16 ? type : WeightType::Q8_0;
 }
 
@@ -83,7 +84,7 @@ static __attribute__((noinline)) void unpack_chunk(const PanelParts& panel, int6
       } else if constexpr (kIs8<Block>) {
         V::storei(out[i].quants[kGroup], D::template encode8<kType>(w));
       } else {
-        constexpr bool kSigned = U::kFormat.bits == 8;
+        constexpr bool kSigned = U::kFormat.signed_bytes();
         I even = D::template even16<kSigned>(w);
         I odd = D::template odd16<kSigned>(w);
         if constexpr (U::kFormat.offset != 0) {
@@ -144,28 +145,10 @@ static void multiply(const LinearParams& p) {
 
 template <class V, class D, class Block>
 static void linear(const LinearParams& p) {
-  switch (p.type) {
-    case WeightType::Q8_0:
-      return multiply<V, D, WeightType::Q8_0, Block>(p);
-    case WeightType::Q4_0:
-      return multiply<V, D, WeightType::Q4_0, Block>(p);
-    case WeightType::Q4_1:
-      return multiply<V, D, WeightType::Q4_1, Block>(p);
-    case WeightType::Q5_0:
-      return multiply<V, D, WeightType::Q5_0, Block>(p);
-    case WeightType::Q5_1:
-      return multiply<V, D, WeightType::Q5_1, Block>(p);
-    case WeightType::Q4_K:
-      return multiply<V, D, WeightType::Q4_K, Block>(p);
-    case WeightType::Q5_K:
-      return multiply<V, D, WeightType::Q5_K, Block>(p);
-    case WeightType::Q6_K:
-      return multiply<V, D, WeightType::Q6_K, Block>(p);
-    case WeightType::Q8_0_split:
-      return multiply<V, D, WeightType::Q8_0_split, Block>(p);
-    default:
-      return;
-  }
+  for_weight_type(
+      p.type, [&]<WeightType kType>() __attribute__((always_inline)) {
+        if constexpr (panel_format(kType).quantised) multiply<V, D, kType, Block>(p);
+      });
 }
 
 }  // namespace kvass

@@ -130,32 +130,8 @@ static void multiply_floats(const LinearParams& p) {
 
 template <class V, int kRows>
 static void linear_floats(const LinearParams& p) {
-  switch (p.type) {
-    case WeightType::F32:
-      return multiply_floats<V, kRows, WeightType::F32>(p);
-    case WeightType::F16:
-      return multiply_floats<V, kRows, WeightType::F16>(p);
-    case WeightType::BF16:
-      return multiply_floats<V, kRows, WeightType::BF16>(p);
-    case WeightType::Q8_0:
-      return multiply_floats<V, kRows, WeightType::Q8_0>(p);
-    case WeightType::Q4_0:
-      return multiply_floats<V, kRows, WeightType::Q4_0>(p);
-    case WeightType::Q4_1:
-      return multiply_floats<V, kRows, WeightType::Q4_1>(p);
-    case WeightType::Q5_0:
-      return multiply_floats<V, kRows, WeightType::Q5_0>(p);
-    case WeightType::Q5_1:
-      return multiply_floats<V, kRows, WeightType::Q5_1>(p);
-    case WeightType::Q4_K:
-      return multiply_floats<V, kRows, WeightType::Q4_K>(p);
-    case WeightType::Q5_K:
-      return multiply_floats<V, kRows, WeightType::Q5_K>(p);
-    case WeightType::Q6_K:
-      return multiply_floats<V, kRows, WeightType::Q6_K>(p);
-    case WeightType::Q8_0_split:
-      return multiply_floats<V, kRows, WeightType::Q8_0_split>(p);
-  }
+  for_weight_type(
+      p.type, [&]<WeightType kType>() __attribute__((always_inline)) { multiply_floats<V, kRows, kType>(p); });
 }
 
 }  // namespace kvass

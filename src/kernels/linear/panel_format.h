@@ -19,7 +19,7 @@
 //     4 bits   4 x 64 bytes: group g in the low nibbles, group g + 4 in the high ones
 //     5 bits   as 4 bits, then 64 bytes whose bit g of byte (output, k) is the fifth bit of group g
 //     6 bits   as 4 bits, then 2 x 64 bytes with bits 4 and 5: of groups 0 to 3 (bits 2 g, 2 g + 1), and of 4 to 7
-// Quants are stored as the source stores them: q = stored - offset.
+// Quants are stored as the source stores them: q = stored - offset; with 4 bits and `values`, q = values[stored].
 //
 // Q8_0_split is Q8_0 for a matrix of which mostly the largest outputs are asked for (screen.h): first the panels
 // of all high nibbles, by which most outputs can be ruled out, then the panels of all low ones.
@@ -36,11 +36,26 @@
 
 namespace kvass {
 
-enum class WeightType : uint8_t { F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K, Q8_0_split };
+enum class WeightType : uint8_t {
+#define KVASS_WEIGHT_TYPE(name, number, elements, bytes, format) name,
+#define KVASS_PACKED_TYPE(name, source, format) name,
+#include "base/weight_types.inc"
+};
 
 inline constexpr int kPanelOutputs = 16;
 inline constexpr int kBlock = 32;       // k's under one activation scale, and in one block of quants
 inline constexpr int kGroupBytes = 64;  // [16 outputs][4 k]
+
+// What stored quants of 4 bits mean.
+struct PanelValues {
+  int8_t of[16] = {};
+  // `count` of them from `first` on as the bytes of a number.
+  KVASS_PANEL_INLINE constexpr uint64_t bytes(int first, int count) const {
+    uint64_t out = 0;
+    for (int i = 0; i < count; ++i) out |= uint64_t{static_cast<uint8_t>(of[first + i])} << 8 * i;
+    return out;
+  }
+};
 
 struct PanelFormat {
   int bits;    // of a stored quant; 32 or 16 for the float types
@@ -53,37 +68,65 @@ struct PanelFormat {
   int header_bytes;  // of a cell
   int block_bytes;   // of the quants of a block; where they are split, of either half of their bits
   bool split = false;
+  bool has_values = false;
+  PanelValues values = {};
+  // Whether quants come out of a panel as signed bytes, not as unsigned ones that are `offset` too large.
+  KVASS_PANEL_INLINE constexpr bool signed_bytes() const { return bits == 8 || has_values; }
   KVASS_PANEL_INLINE constexpr int cell_bytes() const { return header_bytes + cell_blocks * block_bytes; }
   KVASS_PANEL_INLINE constexpr int k_multiple() const { return !quantised ? 1 : k_quant ? 256 : kBlock; }
 };
 
+// The formats of the rows of weight_types.inc. An offset of kWithMinimum: none, but a minimum.
+inline constexpr int kWithMinimum = -1;
+KVASS_PANEL_INLINE constexpr PanelFormat float_panels(int bits) { return {bits, 0, false, false, false, 0, 0, 0, 0}; }
+KVASS_PANEL_INLINE constexpr PanelFormat block_panels(int bits, int offset) {
+  const bool minimum = offset == kWithMinimum;
+  return {bits, minimum ? 0 : offset, true, minimum, false, kBlock, 2, minimum ? 128 : 64, bits * kGroupBytes};
+}
+KVASS_PANEL_INLINE constexpr PanelFormat superblock_panels(int bits, int offset, int scale_block) {
+  const bool minimum = offset == kWithMinimum;
+  return {bits, minimum ? 0 : offset, true, minimum, true, scale_block, 8, 320, bits * kGroupBytes};
+}
+KVASS_PANEL_INLINE constexpr PanelFormat split_panels(int bits, int offset) {
+  PanelFormat format = block_panels(bits, offset);
+  format.block_bytes /= 2;
+  format.split = true;
+  return format;
+}
+
+KVASS_PANEL_INLINE constexpr PanelFormat value_panels(const PanelValues& values) {
+  PanelFormat format = block_panels(4, 0);
+  format.has_values = true;
+  format.values = values;
+  return format;
+}
+
+// kvalues_iq4nl of ggml-common.h.
+inline constexpr PanelValues kIq4Values = {{-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113}};
+
 KVASS_PANEL_INLINE constexpr PanelFormat panel_format(WeightType type) {
   switch (type) {
-    case WeightType::F32:
-      return {32, 0, false, false, false, 0, 0, 0, 0};
-    case WeightType::F16:
-    case WeightType::BF16:
-      return {16, 0, false, false, false, 0, 0, 0, 0};
-    case WeightType::Q8_0:
-      return {8, 0, true, false, false, 32, 2, 64, 512};
-    case WeightType::Q4_0:
-      return {4, 8, true, false, false, 32, 2, 64, 256};
-    case WeightType::Q4_1:
-      return {4, 0, true, true, false, 32, 2, 128, 256};
-    case WeightType::Q5_0:
-      return {5, 16, true, false, false, 32, 2, 64, 320};
-    case WeightType::Q5_1:
-      return {5, 0, true, true, false, 32, 2, 128, 320};
-    case WeightType::Q4_K:
-      return {4, 0, true, true, true, 32, 8, 320, 256};
-    case WeightType::Q5_K:
-      return {5, 0, true, true, true, 32, 8, 320, 320};
-    case WeightType::Q6_K:
-      return {6, 32, true, false, true, 16, 8, 320, 384};
-    case WeightType::Q8_0_split:
-      return {8, 0, true, false, false, 32, 2, 64, 256, true};
+#define KVASS_WEIGHT_TYPE(name, number, elements, bytes, format) \
+  case WeightType::name:                                         \
+    return format;
+#define KVASS_PACKED_TYPE(name, source, format) KVASS_WEIGHT_TYPE(name, 0, 0, 0, format)
+#include "base/weight_types.inc"
   }
   return {};
+}
+
+// body.template operator()<type>() for a type that is known at run time: how every kernel and every conversion finds
+// its instantiation.
+template <class Body>
+KVASS_PANEL_INLINE constexpr decltype(auto) for_weight_type(WeightType type, Body&& body) {
+  switch (type) {
+#define KVASS_WEIGHT_TYPE(name, number, elements, bytes, format) \
+  case WeightType::name:                                         \
+    return body.template operator()<WeightType::name>();
+#define KVASS_PACKED_TYPE(name, source, format) KVASS_WEIGHT_TYPE(name, 0, 0, 0, format)
+#include "base/weight_types.inc"
+  }
+  __builtin_unreachable();
 }
 
 // Byte offsets inside a cell's header.

@@ -45,6 +45,7 @@ class PanelReader {
       const uint8_t* low = panel_.low + b * kFormat.block_bytes;
       return (q - 8) * 16 + (low[group % 4 * kGroupBytes + byte] >> (group < 4 ? 0 : 4) & 15);
     }
+    if constexpr (kFormat.has_values) return kFormat.values.of[q];
     return q - kFormat.offset;
   }
 
@@ -59,7 +60,7 @@ class PanelReader {
     if constexpr (!kFormat.k_quant) return f16_to_float(half(header + (sub * kPanelOutputs + lane_) * 2));
     const float d = f16_to_float(half(header + lane_ * 2));
     const uint8_t* scales = header + kSubScaleOffset + lane_;
-    if constexpr (kType == WeightType::Q6_K) {
+    if constexpr (kFormat.scale_block == 16) {
       return d * static_cast<float>(static_cast<int8_t>(scales[(sub * 2 + h) * kPanelOutputs]));
     }
     return d * static_cast<float>(scales[sub * kPanelOutputs]);
@@ -94,36 +95,5 @@ class PanelReader {
   PanelParts panel_;
   int lane_;
 };
-
-// Calls body.template operator()<type>() for a run-time type.
-template <class Body>
-inline void visit_weight_type(WeightType type, Body&& body) {
-  switch (type) {
-    case WeightType::F32:
-      return body.template operator()<WeightType::F32>();
-    case WeightType::F16:
-      return body.template operator()<WeightType::F16>();
-    case WeightType::BF16:
-      return body.template operator()<WeightType::BF16>();
-    case WeightType::Q8_0:
-      return body.template operator()<WeightType::Q8_0>();
-    case WeightType::Q4_0:
-      return body.template operator()<WeightType::Q4_0>();
-    case WeightType::Q4_1:
-      return body.template operator()<WeightType::Q4_1>();
-    case WeightType::Q5_0:
-      return body.template operator()<WeightType::Q5_0>();
-    case WeightType::Q5_1:
-      return body.template operator()<WeightType::Q5_1>();
-    case WeightType::Q4_K:
-      return body.template operator()<WeightType::Q4_K>();
-    case WeightType::Q5_K:
-      return body.template operator()<WeightType::Q5_K>();
-    case WeightType::Q6_K:
-      return body.template operator()<WeightType::Q6_K>();
-    case WeightType::Q8_0_split:
-      return body.template operator()<WeightType::Q8_0_split>();
-  }
-}
 
 }  // namespace kvass

@@ -144,12 +144,12 @@ void multiply_quantised(const LinearParams& p) {
 }
 
 void multiply_any_f32(const LinearParams& p) {
-  visit_weight_type(p.type, [&]<WeightType kType>() { multiply_f32<kType>(p); });
+  for_weight_type(p.type, [&]<WeightType kType>() { multiply_f32<kType>(p); });
 }
 
 template <class Block>
 void multiply_any_quantised(const LinearParams& p) {
-  visit_weight_type(p.type, [&]<WeightType kType>() {
+  for_weight_type(p.type, [&]<WeightType kType>() {
     if constexpr (panel_format(kType).quantised) multiply_quantised<kType, Block>(p);
   });
 }

@@ -32,11 +32,11 @@ struct PackedSource {
   }
   template <int kGroup>
   KVASS_INLINE typename V::I even(const PackedSource& s, int64_t b) {
-    return D::template even16<U::kFormat.bits == 8>(U::template group<kGroup>(U::block(s.panel, b)));
+    return D::template even16<U::kFormat.signed_bytes()>(U::template group<kGroup>(U::block(s.panel, b)));
   }
   template <int kGroup>
   KVASS_INLINE typename V::I odd(const PackedSource& s, int64_t b) {
-    return D::template odd16<U::kFormat.bits == 8>(U::template group<kGroup>(U::block(s.panel, b)));
+    return D::template odd16<U::kFormat.signed_bytes()>(U::template group<kGroup>(U::block(s.panel, b)));
   }
   KVASS_INLINE typename V::F scale(const PackedSource& s, int64_t b, int h) { return U::scale(s.panel, b, h); }
   KVASS_INLINE typename V::F minimum(const PackedSource& s, int64_t b) { return U::minimum(s.panel, b); }

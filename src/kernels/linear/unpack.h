@@ -59,7 +59,8 @@ struct Unpack {
     }
   }
 
-  // Group kGroup of a block as stored: [16 outputs][4 k] bytes, an output an int32 lane.
+  // Group kGroup of a block as stored, or the values that it stands for: [16 outputs][4 k] bytes, an output an int32
+  // lane.
   template <int kGroup>
   KVASS_INLINE I group(const Block& block) {
     if constexpr (kFormat.split) {
@@ -77,6 +78,9 @@ struct Unpack {
         return high<kGroup, 0x10101010>(q, V::loadi(block.quants + kHighBitsOffset));
       } else if constexpr (kFormat.bits == 6) {
         return high<kGroup % 4 * 2, 0x30303030>(q, V::loadi(block.quants + kHighBitsOffset + kGroup / 4 * kGroupBytes));
+      } else if constexpr (kFormat.has_values) {
+        constexpr uint64_t kFirst = kFormat.values.bytes(0, 8), kLast = kFormat.values.bytes(8, 8);
+        return V::look_up(q, kFirst, kLast);
       } else {
         return q;
       }
@@ -127,7 +131,7 @@ struct Unpack {
         unroll<4>([&](auto byte) __attribute__((always_inline)) {
           constexpr int kByte = decltype(byte)::value;
           I lane;
-          if constexpr (kFormat.bits == 8) {
+          if constexpr (kFormat.signed_bytes()) {
             lane = V::srai(V::slli(q, 24 - 8 * kByte), 24);
           } else {
             lane = V::andi(V::srli(q, 8 * kByte), V::set1i(0xff));

@@ -67,7 +67,8 @@ struct Dot {
   }
   template <WeightType kType>
   KVASS_INLINE I add8(I acc, I w, I a) {
-    if constexpr (panel_format(kType).bits == 8) {  // |w| · (a with w's sign): a pair is within 2 · 128 · 127 = 32,512
+    if constexpr (panel_format(kType).signed_bytes()) {
+      // |w| · (a with w's sign): a pair is within 2 · 128 · 127 = 32,512
       const __m256i ones = _mm256_set1_epi16(1);
       const __m256i lo = _mm256_maddubs_epi16(_mm256_abs_epi8(w.lo), _mm256_sign_epi8(a.lo, w.lo));
       const __m256i hi = _mm256_maddubs_epi16(_mm256_abs_epi8(w.hi), _mm256_sign_epi8(a.hi, w.hi));
@@ -79,7 +80,7 @@ struct Dot {
   }
   template <WeightType kType>
   KVASS_INLINE I finish8(I acc, [[maybe_unused]] const ActivationBlock8& block, [[maybe_unused]] int part) {
-    if constexpr (panel_format(kType).bits == 8) return acc;
+    if constexpr (panel_format(kType).signed_bytes()) return acc;
     const __m256i ones = _mm256_set1_epi16(1);
     I sum = {_mm256_madd_epi16(acc.lo, ones), _mm256_madd_epi16(acc.hi, ones)};
     constexpr int kBack = centre<kType>() - panel_format(kType).offset;

@@ -100,7 +100,7 @@ struct V {
   KVASS_INLINE I set1i(int32_t x) { return _mm512_set1_epi32(x); }
   KVASS_INLINE I loadi(const void* p) { return _mm512_loadu_si512(p); }  // 64 bytes
   KVASS_INLINE void storei(void* p, I x) { _mm512_storeu_si512(p, x); }  // 64 bytes
-  KVASS_INLINE I load_u8(const uint8_t* p) {  // 16 bytes, one for each lane
+  KVASS_INLINE I load_u8(const uint8_t* p) {                             // 16 bytes, one for each lane
 #if defined(KVASS_EMULATE_AVX512)
     int32_t lanes[16];
     for (int i = 0; i < 16; ++i) lanes[i] = p[i];
@@ -146,8 +146,13 @@ struct V {
   KVASS_INLINE I xori(I a, I b) { return _mm512_xor_si512(a, b); }
   KVASS_INLINE I slli(I a, int n) { return _mm512_slli_epi32(a, static_cast<unsigned>(n)); }
   KVASS_INLINE I srli(I a, int n) { return _mm512_srli_epi32(a, static_cast<unsigned>(n)); }
-  KVASS_INLINE I high_nibbles(I a) { return andi(srli(a, 4), set1i(0x0f0f0f0f)); }  // the high four bits of each byte
-  KVASS_INLINE I put_bits(I a, I b, I mask) { return ori(a, andi(b, mask)); }       // a has zeros in the mask
+  KVASS_INLINE I high_nibbles(I a) { return andi(srli(a, 4), set1i(0x0f0f0f0f)); }  // of each byte
+  KVASS_INLINE I put_bits(I a, I b, I mask) { return ori(a, andi(b, mask)); }       // where a has zeros
+  // Of each byte, 0 to 15, the byte of that index in `first` and, from 8 on, `last`.
+  KVASS_INLINE I look_up(I a, uint64_t first, uint64_t last) {
+    const __m128i entries = _mm_set_epi64x(static_cast<int64_t>(last), static_cast<int64_t>(first));
+    return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(entries), a);
+  }
   KVASS_INLINE I srai(I a, int n) {
 #if defined(KVASS_EMULATE_AVX512)
     int32_t lanes[16];

@@ -128,9 +128,8 @@ void register_all() {
     const std::string name = "screen/" + std::string(math_name(math)) + "/threads:" + std::to_string(cpus);
     benchmark::RegisterBenchmark(name.c_str(), screen, math, cpus)->UseRealTime()->Unit(benchmark::kMillisecond);
   }
-  for (int type = 0; type <= static_cast<int>(WeightType::Q8_0_split); ++type) {
+  for (const WeightType t : kWeightTypes) {
     for (Math math : {Math::f32, Math::a16, Math::a8}) {
-      const WeightType t = static_cast<WeightType>(type);
       const std::string suffix = std::string(weight_type_name(t)) + "/" + std::string(math_name(math)) + "/threads:";
       if (math != Math::f32 && !panel_format(t).quantised) continue;
       benchmark::RegisterBenchmark(("decode/" + suffix + std::to_string(cpus)).c_str(), decode, t, math, cpus)

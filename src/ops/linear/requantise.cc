@@ -4,16 +4,15 @@
 #include <cassert>
 #include <cmath>
 #include <cstring>
+#include <iterator>
 #include <string>
 #include <vector>
 
 #include "base/float16.h"
+#include "ops/linear/source_block.h"
 
 namespace kvass {
 namespace {
-
-constexpr WeightType kTypes[] = {WeightType::F32, WeightType::F16, WeightType::BF16, WeightType::Q8_0,
-                                 WeightType::Q4_0};
 
 void store(uint16_t half, uint8_t* out) { std::memcpy(out, &half, 2); }
 
@@ -49,19 +48,50 @@ void quantise_q4(const float* w, uint8_t* out) {
   }
 }
 
-char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
+// The types that weights can be made of: how a row becomes one, k of whole blocks.
+struct Quantiser {
+  WeightType type;
+  void (*quantise_row)(const float* row, int64_t k, uint8_t* out);
+};
+
+void copy_row(const float* row, int64_t k, uint8_t* out) {
+  std::memcpy(out, row, static_cast<size_t>(k) * sizeof(float));
+}
+template <uint16_t (*kRound)(float)>
+void round_row(const float* row, int64_t k, uint8_t* out) {
+  for (int64_t i = 0; i < k; ++i) store(kRound(row[i]), out + 2 * i);
+}
+template <WeightType kType, void (*kQuantise)(const float* w, uint8_t* out)>
+void quantise_blocks(const float* row, int64_t k, uint8_t* out) {
+  constexpr auto kBytes = static_cast<int64_t>(source_block_bytes(kType));
+  for (int64_t b = 0; b < k / kBlock; ++b) kQuantise(row + b * kBlock, out + b * kBytes);
+}
+
+constexpr Quantiser kQuantisers[] = {
+    {WeightType::F32, copy_row},
+    {WeightType::F16, round_row<float_to_f16_saturating>},
+    {WeightType::BF16, round_row<float_to_bf16>},
+    {WeightType::Q8_0, quantise_blocks<WeightType::Q8_0, quantise_q8>},
+    {WeightType::Q4_0, quantise_blocks<WeightType::Q4_0, quantise_q4>},
+};
+
+std::string lower(std::string_view text) {
+  std::string out(text);
+  for (char& c : out) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+  return out;
+}
 
 }  // namespace
 
 Result<WeightType> parse_weight_type(std::string_view text) {
-  for (WeightType type : kTypes) {
-    const std::string_view name = weight_type_name(type);
-    if (std::equal(text.begin(), text.end(), name.begin(), name.end(),
-                   [](char a, char b) { return lower(a) == lower(b); })) {
-      return type;
-    }
+  std::string known;
+  for (const Quantiser& quantiser : kQuantisers) {
+    const std::string name = lower(weight_type_name(quantiser.type));
+    if (lower(text) == name) return quantiser.type;
+    if (!known.empty()) known += &quantiser == std::end(kQuantisers) - 1 ? " or " : ", ";
+    known += name;
   }
-  return bad_input("WeightOptions.type", "f32, f16, bf16, q8_0 or q4_0", "'" + std::string(text) + "'");
+  return bad_input("--weights", known, "'" + std::string(text) + "'");
 }
 
 WeightType stored_type(WeightType source, int64_t k, std::optional<WeightType> wanted) {
@@ -70,25 +100,10 @@ WeightType stored_type(WeightType source, int64_t k, std::optional<WeightType> w
 }
 
 void quantise_row(WeightType type, const float* row, int64_t k, uint8_t* out) {
-  switch (type) {
-    case WeightType::F32:
-      std::memcpy(out, row, static_cast<size_t>(k) * sizeof(float));
-      return;
-    case WeightType::F16:
-      for (int64_t i = 0; i < k; ++i) store(float_to_f16_saturating(row[i]), out + 2 * i);
-      return;
-    case WeightType::BF16:
-      for (int64_t i = 0; i < k; ++i) store(float_to_bf16(row[i]), out + 2 * i);
-      return;
-    case WeightType::Q8_0:
-      for (int64_t b = 0; b < k / kBlock; ++b) quantise_q8(row + b * kBlock, out + b * 34);
-      return;
-    case WeightType::Q4_0:
-      for (int64_t b = 0; b < k / kBlock; ++b) quantise_q4(row + b * kBlock, out + b * 18);
-      return;
-    default:
-      assert(false && "a type that parse_weight_type gives");
+  for (const Quantiser& quantiser : kQuantisers) {
+    if (quantiser.type == type) return quantiser.quantise_row(row, k, out);
   }
+  assert(false && "a type that parse_weight_type gives");
 }
 
 void requantise_panels(const PackedWeight& from, WeightType type, int64_t panel_begin, int64_t panel_end,

@@ -21,9 +21,6 @@
 namespace kvass {
 namespace {
 
-constexpr WeightType kTypes[] = {WeightType::F32,  WeightType::F16,  WeightType::BF16, WeightType::Q8_0,
-                                 WeightType::Q4_0, WeightType::Q4_1, WeightType::Q5_0, WeightType::Q5_1,
-                                 WeightType::Q4_K, WeightType::Q5_K, WeightType::Q6_K, WeightType::Q8_0_split};
 constexpr Math kMaths[] = {Math::f32, Math::a16, Math::a8};
 
 using Random = std::mt19937_64;
@@ -36,8 +33,8 @@ uint64_t test_seed() {
 // The seed in every failure message.
 #define PRINT_SEED(seed) SCOPED_TRACE("KVASS_TEST_SEED=" + std::to_string(seed))
 
-bool is_k_quant(WeightType type) { return type >= WeightType::Q4_K && type <= WeightType::Q6_K; }
-bool is_float(WeightType type) { return type <= WeightType::BF16; }
+bool is_k_quant(WeightType type) { return panel_format(type).k_quant; }
+bool is_float(WeightType type) { return !panel_format(type).quantised; }
 
 std::vector<Isa> fast_isas() {
   std::vector<Isa> isas;
@@ -53,9 +50,8 @@ std::vector<Isa> fast_isas() {
 float f16_at(const uint8_t* p) { return f16_to_float(static_cast<uint16_t>(p[0] | p[1] << 8)); }
 
 float defined_weight(WeightType type, const uint8_t* row, int64_t k) {
-  const int64_t size[] = {4, 2, 2, 34, 18, 20, 22, 24, 144, 176, 210, 34};
   const int64_t count = is_float(type) ? 1 : is_k_quant(type) ? 256 : 32;
-  const uint8_t* block = row + k / count * size[static_cast<int>(type)];
+  const uint8_t* block = row + source_row_bytes(type, k / count * count);
   const int j = static_cast<int>(k % count);
   // 4-bit and 5-bit types of 32: the element's nibble, and its bit in a 32-bit word.
   const auto nibble = [&](const uint8_t* qs) { return j < 16 ? qs[j] & 15 : qs[j - 16] >> 4; };
@@ -94,6 +90,10 @@ float defined_weight(WeightType type, const uint8_t* row, int64_t k) {
       return (f16_at(block) * static_cast<float>(sc)) * static_cast<float>(q) -
              f16_at(block + 2) * static_cast<float>(m);
     }
+    case WeightType::IQ4_NL: {
+      const float values[] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+      return f16_at(block) * values[nibble(block + 2)];
+    }
     case WeightType::Q6_K: {
       const int half = j / 128, quarter = j % 128 / 32, l = j % 32;
       const uint8_t low = block[half * 64 + (quarter % 2) * 32 + l];
@@ -119,23 +119,14 @@ std::vector<uint8_t> random_source(WeightType type, int64_t n, int64_t k, Random
   for (size_t r = 0; r < static_cast<size_t>(n); ++r) {
     for (size_t b = 0; b < blocks; ++b) {
       const size_t at = r * row + b * (row / blocks);
-      switch (type) {
-        case WeightType::F32: {
-          const float value = std::uniform_real_distribution<float>(-1, 1)(random);
-          std::memcpy(&bytes[at], &value, 4);
-          break;
-        }
-        case WeightType::Q6_K:
-          put(at + 208, -0.01f, 0.01f);
-          break;
-        case WeightType::Q4_1:
-        case WeightType::Q5_1:
-        case WeightType::Q4_K:
-        case WeightType::Q5_K:
-          put(at + 2, -0.01f, 0.01f);
-          [[fallthrough]];
-        default:
-          put(at, -0.01f, 0.01f);
+      if (type == WeightType::F32) {
+        const float value = std::uniform_real_distribution<float>(-1, 1)(random);
+        std::memcpy(&bytes[at], &value, 4);
+      } else if (type == WeightType::Q6_K) {
+        put(at + 208, -0.01f, 0.01f);
+      } else {
+        if (panel_format(type).minimum) put(at + 2, -0.01f, 0.01f);
+        put(at, -0.01f, 0.01f);
       }
     }
   }
@@ -201,7 +192,7 @@ TEST(LinearWeight, UnpackedRowsEqualTheDefinitionOfEveryType) {
   const uint64_t seed = test_seed();
   PRINT_SEED(seed);
   Random random(seed);
-  for (WeightType type : kTypes) {
+  for (WeightType type : kWeightTypes) {
     for (int64_t n : {1, 15, 16, 37}) {
       for (int64_t blocks : {1, 2, 3, 5}) {
         const int64_t k = is_float(type) ? blocks * 7 : is_k_quant(type) ? blocks * 256 : blocks * 32;
@@ -243,7 +234,7 @@ TEST(LinearWeight, AWholePanelIsThatOfTheTypeInOnePiece) {
 
 TEST(LinearWeight, PaddedOutputsAreZero) {
   Random random(1);
-  for (WeightType type : kTypes) {
+  for (WeightType type : kWeightTypes) {
     const int64_t k = is_k_quant(type) ? 256 : 32;
     const Packed packed = pack(type, 3, k, random_source(type, 3, k, random));
     PackedWeight whole = packed.weight;
@@ -288,7 +279,7 @@ TEST(LinearReference, IsWithinItsEpsilonsOfFloat64) {
   PRINT_SEED(seed);
   Random random(seed);
   ThreadPool threads(1);
-  for (WeightType type : kTypes) {
+  for (WeightType type : kWeightTypes) {
     const int64_t n = 33, k = 1024, rows = 3;
     const Packed packed = pack(type, n, k, random_source(type, n, k, random));
     const std::vector<float> x = random_rows(rows * k, random);
@@ -326,7 +317,7 @@ TEST(LinearKernels, EqualTheReferenceBitForBitOverRandomShapes) {
   FloatEnvironment environment;
   ThreadPool one(1), two(2), three(3);
   ThreadPool* pools[] = {&one, &two, &three};
-  for (WeightType type : kTypes) {
+  for (WeightType type : kWeightTypes) {
     for (int trial = 0; trial < testing::effort(10, 3); ++trial) {
       const int64_t n = 1 + static_cast<int64_t>(random() % 150);
       const int64_t units = 1 + static_cast<int64_t>(random() % (is_k_quant(type) ? 4 : 23));
@@ -358,7 +349,7 @@ TEST(LinearKernels, EqualTheReferenceAtTheEndsOfEveryRange) {
   FloatEnvironment environment;
   ThreadPool threads(1);
   const float infinity = std::numeric_limits<float>::infinity();
-  for (WeightType type : kTypes) {
+  for (WeightType type : kWeightTypes) {
     if (is_float(type)) continue;
     // All quants at the least or greatest stored value: 0x00 and 0xff for 4 to 6 bits, 0x80 and 0x7f for 8.
     for (int extreme : {0x00, 0xff, 0x80, 0x7f, 0x01}) {
@@ -411,7 +402,7 @@ TEST(LinearKernels, GiveARowTheSameBitsInAnyBatchAndOnAnyThreads) {
   Random random(seed);
   FloatEnvironment environment;
   ThreadPool one(1), three(3);
-  for (WeightType type : kTypes) {
+  for (WeightType type : kWeightTypes) {
     const int64_t n = 70, k = 768, rows = 300;
     const Packed packed = pack(type, n, k, random_source(type, n, k, random));
     const std::vector<float> x = random_rows(rows * k, random);

@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string_view>
 
 #include "kernels/linear/panel_format.h"
@@ -19,7 +20,14 @@ struct PackedWeight {
   const uint8_t* data = nullptr;  // matrix_bytes(type, n, k) as panel_at reads them, 64-byte aligned
 };
 
+// Every type, in the order of base/weight_types.inc.
+inline constexpr WeightType kWeightTypes[] = {
+#define KVASS_WEIGHT_TYPE(name, number, elements, bytes, format) WeightType::name,
+#define KVASS_PACKED_TYPE(name, source, format) WeightType::name,
+#include "base/weight_types.inc"
+};
 std::string_view weight_type_name(WeightType type);
+std::optional<WeightType> find_weight_type(std::string_view name);
 
 // Bytes of a packed weight [n][k], a multiple of 64. Error: n or k below 1, k not a multiple of the type's block, too
 // large.
