@@ -56,10 +56,6 @@ class PyGeneration {
   PyGeneration(SharedStream stream, std::vector<int32_t> prompt, GenerateOptions options)
       : stream_(std::move(stream)), options_(std::move(options)) {
     options_.prompt = std::move(prompt);
-    on_text_ = [this](std::string_view text) {
-      shown_.append(text);
-      return true;
-    };
     alone(*stream_, [&] { return begin(); });
   }
   PyGeneration(const PyGeneration&) = delete;
@@ -92,6 +88,7 @@ class PyGeneration {
     alone(*stream_, [&] { return end(StopReason::cancelled); });
   }
   const std::vector<int32_t>& ids() const { return ids_; }
+  const std::optional<std::string>& error() const { return error_; }
   std::optional<std::string> reason() const {
     if (generation_) return std::nullopt;
     return std::string(stop_reason_name(reason_));
@@ -101,14 +98,9 @@ class PyGeneration {
   Status begin() {
     StreamState& stream = *stream_;
     if (options_.prompt.empty() && stream.text.pending.empty()) KVASS_RETURN_IF_ERROR(stream.take_back_last());
-    before_ = stream.text;
-    const bool resumed = !before_.pending.empty();
-    if (resumed) options_.resume = &before_;
-    KVASS_ASSIGN_OR_RETURN(Sampler sampler, create_sampler(stream.loaded->model, options_.sampling));
-    sampler_.emplace(std::move(sampler));
-    if (resumed) sampler_->accept(before_.recent);
-    KVASS_ASSIGN_OR_RETURN(
-        generation_, Generation::begin(stream.loaded->model, stream.stream, *sampler_, options_, on_text_, cancel_));
+    if (!stream.text.pending.empty()) options_.resume = &stream.text;
+    KVASS_ASSIGN_OR_RETURN(generation_, Generation::begin(stream.loaded->model, stream.stream, /*sampler=*/nullptr,
+                                                          std::exchange(options_, {})));
     stream.moved();
     changes_ = ++stream.changes;
     return {};
@@ -119,6 +111,7 @@ class PyGeneration {
       return bad_input("generation", "a sequence that nobody else changed", "one that went on");
     }
     KVASS_ASSIGN_OR_RETURN(const bool more, generation_->next());
+    shown_.append(generation_->piece());
     interrupt.poll();
     return more ? Status() : end(std::nullopt);
   }
@@ -127,7 +120,7 @@ class PyGeneration {
     KVASS_ASSIGN_OR_RETURN(GenerateResult result, generation->end());
     reason_ = reason.value_or(result.reason);
     ids_ = std::move(result.ids);
-    error_ = std::move(result.error);
+    if (!result.status.ok()) error_ = result.status.message();
     stream_->moved();
     stream_->text = std::move(result.state);
     ++stream_->changes;
@@ -136,15 +129,11 @@ class PyGeneration {
 
   SharedStream stream_;
   GenerateOptions options_;
-  kvass::StreamState before_;
-  std::optional<Sampler> sampler_;
-  Generation::OnText on_text_;
-  std::atomic<bool> cancel_{false};
   std::unique_ptr<Generation> generation_;  // null: it has ended
   uint64_t changes_ = 0;
   std::string shown_;
   std::vector<int32_t> ids_;
-  std::string error_;
+  std::optional<std::string> error_;
   StopReason reason_ = StopReason::cancelled;
 };
 
@@ -168,7 +157,9 @@ Leaving the loop, close() or deleting it ends it; the sequence then goes on from
       .def("close", &PyGeneration::close, "Ends it here.")
       .def_prop_ro("ids", &PyGeneration::ids, "The tokens, once it has ended.")
       .def_prop_ro("reason", &PyGeneration::reason,
-                   "max_tokens, end_of_generation, stop_text, cancelled or cache_full; None while it goes on.");
+                   "max_tokens, end_of_generation, stop_text, cancelled or cache_full; None while it goes on.")
+      .def_prop_ro("error", &PyGeneration::error,
+                   "Why the caches took no more, where the reason is cache_full; otherwise None.");
 }
 
 }  // namespace kvass::python

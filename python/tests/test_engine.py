@@ -152,6 +152,14 @@ def test_a_full_cache_is_an_error_or_the_end_of_the_text(engine):
     generation = full.generate(TOKENS, ignore_eos=True)
     list(generation)
     assert generation.reason == "cache_full"
+    assert generation.error.startswith("cache full") and "--attention-sink" in generation.error
+
+
+def test_a_text_that_ends_by_itself_has_no_error(engine):
+    generation = engine.sequence(context=64).generate(TOKENS, max_tokens=3, ignore_eos=True)
+    assert generation.reason is None and generation.error is None
+    list(generation)
+    assert generation.reason == "max_tokens" and generation.error is None
 
 
 def test_text_becomes_tokens_and_tokens_text(engine):

@@ -33,7 +33,7 @@ struct BatchSummary {
   int64_t prompt_tokens = 0;  // of all that were begun
   int64_t tokens = 0;         // generated
   bool cancelled = false;
-  std::string full;  // the message of the first whose cache was full
+  std::string full;  // the message of the first whose cache was full; empty: none
   double seconds = 0.0;
 
   double tps() const { return seconds > 0.0 ? static_cast<double>(tokens) / seconds : 0.0; }

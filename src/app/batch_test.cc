@@ -1,4 +1,4 @@
-// Prompts through sequences that advance together, and what a stream allocates once it runs: nothing.
+// Many prompts through a few sequences that advance together.
 #include "app/batch.h"
 
 #include <gtest/gtest.h>
@@ -6,7 +6,6 @@
 
 #include <filesystem>
 
-#include "app/text_output.h"
 #include "seed.h"
 #include "tiny_model.h"
 
@@ -76,7 +75,7 @@ class Batches : public ::testing::Test {
       EXPECT_EQ(results[i].text, one.text) << i;
       EXPECT_EQ(results[i].reason, one.reason) << i;
       EXPECT_EQ(results[i].tokens, one.tokens) << i;
-      EXPECT_EQ(results[i].error, one.error) << i;
+      EXPECT_EQ(results[i].status.message(), one.status.message()) << i;
     }
   }
 
@@ -127,7 +126,8 @@ TEST_F(Batches, APromptThatDoesNotFitIsRefusedBeforeAnyWork) {
           *model_, batch, prompts_, sampled(), [&](size_t, const GenerateResult&) { return told = true; }, g_never)
           .status()
           .message();
-  EXPECT_NE(message.find("prompt 2: expected at most 50 tokens (CacheOptions.context), got 75"), std::string::npos) << message;
+  EXPECT_NE(message.find("prompt 2: expected at most 50 tokens (CacheOptions.context), got 75"), std::string::npos)
+      << message;
   EXPECT_FALSE(told);
   EXPECT_EQ(batch.sequences[0]->length(), 0);
 }

@@ -65,14 +65,14 @@ std::vector<int32_t> Chat::prompt(std::string_view user) const {
                 first ? style_.first_turn(tokenizer, options_.system, user) : style_.next_turn(tokenizer, user), first);
 }
 
-Result<GenerateResult> Chat::answer(std::vector<int32_t> prompt, const std::function<bool(std::string_view)>& on_text,
-                                    const std::atomic<bool>& cancel) {
+Result<GenerateResult> Chat::answer(std::vector<int32_t> prompt, OnText on_text, const std::atomic<bool>& cancel) {
   GenerateOptions options;
   options.prompt = std::move(prompt);
   options.max_tokens = options_.max_tokens;
   options.continues = true;
   options.collect = options_.collect;
-  KVASS_ASSIGN_OR_RETURN(GenerateResult result, generate(*model_, *stream_, sampler_, options, on_text, cancel));
+  KVASS_ASSIGN_OR_RETURN(GenerateResult result,
+                         generate(*model_, *stream_, sampler_, std::move(options), std::move(on_text), cancel));
   ++turns_;
   return result;
 }

@@ -5,7 +5,6 @@
 
 #include <atomic>
 #include <cstdint>
-#include <functional>
 #include <limits>
 #include <string>
 #include <string_view>
@@ -43,8 +42,7 @@ class Chat {
   // Brings a turn and streams the answer to `on_text`, as generate does. However it ends, the next turn closes it as
   // the template has it. The token with which a model ends its answer is in the result, but only the template's is
   // written.
-  Result<GenerateResult> answer(std::vector<int32_t> prompt, const std::function<bool(std::string_view)>& on_text,
-                                const std::atomic<bool>& cancel);
+  Result<GenerateResult> answer(std::vector<int32_t> prompt, OnText on_text, const std::atomic<bool>& cancel);
   Status clear();             // a conversation from its beginning; nothing is freed
   StreamState state() const;  // for a snapshot between two turns
 

@@ -9,8 +9,8 @@
 #include <fstream>
 
 #include "app/batch.h"
+#include "app/decode_loop.h"
 #include "app/export.h"
-#include "app/text_output.h"
 #include "effort.h"
 #include "tiny_model.h"
 
@@ -122,38 +122,32 @@ TEST_F(PlannedMemory, AThousandStepsOfABatchAllocateNothing) {
   constexpr size_t kSequences = 4;
   options_.sequences = kSequences;
   StreamBatch batch = open_batch(*model_, options_, sampling_).value();
-  GenerateOptions options;
-  options.ignore_eos = true;
-  options.collect = false;
-  GenerateResult result;
-  const std::function<bool(std::string_view)> on_text = [](std::string_view) { return true; };
-  std::vector<TextOutput> outputs;
-  for (size_t i = 0; i < kSequences; ++i) outputs.emplace_back(*model_->tokenizer, options, result, on_text);
-  std::array<int32_t, kSequences> tokens = {2, 7, 80, 260}, rows{};
-  std::array<::kvass::Run, kSequences> runs;
-  int64_t before = 0;
+  DecodeLoop loop(*batch.session, *model_->tokenizer);
+  for (size_t i = 0; i < kSequences; ++i) {
+    DecodeRequest request;
+    request.options.prompt = {2, static_cast<int32_t>(7 + i)};
+    request.options.ignore_eos = true;
+    request.options.collect = false;
+    request.options.sampling = sampling_;
+    request.options.stops = {"a text that does not come"};
+    if (i == 0) request.options.sampling = {};  // greedy beside the others
+    request.sequence = batch.sequences[i].get();
+    ASSERT_TRUE(loop.add(std::move(request)).ok());
+  }
+  int64_t before = 0, tokens = 0;
   size_t mapped = 0;
   for (int step = 0; step < 1300; ++step) {
     if (step == 300) {
       mapped = mapped_bytes();
       before = g_allocations.load();
     }
-    for (size_t i = 0; i < kSequences; ++i) {
-      runs[i] = {batch.sequences[i].get(), step, std::span(&tokens[i], 1)};
-      rows[i] = static_cast<int32_t>(i);
-    }
-    ASSERT_TRUE(batch.session->step(runs).ok());
-    const Result<std::span<const float>> logits = batch.session->logits(rows);
-    ASSERT_TRUE(logits.ok());
-    for (size_t i = 0; i < kSequences; ++i) {
-      tokens[i] = batch.samplers[i].sample(logits->data() + i * 300, step + 1);
-      batch.samplers[i].accept(tokens[i]);
-      ASSERT_FALSE(outputs[i].take(tokens[i]).has_value());
-    }
+    const Result<std::span<const DecodeEvent>> events = loop.step();
+    ASSERT_TRUE(events.ok());
+    for (const DecodeEvent& event : events.value()) tokens += event.token >= 0 ? 1 : 0;
   }
   EXPECT_EQ(g_allocations.load() - before, 0);
   EXPECT_EQ(mapped_bytes(), mapped);
-  EXPECT_EQ(result.tokens, 4 * 1300);
+  EXPECT_EQ(tokens, 4 * 1300);
 }
 
 TEST_F(PlannedMemory, AThousandStepsOfAStaticProgramAllocateNothing) {

@@ -35,7 +35,8 @@ void TextOutput::save(StreamState& state) const {
 bool TextOutput::show(const std::string& text) {
   if (text.empty()) return true;
   if (options_.collect) result_.text += text;
-  return on_text_(text);
+  piece_ += text;
+  return !on_text_ || on_text_(text);
 }
 
 }  // namespace kvass

@@ -1,22 +1,20 @@
-// The text side of one stream that is generated: ids in, complete text out, until a stop text. Owns the decoder and the
-// stop texts, not the result that it fills. Neither samples nor steps.
+// The text side of one text that is generated: ids in, complete pieces out, until a stop text. Owns the decoder, the
+// stop texts and the piece, not the result that it fills. Neither samples nor steps.
 #pragma once
 
-#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
 
-#include "app/generate.h"
+#include "app/generate_options.h"
 #include "text/stream_decoder.h"
 
 namespace kvass {
 
 class TextOutput {
  public:
-  // `tokenizer`, `options`, `result` and `on_text` must outlive it; `on_text` as in generate().
-  TextOutput(const Tokenizer& tokenizer, const GenerateOptions& options, GenerateResult& result,
-             const std::function<bool(std::string_view)>& on_text)
+  // All of them must outlive it. `on_text` may be empty.
+  TextOutput(const Tokenizer& tokenizer, const GenerateOptions& options, GenerateResult& result, const OnText& on_text)
       : tokenizer_(tokenizer),
         decoder_(tokenizer),
         stops_(options.stops),
@@ -24,13 +22,17 @@ class TextOutput {
         result_(result),
         on_text_(on_text) {}
 
-  // The stream's next token into the result, its text to the reader. Why the stream ends with it, if it does.
+  // The next token into the result, its text to the piece and to on_text. Why the text ends with it, if it does.
   std::optional<StopReason> take(int32_t token);
   bool matched() const { return stops_.matched(); }
   // The rest of the text.
   void finish();
 
-  // The text of a saved stream goes on; `ended`: something else follows, so that what was held back is shown.
+  // What became complete since the piece was cleared.
+  std::string_view piece() const { return piece_; }
+  void clear_piece() { piece_.clear(); }
+
+  // A saved text goes on; `ended`: something else follows it, so that what was held back is shown.
   void resume(const StreamState& state, bool ended);
   void save(StreamState& state) const;
 
@@ -42,7 +44,8 @@ class TextOutput {
   StopMatcher stops_;
   const GenerateOptions& options_;
   GenerateResult& result_;
-  const std::function<bool(std::string_view)>& on_text_;
+  const OnText& on_text_;
+  std::string piece_;
 };
 
 }  // namespace kvass

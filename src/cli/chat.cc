@@ -56,7 +56,7 @@ Result<bool> answer(Chat& chat, const ChatFlags& flags, std::string_view user) {
   } else if (writable && (last != '\n' || result->tokens == 0)) {
     writable = show_stdout("\n");
   }
-  if (result->reason == StopReason::cache_full) return Status::error(StatusCode::cache_full, result->error);
+  if (result->reason == StopReason::cache_full) return result->status;
   return writable;
 }
 

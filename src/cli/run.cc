@@ -153,7 +153,7 @@ Status run(const RunFlags& flags) {
   if (flags.talks()) say_summary(result, plan, !writable, saved_text);
   KVASS_RETURN_IF_ERROR(saved);
   KVASS_RETURN_IF_ERROR(flush_stdout());
-  return result.reason == StopReason::cache_full ? Status::error(StatusCode::cache_full, result.error) : Status();
+  return result.status;
 }
 
 }  // namespace

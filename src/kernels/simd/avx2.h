@@ -125,8 +125,8 @@ struct V {
   KVASS_INLINE I xori(I a, I b) { return {_mm256_xor_si256(a.lo, b.lo), _mm256_xor_si256(a.hi, b.hi)}; }
   KVASS_INLINE I slli(I a, int n) { return {_mm256_slli_epi32(a.lo, n), _mm256_slli_epi32(a.hi, n)}; }
   KVASS_INLINE I srli(I a, int n) { return {_mm256_srli_epi32(a.lo, n), _mm256_srli_epi32(a.hi, n)}; }
-  KVASS_INLINE I high_nibbles(I a) { return andi(srli(a, 4), set1i(0x0f0f0f0f)); }  // of each byte
-  KVASS_INLINE I put_bits(I a, I b, I mask) { return ori(a, andi(b, mask)); }       // where a has zeros
+  KVASS_INLINE I high_nibbles(I a) { return andi(srli(a, 4), set1i(0x0f0f0f0f)); }  // the high four bits of each byte
+  KVASS_INLINE I put_bits(I a, I b, I mask) { return ori(a, andi(b, mask)); }       // a has zeros in the mask
   // Of each byte, 0 to 15, the byte of that index in `first` and, from 8 on, `last`.
   KVASS_INLINE I look_up(I a, uint64_t first, uint64_t last) {
     const __m256i entries =

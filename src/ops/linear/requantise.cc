@@ -91,7 +91,7 @@ Result<WeightType> parse_weight_type(std::string_view text) {
     if (!known.empty()) known += &quantiser == std::end(kQuantisers) - 1 ? " or " : ", ";
     known += name;
   }
-  return bad_input("--weights", known, "'" + std::string(text) + "'");
+  return bad_input("WeightOptions.type", known, "'" + std::string(text) + "'");
 }
 
 WeightType stored_type(WeightType source, int64_t k, std::optional<WeightType> wanted) {
