@@ -113,7 +113,8 @@ TEST(Jinja, StopsAtItsLimits) {
   EXPECT_NE(refusal(doubling).find("bytes of strings and lists"), std::string::npos);
   EXPECT_NE(refusal("{{ 'ab' * 999999999999 }}").find("bytes of strings and lists"), std::string::npos);
   EXPECT_NE(refusal("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}").find("nested deeper"), std::string::npos);
-  EXPECT_NE(refusal("{{ " + std::string(100'000, '(')).find("nested deeper"), std::string::npos);
+  EXPECT_NE(refusal("{{ " + std::string(100'000, '(') + "1" + std::string(100'000, ')') + " }}").find("nested deeper"),
+            std::string::npos);
   EXPECT_NE(refusal("{{ " + std::string(100'000, '-') + "1 }}").find("nested deeper"), std::string::npos);
   EXPECT_NE(refusal("{% set ns = namespace(x=1) %}{% for i in range(1000) %}{% set ns.x = [ns.x] %}{% endfor %}")
                 .find("nested deeper"),
