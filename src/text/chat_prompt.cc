@@ -1,0 +1,113 @@
+#include "text/chat_prompt.h"
+
+#include <nlohmann/json.hpp>
+#include <utility>
+
+namespace kvass {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+// Marks where the last message ends in the rendered text.
+constexpr std::string_view kEnd = "CONTINUE_FINAL_MESSAGE_TAG ";
+
+Result<Json> parse(std::string_view what, std::string_view text, Json::value_t type) {
+  Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (json.is_discarded() || json.type() != type) {
+    return bad_input(what, type == Json::value_t::array ? "a JSON array" : "a JSON object",
+                     json.is_discarded() ? "text that is no JSON" : std::string("a JSON ") + json.type_name());
+  }
+  return json;
+}
+
+// Appends kEnd to the text of the last message. False: it has none.
+bool mark_end(Json& messages) {
+  if (messages.empty() || !messages.back().is_object() || !messages.back().contains("content")) return false;
+  Json& content = messages.back()["content"];
+  const auto append = [](Json& text) { text = text.get<std::string>().append(kEnd); };
+  if (content.is_string()) {
+    append(content);
+    return true;
+  }
+  if (!content.is_array()) return false;
+  for (auto part = content.rbegin(); part != content.rend(); ++part) {
+    if (!part->is_object() || !part->contains("text") || !(*part)["text"].is_string()) continue;
+    append((*part)["text"]);
+    return true;
+  }
+  return false;
+}
+
+// The rendered text up to byte `end`.
+jinja::Rendered cut(const jinja::Rendered& rendered, size_t end) {
+  jinja::Rendered part;
+  for (const jinja::Span& span : rendered.spans) {
+    if (end == 0) break;
+    part.spans.push_back({span.text.substr(0, end), span.outside});
+    end -= part.spans.back().text.size();
+  }
+  return part;
+}
+
+// What stands before the mark; without the white space there where the template took away that of the mark.
+Result<jinja::Rendered> cut_at_mark(const jinja::Rendered& rendered) {
+  const std::string text = rendered.text();
+  size_t end = text.rfind(kEnd.substr(0, kEnd.size() - 1));
+  if (end == std::string::npos) {
+    return bad_input("last message", "one that the chat template shows, to be continued",
+                     "one that it leaves out or changes");
+  }
+  if (text.compare(end, kEnd.size(), kEnd) != 0) end = text.find_last_not_of(" \t\n\r\v\f", end == 0 ? 0 : end - 1) + 1;
+  return cut(rendered, end);
+}
+
+}  // namespace
+
+Result<jinja::Rendered> chat_prompt(const jinja::Template& style, std::string_view messages, std::string_view tools,
+                                    std::string_view special, const ChatPromptOptions& options) {
+  if (options.continue_final_message && options.generation_prompt) {
+    return bad_input("chat prompt", "a generation prompt or a last message that is continued", "both");
+  }
+  KVASS_ASSIGN_OR_RETURN(Json all, parse("messages", messages, Json::value_t::array));
+  if (options.continue_final_message && !mark_end(all)) {
+    return bad_input("last message", "one with text, to be continued", all.empty() ? "no message" : all.back().dump());
+  }
+  KVASS_ASSIGN_OR_RETURN(Json variables, parse("special tokens", special, Json::value_t::object));
+  std::vector<std::string> names;
+  for (const auto& [name, value] : variables.items()) names.push_back(name);
+  variables["messages"] = std::move(all);
+  variables["tools"] = nullptr;
+  if (!tools.empty()) {
+    KVASS_ASSIGN_OR_RETURN(variables["tools"], parse("tools", tools, Json::value_t::array));
+  }
+  variables["documents"] = nullptr;
+  variables["add_generation_prompt"] = options.generation_prompt;
+  if (!options.variables.empty()) {
+    KVASS_ASSIGN_OR_RETURN(const Json more, parse("template variables", options.variables, Json::value_t::object));
+    for (const auto& [name, value] : more.items()) variables[name] = value;
+  }
+  const std::vector<std::string_view> own(names.begin(), names.end());
+  const std::string text = variables.dump(-1, ' ', false, Json::error_handler_t::replace);
+  KVASS_ASSIGN_OR_RETURN(jinja::Rendered rendered, style.render(text, own, options.render));
+  if (options.continue_final_message) return cut_at_mark(rendered);
+  return rendered;
+}
+
+std::string special_tokens(const Tokenizer& tokenizer) {
+  Json tokens = Json::object();
+  for (const auto& [name, id] : {std::pair("bos_token", tokenizer.bos()), std::pair("eos_token", tokenizer.eos())}) {
+    if (id >= 0) tokens[name] = std::string(tokenizer.piece(id, /*show_control=*/true));
+  }
+  return tokens.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+std::vector<int32_t> encode_prompt(const Tokenizer& tokenizer, const jinja::Rendered& rendered) {
+  std::vector<TextPart> parts;
+  for (const jinja::Span& span : rendered.spans) parts.push_back({span.text, !span.outside});
+  std::vector<int32_t> ids = tokenizer.encode_parts(parts, /*bos=*/false, /*continued=*/false);
+  const bool written = !ids.empty() && ids.front() == tokenizer.bos();
+  if (tokenizer.add_bos() && !written) ids.insert(ids.begin(), tokenizer.bos());
+  return ids;
+}
+
+}  // namespace kvass
