@@ -10,6 +10,7 @@
 #include "cli/config.h"
 #include "cli/fields.h"
 #include "cli/model_flags.h"
+#include "cli/print_prompt.h"
 #include "cli/sampling_flags.h"
 #include "cli/snapshot_flags.h"
 #include "cli/stream_flags.h"
@@ -28,6 +29,7 @@ struct ChatFlags {
   StreamFlags stream;
   SnapshotFlags snapshots;
   ModelFlags weights;
+  PrintPromptFlags prompt;
 
   bool talks() const { return !quiet && !json; }
 };
@@ -90,6 +92,7 @@ Status converse(Chat& chat, const Stream& stream, const ChatFlags& flags) {
 }
 
 Status run(const ChatFlags& flags) {
+  if (flags.prompt.print) return print_prompt(flags.prompt, flags.model, flags.chat.system, flags.json);
   Interrupts::watch();
   KVASS_ASSIGN_OR_RETURN(const WeightOptions weights, flags.weights.resolve());
   KVASS_ASSIGN_OR_RETURN(const StreamOptions defaults, stream_defaults(flags.model));
@@ -166,6 +169,7 @@ CommandAction add_chat(CLI::App& command) {
                     "End with an error when the context is full, instead of forgetting the middle")
           ->group(group);
 
+  flags->prompt.add(command);
   flags->stream.add(command);
   flags->snapshots.add(command);
   for (const char* name : {"--system", "--chat-template"}) {

@@ -1,0 +1,29 @@
+// kvass chat --print-prompt: a whole conversation as the model's template renders it, and its token ids. Runs no model.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "kvass/status.h"
+
+namespace kvass {
+
+struct PrintPromptFlags {
+  bool print = false;
+  std::string messages;                // a file, or empty: stdin is the text of one user turn
+  std::string tools;                   // a file, or empty
+  std::string template_file;           // or empty: the model's own
+  std::vector<std::string> variables;  // name=value; the value is JSON, or text where it is none
+  bool no_generation_prompt = false;
+  bool continue_final_message = false;
+
+  void add(CLI::App& command);
+};
+
+// `model`: a file, or - with a template file: then there is no tokenizer, and the ids are null. `system`: a system turn
+// before the messages; empty: none.
+Status print_prompt(const PrintPromptFlags& flags, const std::string& model, const std::string& system, bool json);
+
+}  // namespace kvass

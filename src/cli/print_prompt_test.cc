@@ -1,0 +1,76 @@
+// `kvass chat --print-prompt`: the built program renders conversations by a file's template or a given one.
+#include "cli/test_files.h"
+
+namespace kvass {
+namespace {
+
+using namespace testing;  // NOLINT: helpers of the tests
+using nlohmann::json;
+
+constexpr char kTemplate[] =
+    "{{ bos_token }}{% for m in messages %}<start_of_turn>{{ m.role }}\n{{ m.content }}<end_of_turn>\n{% endfor %}"
+    "{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}{{ name | default('') }}";
+
+std::string file(const char* name, const std::string& text) {
+  write_file(path_of(name), text);
+  return path_of(name);
+}
+
+Arguments print(const Arguments& more) {
+  return with({"chat", "-", "--print-prompt", "--template-file", file("t.jinja", kTemplate)}, more);
+}
+
+const std::string& talk() {
+  static const std::string path =
+      file("talk.json", R"([{"role":"user","content":"hi"},{"role":"model","content":"well "}])");
+  return path;
+}
+
+TEST(PrintPrompt, RendersTheModelsTemplateWithItsTokens) {
+  GgufWriter writer = TinyModel().writer();
+  writer.str("tokenizer.chat_template", kTemplate);
+  ASSERT_TRUE(writer.write(path_of("talking.gguf")).ok());
+  const json result = parsed(kvass({"chat", path_of("talking.gguf"), "--print-prompt", "--json"}, "the end\n"));
+  const std::string text = result["text"];
+  EXPECT_TRUE(has(text, "<start_of_turn>user\nthe end<end_of_turn>\n<start_of_turn>model\n")) << text;
+  EXPECT_FALSE(result["ids"].empty());
+  const std::string plain = kvass({"chat", path_of("talking.gguf"), "--print-prompt"}, "the end\n").out;
+  EXPECT_EQ(plain, text);
+}
+
+TEST(PrintPrompt, TakesATemplateWithoutAModel) {
+  const json result = parsed(kvass(print({"--messages", talk(), "--json"})));
+  EXPECT_EQ(result["text"],
+            "<start_of_turn>user\nhi<end_of_turn>\n<start_of_turn>model\nwell <end_of_turn>\n<start_of_turn>model\n");
+  EXPECT_TRUE(result["ids"].is_null());
+  EXPECT_EQ(kvass(print({"--messages", talk(), "--no-generation-prompt", "--template-var", "name=x y"})).out,
+            "<start_of_turn>user\nhi<end_of_turn>\n<start_of_turn>model\nwell <end_of_turn>\nx y");
+  EXPECT_EQ(kvass(print({"--messages", talk(), "--continue-final-message"})).out,
+            "<start_of_turn>user\nhi<end_of_turn>\n<start_of_turn>model\nwell ");
+  EXPECT_EQ(kvass(print({"--system", "be brief", "--no-generation-prompt"}), "hi").out,
+            "<start_of_turn>system\nbe brief<end_of_turn>\n<start_of_turn>user\nhi<end_of_turn>\n");
+}
+
+TEST(PrintPrompt, ClockAndVariablesAreGiven) {
+  const std::string clock = file("clock.jinja", "{{ strftime_now('%Y/%m/%d') }} {{ flag }} {{ flag is boolean }}");
+  const Finished done = kvass({"chat", "-", "--print-prompt", "--template-file", clock, "--template-var",
+                               "now=2026-11-30T12:34:56", "--template-var", "flag=false"});
+  EXPECT_EQ(done.out, "2026/11/30 False True") << done.err;
+}
+
+TEST(PrintPrompt, RefusesByName) {
+  expect_refused(kvass({"chat", "-", "--print-prompt"}), 1, {"--template-file"});
+  expect_refused(kvass({"chat", tiny(), "--print-prompt"}, "hi"), 1, {"--template-file", "without one"});
+  expect_refused(kvass(print({"--messages", file("bad.json", "{")})), 1, {"bad.json", "a JSON array"});
+  expect_refused(kvass(print({"--messages", talk(), "--tools", file("tools.json", "{}")})), 1,
+                 {"tools", "a JSON array"});
+  expect_refused(kvass(print({"--template-var", "x"})), 1, {"--template-var", "name=value"});
+  expect_refused(kvass(print({"--template-var", "now=noon"})), 1, {"--template-var now", "noon"});
+  const std::string raising =
+      file("raise.jinja", "{% for m in messages %}\n{{ raise_exception('no ' + m.role) }}{% endfor %}");
+  expect_refused(kvass({"chat", "-", "--print-prompt", "--template-file", raising}, "hi"), 1,
+                 {"chat template:2:", "no user"});
+}
+
+}  // namespace
+}  // namespace kvass
