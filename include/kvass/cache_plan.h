@@ -13,6 +13,7 @@
 #include <optional>
 #include <vector>
 
+#include "kvass/export.h"
 #include "kvass/layout.h"
 #include "kvass/sink_positions.h"
 #include "kvass/status.h"
@@ -37,7 +38,7 @@ struct LayerPattern {
   std::optional<int64_t> sliding_window;          // tokens, at least 1
   std::optional<int64_t> sliding_window_pattern;  // at least 2; only beside a window
 };
-Result<std::vector<CacheShape>> layered_shapes(const LayerPattern& pattern);
+KVASS_API Result<std::vector<CacheShape>> layered_shapes(const LayerPattern& pattern);
 
 // What a stream asks for. Lengths in tokens.
 struct CacheOptions {
@@ -84,14 +85,14 @@ struct CachePlan {
   }
 };
 
-// Which layers sinks apply to: the full ones; all of them where the model has none (each then keeps its own window where
-// that is shorter).
-std::vector<bool> sink_layers(const std::vector<CacheShape>& layers);
+// Which layers sinks apply to: the full ones; all of them where the model has none (each then keeps its own window
+// where that is shorter).
+KVASS_API std::vector<bool> sink_layers(const std::vector<CacheShape>& layers);
 
-Result<CachePlan> plan_caches(const std::vector<CacheShape>& layers, const CacheOptions& options);
+KVASS_API Result<CachePlan> plan_caches(const std::vector<CacheShape>& layers, const CacheOptions& options);
 
 // Tokens that each layer keeps in sight: the export rule with max_context_len = context and input_len = chunk; with
 // sinks, sink + window and the windows of the other layers. A length below 1 is an error.
-Result<std::vector<int64_t>> cache_lens(const std::vector<CacheShape>& layers, const CacheOptions& options);
+KVASS_API Result<std::vector<int64_t>> cache_lens(const std::vector<CacheShape>& layers, const CacheOptions& options);
 
 }  // namespace kvass

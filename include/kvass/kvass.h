@@ -17,6 +17,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "kvass/export.h"
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -43,45 +45,45 @@ typedef struct kvass_load_options {
 } kvass_load_options;
 
 /* "0.1.0" */
-const char* kvass_version(void);
+KVASS_API const char* kvass_version(void);
 
 /* The text of this thread's last error, one line; "" where there was none. Valid until the thread's next call. */
-const char* kvass_message(void);
+KVASS_API const char* kvass_message(void);
 
 /* `options` may be NULL. */
-kvass_code kvass_load(const char* path, const kvass_load_options* options, kvass_model** model);
-void kvass_free(kvass_model* model); /* NULL is fine, here and below */
+KVASS_API kvass_code kvass_load(const char* path, const kvass_load_options* options, kvass_model** model);
+KVASS_API void kvass_free(kvass_model* model); /* NULL is fine, here and below */
 
-int64_t kvass_vocabulary(const kvass_model* model);  /* logits of a row, and one more than the largest token */
-int64_t kvass_input_len(const kvass_model* model);   /* tokens that one run may bring */
-size_t kvass_weight_bytes(const kvass_model* model); /* of memory or of the mapped file */
+KVASS_API int64_t kvass_vocabulary(const kvass_model* model);  /* logits of a row, and one more than the largest token */
+KVASS_API int64_t kvass_input_len(const kvass_model* model);   /* tokens that one run may bring */
+KVASS_API size_t kvass_weight_bytes(const kvass_model* model); /* of memory or of the mapped file */
 
 /* Text to tokens, with the begin token where the model expects one. `count` gets the number of tokens; where that is more
  * than `capacity`, nothing is written and the code is KVASS_BAD_INPUT. `tokens` may be NULL with capacity 0. */
-kvass_code kvass_tokenize(const kvass_model* model, const char* text, size_t text_bytes, int32_t* tokens,
-                          size_t capacity, size_t* count);
+KVASS_API kvass_code kvass_tokenize(const kvass_model* model, const char* text, size_t text_bytes, int32_t* tokens,
+                                    size_t capacity, size_t* count);
 /* The bytes that a token stands for; not terminated, none for control tokens. */
-kvass_code kvass_piece(const kvass_model* model, int32_t token, const char** bytes, size_t* count);
+KVASS_API kvass_code kvass_piece(const kvass_model* model, int32_t token, const char** bytes, size_t* count);
 /* Whether a token ends a text or a turn; 0 for what is not a token. */
-int kvass_is_end(const kvass_model* model, int32_t token);
+KVASS_API int kvass_is_end(const kvass_model* model, int32_t token);
 
 /* An empty stream with memory of its own. */
-kvass_code kvass_sequence_new(const kvass_model* model, kvass_sequence** sequence);
-void kvass_sequence_free(kvass_sequence* sequence);
+KVASS_API kvass_code kvass_sequence_new(const kvass_model* model, kvass_sequence** sequence);
+KVASS_API void kvass_sequence_free(kvass_sequence* sequence);
 
 /* Appends `count` tokens, 1 to kvass_input_len. `method`: one of the program ("forward", or "prefill" and "decode") that
  * has so many rows, or NULL for the shortest that has. The bits do not depend on which. */
-kvass_code kvass_run(kvass_sequence* sequence, const char* method, const int32_t* tokens, size_t count);
+KVASS_API kvass_code kvass_run(kvass_sequence* sequence, const char* method, const int32_t* tokens, size_t count);
 /* Logits after the last token: [kvass_vocabulary]. Valid until the sequence's next call. */
-kvass_code kvass_logits(kvass_sequence* sequence, const float** logits);
+KVASS_API kvass_code kvass_logits(kvass_sequence* sequence, const float** logits);
 
-int64_t kvass_length(const kvass_sequence* sequence);                    /* tokens so far */
-kvass_code kvass_rewind(kvass_sequence* sequence, int64_t length);       /* back to a position that is still held */
-size_t kvass_sequence_bytes(const kvass_sequence* sequence);             /* caches and arena, as mapped */
+KVASS_API int64_t kvass_length(const kvass_sequence* sequence);                    /* tokens so far */
+KVASS_API kvass_code kvass_rewind(kvass_sequence* sequence, int64_t length);       /* back to a position that is still held */
+KVASS_API size_t kvass_sequence_bytes(const kvass_sequence* sequence);             /* caches and arena, as mapped */
 
 /* The stream as a file that appears whole or not at all, and back, bit for bit, into a sequence of the same model. */
-kvass_code kvass_save(kvass_sequence* sequence, const char* path);
-kvass_code kvass_resume(kvass_sequence* sequence, const char* path);
+KVASS_API kvass_code kvass_save(kvass_sequence* sequence, const char* path);
+KVASS_API kvass_code kvass_resume(kvass_sequence* sequence, const char* path);
 
 #ifdef __cplusplus
 }

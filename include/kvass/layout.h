@@ -16,6 +16,7 @@
 #include <string_view>
 #include <vector>
 
+#include "kvass/export.h"
 #include "kvass/status.h"
 #include "kvass/tensor.h"
 #include "kvass/tiles.h"
@@ -23,7 +24,7 @@
 namespace kvass {
 
 enum class LayoutKind : uint8_t { full, ring, sink_ring };
-std::string_view layout_kind_name(LayoutKind kind);  // "full", "ring", "sink_ring"
+KVASS_API std::string_view layout_kind_name(LayoutKind kind);  // "full", "ring", "sink_ring"
 
 // Consecutive positions in consecutive slots.
 struct SlotRun {
@@ -34,7 +35,7 @@ struct SlotRun {
   friend bool operator==(const SlotRun&, const SlotRun&) = default;
 };
 
-class Layout {
+class KVASS_API Layout {
  public:
   Layout() = default;
   // `window` 0: a query of a full layout sees every earlier key; otherwise its latest `window` keys, itself included.
@@ -92,6 +93,6 @@ class Layout {
 
 // The ring that the planner picks: the fewest whole tiles in which a window and a chunk fit such that the newest and
 // the oldest tile in use never share slots, wherever the window begins inside a tile. In slots.
-int64_t ring_slots_for(int64_t window, int64_t chunk);
+KVASS_API int64_t ring_slots_for(int64_t window, int64_t chunk);
 
 }  // namespace kvass
