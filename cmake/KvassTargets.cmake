@@ -1,19 +1,17 @@
-# How kvass code is compiled: one place for every flag.
+# How kvass code is compiled: one place for every flag; and what its libraries are made of.
 #
 # The numerics need: no contraction (every fused multiply-add is written out), no fast-math, and a baseline with hardware
 # fma so that the scalar reference is one instruction a step. Files named *_<isa>.cc get that instruction set on top.
 
-# None of it reaches a program that uses the installed library: it sees the public headers and C++20, no more.
+# None of it reaches a program that uses the library: it sees the public headers and C++20, no more.
 
 add_library(kvass_flags INTERFACE)
-target_include_directories(kvass_flags INTERFACE
-  $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include> $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/src>
-  $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
+target_include_directories(kvass_flags INTERFACE ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR}/src)
 target_compile_features(kvass_flags INTERFACE cxx_std_20)
 
 function(kvass_compile_options)
   foreach(option ${ARGN})
-    target_compile_options(kvass_flags INTERFACE $<BUILD_INTERFACE:$<$<NOT:$<COMPILE_LANGUAGE:CUDA>>:${option}>>)
+    target_compile_options(kvass_flags INTERFACE $<$<NOT:$<COMPILE_LANGUAGE:CUDA>>:${option}>)
   endforeach()
 endfunction()
 
@@ -25,7 +23,7 @@ if(KVASS_NATIVE)
   kvass_compile_options(-mtune=native)
 endif()
 if(KVASS_EMULATE_AVX512)
-  target_compile_definitions(kvass_flags INTERFACE $<BUILD_INTERFACE:KVASS_EMULATE_AVX512>)
+  target_compile_definitions(kvass_flags INTERFACE KVASS_EMULATE_AVX512)
 endif()
 if(KVASS_SANITIZE)
   kvass_compile_options("-fsanitize=${KVASS_SANITIZE}" -fno-sanitize-recover=all -fno-omit-frame-pointer)
@@ -37,6 +35,73 @@ if(KVASS_FUZZERS)
   endif()
   kvass_compile_options(-fsanitize=fuzzer-no-link)
 endif()
+
+# kvass_public(<target>): what a program sees of kvass that links it.
+function(kvass_public target)
+  target_include_directories(${target} INTERFACE $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>
+    $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
+  target_compile_features(${target} INTERFACE cxx_std_20)
+endfunction()
+
+# kvass_add_component(<name> <component it needs> <files…>): the static library kvass_<name>.
+function(kvass_add_component name needs)
+  set(target kvass_${name})
+  add_library(${target} STATIC ${ARGN})
+  if(NOT KVASS_STATIC)
+    set_target_properties(${target} PROPERTIES EXCLUDE_FROM_ALL ON)
+  endif()
+  if(KVASS_PIC)
+    # Hidden symbols keep the code as it is without: calls are direct, and the compiler may look into them.
+    set_target_properties(${target} PROPERTIES POSITION_INDEPENDENT_CODE ON CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
+  endif()
+  target_link_libraries(${target} PRIVATE $<BUILD_INTERFACE:kvass_flags>)
+  kvass_public(${target})
+  if(needs)
+    target_link_libraries(${target} PUBLIC kvass_${needs})
+  endif()
+  set_property(GLOBAL APPEND PROPERTY KVASS_COMPONENTS ${name})
+endfunction()
+
+# kvass_use_headers(<target> <library>): of a library that has nothing else, so that nobody needs it to link the target.
+function(kvass_use_headers target library)
+  target_include_directories(${target} SYSTEM PRIVATE $<TARGET_PROPERTY:${library},INTERFACE_INCLUDE_DIRECTORIES>)
+endfunction()
+
+# kvass_add_libraries(): what programs link, over the components. kvass::core, kvass::text, kvass::speech and kvass::kvass,
+# which is all of them; kvass_internal, for programs of this project that look inside.
+function(kvass_add_libraries)
+  get_property(components GLOBAL PROPERTY KVASS_COMPONENTS)
+  list(TRANSFORM components PREPEND kvass_ OUTPUT_VARIABLE archives)
+  list(REVERSE archives)
+  add_library(kvass INTERFACE)
+  target_link_libraries(kvass INTERFACE ${archives})
+  add_library(kvass_internal INTERFACE)
+  target_link_libraries(kvass_internal INTERFACE kvass_flags ${archives})
+  if(KVASS_SHARED)
+    # One shared library of the same objects: components call each other's insides, which it does not show.
+    add_library(kvass_shared SHARED ${PROJECT_SOURCE_DIR}/cmake/exports.map)
+    list(JOIN archives "," archive_list)
+    set_target_properties(kvass_shared PROPERTIES OUTPUT_NAME kvass LINKER_LANGUAGE CXX
+      VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR}
+      LINK_LIBRARY_OVERRIDE "WHOLE_ARCHIVE,${archive_list}" LINK_DEPENDS ${PROJECT_SOURCE_DIR}/cmake/exports.map)
+    target_link_libraries(kvass_shared PRIVATE ${archives})
+    target_link_options(kvass_shared PRIVATE LINKER:--version-script=${PROJECT_SOURCE_DIR}/cmake/exports.map
+      LINKER:--no-undefined LINKER:-Bsymbolic-functions)
+    kvass_public(kvass_shared)
+  endif()
+  foreach(name ${components})
+    if(KVASS_STATIC)
+      add_library(kvass::${name} ALIAS kvass_${name})
+    else()
+      add_library(kvass::${name} ALIAS kvass_shared)
+    endif()
+  endforeach()
+  if(KVASS_STATIC)
+    add_library(kvass::kvass ALIAS kvass)
+  else()
+    add_library(kvass::kvass ALIAS kvass_shared)
+  endif()
+endfunction()
 
 # kvass_isa_flags(<files…>): the instruction set that a file's name asks for.
 function(kvass_isa_flags)
@@ -115,7 +180,7 @@ function(kvass_add_benchmarks)
   endif()
   find_package(benchmark REQUIRED)
   add_executable(kvass_bench_kernels ${ARGN})
-  target_link_libraries(kvass_bench_kernels PRIVATE kvass benchmark::benchmark_main fmt::fmt Threads::Threads)
+  target_link_libraries(kvass_bench_kernels PRIVATE kvass_internal benchmark::benchmark_main fmt::fmt Threads::Threads)
   set_target_properties(kvass_bench_kernels PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR})
   if(KVASS_TESTS)
     set(small "^decode/heads:4.*keys:4096|^rows_decode.*keys:4096|^rows_prefill.*rows:512|^prefill/heads:8.*rows:512")

@@ -3,8 +3,9 @@
 //
 // Also the export rule: how exports with static attention and per-layer caches count a layer's tokens (ExecuTorch,
 // static attention with sliding_window and sliding_window_pattern). Full layers have max_context_len − input_len,
-// sliding layers min(sliding_window, that). It serves to compare plans: such a program keeps a step's own tokens outside
-// the cache. kvass writes them into the cache, so it maps the context, or the window plus a chunk, in whole tiles.
+// sliding layers min(sliding_window, that). It serves to compare plans: such a program keeps a step's own tokens
+// outside the cache. kvass writes them into the cache, so it maps the context, or the window plus a chunk, in whole
+// tiles.
 #pragma once
 
 #include <algorithm>
@@ -13,6 +14,7 @@
 #include <optional>
 #include <vector>
 
+#include "kvass/export.h"
 #include "kvass/layout.h"
 #include "kvass/sink_positions.h"
 #include "kvass/status.h"
@@ -28,8 +30,8 @@ struct CacheShape {
   int64_t window = 0;  // tokens a query sees; 0: all (a full layer)
 };
 
-// Layers by sliding_window and sliding_window_pattern: layer i is full exactly if (i + 1) mod pattern = 0. With a window
-// but no pattern every layer is sliding; with neither every layer is full.
+// Layers by sliding_window and sliding_window_pattern: layer i is full exactly if (i + 1) mod pattern = 0. With a
+// window but no pattern every layer is sliding; with neither every layer is full.
 struct LayerPattern {
   int64_t layers = 0;
   int64_t kv_heads = 0;
@@ -37,7 +39,7 @@ struct LayerPattern {
   std::optional<int64_t> sliding_window;          // tokens, at least 1
   std::optional<int64_t> sliding_window_pattern;  // at least 2; only together with a window
 };
-Result<std::vector<CacheShape>> layered_shapes(const LayerPattern& pattern);
+KVASS_API Result<std::vector<CacheShape>> layered_shapes(const LayerPattern& pattern);
 
 // The options of a stream's caches. Lengths in tokens.
 struct CacheOptions {
@@ -84,14 +86,14 @@ struct CachePlan {
   }
 };
 
-// [layers] true: sinks apply to the layer. These are the full layers. If the model has none, all layers: each then keeps
-// its own window if that is shorter.
-std::vector<bool> sink_layers(const std::vector<CacheShape>& layers);
+// [layers] true: sinks apply to the layer. These are the full layers. If the model has none, all layers: each then
+// keeps its own window if that is shorter.
+KVASS_API std::vector<bool> sink_layers(const std::vector<CacheShape>& layers);
 
-Result<CachePlan> plan_caches(const std::vector<CacheShape>& layers, const CacheOptions& options);
+KVASS_API Result<CachePlan> plan_caches(const std::vector<CacheShape>& layers, const CacheOptions& options);
 
 // The number of tokens that each layer keeps visible: the export rule with max_context_len = context and input_len =
 // chunk. With sinks: sink + window, and the window of each other layer. A length below 1 is an error.
-Result<std::vector<int64_t>> cache_lens(const std::vector<CacheShape>& layers, const CacheOptions& options);
+KVASS_API Result<std::vector<int64_t>> cache_lens(const std::vector<CacheShape>& layers, const CacheOptions& options);
 
 }  // namespace kvass

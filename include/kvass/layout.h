@@ -19,6 +19,7 @@
 #include <string_view>
 #include <vector>
 
+#include "kvass/export.h"
 #include "kvass/status.h"
 #include "kvass/tensor.h"
 #include "kvass/tiles.h"
@@ -33,7 +34,7 @@ inline constexpr LayoutKind kLayoutKinds[] = {
 #define KVASS_LAYOUT(name) LayoutKind::name,
 #include "kvass/layouts.inc"
 };
-std::string_view layout_kind_name(LayoutKind kind);  // "full", "ring", …
+KVASS_API std::string_view layout_kind_name(LayoutKind kind);  // "full", "ring", …
 
 struct LayoutSizes {
   int64_t sink = 0;    // positions kept for ever
@@ -52,7 +53,7 @@ struct SlotRun {
   friend bool operator==(const SlotRun&, const SlotRun&) = default;
 };
 
-class Layout {
+class KVASS_API Layout {
  public:
   Layout() = default;
   // `window` 0: a query of a full layout sees every earlier key; otherwise its latest `window` keys, itself included.
@@ -116,6 +117,6 @@ class Layout {
 
 // The ring that the planner picks: the fewest whole tiles in which a window and a chunk fit such that the newest and
 // the oldest tile in use never share slots, wherever the window begins inside a tile. In slots.
-int64_t ring_slots_for(int64_t window, int64_t chunk);
+KVASS_API int64_t ring_slots_for(int64_t window, int64_t chunk);
 
 }  // namespace kvass

@@ -17,6 +17,7 @@
 #include <utility>
 #include <vector>
 
+#include "kvass/export.h"
 #include "kvass/status.h"
 #include "kvass/tensor.h"
 
@@ -24,7 +25,7 @@ namespace kvass {
 
 // Threads, scratch and the choice of backends. Calls through one context run one after another; contexts are
 // independent.
-class OpContext {
+class KVASS_API OpContext {
  public:
   struct Options {
     int threads = 0;       // 0: one for each CPU that the process may use
@@ -41,7 +42,7 @@ class OpContext {
   OpContext& operator=(OpContext&&) noexcept;
   ~OpContext();
 
-  struct State;
+  struct KVASS_HIDDEN State;
   State& state() { return *state_; }  // for the operators
 
  private:
@@ -76,35 +77,35 @@ struct AttentionOptions {
 // out[b, h, i] = Σ_j softmax_j(cap(q[b, h, i] · k[b, h / (Hq / Hkv), j] · scale)) v[b, h / (Hq / Hkv), j]; a row that
 // sees no key is exactly +0. q [B, Hq, Sq, D]; k, v [B, Hkv, Skv, D], all of one dtype. `attention` rounds the float32
 // result once to that dtype, which is out's; `attention_fp32` has a float32 `out`. out [B, Hq, Sq, D].
-Status attention(OpContext& context, ConstTensor q, ConstTensor k, ConstTensor v, const AttentionOptions& options,
-                 Tensor out);
-Status attention_fp32(OpContext& context, ConstTensor q, ConstTensor k, ConstTensor v, const AttentionOptions& options,
-                      Tensor out);
+KVASS_API Status attention(OpContext& context, ConstTensor q, ConstTensor k, ConstTensor v,
+                           const AttentionOptions& options, Tensor out);
+KVASS_API Status attention_fp32(OpContext& context, ConstTensor q, ConstTensor k, ConstTensor v,
+                                const AttentionOptions& options, Tensor out);
 
 // Attention over the cached keys followed by the new keys: k_cache, v_cache [B, Hkv, C, D], C may be 0; k_new, v_new
 // [B, Hkv, Sq, D], as many rows as q. Skv = C + Sq. Nothing is concatenated and the cache is not changed.
 struct CachedKeys {
   ConstTensor k_cache, v_cache, k_new, v_new;
 };
-Status kv_cache_attention(OpContext& context, ConstTensor q, const CachedKeys& keys, const AttentionOptions& options,
-                          Tensor out);
-Status kv_cache_attention_fp32(OpContext& context, ConstTensor q, const CachedKeys& keys,
-                               const AttentionOptions& options, Tensor out);
+KVASS_API Status kv_cache_attention(OpContext& context, ConstTensor q, const CachedKeys& keys,
+                                    const AttentionOptions& options, Tensor out);
+KVASS_API Status kv_cache_attention_fp32(OpContext& context, ConstTensor q, const CachedKeys& keys,
+                                         const AttentionOptions& options, Tensor out);
 
 // Gradients of Σ dout · attention(q, k, v) in float32: dout [B, Hq, Sq, D] in any dtype; dq [B, Hq, Sq, D]; dk, dv [B,
 // Hkv, Skv, D], float32. A key that no row sees has gradient +0. q_sink is refused.
 struct AttentionGradients {
   Tensor dq, dk, dv;
 };
-Status attention_backward(OpContext& context, ConstTensor q, ConstTensor k, ConstTensor v, ConstTensor dout,
-                          const AttentionOptions& options, const AttentionGradients& gradients);
+KVASS_API Status attention_backward(OpContext& context, ConstTensor q, ConstTensor k, ConstTensor v, ConstTensor dout,
+                                    const AttentionOptions& options, const AttentionGradients& gradients);
 
 // The same two tensors.
 inline std::pair<Tensor, Tensor> alias(const Tensor& a, const Tensor& b) { return {a, b}; }
 
 // Copies value [B, H, S, D] into cache[:, :, :S] of cache [B, H, S_max, D]; the rest of the cache is not changed.
 // Returns the cache.
-Result<Tensor> update_cross_attn_cache(OpContext& context, ConstTensor value, Tensor cache);
+KVASS_API Result<Tensor> update_cross_attn_cache(OpContext& context, ConstTensor value, Tensor cache);
 
 // A row of the registry: a backend of an operator on a device.
 struct Backend {
@@ -115,10 +116,10 @@ struct Backend {
   bool available = false;
   std::string reason;  // why it is not available; empty if it is
 };
-std::vector<Backend> list_backends();  // all backends of this build; `available` is for this machine
+KVASS_API std::vector<Backend> list_backends();  // all backends of this build; `available` is for this machine
 
 // The backend that `op` uses on `device`. The first that is given counts: `name`, KVASS_BACKEND, the instruction set
 // forced by KVASS_ISA, the highest priority. If the operator has no row for that set, the reference is used.
-Result<Backend> get_backend(std::string_view op, Device device, std::string_view name = "");
+KVASS_API Result<Backend> get_backend(std::string_view op, Device device, std::string_view name = "");
 
 }  // namespace kvass

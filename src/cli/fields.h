@@ -65,6 +65,8 @@ inline constexpr FieldFlag kFieldFlags[] = {
     {"ChatOptions.system", "--system"},
     {"ChatOptions.template_name", "--chat-template"},
     {"ChatOptions.max_tokens", "-n,--tokens"},
+    {"PromptRequest.model", "", "MODEL"},
+    {"PromptRequest.template_text", "", "--template-file"},
     // Speech.
     {"TranscribeOptions.language", "--language"},
     {"TranscribeOptions.task", "--task"},

@@ -5,9 +5,8 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
-#include "app/model_file.h"
+#include "app/prompt.h"
 #include "cli/command.h"
-#include "text/chat_prompt.h"
 
 namespace kvass {
 namespace {
@@ -95,36 +94,24 @@ void PrintPromptFlags::add(CLI::App& command) {
 }
 
 Status print_prompt(const PrintPromptFlags& flags, const std::string& model, const std::string& system, bool json) {
-  KVASS_ASSIGN_OR_RETURN(const ChatPromptOptions options, options_of(flags));
-  std::string source;
-  std::optional<Tokenizer> tokenizer;
-  if (model != "-") {
-    KVASS_ASSIGN_OR_RETURN(const ModelFile file, ModelFile::open(model));
-    KVASS_ASSIGN_OR_RETURN(tokenizer, file.tokenizer());
-    KVASS_ASSIGN_OR_RETURN(source, file.chat_template());
-  } else if (flags.template_file.empty()) {
-    return bad_input("MODEL", "a file, or - together with --template-file", "-");
-  }
+  PromptRequest request;
+  request.model = model;
+  KVASS_ASSIGN_OR_RETURN(request.options, options_of(flags));
   if (!flags.template_file.empty()) {
-    KVASS_ASSIGN_OR_RETURN(source, read_text(flags.template_file));
-  } else if (source.empty()) {
-    return bad_input(model, "a chat model, which has a template, or --template-file", "a model without one");
+    KVASS_ASSIGN_OR_RETURN(request.template_text, read_text(flags.template_file));
   }
-  KVASS_ASSIGN_OR_RETURN(const jinja::Template style, jinja::Template::parse(source));
-  KVASS_ASSIGN_OR_RETURN(const std::string messages, messages_of(flags, system));
-  std::string tools;
+  KVASS_ASSIGN_OR_RETURN(request.messages, messages_of(flags, system));
   if (!flags.tools.empty()) {
-    KVASS_ASSIGN_OR_RETURN(tools, read_text(flags.tools));
-    if (tools.empty()) return bad_input(flags.tools, "a JSON array of tools", "an empty file");
+    KVASS_ASSIGN_OR_RETURN(request.tools, read_text(flags.tools));
+    if (request.tools.empty()) return bad_input(flags.tools, "a JSON array of tools", "an empty file");
   }
-  KVASS_ASSIGN_OR_RETURN(const jinja::Rendered rendered,
-                         chat_prompt(style, messages, tools, tokenizer ? special_tokens(*tokenizer) : "{}", options));
+  KVASS_ASSIGN_OR_RETURN(const RenderedPrompt prompt, render_prompt(request));
   if (!json) {
-    write_stdout(rendered.text());
+    write_stdout(prompt.text);
     return flush_stdout();
   }
-  nlohmann::json result{{"text", rendered.text()}, {"ids", nullptr}};
-  if (tokenizer) result["ids"] = encode_prompt(*tokenizer, rendered);
+  nlohmann::json result{{"text", prompt.text}, {"ids", nullptr}};
+  if (prompt.ids) result["ids"] = *prompt.ids;
   return print_json(result);
 }
 
