@@ -30,7 +30,7 @@ Result<std::shared_ptr<const LoadedModel>> load(const std::string& path, const s
 
 class PySequence {
  public:
-  explicit PySequence(SharedStream state) : state_(std::move(state)) {}
+  explicit PySequence(SharedStream state) : state_(std::move(state)) { state_->shown_length = state_->length(); }
 
   StreamState& state() const { return *state_; }
   const SharedStream& shared() const { return state_; }
@@ -98,7 +98,7 @@ nb::ndarray<nb::numpy, float> logits_of(StreamState& state) {
 }
 
 double logprob_of(StreamState& state, int64_t token) {
-  const std::vector<int32_t> ids = token_ids(nb::make_tuple(token), *state.loaded, false, false);
+  const std::vector<int32_t> ids = TokenArgument(nb::make_tuple(token), false).ids(*state.loaded, false);
   Interrupt interrupt;
   double nll = 0.0;
   alone(state, [&]() -> Status {
@@ -111,16 +111,17 @@ double logprob_of(StreamState& state, int64_t token) {
   return -nll;
 }
 
-void prefill_ids(StreamState& state, std::span<const int32_t> ids) {
+void prefill(StreamState& state, const TokenArgument& tokens) {
   Interrupt interrupt;
-  alone(state, [&] { return state.run(ids, interrupt); });
+  alone(state, [&] { return state.run(tokens.ids(state), interrupt); });
   interrupt.rethrow();
 }
 
-nb::ndarray<nb::numpy, double> score_ids(StreamState& state, const std::vector<int32_t>& ids) {
+nb::ndarray<nb::numpy, double> score_tokens(StreamState& state, const TokenArgument& tokens) {
   Interrupt interrupt;
   std::vector<double> nll;
   alone(state, [&]() -> Status {
+    const std::vector<int32_t> ids = tokens.ids(state);
     if (!state.text.pending.empty()) KVASS_RETURN_IF_ERROR(state.run({}, interrupt));
     if (interrupt.flag().load()) return {};
     const Result<ScoreResult> result = score(
@@ -177,9 +178,7 @@ happened. Calls release the GIL; Ctrl-C ends long ones between chunks.)")
       .def(
           "prefill",
           [](const PySequence& self, nb::handle tokens, bool special) {
-            const std::vector<int32_t> ids =
-                token_ids(tokens, *self.state().loaded, self.sequence().length() == 0, special);
-            prefill_ids(self.state(), ids);
+            prefill(self.state(), TokenArgument(tokens, special));
           },
           nb::arg("tokens"), nb::arg("special") = false,
           R"(Appends tokens: ids [n] as a list or array, or a text (with the begin token where the stream begins; special=True
@@ -188,8 +187,7 @@ ValueError: no tokens, ids outside of the vocabulary. kvass.CacheFull: no room f
       .def(
           "step",
           [](const PySequence& self, int64_t token) {
-            const std::vector<int32_t> ids = token_ids(nb::make_tuple(token), *self.state().loaded, false, false);
-            prefill_ids(self.state(), ids);
+            prefill(self.state(), TokenArgument(nb::make_tuple(token), false));
           },
           nb::arg("token"), "Appends one token id.")
       .def(
@@ -217,9 +215,7 @@ the last token.)")
       .def(
           "score",
           [](const PySequence& self, nb::handle tokens, bool special) {
-            const std::vector<int32_t> ids =
-                token_ids(tokens, *self.state().loaded, self.sequence().length() == 0, special);
-            return score_ids(self.state(), ids);
+            return score_tokens(self.state(), TokenArgument(tokens, special));
           },
           nb::arg("tokens"), nb::arg("special") = false,
           R"(Appends tokens and returns float64 [n - 1]: -ln p of token i + 1 after tokens 0 to i.
@@ -273,18 +269,19 @@ The bits are those of -logprob() before each step: a rollout and its score agree
       .def("__len__",
            [](const PySequence& self) {
              self.sequence();
-             return self.state().length();
+             return self.state().shown_length;
            })
       .def_prop_ro(
           "length",
           [](const PySequence& self) {
             self.sequence();
-            return self.state().length();
+            return self.state().shown_length;
           },
-          "Tokens so far: the position of the next one.")
+          "Tokens so far: the position of the next one. While another thread works with the sequence: before its call.")
       .def_prop_ro(
           "rewind_floor", [](const PySequence& self) { return self.sequence().rewind_floor(); },
-          "Positions from here on can be rewound to.")
+          "Positions from here on can be rewound to. While another thread works with the sequence: before its last "
+          "step.")
       .def_prop_ro(
           "endless", [](const PySequence& self) { return self.sequence().endless(); }, "Whether the stream has no end.")
       .def_prop_ro(
@@ -320,7 +317,8 @@ does not know, MemoryError where its weights find no room.)")
       .def(
           "sequence",
           [](const PyEngine& self, const nb::kwargs& options) {
-            return self.sequence(stream_arguments(options, self.loaded()->stream));
+            const StreamOptions base = self.loaded()->stream;
+            return self.sequence(stream_arguments(options, base));
           },
           nb::arg("options"),
           R"(A new, empty Sequence.
@@ -359,7 +357,8 @@ memory: caches and working memory are mapped here; see cache_bytes and arena_byt
       .def(
           "decode",
           [](const PyEngine& self, nb::handle tokens) {
-            const std::string bytes = self.tokenizer().decode(token_ids(tokens, *self.loaded(), false, false));
+            const std::vector<int32_t> ids = TokenArgument(tokens, false).ids(*self.loaded(), false);
+            const std::string bytes = self.tokenizer().decode(ids);
             return nb::steal<nb::str>(
                 PyUnicode_DecodeUTF8(bytes.data(), static_cast<Py_ssize_t>(bytes.size()), "replace"));
           },

@@ -53,10 +53,12 @@ GenerateOptions generate_options(const nb::kwargs& from) {
 
 class PyGeneration {
  public:
-  PyGeneration(SharedStream stream, std::vector<int32_t> prompt, GenerateOptions options)
+  PyGeneration(SharedStream stream, const TokenArgument& prompt, GenerateOptions options)
       : stream_(std::move(stream)), options_(std::move(options)) {
-    options_.prompt = std::move(prompt);
-    alone(*stream_, [&] { return begin(); });
+    alone(*stream_, [&] {
+      options_.prompt = prompt.ids(*stream_);
+      return begin();
+    });
   }
   PyGeneration(const PyGeneration&) = delete;
   ~PyGeneration() {
@@ -69,10 +71,12 @@ class PyGeneration {
 
   // The next piece of text; bytes that are no character become U+FFFD.
   nb::str next() {
+    const Busy turn(busy_);
+    if (!turn.mine()) refuse();
     while (shown_.empty()) {
       if (!generation_) throw nb::stop_iteration();
       Interrupt interrupt;
-      alone(*stream_, [&] { return step(interrupt); });
+      alone(*stream_, [&] { return noted(step(interrupt)); });
       interrupt.rethrow();
     }
     const std::string text = std::exchange(shown_, {});
@@ -80,23 +84,41 @@ class PyGeneration {
   }
   // The sequence goes on from here with whatever comes next.
   void close() {
+    const Busy turn(busy_);
+    if (!turn.mine()) refuse();
     if (!generation_) return;
-    if (stream_->changes != changes_) {
+    if (!stream_->stream.sequence) {  // closed before
       generation_.reset();
+      (void)noted({});
       return;
     }
-    alone(*stream_, [&] { return end(StopReason::cancelled); });
+    alone(*stream_, [&] {
+      if (stream_->changes == changes_) return noted(end(StopReason::cancelled));
+      generation_.reset();
+      return noted({});
+    });
   }
-  const std::vector<int32_t>& ids() const { return ids_; }
-  const std::optional<std::string>& error() const { return error_; }
+  // Once it has ended nobody writes to these.
+  std::vector<int32_t> ids() const { return ended_.load(std::memory_order_acquire) ? ids_ : std::vector<int32_t>(); }
+  std::optional<std::string> error() const {
+    return ended_.load(std::memory_order_acquire) ? error_ : std::nullopt;
+  }
   std::optional<std::string> reason() const {
-    if (generation_) return std::nullopt;
+    if (!ended_.load(std::memory_order_acquire)) return std::nullopt;
     return std::string(stop_reason_name(reason_));
   }
 
  private:
+  static void refuse() {
+    check(Status::error(StatusCode::busy, expected_message("generation", "one caller at a time", "a second one")));
+  }
+  Status noted(Status status) {
+    if (!generation_) ended_.store(true, std::memory_order_release);
+    return status;
+  }
   Status begin() {
     StreamState& stream = *stream_;
+    KVASS_RETURN_IF_ERROR(validate(options_.sampling));
     if (options_.prompt.empty() && stream.text.pending.empty()) KVASS_RETURN_IF_ERROR(stream.take_back_last());
     if (!stream.text.pending.empty()) options_.resume = &stream.text;
     KVASS_ASSIGN_OR_RETURN(generation_, Generation::begin(stream.loaded->model, stream.stream, /*sampler=*/nullptr,
@@ -130,6 +152,8 @@ class PyGeneration {
   SharedStream stream_;
   GenerateOptions options_;
   std::unique_ptr<Generation> generation_;  // null: it has ended
+  std::atomic<bool> busy_{false};           // a thread is in next or close
+  std::atomic<bool> ended_{false};          // and what follows of it is there to be read
   uint64_t changes_ = 0;
   std::string shown_;
   std::vector<int32_t> ids_;
@@ -142,8 +166,8 @@ class PyGeneration {
 nb::object begin_generation(SharedStream stream, nb::handle prompt, const nb::kwargs& options) {
   const bool special = options.contains("special") && nb::cast<bool>(options["special"]);
   if (!stream->stream.sequence) check(bad_input("sequence", "an open one", "one that was closed"));
-  std::vector<int32_t> ids = token_ids(prompt, *stream->loaded, /*begin=*/stream->length() == 0, special);
-  return nb::cast(new PyGeneration(std::move(stream), std::move(ids), generate_options(options)),
+  const TokenArgument tokens(prompt, special);
+  return nb::cast(new PyGeneration(std::move(stream), tokens, generate_options(options)),
                   nb::rv_policy::take_ownership);
 }
 

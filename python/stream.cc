@@ -63,22 +63,24 @@ Result<SharedStream> fork_shared(StreamState& from) {
   return state;
 }
 
-std::vector<int32_t> token_ids(nb::handle from, const LoadedModel& model, bool begin, bool special) {
-  if (from.is_none()) return {};
-  const Tokenizer& tokenizer = *model.model.tokenizer;
-  std::string text;
+TokenArgument::TokenArgument(nb::handle from, bool special) : special_(special) {
+  if (from.is_none()) return;
   if (nb::isinstance<nb::str>(from)) {
-    return tokenizer.encode(nb::cast<std::string>(from),
-                            {.bos = begin && tokenizer.add_bos(), .parse_special = special});
+    text_ = nb::cast<std::string>(from);
+    return;
   }
-  std::vector<int32_t> ids;
   for (const int64_t id : integers(from, "tokens")) {
     if (id < 0 || id > std::numeric_limits<int32_t>::max()) {
       check(bad_input("token", "an id of the vocabulary", std::to_string(id)));
     }
-    ids.push_back(static_cast<int32_t>(id));
+    ids_.push_back(static_cast<int32_t>(id));
   }
-  return ids;
+}
+
+std::vector<int32_t> TokenArgument::ids(const LoadedModel& model, bool begin) const {
+  if (!text_) return ids_;
+  const Tokenizer& tokenizer = *model.model.tokenizer;
+  return tokenizer.encode(*text_, {.bos = begin && tokenizer.add_bos(), .parse_special = special_});
 }
 
 }  // namespace kvass::python

@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -25,7 +26,8 @@ struct LoadedModel {
   StreamOptions stream;  // the file's, over which a sequence's options go
 };
 
-// Shared with the generations that run on it.
+// Shared with the generations that run on it. While one thread works with it (alone), others may read `shown_length`
+// and what never changes of the stream; the stream itself goes only with the GIL and the claim (Sequence.close).
 struct StreamState {
   std::shared_ptr<const LoadedModel> loaded;
   StreamOptions options;
@@ -37,7 +39,9 @@ struct StreamState {
   int32_t last_token = -1;  // of the last step, while last_row is known
   uint64_t changes = 0;     // a generation goes on only while nobody else changed the stream
   std::atomic<bool> busy{false};
+  int64_t shown_length = 0;  // as the last call that has ended left it; written and read with the GIL
 
+  // With the claim.
   int64_t length() const { return stream.sequence->length() + static_cast<int64_t>(text.pending.size()); }
   // Runs what is pending, then `ids`.
   Status run(std::span<const int32_t> ids, Interrupt& interrupt);
@@ -68,11 +72,24 @@ void alone(StreamState& state, Body&& body) {
     nb::gil_scoped_release released;
     status = body();
   }
+  state.shown_length = state.length();
   check(status);
 }
 
-// Ids as a list or array, or a text.
-std::vector<int32_t> token_ids(nb::handle from, const LoadedModel& model, bool begin, bool special);
+// Tokens of a caller: ids, or a text, which becomes ids with the claim, since the begin token depends on where the
+// stream is.
+class TokenArgument {
+ public:
+  TokenArgument(nb::handle from, bool special);  // a list or array of ids, a text, or None
+  // `begin`: a text gets the begin token where the model expects it.
+  std::vector<int32_t> ids(const LoadedModel& model, bool begin) const;
+  std::vector<int32_t> ids(const StreamState& state) const { return ids(*state.loaded, state.length() == 0); }
+
+ private:
+  std::optional<std::string> text_;
+  std::vector<int32_t> ids_;
+  bool special_;
+};
 
 void add_generation(nb::module_& module);
 // An iterator over the text that follows.

@@ -42,8 +42,9 @@ const DlExchange* exchange_of(nb::handle object) {
   const DlExchange* exchange = look_up_exchange(type);
   Py_INCREF(reinterpret_cast<PyObject*>(type));
   KnownType& entry = known[next++ % kKnownTypes];
-  if (entry.type != nullptr) Py_DECREF(reinterpret_cast<PyObject*>(entry.type));
-  entry = {type, exchange};
+  // The entry is whole before the old type goes: its end may run Python code, which comes back here.
+  PyTypeObject* const old = std::exchange(entry, {type, exchange}).type;
+  Py_XDECREF(reinterpret_cast<PyObject*>(old));
   return exchange;
 }
 
@@ -130,6 +131,7 @@ int dl_device(Device device) {
                                   : dlpack_detail::kRocm;
 }
 
+// Of results, which are float32, float16 or bfloat16.
 DlDataType dl_dtype(DType dtype) {
   return {dtype == DType::bf16 ? kDlBfloat : kDlFloat, static_cast<uint8_t>(8 * dtype_bytes(dtype)), 1};
 }
@@ -185,7 +187,12 @@ OutputTensor::OutputTensor(const TensorArgument& like, DType dtype, std::vector<
     prototype.shape = shape.data();
     DlManagedTensor* made = nullptr;
     if (exchange->allocate(&prototype, &made, nullptr, &set_error) != 0) throw nb::python_error();
-    view_ = view_of(made->tensor, "out");
+    try {
+      view_ = view_of(made->tensor, "out");
+    } catch (...) {  // nobody else has it yet
+      if (made->deleter != nullptr) made->deleter(made);
+      throw;
+    }
     void* object = nullptr;
     if (exchange->object_from_managed(made, &object) != 0) throw nb::python_error();
     object_ = nb::steal(static_cast<PyObject*>(object));

@@ -221,6 +221,55 @@ def test_a_second_thread_on_one_sequence_gets_an_error(engine):
     assert len(sequence) == len(TOKENS) * 250
 
 
+def test_the_length_may_be_read_while_another_thread_works(engine):
+    sequence = engine.sequence(context=4096, chunk=16, attention_sink=(4, 60))
+    sequence.prefill(TOKENS)
+    seen, floors = set(), set()
+    done = threading.Event()
+
+    def run():
+        for _ in range(40):
+            sequence.prefill(TOKENS * 4)
+        done.set()
+
+    worker = threading.Thread(target=run)
+    worker.start()
+    while not done.is_set():
+        seen.add(len(sequence))
+        floors.add(sequence.rewind_floor)
+        assert sequence.length >= max(seen) and sequence.endless and sequence.cache_bytes > 0
+    worker.join()
+    step = 4 * len(TOKENS)
+    assert all((length - len(TOKENS)) % step == 0 for length in seen), seen  # of calls that have ended
+    assert len(sequence) == len(TOKENS) + 40 * step
+    assert max(floors) <= len(sequence)
+    assert len(sequence.fork()) == len(sequence)
+
+
+def test_threads_at_one_generation_take_turns_or_are_told_off(engine):
+    want = "".join(engine.sequence(context=512).generate(TOKENS, max_tokens=200, ignore_eos=True))
+    generation = engine.sequence(context=512).generate(TOKENS, max_tokens=200, ignore_eos=True)
+    pieces, errors = [], []
+
+    def run():
+        while generation.reason is None:
+            try:
+                for piece in generation:
+                    pieces.append(piece)
+            except RuntimeError as error:
+                errors.append(str(error))
+            assert generation.reason is None or len(generation.ids) == 200
+
+    workers = [threading.Thread(target=run) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert len(generation.ids) == 200 and generation.reason == "max_tokens"
+    assert len("".join(pieces)) == len(want)  # each piece once, though not in one thread's order
+    assert all("expected one caller at a time" in error for error in errors)
+
+
 @pytest.mark.parametrize(
     "use, error",
     [

@@ -241,6 +241,31 @@ def test_threads_of_python_take_turns_and_each_gets_its_own_bits():
     assert not wrong
 
 
+def test_threads_are_set_while_other_threads_are_in_a_call():
+    cases = [tensors(50 + i, rows=5, keys=9, dim=16) for i in range(3)]
+    want = [kvass.attention(*case) for case in cases]
+    wrong, calls, stop = [], [0], threading.Event()
+
+    def work(i):
+        while not stop.is_set():
+            if not torch.equal(kvass.attention(*cases[i]), want[i]):
+                wrong.append(i)
+            calls[0] += 1
+
+    workers = [threading.Thread(target=work, args=(i,)) for i in range(3)]
+    for worker in workers:
+        worker.start()
+    try:
+        for i in range(100):
+            kvass.set_threads(1 + i % 3)
+    finally:
+        stop.set()
+        for worker in workers:
+            worker.join()
+        kvass.set_threads(0)
+    assert calls[0] > 0 and not wrong
+
+
 def test_a_forked_process_has_threads_of_its_own():
     import os
 

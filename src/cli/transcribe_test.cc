@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <filesystem>
+#include <fstream>
 
 #include "cli/test_files.h"
 #include "tiny_speech.h"
@@ -76,6 +77,29 @@ TEST(TranscribeCommand, EveryFormatOfAModelGivesTheSameTranscript) {
   }
   const Finished int8 = kvass(transcribe(file, models().int8, {"-f", "json", "--beam-size", "1"}));
   EXPECT_EQ(int8.code, 0) << int8.err;
+}
+
+TEST(TranscribeCommand, ADamagedRecordingIsAFailureThatScriptsSee) {
+  const std::string path = path_of("damaged.flac");
+  SF_INFO info{};
+  info.samplerate = 16000;
+  info.channels = 1;
+  info.format = SF_FORMAT_FLAC | SF_FORMAT_PCM_16;
+  SNDFILE* const file = sf_open(path.c_str(), SFM_WRITE, &info);
+  std::vector<float> samples(64000);
+  for (size_t i = 0; i < samples.size(); ++i) samples[i] = static_cast<float>(i * i * 7919 % 1000) / 2000.0f;
+  sf_writef_float(file, samples.data(), 64000);
+  sf_close(file);
+  std::fstream bytes(path, std::ios::in | std::ios::out | std::ios::binary);
+  bytes.seekp(static_cast<std::streamoff>(std::filesystem::file_size(path) / 2));
+  bytes.write("damage", 6);
+  bytes.close();
+  const Finished done = kvass(transcribe(path, models().ct2, {"-f", "json", "-q"}));
+  EXPECT_EQ(done.code, 1);
+  EXPECT_EQ(done.out, "");
+  EXPECT_NE(done.err.find("damaged.flac: expected audio that can be decoded to its end, got damage at "),
+            std::string::npos)
+      << done.err;
 }
 
 TEST(TranscribeCommand, AnExportedModelGivesTheSameBytes) {
