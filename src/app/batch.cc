@@ -53,7 +53,7 @@ class BatchRun {
       }
       plan_step();
       if (runs_.empty()) break;
-      KVASS_RETURN_IF_ERROR(session_.step(runs_));
+      KVASS_RETURN_IF_ERROR(session_.step({runs_}).status());
       KVASS_RETURN_IF_ERROR(sample());
       if (!emit() || cancel.load(std::memory_order_relaxed)) {
         summary_.cancelled = summary_.complete < static_cast<int64_t>(prompts_.size());
@@ -117,15 +117,15 @@ class BatchRun {
       sampled_.push_back(&place);
     }
     if (rows_.empty()) return {};
-    if (sampled_.front()->sampler->takes_likeliest()) {  // so do all: they have the same options
-      KVASS_ASSIGN_OR_RETURN(const std::span<const Argmax> likeliest, session_.likeliest(rows_));
-      for (size_t i = 0; i < rows_.size(); ++i) sampled_[i]->token = static_cast<int32_t>(likeliest[i].index);
+    if (sampled_.front()->sampler->takes_argmax()) {  // so do all: they have the same options
+      KVASS_ASSIGN_OR_RETURN(const StepResult result, session_.step({.argmax = rows_}));
+      for (size_t i = 0; i < rows_.size(); ++i) sampled_[i]->token = static_cast<int32_t>(result.argmax[i].index);
     } else {
-      KVASS_ASSIGN_OR_RETURN(const std::span<const float> logits, session_.logits(rows_));
+      KVASS_ASSIGN_OR_RETURN(const StepResult result, session_.step({.logits = rows_}));
       const int64_t vocabulary = model_.engine->program().vocabulary();
       session_.pool().run(static_cast<int64_t>(rows_.size()), [&](int64_t i, int) {
         Place& place = *sampled_[static_cast<size_t>(i)];
-        place.token = place.sampler->sample(logits.data() + i * vocabulary, place.sequence->length());
+        place.token = place.sampler->sample(result.logits.data() + i * vocabulary, place.sequence->length());
       });
     }
     for (Place* place : sampled_) {

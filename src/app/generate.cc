@@ -68,7 +68,7 @@ Result<size_t> prefill(Stream& stream, std::span<const int32_t> prompt, bool who
     if (!whole && cancel.load(std::memory_order_relaxed)) return at;
     const Run run{stream.sequence.get(), stream.sequence->length(),
                   prompt.subspan(at, std::min(chunk, prompt.size() - at))};
-    KVASS_RETURN_IF_ERROR(stream.session->step(std::span(&run, 1)));
+    KVASS_RETURN_IF_ERROR(stream.session->step({std::span(&run, 1)}).status());
   }
   return prompt.size();
 }
@@ -119,7 +119,7 @@ Result<bool> Generation::State::write_pending() {
     options.on_state(state_of(options, sampler, output, pending));
   }
   const Run run{&sequence, sequence.length(), std::span(&token, 1)};
-  KVASS_RETURN_IF_ERROR(session.step(std::span(&run, 1)));
+  KVASS_RETURN_IF_ERROR(session.step({std::span(&run, 1)}).status());
   pending.clear();
   row = 0;
   return true;
@@ -136,12 +136,12 @@ Result<bool> Generation::State::next() {
     return false;
   }
   if (cancel.load(std::memory_order_relaxed)) return stop(StopReason::cancelled);
-  if (sampler.takes_likeliest()) {
-    KVASS_ASSIGN_OR_RETURN(const std::span<const Argmax> likeliest, session.likeliest(std::span(&row, 1)));
-    token = static_cast<int32_t>(likeliest.front().index);
+  if (sampler.takes_argmax()) {
+    KVASS_ASSIGN_OR_RETURN(const StepResult result, session.step({.argmax = std::span(&row, 1)}));
+    token = static_cast<int32_t>(result.argmax.front().index);
   } else {
-    KVASS_ASSIGN_OR_RETURN(const std::span<const float> logits, session.logits(std::span(&row, 1)));
-    token = sampler.sample(logits.data(), sequence.length());
+    KVASS_ASSIGN_OR_RETURN(const StepResult result, session.step({.logits = std::span(&row, 1)}));
+    token = sampler.sample(result.logits.data(), sequence.length());
   }
   if (token < 0) return bad_input("logits", "a number among them", "NaN alone");
   sampler.accept(token);

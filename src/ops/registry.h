@@ -1,4 +1,4 @@
-// Which backend an operator uses: the manifest ops.inc against the features of a machine and what was asked for. Pure:
+// Which backend an operator uses: the manifest registry.inc against the features of a machine and what was asked for. Pure:
 // everything it depends on is an argument. The public form, for this machine and environment, is in kvass/ops.h.
 #pragma once
 

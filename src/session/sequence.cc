@@ -53,16 +53,22 @@ Status Sequence::check_extend(int64_t start, int64_t count) const {
   return {};
 }
 
-void Sequence::commit(int64_t count) {
+void Sequence::overwrite(int64_t count) {
   for (Checkpoint& checkpoint : checkpoints_) {
     if (checkpoint.position > length_) checkpoint.position = -1;  // another stream from here on
   }
   name_positions(length_, length_ + count);
-  length_ += count;
   for (size_t i = 0; i < first_held_.size(); ++i) {
-    first_held_[i] = plan_.layers[i].layout.first_held_after(first_held_[i], length_);
+    first_held_[i] = plan_.layers[i].layout.first_held_after(first_held_[i], length_ + count);
   }
 }
+
+void Sequence::commit(int64_t count) {
+  overwrite(count);
+  length_ += count;
+}
+
+void Sequence::abandon(int64_t count) { overwrite(count); }
 
 Status Sequence::busy_error() {
   return bad_input("sequence", "one caller at a time", "a second one while another works with it");

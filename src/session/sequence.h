@@ -73,6 +73,10 @@ class Sequence {
   uint8_t* block() { return block_.data(); }  // where the engine's ops run
   const uint8_t* block() const { return block_.data(); }
   void commit(int64_t count);  // the session's, after a step has run
+  // The session's, after a device failed in a step of `count` tokens: their slots may have been written. The stream
+  // goes on from length() as before, for what the next row sees is never overwritten by a step; but what the step would
+  // have pushed out of rings is no longer held, so rewind_floor() is as after it.
+  void abandon(int64_t count);
   // An empty stream again; nothing is freed. What an encoder left is forgotten; others that share it keep it.
   Status clear();
 
@@ -89,8 +93,9 @@ class Sequence {
   Sequence() = default;
   bool holds(size_t layer, int64_t length) const;  // what a row at position `length` may see
   int64_t first_seen(size_t layer, int64_t length) const;
-  void rewind_all();  // the stream and its checkpoints
-  void drop_cross();  // what an encoder left; others that share it keep it
+  void rewind_all();              // the stream and its checkpoints
+  void drop_cross();              // what an encoder left; others that share it keep it
+  void overwrite(int64_t count);  // a step has written, or may have, the slots of the next `count` positions
   void name_positions(int64_t begin, int64_t end);
   int64_t common_with(const Sequence& other) const;  // positions from 0 on that are in both, from the same steps
   // body(offset in the cache, offset in the checkpoint, bytes) for every stretch of tiles.

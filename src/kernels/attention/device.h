@@ -29,9 +29,9 @@ struct DeviceAttentionRun {
   int64_t first_row = 0;  // in q, out, visible and the rotary tables
   int64_t rows = 0;
   KeySegment sink;  // tiles = 0: none
-  KeySegment ring;
+  KeySegment body;
   const uint64_t* sink_valid = nullptr;  // [tiles] bit = lane: may be seen at all; null: every key
-  const uint64_t* ring_valid = nullptr;
+  const uint64_t* body_valid = nullptr;
 };
 
 // Keys and values as rows, of all runs together: `cached` rows of the first part, then those of the second.
@@ -77,7 +77,7 @@ struct DeviceAttentionParams {
   // Division of the work, which is in no bit. Spans: of sink keys, and of other keys from the first that a row of a
   // block sees to the last; as many as any block of rows of at most kDeviceBlockQueries queries may have.
   int64_t sink_spans = 0;
-  int64_t ring_spans = 0;
+  int64_t body_spans = 0;
   int64_t shared_bytes = 96 << 10;  // that a block of threads may have
   int processors = 1;               // of the device
   void* scratch = nullptr;          // device_attention_scratch_bytes, 64-byte aligned

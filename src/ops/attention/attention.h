@@ -27,14 +27,14 @@ struct AttentionRun {
   int64_t first_row = 0;  // in q, out and the rotary tables
   int64_t rows = 0;
   KeySegment sink;  // tiles = 0: none
-  KeySegment ring;
+  KeySegment body;
   const RowVisibility* visible = nullptr;  // [rows]
   // Key padding: bit = lane of a tile of the segment, 1 = may be seen; [tiles]. Null: every key.
   const uint64_t* sink_valid = nullptr;
-  const uint64_t* ring_valid = nullptr;
+  const uint64_t* body_valid = nullptr;
   // Keys that do not lie in tiles (the segment's data is null): where they are.
   const RowKeys* sink_rows = nullptr;
-  const RowKeys* ring_rows = nullptr;
+  const RowKeys* body_rows = nullptr;
 };
 
 struct AttentionArgs {

@@ -4,7 +4,7 @@
 //     out[r, j] = exp(s[r, j] − max_j s) / Σ_j exp(s[r, j] − max_j s),     s[r, j] = (q[r, head] · k[j, head / group])
 //     · scale
 //
-// over the keys [begin, end) that row r sees in the ring segment; sink segments, caps and rotation are not taken. A dot
+// over the keys [begin, end) that row r sees in the body; sink segments, caps and rotation are not taken. A dot
 // product is one chain over the head, the sum 16 lanes by key that fold 8+8, 4+4, 2+2, 1+1 (NUMERICS rules 2 and 3).
 #pragma once
 

@@ -57,7 +57,7 @@ class Sampler {
   // `logits` is not changed. The token is not accepted by itself.
   int32_t sample(const float* logits, int64_t position);
   // Whether that is always the largest logit's: kernels/argmax says all that is needed.
-  bool takes_likeliest() const { return recent_.empty() && (options_.temperature == 0.0f || options_.top_k == 1); }
+  bool takes_argmax() const { return recent_.empty() && (options_.temperature == 0.0f || options_.top_k == 1); }
 
   const SampleOptions& options() const { return options_; }
 
