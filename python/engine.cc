@@ -87,9 +87,9 @@ nb::ndarray<nb::numpy, float> logits_of(StreamState& state) {
   alone(state, [&]() -> Status {
     if (!state.text.pending.empty()) KVASS_RETURN_IF_ERROR(state.run({}, interrupt));
     if (state.last_row < 0) return bad_input("logits", "a step before them", "none since the sequence began or moved");
-    KVASS_ASSIGN_OR_RETURN(const std::span<const float> logits,
-                           state.stream.session->logits(std::span(&state.last_row, 1)));
-    row.assign(logits.begin(), logits.end());
+    KVASS_ASSIGN_OR_RETURN(const StepResult result,
+                           state.stream.session->step({.logits = std::span(&state.last_row, 1)}));
+    row.assign(result.logits.begin(), result.logits.end());
     return {};
   });
   interrupt.rethrow();

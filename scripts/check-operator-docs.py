@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Every operator of src/ops/ops.inc has a page in docs/operators with all headings, and a line in its index."""
+"""Every operator of src/ops/registry.inc has a page in docs/operators with all headings, and a line in its index."""
 import pathlib
 import re
 import sys
@@ -29,12 +29,12 @@ def problems_of(name, index):
 
 
 def main():
-    manifest = (ROOT / "src" / "ops" / "ops.inc").read_text(encoding="utf-8")
+    manifest = (ROOT / "src" / "ops" / "registry.inc").read_text(encoding="utf-8")
     operators = re.findall(r"^KVASS_OPERATOR\((\w+),", manifest, re.MULTILINE)
     index = (PAGES / "README.md").read_text(encoding="utf-8")
     problems = [problem for name in operators for problem in problems_of(name, index)]
     problems += [
-        f"docs/operators/{page.name}: no such operator in src/ops/ops.inc"
+        f"docs/operators/{page.name}: no such operator in src/ops/registry.inc"
         for page in sorted(PAGES.glob("*.md"))
         if page.stem != "README" and page.stem not in operators
     ]

@@ -55,13 +55,13 @@ void check_greedy(Stream& stream, const nlohmann::json& prompt, std::vector<floa
     const int32_t token = greedy(logits);
     ASSERT_EQ(token, expected[step]) << "step " << step << ", margin " << margins[step];
     const StepRun run{stream.sequence.get(), stream.sequence->length(), std::span(&token, 1)};
-    ASSERT_TRUE(stream.session->step(std::span(&run, 1)).ok());
+    ASSERT_TRUE(stream.session->step({std::span(&run, 1)}).ok());
     const int32_t row = 0;
-    const std::span<const float> next = stream.session->logits(std::span(&row, 1)).value();
+    const std::span<const float> next = stream.session->step({.logits = std::span(&row, 1)}).value().logits;
     logits.assign(next.begin(), next.end());
-    const Argmax likeliest = stream.session->likeliest(std::span(&row, 1)).value().front();
-    ASSERT_EQ(likeliest.index, greedy(logits)) << "step " << step;
-    ASSERT_EQ(likeliest.value, logits[static_cast<size_t>(likeliest.index)]) << "step " << step;
+    const Argmax largest = stream.session->step({.argmax = std::span(&row, 1)}).value().argmax.front();
+    ASSERT_EQ(largest.index, greedy(logits)) << "step " << step;
+    ASSERT_EQ(largest.value, logits[static_cast<size_t>(largest.index)]) << "step " << step;
   }
 }
 
@@ -77,7 +77,7 @@ void check_prompt(const Mode& mode, const nlohmann::json& prompt, GoldenArrays& 
   const Result<ScoreResult> scored = score(stream, ids, 0, {}, cancel);
   ASSERT_TRUE(scored.ok()) << scored.status().message();
   const int32_t last = static_cast<int32_t>((ids.size() - 1) % static_cast<size_t>(stream.sequence->plan().chunk));
-  const std::span<const float> view = stream.session->logits(std::span(&last, 1)).value();
+  const std::span<const float> view = stream.session->step({.logits = std::span(&last, 1)}).value().logits;
   const std::vector<float> logits(view.begin(), view.end());
   const std::vector<float> expected = arrays.floats("logits_f32/" + name);
   ASSERT_EQ(logits.size(), expected.size());
@@ -159,10 +159,10 @@ TEST(GemmaGoldens, HiddenStatesOfEveryLayerAreWithinTolerance) {
     hidden.emplace_back(view.data, view.data + view.rows * view.width);
   });
   const StepRun run{stream.sequence.get(), 0, ids};
-  ASSERT_TRUE(stream.session->step(std::span(&run, 1)).ok());
+  ASSERT_TRUE(stream.session->step({std::span(&run, 1)}).ok());
   std::vector<int32_t> rows;
   for (size_t i = 0; i < ids.size(); ++i) rows.push_back(static_cast<int32_t>(i));
-  ASSERT_TRUE(stream.session->logits(rows).ok());
+  ASSERT_TRUE(stream.session->step({.logits = rows}).ok());
   ASSERT_EQ(hidden.size(), 19u);
   for (size_t layer = 0; layer < hidden.size(); ++layer) {
     char name[64];

@@ -84,11 +84,11 @@ class Speech {
   // Logits of every token of the step.
   std::vector<std::vector<float>> step(const std::vector<int32_t>& tokens) {
     const kvass::Run run{stream_.get(), stream_->length(), tokens};
-    const Status status = session_->step(std::span(&run, 1));
+    const Status status = session_->step({std::span(&run, 1)}).status();
     EXPECT_TRUE(status.ok()) << status.message();
     std::vector<std::vector<float>> all;
     for (int32_t row = 0; row < static_cast<int32_t>(tokens.size()); ++row) {
-      const std::span<const float> logits = session_->logits(std::span(&row, 1)).value();
+      const std::span<const float> logits = session_->step({.logits = std::span(&row, 1)}).value().logits;
       all.emplace_back(logits.begin(), logits.end());
     }
     return all;

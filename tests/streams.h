@@ -83,11 +83,17 @@ inline std::unique_ptr<Sequence> make_sequence(const EnginePtr& engine, const Ca
   return sequence.ok() ? std::move(sequence).value() : nullptr;
 }
 
+// Logits of rows of the session's last step.
+inline Result<std::span<const float>> logits_of(Session& session, std::span<const int32_t> rows) {
+  KVASS_ASSIGN_OR_RETURN(const StepResult result, session.step({.logits = rows}));
+  return result.logits;
+}
+
 // Appends the logits of all rows of the session's last step.
 inline void append_logits(Session& session, int64_t rows, std::vector<float>& logits) {
   std::vector<int32_t> ids(static_cast<size_t>(rows));
   std::iota(ids.begin(), ids.end(), 0);
-  const Result<std::span<const float>> values = session.logits(ids);
+  const Result<std::span<const float>> values = logits_of(session, ids);
   ASSERT_TRUE(values.ok()) << values.status().message();
   logits.insert(logits.end(), values.value().begin(), values.value().end());
 }
@@ -100,7 +106,7 @@ inline std::vector<float> run_chunks(Session& session, Sequence& sequence, std::
   for (size_t at = 0, i = 0; at < tokens.size(); ++i) {
     const size_t count = std::min(static_cast<size_t>(chunks[std::min(i, chunks.size() - 1)]), tokens.size() - at);
     const Run run{&sequence, sequence.length(), tokens.subspan(at, count)};
-    const Status status = session.step(std::span(&run, 1));
+    const Status status = session.step({std::span(&run, 1)}).status();
     EXPECT_TRUE(status.ok()) << status.message();
     if (!status.ok()) return {};
     append_logits(session, static_cast<int64_t>(count), logits);

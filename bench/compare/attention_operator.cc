@@ -70,9 +70,9 @@ class TiledCache {
     const int64_t keys = k.shape[2], head_dim = k.shape[3], width = k.shape[1] * head_dim;
     shape_ = {k.dtype, k.shape[1], head_dim};
     run_.rows = 1;
-    run_.ring.tiles = (keys + kvass::kTileKeys - 1) / kvass::kTileKeys;
-    cache_ = kvass::Block::map(shape_.segment_bytes(run_.ring.tiles)).value();
-    run_.ring.data = cache_.data();
+    run_.body.tiles = (keys + kvass::kTileKeys - 1) / kvass::kTileKeys;
+    cache_ = kvass::Block::map(shape_.segment_bytes(run_.body.tiles)).value();
+    run_.body.data = cache_.data();
     scratch_ =
         kvass::Block::map(kvass::attention_scratch_bytes(1, heads, shape_.kv_heads, head_dim, pool_.threads())).value();
     visible_ = {0, 0, keys};
@@ -84,7 +84,7 @@ class TiledCache {
         k_row[static_cast<size_t>(i)] = load(k.data, k.dtype, at);
         v_row[static_cast<size_t>(i)] = load(v.data, v.dtype, at);
       }
-      const kvass::CacheWriteRun write{0, 1, key, {}, run_.ring};
+      const kvass::CacheWriteRun write{0, 1, key, {}, run_.body};
       kvass::CacheWriteArgs args;
       args.k = k_row.data();
       args.v = v_row.data();

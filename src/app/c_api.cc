@@ -243,7 +243,7 @@ kvass_code kvass_run(kvass_sequence* sequence, const char* method, const int32_t
       }
     }
     const Run run{stream.sequence.get(), stream.sequence->length(), std::span(tokens, count)};
-    KVASS_RETURN_IF_ERROR(stream.session->step(std::span(&run, 1)));
+    KVASS_RETURN_IF_ERROR(stream.session->step({std::span(&run, 1)}).status());
     sequence->last_row = static_cast<int32_t>(count) - 1;
     return {};
   });
@@ -254,9 +254,9 @@ kvass_code kvass_logits(kvass_sequence* sequence, const float** logits) {
     KVASS_RETURN_IF_ERROR(given(logits, "logits"));
     if (sequence->last_row < 0)
       return bad_input("logits", "a run before them", "none since the sequence began, moved or resumed");
-    KVASS_ASSIGN_OR_RETURN(const std::span<const float> row,
-                           sequence->stream.session->logits(std::span(&sequence->last_row, 1)));
-    *logits = row.data();
+    KVASS_ASSIGN_OR_RETURN(const StepResult result,
+                           sequence->stream.session->step({.logits = std::span(&sequence->last_row, 1)}));
+    *logits = result.logits.data();
     return {};
   });
 }

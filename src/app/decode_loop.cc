@@ -228,18 +228,15 @@ void DecodeLoop::give_room(int64_t room) {
 // The planned step on the session, with what is wanted of it: the largest logit of each row where that is all that any
 // sampler asks for, otherwise all logits. The one place that knows the session's calls.
 Status DecodeLoop::run() {
-  KVASS_RETURN_IF_ERROR(session_->step(runs_));
   logits_ = {};
   largest_.clear();
-  if (rows_.empty()) return {};
   const bool largest =
-      std::all_of(sampled_.begin(), sampled_.end(), [](Slot* slot) { return slot->sampler().takes_likeliest(); });
-  if (largest) {
-    KVASS_ASSIGN_OR_RETURN(const std::span<const Argmax> answers, session_->likeliest(rows_));
-    for (const Argmax& answer : answers) largest_.push_back(static_cast<int32_t>(answer.index));
-  } else {
-    KVASS_ASSIGN_OR_RETURN(logits_, session_->logits(rows_));
-  }
+      std::all_of(sampled_.begin(), sampled_.end(), [](Slot* slot) { return slot->sampler().takes_argmax(); });
+  StepRequest request{.runs = runs_};
+  (largest ? request.argmax : request.logits) = rows_;
+  KVASS_ASSIGN_OR_RETURN(const StepResult result, session_->step(request));
+  for (const Argmax& answer : result.argmax) largest_.push_back(static_cast<int32_t>(answer.index));
+  logits_ = result.logits;
   return {};
 }
 

@@ -50,9 +50,9 @@ class Exports : public ::testing::Test {
     for (size_t at = 0; at < tokens.size();) {
       const size_t count = at < 30 ? std::min<size_t>(16, 30 - at) : 1;
       const kvass::Run run{stream.sequence.get(), static_cast<int64_t>(at), std::span(tokens).subspan(at, count)};
-      EXPECT_TRUE(stream.session->step(std::span(&run, 1)).ok());
+      EXPECT_TRUE(stream.session->step({std::span(&run, 1)}).ok());
       const auto last = static_cast<int32_t>(count - 1);
-      const std::span<const float> row = stream.session->logits(std::span(&last, 1)).value();
+      const std::span<const float> row = stream.session->step({.logits = std::span(&last, 1)}).value().logits;
       all.insert(all.end(), row.begin(), row.end());
       if (wants != nullptr && count == 1) {
         EXPECT_EQ(stream.session->last_method().name, wants);

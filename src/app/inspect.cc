@@ -11,6 +11,7 @@
 #include "kvp/kvp.h"
 #include "model/model.h"
 #include "model/speech.h"
+#include "program/op_spec.h"
 #include "session/cross_cache.h"
 #include "session/snapshot.h"
 
@@ -298,5 +299,7 @@ std::string arena_svg(const Program& program, const MethodPlan& method) {
   }
   return out + "</svg>\n";
 }
+
+bool runs_on_devices(OpKind kind) { return op_on_devices(kind); }
 
 }  // namespace kvass

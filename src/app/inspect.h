@@ -65,4 +65,7 @@ struct ProgramSummary {
 };
 Result<ProgramSummary> inspect_program(const std::string& path);
 
+// Whether devices have the operator; otherwise programs with it run on the CPU only.
+bool runs_on_devices(OpKind kind);
+
 }  // namespace kvass

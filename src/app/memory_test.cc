@@ -172,14 +172,14 @@ TEST_F(PlannedMemory, AThousandStepsOfAStaticProgramAllocateNothing) {
   EXPECT_EQ(plan.cache_bytes(), stream.cache_bytes());
   std::vector<int32_t> tokens = TinyModel().tokens(32);
   kvass::Run run{stream.sequence.get(), 0, tokens};
-  ASSERT_TRUE(stream.session->step(std::span(&run, 1)).ok());
+  ASSERT_TRUE(stream.session->step({std::span(&run, 1)}).ok());
   const size_t mapped = mapped_bytes();
   const int64_t before = g_allocations.load();
   const int32_t row = 0;
   for (int64_t i = 0; i < 1000; ++i) {
     run = {stream.sequence.get(), stream.sequence->length(), std::span(tokens).first(1)};
-    ASSERT_TRUE(stream.session->step(std::span(&run, 1)).ok());
-    const Result<std::span<const float>> logits = stream.session->logits(std::span(&row, 1));
+    ASSERT_TRUE(stream.session->step({std::span(&run, 1)}).ok());
+    const Result<StepResult> logits = stream.session->step({.logits = std::span(&row, 1)});
     ASSERT_TRUE(logits.ok());
     tokens[0] = static_cast<int32_t>(std::max_element(logits->begin(), logits->end()) - logits->begin());
   }

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "ops/linear/weight.h"
+#include "program/op_spec.h"
 
 namespace kvass {
 namespace {
@@ -21,7 +22,7 @@ std::string without_layer(const std::string& name) {
 }
 
 double weight_bytes(const Engine& engine, const Op& op) {
-  if (op.kind == OpKind::embed) return 0.0;  // single rows
+  if (op_spec(op.kind).reads_single_rows) return 0.0;
   double bytes = 0.0;
   for (const WeightId id : op.weights) {
     const PackedWeight& weight = engine.weights().matrices[static_cast<size_t>(id)];
@@ -38,7 +39,7 @@ std::vector<ProfileRow> summarise_profile(const Engine& engine, std::span<const 
   std::map<std::pair<OpKind, std::string>, ProfileRow> rows;
   for (const OpTime& time : times) {
     const Op& op = program.ops[static_cast<size_t>(time.op)];
-    if (op.kind == OpKind::cond) continue;
+    if (!op.branches.empty()) continue;
     std::string name = without_layer(op.name);
     ProfileRow& row = rows[{op.kind, name}];
     row.op = op_kind_name(op.kind);

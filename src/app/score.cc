@@ -10,8 +10,9 @@
 namespace kvass {
 namespace {
 
-// nll[i]: −ln p of `targets[i]` from row `first` + i of the last step.
-Status score_rows(Session& session, int32_t first, std::span<const int32_t> targets, double* nll) {
+// nll[i]: −ln p of `targets[i]` from row `first` + i of a step of `runs`; none: of the last step.
+Status score_rows(Session& session, std::span<const Run> runs, int32_t first, std::span<const int32_t> targets,
+                  double* nll) {
   const size_t head_rows = static_cast<size_t>(session.options().head_rows);
   const int64_t vocabulary = session.engine().program().vocabulary();
   std::vector<int32_t> rows;
@@ -19,11 +20,14 @@ Status score_rows(Session& session, int32_t first, std::span<const int32_t> targ
     const size_t count = std::min(head_rows, targets.size() - at);
     rows.clear();
     for (size_t i = 0; i < count; ++i) rows.push_back(first + static_cast<int32_t>(at + i));
-    KVASS_ASSIGN_OR_RETURN(const std::span<const float> logits, session.logits(rows));
+    // What one step is not asked for is asked for afterwards.
+    const std::span<const Run> now = at == 0 ? runs : std::span<const Run>();
+    KVASS_ASSIGN_OR_RETURN(const StepResult step, session.step({.runs = now, .logits = rows}));
+    const float* logits = step.logits.data();
     double* losses = nll + at;
     session.pool().run(static_cast<int64_t>(count), [&](int64_t i, int) {
       CrossEntropyArgs args;
-      args.logits = logits.data() + i * vocabulary;
+      args.logits = logits + i * vocabulary;
       args.targets = targets.data() + at + static_cast<size_t>(i);
       args.losses = losses + i;
       args.rows = 1;
@@ -64,14 +68,19 @@ Result<ScoreResult> score(Stream& stream, std::span<const int32_t> ids, int64_t 
       return Status::error(StatusCode::cancelled, "score: interrupted after " + std::to_string(at) + " tokens");
     const size_t count = std::min(chunk, ids.size() - at);
     const Run run{&sequence, sequence.length(), ids.subspan(at, count)};
-    KVASS_RETURN_IF_ERROR(session.step(std::span(&run, 1)));
     const size_t targets = std::min(count, ids.size() - 1 - at);
-    KVASS_RETURN_IF_ERROR(score_rows(session, 0, ids.subspan(at + 1, targets), result.nll.data() + at));
+    const std::span<const Run> runs(&run, 1);
+    if (targets == 0) {  // the last token alone: nothing follows it
+      KVASS_RETURN_IF_ERROR(session.step({runs}).status());
+    } else {
+      KVASS_RETURN_IF_ERROR(score_rows(session, runs, 0, ids.subspan(at + 1, targets), result.nll.data() + at));
+    }
     if (progress) progress(static_cast<int64_t>(at + count));
   }
   if (top > 0) {
     const int32_t last = static_cast<int32_t>((ids.size() - 1) % chunk);
-    KVASS_ASSIGN_OR_RETURN(const std::span<const float> logits, session.logits(std::span(&last, 1)));
+    KVASS_ASSIGN_OR_RETURN(const StepResult step, session.step({.logits = std::span(&last, 1)}));
+    const std::span<const float> logits = step.logits;
     std::vector<RankedToken> ranked(static_cast<size_t>(std::min<int64_t>(top, static_cast<int64_t>(logits.size()))));
     const int64_t found = top_k(logits, ranked);
     for (int64_t i = 0; i < found; ++i)
@@ -87,7 +96,7 @@ Result<double> next_nll(Session& session, int32_t row, int32_t token) {
     return bad_input("token", "0 to " + std::to_string(vocabulary - 1), std::to_string(token));
   }
   double nll = 0.0;
-  KVASS_RETURN_IF_ERROR(score_rows(session, row, std::span(&token, 1), &nll));
+  KVASS_RETURN_IF_ERROR(score_rows(session, {}, row, std::span(&token, 1), &nll));
   return nll;
 }
 

@@ -45,17 +45,18 @@ Status SessionDecoder::encode(const float* mel) {
   return {};
 }
 
-Status SessionDecoder::begin(std::span<const int32_t> tokens) {
+Result<StepResult> SessionDecoder::begin(std::span<const int32_t> tokens, StepRequest request) {
   Sequence& sequence = *sequences_[order_[0]];
   KVASS_RETURN_IF_ERROR(sequence.rewind(0));
   live_ = 1;
   const kvass::Run run{&sequence, 0, tokens};
-  return session_->step({&run, 1});
+  request.runs = {&run, 1};
+  return session_->step(request);
 }
 
 Result<std::span<const float>> SessionDecoder::prefill(std::span<const int32_t> tokens, std::span<const int32_t> rows) {
-  KVASS_RETURN_IF_ERROR(begin(tokens));
-  return session_->logits(rows);
+  KVASS_ASSIGN_OR_RETURN(const StepResult result, begin(tokens, {.logits = rows}));
+  return result.logits;
 }
 
 Result<std::span<const float>> SessionDecoder::step(std::span<const int32_t> parents, std::span<const int32_t> tokens) {
@@ -77,7 +78,7 @@ Result<std::span<const float>> SessionDecoder::step(std::span<const int32_t> par
   }
   for (size_t i = 0; i < next.size(); ++i) {
     if (next[i] != kNobody) continue;
-    // Where it stood before is likeliest to have most in common.
+    // Where it stood before is most likely to have much in common.
     size_t free = order_[i];
     if (taken[free]) free = static_cast<size_t>(std::find(taken.begin(), taken.end(), false) - taken.begin());
     KVASS_RETURN_IF_ERROR(sequences_[free]->copy_from(*sequences_[order_[static_cast<size_t>(parents[i])]]));
@@ -97,8 +98,8 @@ Result<std::span<const float>> SessionDecoder::step(std::span<const int32_t> par
     runs.push_back({&sequence, sequence.length(), tokens.subspan(i, 1)});
     rows.push_back(static_cast<int32_t>(i));
   }
-  KVASS_RETURN_IF_ERROR(session_->step(runs));
-  return session_->logits(rows);
+  KVASS_ASSIGN_OR_RETURN(const StepResult result, session_->step({.runs = runs, .logits = rows}));
+  return result.logits;
 }
 
 Status SessionDecoder::align(std::span<const int32_t> tokens,
@@ -107,10 +108,7 @@ Status SessionDecoder::align(std::span<const int32_t> tokens,
   const auto count = static_cast<int64_t>(tokens.size());
   const int64_t stride = session_->options().rows * shape_.source_rows;
   std::vector<float> weights(heads_.size() * static_cast<size_t>(stride));
-  KVASS_RETURN_IF_ERROR(session_->set_cross_weights({heads_, weights.data()}));
-  const Status status = begin(tokens);
-  KVASS_RETURN_IF_ERROR(session_->set_cross_weights({}));
-  KVASS_RETURN_IF_ERROR(status);
+  KVASS_RETURN_IF_ERROR(begin(tokens, {.cross_weights = {heads_, weights.data()}}).status());
   for (size_t i = 0; i < heads_.size(); ++i) {
     std::copy_n(weights.data() + static_cast<int64_t>(i) * stride, count * shape_.source_rows,
                 attention + static_cast<int64_t>(i) * count * shape_.source_rows);
@@ -119,9 +117,9 @@ Status SessionDecoder::align(std::span<const int32_t> tokens,
   for (int64_t first = 0; first < count; first += block) {
     std::vector<int32_t> rows(static_cast<size_t>(std::min(block, count - first)));
     std::iota(rows.begin(), rows.end(), static_cast<int32_t>(first));
-    KVASS_ASSIGN_OR_RETURN(const std::span<const float> logits, session_->logits(rows));
+    KVASS_ASSIGN_OR_RETURN(const StepResult result, session_->step({.logits = rows}));
     for (size_t i = 0; i < rows.size(); ++i) {
-      on_logits(first + static_cast<int64_t>(i), logits.data() + i * static_cast<size_t>(shape_.vocabulary));
+      on_logits(first + static_cast<int64_t>(i), result.logits.data() + i * static_cast<size_t>(shape_.vocabulary));
     }
   }
   return {};

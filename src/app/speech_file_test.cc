@@ -7,6 +7,7 @@
 
 #include "app/export.h"
 #include "app/speech_model.h"
+#include "program/op_spec.h"
 #include "scratch.h"
 #include "tiny_speech.h"
 
@@ -78,7 +79,7 @@ TEST_F(SpeechFiles, AreUsedWhereTheyAreMapped) {
   EXPECT_EQ(std::memcmp(expected.data(), got.data(), got.size() * sizeof(float)), 0);
   EXPECT_EQ(source.alignment_heads, model.alignment_heads);
   // A window is projected once, whatever follows.
-  EXPECT_EQ(decoder->session().executed(OpKind::update_cross_attn_cache), TinySpeech::kLayers);
+  EXPECT_EQ(decoder->session().executed(op_kind("update_cross_attn_cache")), TinySpeech::kLayers);
 }
 
 TEST_F(SpeechFiles, SayWhatTheyAre) {

@@ -70,7 +70,7 @@ class SessionDecoder final : public SpeechDecoder {
 
  private:
   SessionDecoder() = default;
-  Status begin(std::span<const int32_t> tokens);
+  Result<StepResult> begin(std::span<const int32_t> tokens, StepRequest request);  // whose runs are the tokens
 
   SpeechShape shape_;
   std::unique_ptr<Session> session_;

@@ -7,6 +7,7 @@
 #include <random>
 
 #include "ops/linear/weight.h"
+#include "program/op_spec.h"
 
 namespace kvass {
 namespace {
@@ -33,12 +34,16 @@ std::vector<int32_t> text_tokens(const OpenModel& model, const std::string& text
   return tokens;
 }
 
-Status feed(Session& session, Sequence& sequence, std::span<const int32_t> tokens, const std::atomic<bool>& cancel) {
+// With `logits`, those of the last row are asked for.
+Status feed(Session& session, Sequence& sequence, std::span<const int32_t> tokens, const std::atomic<bool>& cancel,
+            bool logits = false) {
   const size_t chunk = static_cast<size_t>(sequence.plan().chunk);
   for (size_t at = 0; at < tokens.size(); at += chunk) {
     if (cancel.load(std::memory_order_relaxed)) return Status::error(StatusCode::cancelled, "bench: interrupted");
     const Run run{&sequence, sequence.length(), tokens.subspan(at, std::min(chunk, tokens.size() - at))};
-    KVASS_RETURN_IF_ERROR(session.step(std::span(&run, 1)));
+    const int32_t last = static_cast<int32_t>(run.tokens.size()) - 1;
+    const size_t asked = logits && at + run.tokens.size() == tokens.size() ? 1 : 0;
+    KVASS_RETURN_IF_ERROR(session.step({.runs = std::span(&run, 1), .logits = std::span(&last, asked)}).status());
   }
   return {};
 }
@@ -101,16 +106,13 @@ Result<double> time_prefill(const Depth& depth, Batch& batch, int64_t count, con
   KVASS_RETURN_IF_ERROR(sequence.copy_from(*depth.filled));
   const std::span<const int32_t> prompt =
       std::span(depth.tokens).subspan(static_cast<size_t>(depth.depth), static_cast<size_t>(count));
-  const int32_t last = static_cast<int32_t>((count - 1) % sequence.plan().chunk);
   const Clock::time_point begin = Clock::now();
-  KVASS_RETURN_IF_ERROR(feed(*batch.session, sequence, prompt, cancel));
-  const Result<std::span<const float>> logits = batch.session->logits(std::span(&last, 1));
-  const double seconds = seconds_since(begin);
-  return logits.ok() ? Result<double>(seconds) : logits.status();
+  KVASS_RETURN_IF_ERROR(feed(*batch.session, sequence, prompt, cancel, true));
+  return seconds_since(begin);
 }
 
-// Seconds of `count` steps of all sequences: with all logits of each, or `greedy`, with the likeliest tokens, which are
-// the next step's.
+// Seconds of `count` steps of all sequences: with all logits of each, or `greedy`, with the tokens of the largest
+// logits, which are the next step's.
 Result<double> time_decode(const Depth& depth, Batch& batch, int64_t count, bool greedy,
                            const std::atomic<bool>& cancel) {
   std::vector<int32_t> rows;
@@ -127,15 +129,13 @@ Result<double> time_decode(const Depth& depth, Batch& batch, int64_t count, bool
     for (size_t i = 0; i < runs.size(); ++i) {
       runs[i] = {batch.sequences[i].get(), depth.depth + step, std::span(&tokens[i], 1)};
     }
-    KVASS_RETURN_IF_ERROR(batch.session->step(runs));
-    if (!greedy) {
-      if (const auto logits = batch.session->logits(rows); !logits.ok()) return logits.status();
-      continue;
-    }
-    KVASS_ASSIGN_OR_RETURN(const std::span<const Argmax> likeliest, batch.session->likeliest(rows));
-    for (size_t i = 0; i < tokens.size(); ++i) {
-      if (likeliest[i].index < 0) return bad_input("logits", "a number among them", "NaN alone");
-      tokens[i] = static_cast<int32_t>(likeliest[i].index);
+    const std::span<const int32_t> none;
+    KVASS_ASSIGN_OR_RETURN(
+        const StepResult result,
+        batch.session->step({.runs = runs, .logits = greedy ? none : rows, .argmax = greedy ? rows : none}));
+    for (size_t i = 0; i < result.argmax.size(); ++i) {
+      if (result.argmax[i].index < 0) return bad_input("logits", "a number among them", "NaN alone");
+      tokens[i] = static_cast<int32_t>(result.argmax[i].index);
     }
   }
   return seconds_since(begin);
@@ -152,15 +152,17 @@ double visible_keys(const Depth& depth, size_t state, int64_t query) {
 double prefill_multiply_adds(const Program& program, const Depth& depth, int64_t count) {
   double sum = 0.0;
   for (const Method& method : program.methods) {
+    if (method.name == "greedy") continue;  // instead of the head
     const double rows = method.name == "head" ? 1.0 : static_cast<double>(count);
     for (int32_t i = method.begin; i < method.end; ++i) {
       const Op& op = program.ops[static_cast<size_t>(i)];
-      if (op.kind == OpKind::linear) {
+      const OpSpec& spec = op_spec(op.kind);
+      if (spec.weight_form == WeightForm::matrix && !spec.reads_single_rows) {
         for (WeightId id : op.weights) {
           const Weight& weight = program.weights[static_cast<size_t>(id)];
           sum += rows * static_cast<double>(weight.outputs) * static_cast<double>(weight.inputs);
         }
-      } else if (op.kind == OpKind::attention) {
+      } else if (spec.state == Access::reads) {
         const auto state = static_cast<size_t>(op.state);
         const double per_key = 2.0 * static_cast<double>(op.heads * program.states[state].head_dim);
         for (int64_t t = 0; t < count; ++t) sum += per_key * visible_keys(depth, state, depth.depth + t);
@@ -176,7 +178,7 @@ double decode_bytes(const Engine& engine, const Depth& depth, int64_t count, int
   const Program& program = engine.program();
   std::vector<bool> read(program.weights.size(), false);
   for (const Op& op : program.ops) {
-    if (op.kind == OpKind::embed) continue;
+    if (op_spec(op.kind).reads_single_rows) continue;
     for (WeightId id : op.weights) read[static_cast<size_t>(id)] = true;
   }
   double bytes = 0.0;

@@ -16,12 +16,13 @@
 namespace kvass {
 
 struct BenchOptions {
-  std::vector<int64_t> prefill;     // tokens of a prompt: a row each; 0: none
-  std::vector<int64_t> decode;      // tokens to generate, with all logits of each: a row each; 0: none
-  std::vector<int64_t> greedy;      // tokens to generate, each the likeliest after the ones before: a row each; 0: none
+  std::vector<int64_t> prefill;  // tokens of a prompt: a row each; 0: none
+  std::vector<int64_t> decode;   // tokens to generate, with all logits of each: a row each; 0: none
+  std::vector<int64_t>
+      greedy;  // tokens to generate, each with the largest logit after the ones before: a row each; 0: none
   std::vector<int64_t> depths{0};   // tokens in the cache before the clock starts
   std::vector<int64_t> batches{1};  // sequences of a decode step
-  std::string text;  // where the tokens come from, repeated as need be; empty: random ones
+  std::string text;                 // where the tokens come from, repeated as need be; empty: random ones
   int repetitions = 3;
   bool profile = false;  // note when each op of the last repetition ran
 };

@@ -118,7 +118,7 @@ class Transcriber {
     return {};
   }
 
-  // The likeliest language mark behind the start; the recording's last frame counts here.
+  // The most likely language mark after the start; the recording's last frame counts here.
   Status detect_language(int64_t begin, Transcript& out) {
     KVASS_RETURN_IF_ERROR(encode(begin, std::min(decoder_.frames(), mel_.frames() - begin)));
     const int32_t row = 0;

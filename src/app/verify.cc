@@ -54,15 +54,16 @@ Status VerifyRecorder::step(Session& session, std::span<const Run> runs, size_t 
   rows_ = static_cast<int64_t>(runs[subject].tokens.size());
   start_ = runs[subject].start;
   session.set_probe([&](const ProbeView& view) { record(view, session); });
-  Status status = session.step(runs);
   const int64_t most = session.options().head_rows;
-  for (int64_t at = 0; at < rows_ && status.ok();) {
+  Status status;
+  bool first = true;
+  for (int64_t at = 0; status.ok(); first = false) {  // what the step is not asked for is asked for afterwards
     head_rows_.clear();
     for (; at < rows_ && static_cast<int64_t>(head_rows_.size()) < most; ++at) {
       if ((start_ + at) % logits_every_ == 0) head_rows_.push_back(static_cast<int32_t>(first_row_ + at));
     }
-    if (head_rows_.empty()) break;
-    status = session.logits(head_rows_).status();
+    if (head_rows_.empty() && !first) break;
+    status = session.step({.runs = first ? runs : std::span<const Run>(), .logits = head_rows_}).status();
   }
   session.set_probe(nullptr);
   return status;

@@ -118,7 +118,7 @@ Status run_detours(const VerifyInput& input, VerifyRecorder& recorder, bool sink
     for (size_t at = 0; at < tokens; at += step) {
       const auto other = std::span(reversed).subspan(at, std::min(step, tokens - at));
       const Run run{sequence.get(), sequence->length(), other};
-      KVASS_RETURN_IF_ERROR(session->step(std::span(&run, 1)));
+      KVASS_RETURN_IF_ERROR(session->step({std::span(&run, 1)}).status());
     }
     return sequence->rewind(back);
   };

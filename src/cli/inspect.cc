@@ -54,7 +54,8 @@ void add_static(const StaticProgram& file, int64_t mask, nlohmann::json& json) {
                    {"inputs", op.inputs},
                    {"outputs", op.outputs},
                    {"weights", std::move(weights)},
-                   {"state", op.state}});
+                   {"state", op.state},
+                   {"devices", runs_on_devices(op.kind)}});
   }
   size_t cache_bytes = 0;
   for (size_t i = 0; i < file.caches.layers.size(); ++i) {

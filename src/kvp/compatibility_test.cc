@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "damage.h"
+#include "program/greedy.h"
 #include "session/session.h"
 #include "tiny_encoder.h"
 #include "tiny_kvp.h"
@@ -112,6 +113,33 @@ KvpParts speech_parts() {
   parts.model.methods = plan_methods(parts.model.program, parts.model.math, options).value();
   parts.cache_lens = kept_tokens(parts.model.program, parts.model.caches).value();
   return parts;
+}
+
+// Files of versions before `greedy`: an engine adds it and plans its session anew.
+TEST(KvpCompatibility, AProgramWithoutGreedyGivesTheSameTokens) {
+  KvpParts parts;
+  parts.model.program = without_greedy(parts.model.program);
+  SessionOptions options;
+  options.rows = 8;
+  parts.model.methods = plan_methods(parts.model.program, parts.model.math, options).value();
+  Editable editable(parts);
+  const Result<KvpFile> file = editable.parse();
+  ASSERT_TRUE(file.ok()) << file.status().message();
+  EXPECT_EQ(file->model().program.argmax(), kNone);
+  WeightStore weights;
+  weights.matrices = file->matrices();
+  weights.vectors = file->vectors();
+  const std::shared_ptr<const Engine> engine =
+      Engine::create(file->model().program, std::move(weights), {file->model().math, Isa::scalar}).value();
+  const std::unique_ptr<Session> session = Session::create(engine, options, file->model().methods).value();
+  const std::unique_ptr<Sequence> sequence = Sequence::create(engine, file->model().caches).value();
+  const std::vector<int32_t> tokens = {3, 1, 4};
+  const kvass::Run run{sequence.get(), 0, tokens};
+  const int32_t last = 2;
+  const StepResult result = session->step({.runs = {&run, 1}, .logits = {&last, 1}, .argmax = {&last, 1}}).value();
+  const Argmax expected = argmax_for(Isa::scalar)(result.logits.data(), static_cast<int64_t>(result.logits.size()));
+  EXPECT_EQ(result.argmax[0].index, expected.index);
+  EXPECT_EQ(result.argmax[0].value, expected.value);
 }
 
 TEST(KvpCompatibility, FieldsOfANewerVersionArePassedOver) {

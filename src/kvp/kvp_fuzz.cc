@@ -26,9 +26,9 @@ void require(bool condition) {
 void step(Session& session, Sequence& sequence, int64_t rows, int32_t token) {
   const std::vector<int32_t> tokens(static_cast<size_t>(rows), token);
   const Run run{&sequence, sequence.length(), tokens};
-  if (!session.step(std::span(&run, 1)).ok()) return;
+  if (!session.step({std::span(&run, 1)}).ok()) return;
   const auto last = static_cast<int32_t>(rows - 1);
-  require(session.logits(std::span(&last, 1)).ok());
+  require(session.step({.logits = std::span(&last, 1), .argmax = std::span(&last, 1)}).ok());
 }
 
 // Logits or not: an input of the shape that the program says is taken.

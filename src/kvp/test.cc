@@ -4,6 +4,7 @@
 #include <functional>
 
 #include "damage.h"
+#include "program/op_spec.h"
 #include "session/session.h"
 #include "tiny_encoder.h"
 #include "tiny_kvp.h"
@@ -171,13 +172,13 @@ TEST_F(Kvp, WrongProgramsAreRefused) {
     }
     return parts.model.program.ops[0];
   };
-  expect_words(refused([&](KvpParts& p) { op(p, OpKind::add).inputs.pop_back(); }), {"arity"});
-  expect_words(refused([&](KvpParts& p) { op(p, OpKind::add).inputs[0] = 1 << 20; }), {"inputs"});
-  expect_words(refused([&](KvpParts& p) { op(p, OpKind::add).inputs[0] = op(p, OpKind::add).outputs[0]; }),
+  expect_words(refused([&](KvpParts& p) { op(p, op_kind("add")).inputs.pop_back(); }), {"arity"});
+  expect_words(refused([&](KvpParts& p) { op(p, op_kind("add")).inputs[0] = 1 << 20; }), {"inputs"});
+  expect_words(refused([&](KvpParts& p) { op(p, op_kind("add")).inputs[0] = op(p, op_kind("add")).outputs[0]; }),
                {"written before"});  // a cycle
-  expect_words(refused([&](KvpParts& p) { op(p, OpKind::linear).weights[0] = -5; }), {"weights"});
-  expect_words(refused([&](KvpParts& p) { op(p, OpKind::attention).heads = 3; }), {"heads"});
-  expect_words(refused([&](KvpParts& p) { op(p, OpKind::attention).state = 99; }), {"state"});
+  expect_words(refused([&](KvpParts& p) { op(p, op_kind("linear")).weights[0] = -5; }), {"weights"});
+  expect_words(refused([&](KvpParts& p) { op(p, op_kind("attention")).heads = 3; }), {"heads"});
+  expect_words(refused([&](KvpParts& p) { op(p, op_kind("attention")).state = 99; }), {"state"});
   expect_words(refused([](KvpParts& p) { p.model.program.values[3].width += 1; }), {"width"});
   expect_words(refused([](KvpParts& p) { p.model.program.hidden = 1; }), {"file"});
   expect_words(refused([](KvpParts& p) { p.model.program.methods[1].begin += 1; }), {"method"});

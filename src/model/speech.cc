@@ -6,6 +6,7 @@
 
 #include "ops/linear/requantise.h"
 #include "ops/linear/weight.h"
+#include "program/op_spec.h"
 
 namespace kvass {
 namespace {
@@ -78,8 +79,8 @@ Result<SpeechShape> speech_shape(const Program& program) {
   shape.source_rows = program.source.rows;
   shape.width = program.source.width;
   for (const Op& op : program.ops) {
-    shape.encoder_layers += op.kind == OpKind::attend_rows;
-    if (op.kind == OpKind::cross_attention) shape.heads = op.heads;
+    shape.encoder_layers += op.kind == op_kind("attend_rows");
+    if (op_spec(op.kind).has_cross_weights) shape.heads = op.heads;
   }
   shape.decoder_layers = static_cast<int64_t>(program.crosses.size());
   shape.vocabulary = program.vocabulary();
@@ -96,7 +97,7 @@ Result<SpeechShape> speech_shape(const Program& program) {
 std::vector<bool> kept_weights(const Program& program) {
   std::vector<bool> kept(program.weights.size(), false);
   for (const Op& op : program.ops) {
-    if (op.kind == OpKind::positions) kept[static_cast<size_t>(op.weights[0])] = true;
+    if (op.kind == op_kind("positions")) kept[static_cast<size_t>(op.weights[0])] = true;
   }
   return kept;
 }

@@ -18,7 +18,7 @@ constexpr Operator kOperators[] = {
 #define KVASS_OPERATOR(name, kind) {#name, Kind::kind},
 #define KVASS_OP_BACKEND(device, name, priority, isa)
 #define KVASS_OP_DEVICE(device, name, priority, numerics)
-#include "ops/ops.inc"
+#include "ops/registry.inc"
 #undef KVASS_OPERATOR
 #undef KVASS_OP_BACKEND
 #undef KVASS_OP_DEVICE
@@ -36,7 +36,7 @@ constexpr Row kRows[] = {
 #define KVASS_OP_BACKEND(device, name, priority, isa) {Device::device, #name, priority, Isa::isa, Numerics::exact},
 #define KVASS_OP_DEVICE(device, name, priority, numerics) \
   {Device::device, #name, priority, Isa::scalar, Numerics::numerics},
-#include "ops/ops.inc"
+#include "ops/registry.inc"
 #undef KVASS_OPERATOR
 #undef KVASS_OP_BACKEND
 #undef KVASS_OP_DEVICE

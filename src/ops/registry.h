@@ -1,4 +1,4 @@
-// Chooses the backend of an operator from the list ops.inc, the features of a machine and the caller's choice. Pure
+// Chooses the backend of an operator from the list registry.inc, the features of a machine and the caller's choice. Pure
 // functions: everything they depend on is an argument. kvass/ops.h has the public form for this machine and
 // environment.
 #pragma once

@@ -6,6 +6,8 @@
 #include <map>
 #include <string>
 
+#include "program/op_spec.h"
+
 namespace kvass {
 namespace {
 
@@ -21,12 +23,6 @@ struct Buffer {
 };
 
 size_t aligned(size_t bytes) { return (bytes + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment; }
-
-bool works_in_place(OpKind kind) {
-  return kind == OpKind::rms_norm || kind == OpKind::layer_norm || kind == OpKind::add || kind == OpKind::bias ||
-         kind == OpKind::gelu || kind == OpKind::gelu_gate || kind == OpKind::silu_gate || kind == OpKind::softcap ||
-         kind == OpKind::positions;
-}
 
 // When each value lives, in op indices, and which values must share bytes.
 struct Lifetimes {
@@ -76,7 +72,7 @@ Lifetimes lifetimes(const Program& program) {
         // A method may run several times on a value that another method wrote: such a value lives to the end. A branch
         // may run several times on a value from before its cond: such a value lives to the end of the cond (below).
         int32_t last = written_in[v] == &method ? i : end;
-        if (op.kind == OpKind::cond) {  // the condition is read again for each sequence
+        if (!op.branches.empty()) {  // the condition is read again for each sequence
           last = std::max(last, program.branches[static_cast<size_t>(op.branches.back())].end);
         }
         const int32_t home = live.scope[static_cast<size_t>(live.written[v])];
@@ -88,8 +84,17 @@ Lifetimes lifetimes(const Program& program) {
       }
     }
   }
-  // The caller reads the results after the last op.
-  for (ValueId id : {program.hidden, program.logits}) live.last_read[static_cast<size_t>(id)] = end;
+  // The caller reads the results after the last op. If it wants logits and argmax, it runs `greedy` first, so that the
+  // logits may lie where `greedy` works.
+  const ValueId argmax = program.argmax();
+  live.last_read[static_cast<size_t>(program.hidden)] = end;
+  if (argmax == kNone) {
+    live.last_read[static_cast<size_t>(program.logits)] = end;
+  } else {
+    int32_t& last = live.last_read[static_cast<size_t>(program.logits)];
+    last = std::max(last, program.find_method("greedy")->begin - 1);
+    live.last_read[static_cast<size_t>(argmax)] = end;
+  }
   for (size_t v = 0; v < live.written.size(); ++v) live.last_read[v] = std::max(live.last_read[v], live.written[v]);
   return live;
 }
@@ -111,7 +116,7 @@ std::vector<Buffer> buffers_of(const Program& program, const RowLimits& rows, st
         buffer.last = std::max(buffer.last, live.last_read[v]);
         continue;
       }
-      if (works_in_place(op.kind)) {
+      if (op_spec(op.kind).in_place) {
         const size_t input = static_cast<size_t>(op.inputs[0]);
         const bool same_branch = live.scope[static_cast<size_t>(live.written[input])] == live.scope[i];
         if (live.last_read[input] == static_cast<int32_t>(i) && same_branch && live.result_of[input] == kNone &&
@@ -126,7 +131,7 @@ std::vector<Buffer> buffers_of(const Program& program, const RowLimits& rows, st
         bytes = aligned(static_cast<size_t>(rows.of(program, value.extent) * value.width) * sizeof(float));
       }
       int32_t last = live.last_read[v];
-      if (op.kind == OpKind::cond) {  // the branches write it
+      if (!op.branches.empty()) {  // the branches write it
         last = std::max(last, program.branches[static_cast<size_t>(op.branches.back())].end);
       }
       buffer_of[v] = buffers.size();

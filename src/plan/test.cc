@@ -11,6 +11,7 @@
 
 #include "plan/arena.h"
 #include "program/builder.h"
+#include "program/op_spec.h"
 #include "seed.h"
 
 namespace kvass {
@@ -53,8 +54,8 @@ size_t value_bytes(const Program& program, ValueId id, int64_t rows, int64_t hea
 }
 
 bool may_work_in_place(OpKind kind) {
-  return kind == OpKind::rms_norm || kind == OpKind::add || kind == OpKind::bias || kind == OpKind::gelu_gate ||
-         kind == OpKind::silu_gate || kind == OpKind::softcap;
+  return kind == op_kind("rms_norm") || kind == op_kind("add") || kind == op_kind("bias") ||
+         kind == op_kind("gelu_gate") || kind == op_kind("silu_gate") || kind == op_kind("softcap");
 }
 
 // Replays the ops over the owners. An input must still own its bytes when its op begins. An output may overlap an input
@@ -94,7 +95,7 @@ void replay(const Program& program, const ArenaPlan& plan, int64_t rows, int64_t
   }
 }
 
-// Two steps; the second asks for logits three times, so values that are live at the end must stay.
+// Two steps, each asked for argmax and logits three times in that order: values that are live at the end must stay.
 void check_plan(const Program& program, int64_t rows, int64_t head_rows, const std::vector<size_t>& workspace) {
   ASSERT_TRUE(verify_program(program).ok()) << verify_program(program).message();
   const Result<ArenaPlan> plan = plan_arena(program, {rows, head_rows, 1}, workspace);
@@ -104,17 +105,22 @@ void check_plan(const Program& program, int64_t rows, int64_t head_rows, const s
   EXPECT_GE(plan->bytes, plan->bound_bytes);
   EXPECT_LE(plan->bytes, plan->sum_bytes);
   ByteOwners owners;
-  for (int step = 0; step < 2; ++step) {
-    for (const Method& method : program.methods) {
-      for (int again = 0; again < (method.name == "head" ? 3 : 1); ++again) {
-        SCOPED_TRACE(method.name);
-        replay(program, plan.value(), rows, head_rows, workspace, method, owners);
-        if (::testing::Test::HasFatalFailure()) return;
-      }
-    }
-    for (ValueId id : {program.hidden, program.logits}) {
+  const auto run = [&](const Method& method, std::initializer_list<ValueId> results) {
+    SCOPED_TRACE(method.name);
+    replay(program, plan.value(), rows, head_rows, workspace, method, owners);
+    for (ValueId id : results) {
       const size_t begin = plan->values[static_cast<size_t>(id)];
       EXPECT_TRUE(owners.all(begin, begin + value_bytes(program, id, rows, head_rows), id)) << "result " << id;
+    }
+  };
+  for (int step = 0; step < 2; ++step) {
+    for (const Method& method : program.methods) {
+      if (method.name == "body") run(method, {program.hidden});
+    }
+    for (int again = 0; again < 3; ++again) {
+      run(*program.find_method("greedy"), {program.hidden, program.argmax()});
+      run(*program.find_method("head"), {program.hidden, program.logits});
+      if (::testing::Test::HasFatalFailure()) return;
     }
   }
 }
@@ -167,7 +173,7 @@ Program decoder(const Shape& s) {
 std::vector<size_t> typical_workspace(const Program& program, int64_t rows) {
   std::vector<size_t> bytes;
   for (const Op& op : program.ops) {
-    const bool linear = op.kind == OpKind::linear || op.kind == OpKind::attention;
+    const bool linear = op.kind == op_kind("linear") || op.kind == op_kind("attention");
     bytes.push_back(
         linear ? static_cast<size_t>(rows * program.values[static_cast<size_t>(op.inputs[0])].width) * 2 + 100 : 0);
   }

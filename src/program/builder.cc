@@ -3,6 +3,9 @@
 #include <cassert>
 #include <utility>
 
+#include "program/greedy.h"
+#include "program/op_spec.h"
+
 namespace kvass {
 
 WeightId ProgramBuilder::matrix(std::string name, int64_t outputs, int64_t inputs) {
@@ -48,6 +51,22 @@ Op& ProgramBuilder::op(OpKind kind, const std::string& name, std::vector<ValueId
   op.inputs = std::move(inputs);
   program_.ops.push_back(std::move(op));
   return program_.ops.back();
+}
+
+std::vector<ValueId> ProgramBuilder::emit(Op made, std::span<const int64_t> widths) {
+  const EnumSet<Extent> rows = op_spec(made.kind).output_rows;
+  Extent extent = made.inputs.empty() ? Extent::chunk : at(made.inputs[0]).extent;
+  for (int i = 0; !rows.empty() && !rows.has(extent) && i <= static_cast<int>(Extent::sequence); ++i) {
+    if (rows.has(static_cast<Extent>(i))) extent = static_cast<Extent>(i);
+  }
+  const std::string name = made.name;
+  Op& added = op(made.kind, name, {});
+  made.name = added.name;
+  made.outputs.clear();
+  added = std::move(made);
+  std::vector<ValueId> values;
+  for (int64_t width : widths) values.push_back(value(name, width, extent));
+  return values;
 }
 
 ValueId ProgramBuilder::embed(WeightId table, float scale) {
@@ -260,6 +279,7 @@ std::vector<ValueId> ProgramBuilder::end_cond(size_t cond) {
 Program ProgramBuilder::finish() && {
   assert(!program_.methods.empty());
   program_.methods.back().end = static_cast<int32_t>(program_.ops.size());
+  add_greedy(program_);
   return std::move(program_);
 }
 

@@ -26,6 +26,10 @@ class ProgramBuilder {
   void begin_method(std::string name);
   void set_scope(std::string scope) { scope_ = std::move(scope); }  // prefix of the names that follow: "layer 3"
 
+  // Any operator: `op` with its kind, name, inputs, weights and attributes. A value for each of `widths`, on the rows
+  // that the kind's spec gives.
+  std::vector<ValueId> emit(Op op, std::span<const int64_t> widths);
+
   ValueId embed(WeightId table, float scale);  // [rows, inputs of the table]
   ValueId rms_norm(std::string name, ValueId x, WeightId weight, float epsilon, int64_t heads = 1);
   std::vector<ValueId> linear(std::string name, ValueId x, std::span<const WeightId> weights,
@@ -81,7 +85,7 @@ class ProgramBuilder {
 
   void set_hidden(ValueId value) { program_.hidden = value; }
   void set_logits(ValueId value) { program_.logits = value; }
-  Program finish() &&;
+  Program finish() &&;  // with the method `greedy` (greedy.h)
 
  private:
   ValueId value(const std::string& name, int64_t width, Extent extent);

@@ -9,17 +9,6 @@
 namespace kvass {
 namespace {
 
-struct OpInfo {
-  std::string_view name;
-  std::string_view text;
-};
-
-constexpr OpInfo kOps[] = {
-#define KVASS_OP(name, text) {#name, text},
-#include "program/ops.inc"
-#undef KVASS_OP
-};
-
 // What a rotary embedding is, in one line; what is left at its neutral value is not said.
 std::string describe(const RotaryParams& rotary) {
   std::string text = fmt::format("head size {}, {}, base {:g}", rotary.head_dim,
@@ -72,10 +61,6 @@ void print_ops(const Program& program, int32_t begin, int32_t end, int depth,
 
 }  // namespace
 
-std::string_view op_kind_name(OpKind kind) {
-  return static_cast<size_t>(kind) < std::size(kOps) ? kOps[static_cast<size_t>(kind)].name : "unknown";
-}
-
 std::string_view extent_name(Extent extent) {
   switch (extent) {
     case Extent::chunk:
@@ -97,6 +82,13 @@ const Method* Program::find_method(std::string_view name) const {
     if (method.name == name) return &method;
   }
   return nullptr;
+}
+
+ValueId Program::argmax() const {
+  const Method* greedy = find_method("greedy");
+  if (!greedy || greedy->begin == greedy->end) return kNone;
+  const std::vector<ValueId>& outputs = ops[static_cast<size_t>(greedy->end - 1)].outputs;
+  return outputs.size() == 1 ? outputs[0] : kNone;
 }
 
 WeightId Program::head_weight() const {

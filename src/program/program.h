@@ -1,10 +1,10 @@
 // A model as data: operators over values, weights and cache states. A family emits one through ProgramBuilder; the
 // planner places its values, the executor runs it. It holds no pointers and no bytes: everything is an index.
 //
-// Every value is float32 [rows, width]; *rows* is the only dynamic dimension, and a value's extent says which rows it
-// has.
+// Every value is float32 [rows, width] (an argmax has other things in such bytes); *rows* is the only dynamic
+// dimension, and a value's extent says which rows it has.
 //
-// A program with an encoder holds what that left beside each sequence: the *source* rows, and for every decoder layer
+// A program with an encoder keeps its output with each sequence: the *source* rows, and for every decoder layer
 // the keys and values made of them (its *cross cache*), which are computed in the first step after an encode and read
 // in all later ones. Values may be views of that state; a view has no bytes of its own.
 //
@@ -31,9 +31,10 @@ using BranchId = int32_t;
 inline constexpr int32_t kNone = -1;
 inline constexpr size_t kMaxLinearWeights = 8;  // weights that one `linear` applies to its input
 inline constexpr int kMaxCondDepth = 8;         // conds inside one another
+inline constexpr int64_t kArgmaxFloats = 4;  // floats whose bytes are an Argmax (kernels/argmax): what `greedy` gives
 
 enum class OpKind : uint8_t {
-#define KVASS_OP(name, text) name,
+#define KVASS_OP(name, where, text) name,
 #include "program/ops.inc"
 #undef KVASS_OP
 };
@@ -106,7 +107,7 @@ struct Op {
   float cap = 0.0f;                // softcap, attention: soft-capping; 0: none
 };
 
-// The ops [begin, end) of one way of a cond, which stand right behind it: first one branch, then the other. They may
+// The ops [begin, end) of one way of a cond, which follow it: first one branch, then the other. They may
 // read what was written before the cond; what they write ends with the branch, but for the results.
 struct Branch {
   int32_t begin = 0;
@@ -130,14 +131,16 @@ struct Program {
   SourceShape source;
   std::vector<Op> ops;
   std::vector<Branch> branches;
-  std::vector<Method>
-      methods;  // `body` (tokens to hidden rows), `head` (asked rows to logits), `encode` (input to source rows)
+  // `body` (tokens to hidden rows), `head` (asked rows to logits), `encode` (input to source rows), `greedy` (asked
+  // rows to the largest logit and its index: greedy.h).
+  std::vector<Method> methods;
   ValueId hidden = kNone;  // [rows, width] that `body` leaves
   ValueId logits = kNone;  // [head rows, vocabulary] that `head` leaves
 
   int64_t vocabulary() const { return values[static_cast<size_t>(logits)].width; }
   const Method* find_method(std::string_view name) const;
   bool has_encoder() const { return source.rows > 0; }
+  ValueId argmax() const;  // that `greedy` leaves; kNone: there is no such method
   // The weight of the linear that gives the logits; kNone where something else does.
   WeightId head_weight() const;
   const Op* input() const;        // the op that brings the encoder's input; null: none

@@ -208,5 +208,32 @@ TEST(Program, PrintsWhatARotaryEmbeddingIs) {
             "0.5, YaRN from 2048 tokens, beta 24 to 2, extrapolation 0.75");
 }
 
+TEST(ProgramBuilder, EmitsAnyOperatorAsItsOwnMethodDoes) {
+  const auto built = [](bool any) {
+    ProgramBuilder builder;
+    const WeightId table = builder.matrix("table", 50, 32);
+    builder.begin_method("body");
+    ValueId x = builder.embed(table, 1.0f);
+    builder.set_scope("layer 0");
+    Op copy;
+    copy.kind = OpKind::copy;
+    copy.name = "again";
+    copy.inputs = {x};
+    const int64_t width = 32;
+    x = any ? builder.emit(copy, std::span(&width, 1))[0] : builder.copy("again", x);
+    builder.set_hidden(x);
+    builder.begin_method("head");
+    Op select;
+    select.kind = OpKind::select_rows;
+    select.name = "select rows";
+    select.inputs = {x};
+    x = any ? builder.emit(select, std::span(&width, 1))[0] : builder.select_rows(x);
+    builder.set_logits(builder.linear("logits", x, table));
+    return std::move(builder).finish();
+  };
+  EXPECT_EQ(verify_program(built(true)).message(), "");
+  EXPECT_EQ(print_program(built(true)), print_program(built(false)));
+}
+
 }  // namespace
 }  // namespace kvass

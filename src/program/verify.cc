@@ -6,6 +6,7 @@
 #include <string>
 #include <utility>
 
+#include "program/op_check.h"
 #include "program/program.h"
 #include "program/verify_op.h"
 
@@ -26,7 +27,8 @@ class ProgramVerifier {
         owner_(program.values.size(), nullptr) {}
 
   Status method(const Method& method) {
-    const Place place = method.name == "encode" ? Place::encode : method.name == "head" ? Place::head : Place::steps;
+    const bool head = method.name == "head" || method.name == "greedy";
+    const Place place = method.name == "encode" ? Place::encode : head ? Place::head : Place::body;
     return ops(method.begin, method.end, place, 0);
   }
   const std::vector<bool>& visible() const { return visible_; }
@@ -42,7 +44,7 @@ class ProgramVerifier {
     for (int32_t i = begin; i < end; ++i) {
       const Op& op = program_.ops[static_cast<size_t>(i)];
       KVASS_RETURN_IF_ERROR(verify_op(program_, op, place, visible_, written_));
-      if (op.kind == OpKind::cond) {
+      if (!op.branches.empty()) {
         // The outputs exist once both branches have run.
         for (ValueId id : op.outputs) visible_[static_cast<size_t>(id)] = false;
         KVASS_RETURN_IF_ERROR(cond(op, i, end, place, depth));
@@ -178,9 +180,8 @@ Status verify_source(const Program& program) {
                    fmt::format("{} and {}", inputs, stores));
 }
 
-}  // namespace
-
-Status verify_program(const Program& program) {
+// Methods are the ops in order, each with a name of its own.
+Status verify_methods(const Program& program) {
   int32_t next = 0;
   for (const Method& method : program.methods) {
     if (method.begin != next || method.end < method.begin) {
@@ -200,19 +201,28 @@ Status verify_program(const Program& program) {
     if (program.find_method(name) == nullptr)
       return bad_input("program methods", "`body` and `head`", "no `" + std::string(name) + "`");
   }
+  return {};
+}
+
+Status verify_weights(const Program& program) {
   for (const Weight& weight : program.weights) {
     if (weight.outputs < 0 || weight.outputs > kMaxWidth || weight.inputs < 1 || weight.inputs > kMaxWidth) {
       return bad_input("program weight '" + weight.name + "'", "sizes up to 2^32",
                        fmt::format("{} x {}", weight.outputs, weight.inputs));
     }
   }
+  return {};
+}
+
+Status verify_states(const Program& program) {
   for (const CacheState& state : program.states) {
-    if (state.kv_heads < 1 || state.kv_heads > kMaxHeads || state.head_dim < 16 || state.head_dim > kMaxWidth ||
+    if (state.kv_heads < 1 || state.kv_heads > kMaxHeads || state.head_dim < 16 || state.head_dim > kMaxHeadDim ||
         state.head_dim % 16 != 0 || state.window < 0 || state.rotary < kNone ||
         (state.rotary != kNone && static_cast<size_t>(state.rotary) >= program.rotaries.size())) {
       return bad_input(
           "program state '" + state.name + "'",
-          "KV heads, a head size that is a multiple of 16, a window and a rotary table or none",
+          fmt::format("KV heads, a head size that is a multiple of 16 up to {}, a window and a rotary table or none",
+                      kMaxHeadDim),
           fmt::format("{} x {}, window {}, rotary {}", state.kv_heads, state.head_dim, state.window, state.rotary));
     }
     if (state.rotary == kNone) continue;
@@ -223,13 +233,14 @@ Status verify_program(const Program& program) {
                        fmt::format("{}", rotary.head_dim));
     }
   }
-  KVASS_RETURN_IF_ERROR(verify_source(program));
-  ProgramVerifier verifier(program);
-  for (const Method& method : program.methods) KVASS_RETURN_IF_ERROR(verifier.method(method));
-  KVASS_RETURN_IF_ERROR(verifier.all_branches_used());
-  const std::vector<bool>& written = verifier.visible();
-  for (const auto& [result, extent] :
-       {std::pair(program.hidden, Extent::chunk), std::pair(program.logits, Extent::head)}) {
+  return {};
+}
+
+// `written` [values]: that an op has written, outside of branches.
+Status verify_results(const Program& program, const std::vector<bool>& written) {
+  std::vector<std::pair<ValueId, Extent>> results = {{program.hidden, Extent::chunk}, {program.logits, Extent::head}};
+  if (program.find_method("greedy")) results.emplace_back(program.argmax(), Extent::head);
+  for (const auto& [result, extent] : results) {
     if (result < 0 || static_cast<size_t>(result) >= written.size() || !written[static_cast<size_t>(result)]) {
       return bad_input("program result", "a value that an op writes", fmt::format("{}", result));
     }
@@ -238,7 +249,21 @@ Status verify_program(const Program& program) {
                        extent_name(program.values[static_cast<size_t>(result)].extent));
     }
   }
-  for (const Op& op : program.ops) {  // whatever is a token has a row
+  const Method* greedy = program.find_method("greedy");
+  if (!greedy) return {};
+  const Op& last = program.ops[static_cast<size_t>(greedy->end - 1)];
+  const int64_t logits = last.kind == OpKind::argmax_linear
+                             ? program.weights[static_cast<size_t>(last.weights[0])].outputs
+                         : last.kind == OpKind::argmax ? program.values[static_cast<size_t>(last.inputs[0])].width
+                                                       : 0;
+  if (logits == program.vocabulary()) return {};
+  return bad_input("program method 'greedy'", fmt::format("the largest of {} logits at its end", program.vocabulary()),
+                   "'" + last.name + "'");
+}
+
+// Whatever is a token has a row in the tables that are read by token.
+Status verify_token_rows(const Program& program) {
+  for (const Op& op : program.ops) {
     if (op.kind != OpKind::embed) continue;
     const Weight& table = program.weights[static_cast<size_t>(op.weights[0])];
     if (table.outputs < program.vocabulary()) {
@@ -248,6 +273,20 @@ Status verify_program(const Program& program) {
     }
   }
   return {};
+}
+
+}  // namespace
+
+Status verify_program(const Program& program) {
+  KVASS_RETURN_IF_ERROR(verify_methods(program));
+  KVASS_RETURN_IF_ERROR(verify_weights(program));
+  KVASS_RETURN_IF_ERROR(verify_states(program));
+  KVASS_RETURN_IF_ERROR(verify_source(program));
+  ProgramVerifier verifier(program);
+  for (const Method& method : program.methods) KVASS_RETURN_IF_ERROR(verifier.method(method));
+  KVASS_RETURN_IF_ERROR(verifier.all_branches_used());
+  KVASS_RETURN_IF_ERROR(verify_results(program, verifier.visible()));
+  return verify_token_rows(program);
 }
 
 }  // namespace kvass

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "plan/arena.h"
+#include "program/op_spec.h"
 
 namespace kvass {
 namespace {
@@ -33,7 +34,7 @@ Result<CrossCache::Plan> CrossCache::plan(const Program& program, DType dtype) {
     state.shape = {dtype, cross.kv_heads, cross.head_dim};
     state.offset = plan.bytes;
     for (const Op& op : program.ops) {
-      state.scanned |= op.kind == OpKind::any_nonzero && op.cross == static_cast<CrossId>(i);
+      state.scanned |= op_spec(op.kind).scans_cross && op.cross == static_cast<CrossId>(i);
     }
     const size_t most = kMaxBytes / state.shape.tile_bytes() / static_cast<size_t>(cross.kv_heads);
     if (static_cast<size_t>(plan.tiles) > most) return too_large();

@@ -103,7 +103,7 @@ TEST_P(OnDevices, ABatchOfSequencesEqualsEachAloneOnTheCpu) {
       runs.push_back({sequences[i].get(), sequences[i]->length(), std::span(tokens[i]).subspan(done, cut[i])});
       rows += static_cast<int64_t>(cut[i]);
     }
-    const Status status = session->step(runs);
+    const Status status = session->step({runs}).status();
     ASSERT_TRUE(status.ok()) << status.message();
     std::vector<float> logits;
     append_logits(*session, rows, logits);

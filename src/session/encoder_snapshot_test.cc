@@ -10,6 +10,7 @@
 
 #include "damage.h"
 #include "kvp/kvp.h"
+#include "program/op_spec.h"
 #include "scratch.h"
 #include "session/session.h"
 #include "session/snapshot.h"
@@ -39,9 +40,9 @@ class Runner {
   }
   std::vector<float> step(Sequence& sequence, std::vector<int32_t> tokens) {
     const kvass::Run run{&sequence, sequence.length(), tokens};
-    EXPECT_EQ(session_->step({&run, 1}).message(), "");
+    EXPECT_EQ(session_->step({{&run, 1}}).status().message(), "");
     const auto last = static_cast<int32_t>(tokens.size() - 1);
-    const std::span<const float> logits = session_->logits({&last, 1}).value();
+    const std::span<const float> logits = session_->step({.logits = {&last, 1}}).value().logits;
     return {logits.begin(), logits.end()};
   }
 
@@ -54,14 +55,14 @@ class Runner {
   Rest rest(Sequence& sequence) {
     if (sequence.cross() == nullptr || sequence.cross()->rows() == 0) encode(sequence, 80, 9);
     Rest rest;
-    const int64_t updates = session_->executed(OpKind::update_cross_attn_cache);
-    const int64_t sources = session_->executed(OpKind::source);
+    const int64_t updates = session_->executed(op_kind("update_cross_attn_cache"));
+    const int64_t sources = session_->executed(op_kind("source"));
     for (const std::vector<int32_t>& tokens : {std::vector<int32_t>{1}, {5, 9}, {2}}) {
       const std::vector<float> logits = step(sequence, tokens);
       rest.logits.insert(rest.logits.end(), logits.begin(), logits.end());
     }
-    rest.updates = session_->executed(OpKind::update_cross_attn_cache) - updates;
-    rest.sources = session_->executed(OpKind::source) - sources;
+    rest.updates = session_->executed(op_kind("update_cross_attn_cache")) - updates;
+    rest.sources = session_->executed(op_kind("source")) - sources;
     return rest;
   }
 

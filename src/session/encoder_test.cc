@@ -7,6 +7,7 @@
 #include <cstring>
 #include <numeric>
 
+#include "program/op_spec.h"
 #include "session/session.h"
 #include "tiny_encoder_reference.h"
 
@@ -47,9 +48,9 @@ class Encoder : public ::testing::Test {
       runs.push_back({sequence, sequence->length(), tokens});
       rows.push_back(row += static_cast<int32_t>(tokens.size()));
     }
-    const Status status = session_->step(runs);
+    const Status status = session_->step({runs}).status();
     EXPECT_TRUE(status.ok()) << status.message();
-    const std::span<const float> logits = session_->logits(rows).value();
+    const std::span<const float> logits = session_->step({.logits = rows}).value().logits;
     std::vector<std::vector<float>> result;
     const size_t width = logits.size() / rows.size();
     for (size_t i = 0; i < rows.size(); ++i) {
@@ -63,7 +64,7 @@ class Encoder : public ::testing::Test {
     for (size_t i = 0; i < expected.size(); ++i) EXPECT_NEAR(got[i], expected[i], 2e-4) << i;
   }
   // Times that each kind of op of the branches ran since the last call.
-  int64_t updates() { return since(OpKind::update_cross_attn_cache); }
+  int64_t updates() { return since(op_kind("update_cross_attn_cache")); }
   int64_t since(OpKind kind) {
     const int64_t now = session_->executed(kind);
     return now - std::exchange(seen_[static_cast<size_t>(kind)], now);
@@ -94,9 +95,9 @@ TEST_F(Encoder, FreshThenReusedCachesGiveTheReferencesLogits) {
     tokens.push_back(token);
     expect_close(step({{stream.get(), {token}}})[0], source, tokens);
     EXPECT_EQ(updates(), 0);
-    EXPECT_EQ(since(OpKind::source), token == 1 ? model_->config().layers : 0);  // of the first step
+    EXPECT_EQ(since(op_kind("source")), token == 1 ? model_->config().layers : 0);  // of the first step
   }
-  EXPECT_EQ(session_->executed(OpKind::alias), 3 * model_->config().layers);
+  EXPECT_EQ(session_->executed(op_kind("alias")), 3 * model_->config().layers);
 }
 
 TEST_F(Encoder, ReuseRunsNoProjectionOfTheSource) {
@@ -109,7 +110,7 @@ TEST_F(Encoder, ReuseRunsNoProjectionOfTheSource) {
   const Program& program = engine_->program();
   int64_t idle = 0;
   for (const Op& op : program.ops) {
-    if (op.kind != OpKind::cond) continue;
+    if (op.kind != op_kind("cond")) continue;
     const Branch& otherwise = program.branches[static_cast<size_t>(op.branches[1])];
     for (int32_t i = otherwise.begin; i < otherwise.end; ++i) {
       EXPECT_EQ(session_->executed_ops()[static_cast<size_t>(i)], before[static_cast<size_t>(i)]);
@@ -294,7 +295,6 @@ TEST_F(Encoder, WeightsOfChosenHeadsAreTheirSoftmax) {
   ASSERT_TRUE(encode(*stream, model_->input(100, 1)).ok());
   const std::array<CrossHead, 2> heads = {CrossHead{1, 0}, CrossHead{0, 1}};
   std::vector<float> out(2 * 16 * 70, -1.0f);
-  ASSERT_EQ(session_->set_cross_weights({heads, out.data()}).message(), "");
   std::vector<float> q, k;  // of layer 0, head 1
   const Program& program = engine_->program();
   session_->set_probe([&](const ProbeView& probe) {
@@ -302,7 +302,9 @@ TEST_F(Encoder, WeightsOfChosenHeadsAreTheirSoftmax) {
     if (name == "layer 0 cross q") q.assign(probe.data, probe.data + probe.rows * probe.width);
     if (name == "layer 0 cross k") k.assign(probe.data, probe.data + probe.rows * probe.width);
   });
-  step({{stream.get(), {3, 1, 4}}});
+  const std::vector<int32_t> tokens = {3, 1, 4}, next = {5};
+  const StepRun run{stream.get(), 0, tokens};
+  ASSERT_EQ(session_->step({.runs = {&run, 1}, .cross_weights = {heads, out.data()}}).status().message(), "");
   ASSERT_EQ(q.size(), 3u * 32);
   ASSERT_EQ(k.size(), 50u * 32);
   for (size_t row = 0; row < 3; ++row) {
@@ -324,9 +326,9 @@ TEST_F(Encoder, WeightsOfChosenHeadsAreTheirSoftmax) {
     EXPECT_EQ(out[row * 70 + 50], -1.0f);  // a shorter source
   }
   const std::array<CrossHead, 1> none = {CrossHead{0, 2}};
-  EXPECT_FALSE(session_->set_cross_weights({none, out.data()}).ok());
-  EXPECT_FALSE(session_->set_cross_weights({heads, nullptr}).ok());
-  ASSERT_TRUE(session_->set_cross_weights({}).ok());
+  const StepRun following{stream.get(), 3, next};
+  EXPECT_FALSE(session_->step({.runs = {&following, 1}, .cross_weights = {none, out.data()}}).ok());
+  EXPECT_FALSE(session_->step({.runs = {&following, 1}, .cross_weights = {heads, nullptr}}).ok());
   std::fill(out.begin(), out.end(), -1.0f);
   step({{stream.get(), {5}}});
   EXPECT_EQ(out[0], -1.0f);
@@ -338,7 +340,8 @@ TEST_F(Encoder, BadInputIsAnErrorThatChangesNothing) {
   const std::vector<float> input = model_->input(140, 1);
   const std::vector<int32_t> token = {1};
   const kvass::Run run{stream.get(), 0, token};
-  EXPECT_NE(session_->step(std::span(&run, 1)).message().find("an encode before its first step"), std::string::npos);
+  EXPECT_NE(session_->step({std::span(&run, 1)}).status().message().find("an encode before its first step"),
+            std::string::npos);
   ASSERT_TRUE(encode(*stream, input).ok());
   step({{stream.get(), {3}}});
   const auto refused = [&](std::vector<int64_t> shape, DType dtype, int64_t stride = 0) {
@@ -364,7 +367,7 @@ TEST_F(Encoder, BadInputIsAnErrorThatChangesNothing) {
   const std::vector<int32_t> tokens(16, 1);
   for (int64_t start : {0, 16, 32}) {
     const kvass::Run many{longer.get(), start, tokens};
-    const Status status = session_->step(std::span(&many, 1));
+    const Status status = session_->step({std::span(&many, 1)}).status();
     EXPECT_EQ(status.ok(), start < 32) << status.message();
   }
 }
@@ -376,7 +379,7 @@ TEST_F(Encoder, AfterAnEncodeThereAreNoRowsToAskLogitsOf) {
   step({{stream.get(), {3}}});
   ASSERT_TRUE(encode(*stream, model_->input(140, 1)).ok());
   const std::array<int32_t, 1> row = {0};
-  EXPECT_FALSE(session_->logits(row).ok());
+  EXPECT_FALSE(session_->step({.logits = row}).ok());
 }
 
 }  // namespace

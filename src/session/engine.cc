@@ -3,22 +3,18 @@
 #include <string>
 #include <utility>
 
+#include "exec/device/backend.h"
 #include "ops/device_kernels.h"
-#include "session/device_executor.h"
+#include "program/greedy.h"
 #include "session/fingerprint.h"
 
 namespace kvass {
 
-std::vector<CacheShape> cache_shapes(const Program& program) {
-  std::vector<CacheShape> shapes;
-  for (const CacheState& state : program.states) shapes.push_back({state.kv_heads, state.head_dim, state.window});
-  return shapes;
-}
-
 std::vector<CacheShape> Engine::cache_shapes() const { return kvass::cache_shapes(program_); }
 
 const Hash128& Engine::fingerprint() const {
-  std::call_once(fingerprint_->computed, [this] { fingerprint_->hash = fingerprint_of(program_, *weights_); });
+  std::call_once(fingerprint_->computed,
+                 [this] { fingerprint_->hash = fingerprint_of(without_greedy(program_), *weights_); });
   return fingerprint_->hash;
 }
 
@@ -44,6 +40,7 @@ Result<std::shared_ptr<const Engine>> Engine::create(Program program, WeightStor
     KVASS_ASSIGN_OR_RETURN(Rotary rotary, make_rotary(params));
     engine->rotaries_.push_back(std::move(rotary));
   }
+  add_greedy(program);
   engine->program_ = std::move(program);
   engine->weights_ = std::make_shared<const WeightStore>(std::move(weights));
   engine->options_ = options;

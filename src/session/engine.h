@@ -8,13 +8,14 @@
 
 #include "base/cpu.h"
 #include "base/hash.h"
+#include "exec/context.h"
+#include "exec/device/weights.h"
 #include "kernels/rotary/rotary.h"
 #include "kvass/cache_plan.h"
 #include "kvass/status.h"
 #include "ops/linear/linear.h"
 #include "ops/linear/weight_store.h"
 #include "program/program.h"
-#include "session/device_weights.h"
 
 namespace kvass {
 
@@ -25,14 +26,15 @@ struct EngineOptions {
 
 class Engine {
  public:
-  // Verifies the program and that the store has every weight in the program's shapes.
+  // Verifies the program and that the store has every weight in the program's shapes. A program without the method
+  // `greedy` gets it.
   static Result<std::shared_ptr<const Engine>> create(Program program, WeightStore weights, EngineOptions options);
 
   // The same engine on this machine's CPU with the kernels of another instruction set, which it has. Shares the
   // weights: how they are packed does not depend on it.
   std::shared_ptr<const Engine> with_isa(Isa isa) const;
   // The same engine on a device: its weights are copied there, its sequences' caches and its sessions' values lie
-  // there. An error where the program has an op that devices have not.
+  // there. An error where the program has an op that devices do not have.
   Result<std::shared_ptr<const Engine>> on_device(const DeviceKernels& device) const;
 
   const Program& program() const { return program_; }
@@ -41,10 +43,12 @@ class Engine {
   const DeviceRuntime* device() const;
   Math math() const { return options_.math; }
   Isa isa() const { return options_.isa; }
-  const Rotary& rotary(RotaryId id) const { return rotaries_[static_cast<size_t>(id)]; }
+  ExecModel model() const {  // views of this engine
+    return {program_, *weights_, rotaries_, options_.math, options_.isa, device_weights_.get()};
+  }
   std::vector<CacheShape> cache_shapes() const;  // [states]
-  // Of program and weights (fingerprint.h); what --math makes of them is not in it. Computed at the first call, which
-  // reads every weight.
+  // Of program and weights (fingerprint.h); what --math makes of them is not in it, nor what follows from the program
+  // (`greedy`). Computed at the first call, which reads every weight.
   const Hash128& fingerprint() const;
 
  private:
@@ -60,8 +64,5 @@ class Engine {
   };
   std::shared_ptr<Fingerprint> fingerprint_;  // shared with the engines made of this one, which are of the same model
 };
-
-// The shapes that a program's caches are planned from.
-std::vector<CacheShape> cache_shapes(const Program& program);
 
 }  // namespace kvass

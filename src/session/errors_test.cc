@@ -36,7 +36,7 @@ class Refusals : public ::testing::Test {
 
   StepRun run(int64_t start, size_t count) { return {sequence_.get(), start, std::span(tokens_).subspan(0, count)}; }
   std::string step(std::initializer_list<StepRun> runs) {
-    return session_->step(std::span(runs.begin(), runs.size())).message();
+    return session_->step({std::span(runs.begin(), runs.size())}).status().message();
   }
   static void expect_words(const std::string& message, std::initializer_list<const char*> words) {
     EXPECT_NE(message, "");
@@ -106,7 +106,7 @@ TEST_F(Refusals, ASequenceOfAnotherEngineOrAnotherStorageType) {
 
 TEST_F(Refusals, RowsOfLogitsThatTheLastStepDidNotHave) {
   for (const std::vector<int32_t>& rows : {std::vector<int32_t>{20}, {-1}, std::vector<int32_t>(21, 0)}) {
-    EXPECT_FALSE(session_->logits(rows).ok());
+    EXPECT_FALSE(session_->step({.logits = rows}).ok());
   }
 }
 
@@ -116,12 +116,12 @@ TEST_F(Refusals, ASecondCallerWhileAStepRuns) {
   std::string step_message, logits_message;
   busy->set_probe([&](const ProbeView&) {
     const StepRun inner{third.get(), 0, std::span(tokens_).first(1)};
-    step_message = busy->step(std::span(&inner, 1)).message();
+    step_message = busy->step({std::span(&inner, 1)}).status().message();
     const int32_t row = 0;
-    logits_message = busy->logits(std::span(&row, 1)).status().message();
+    logits_message = busy->step({.logits = std::span(&row, 1)}).status().message();
   });
   const StepRun outer{second.get(), 0, std::span(tokens_).first(20)};
-  ASSERT_TRUE(busy->step(std::span(&outer, 1)).ok());
+  ASSERT_TRUE(busy->step({std::span(&outer, 1)}).ok());
   expect_words(step_message, {"one caller at a time"});
   expect_words(logits_message, {"one caller at a time"});
   EXPECT_EQ(third->length(), 0);
@@ -139,14 +139,14 @@ TEST_F(Refusals, AnybodyElseAtASequenceThatAStepWorksWith) {
   first->set_probe([&](const ProbeView&) {
     if (!messages.empty()) return;
     const StepRun both[] = {{other.get(), 0, one}, {shared.get(), 0, one}};
-    for (const Status& status :
-         {second->step(both), shared->rewind(0), shared->checkpoint(), shared->clear(), other->copy_from(*shared),
-          shared->copy_from(*other), shared->fork().status(), save_snapshot(*shared, {}, "/dev/null/never")}) {
+    for (const Status& status : {second->step({both}).status(), shared->rewind(0), shared->checkpoint(),
+                                 shared->clear(), other->copy_from(*shared), shared->copy_from(*other),
+                                 shared->fork().status(), save_snapshot(*shared, {}, "/dev/null/never")}) {
       messages.push_back(status.message());
     }
   });
   const StepRun outer{shared.get(), 0, std::span(tokens_).first(20)};
-  ASSERT_TRUE(first->step(std::span(&outer, 1)).ok());
+  ASSERT_TRUE(first->step({std::span(&outer, 1)}).ok());
   ASSERT_EQ(messages.size(), 8u);
   for (const std::string& message : messages) expect_words(message, {"sequence: expected one caller at a time"});
   EXPECT_EQ(shared->length(), 20);
@@ -164,7 +164,7 @@ TEST_F(Refusals, TwoThreadsOnOneSequenceTakeTurnsOrAreToldOff) {
       const int64_t start = ran.load();
       if (start >= 60) return;
       const StepRun one{shared.get(), start, std::span(tokens_).subspan(static_cast<size_t>(start), 1)};
-      if (mine->step(std::span(&one, 1)).ok()) ran.fetch_add(1);
+      if (mine->step({std::span(&one, 1)}).ok()) ran.fetch_add(1);
     }
   };
   std::thread second(work);
@@ -200,7 +200,7 @@ TEST(Steps, AnEmptyStepChangesNothing) {
   const std::vector<int32_t> tokens = model.tokens(30);
   std::vector<float> logits = run_chunks(*session, *sequence, std::span(tokens).first(10), {10});
   const StepRun nothing{sequence.get(), 10, {}};
-  EXPECT_TRUE(session->step(std::span(&nothing, 1)).ok());
+  EXPECT_TRUE(session->step({std::span(&nothing, 1)}).ok());
   EXPECT_TRUE(session->step({}).ok());
   EXPECT_EQ(sequence->length(), 10);
   const std::vector<float> rest = run_chunks(*session, *sequence, std::span(tokens).subspan(10), {10});

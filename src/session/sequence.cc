@@ -65,7 +65,7 @@ Status Sequence::check_extend(int64_t start, int64_t count) const {
   return {};
 }
 
-void Sequence::commit(int64_t count) {
+void Sequence::overwrite(int64_t count) {
   const int64_t start = length(), end = start + count;
   for (Checkpoint& checkpoint : checkpoints_) {
     if (checkpoint.position > start) checkpoint.position = -1;  // another stream from here on
@@ -74,7 +74,16 @@ void Sequence::commit(int64_t count) {
   for (size_t i = 0; i < first_held_.size(); ++i) {
     first_held_[i] = plan_.layers[i].layout.first_held_after(first_held_[i], end);
   }
-  set_length(end);
+}
+
+void Sequence::commit(int64_t count) {
+  overwrite(count);
+  set_length(length() + count);
+}
+
+void Sequence::abandon(int64_t count) {
+  overwrite(count);
+  set_length(length());
 }
 
 Status Sequence::busy_error() {

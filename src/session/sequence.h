@@ -83,6 +83,10 @@ class Sequence {
   uint8_t* block() { return block_.data(); }  // where the engine's ops run
   const uint8_t* block() const { return block_.data(); }
   void commit(int64_t count);  // the session's, after a step has run
+  // The session's, after a device failed in a step of `count` tokens: their slots may have been written. The stream
+  // goes on from length() as before, for what the next row sees is never overwritten by a step; but what the step would
+  // have pushed out of rings is no longer held, so rewind_floor() is as after it.
+  void abandon(int64_t count);
   // An empty stream again; nothing is freed. What an encoder left is forgotten; others that share it keep it.
   Status clear();
 
@@ -105,6 +109,7 @@ class Sequence {
   void set_length(int64_t length);     // and the floor that follows from first_held_: the last part of every change
   bool cross_is_mine() const;          // there is one, and no other sequence shares it
   void drop_cross();                   // the encoder output; others that share it keep it
+  void overwrite(int64_t count);       // a step has written, or may have, the slots of the next `count` positions
   void name_positions(int64_t begin, int64_t end);
   int64_t common_with(const Sequence& other) const;  // positions from 0 on that are in both, from the same steps
   // body(offset in the cache, offset in the checkpoint, bytes) for every stretch of tiles.

@@ -1,20 +1,16 @@
 #include "session/session.h"
 
 #include <algorithm>
-#include <cassert>
-#include <chrono>
 #include <string>
 #include <utility>
 
 #include "base/busy.h"
 #include "base/float_env.h"
-#include "session/executor.h"
-#include "session/step.h"
+#include "exec/operators.h"
+#include "program/greedy.h"
 
 namespace kvass {
 namespace {
-
-int64_t now() { return std::chrono::steady_clock::now().time_since_epoch() / std::chrono::nanoseconds(1); }
 
 Status busy_error() {
   return Status::error(StatusCode::busy,
@@ -47,7 +43,9 @@ MethodPlan sized_method(std::string name, const Program& program, Math math, con
   method.head_rows = options.head_rows;
   method.sequences = options.sequences;
   method.threads = options.threads;
-  for (const Op& op : program.ops) method.workspace_bytes.push_back(workspace_bytes(program, math, op, options));
+  for (const Op& op : program.ops) {
+    method.workspace_bytes.push_back(workspace_bytes({program, op, math, method.limits(), options.threads}));
+  }
   return method;
 }
 
@@ -68,6 +66,10 @@ size_t arena_bytes_of(const std::vector<MethodPlan>& methods) {
   size_t bytes = 0;
   for (const MethodPlan& method : methods) bytes = std::max(bytes, method.arena.bytes);
   return bytes;
+}
+
+BackendLimits backend_limits(const SessionOptions& options) {
+  return {{options.rows, options.head_rows, options.sequences}, options.keys};
 }
 
 // Whether planned methods of the program are those that would be planned now, wherever they put their values.
@@ -91,19 +93,23 @@ Result<std::vector<MethodPlan>> plan_methods(const Program& program, Math math, 
 }
 
 Result<size_t> plan_session_bytes(const Program& program, Math math, const SessionOptions& options, Device device) {
-  KVASS_ASSIGN_OR_RETURN(const std::vector<MethodPlan> methods, plan_methods(program, math, options));
-  return arena_bytes_of(methods) + Executor::table_bytes(program, options, device);
+  Program whole = program;  // as an engine has it
+  add_greedy(whole);
+  KVASS_ASSIGN_OR_RETURN(const std::vector<MethodPlan> methods, plan_methods(whole, math, options));
+  return arena_bytes_of(methods) + Backend::table_bytes(whole, backend_limits(options), device);
 }
 
 Session::Session(std::shared_ptr<const Engine> engine, const SessionOptions& options)
     : engine_(std::move(engine)),
       options_(options),
       pool_(options.threads, options.pin),
-      executed_(engine_->program().ops.size(), 0),
+      model_(engine_->model()),
+      interpreter_(engine_->program()),
+      argmax_(static_cast<size_t>(options.head_rows)),
       max_positions_(engine_->program().max_positions()) {
-  for (const Branch& branch : engine_->program().branches) {
-    one_sequence_.push_back(engine_->program().one_sequence(branch));
-  }
+  const auto sequences = static_cast<size_t>(options.sequences);
+  runs_.reserve(sequences);
+  crosses_.resize(sequences * engine_->program().crosses.size());
 }
 
 Session::~Session() = default;
@@ -118,17 +124,11 @@ Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<const Engine> e
   }
   std::unique_ptr<Session> session(new Session(std::move(engine), options));
   session->methods_ = std::move(methods);
-  const size_t bytes = arena_bytes_of(session->methods_);
-  const Program& program = session->engine_->program();
-  KVASS_ASSIGN_OR_RETURN(session->executor_, Executor::create(*session->engine_, options, bytes));
-  session->tables_ = std::make_unique<StepTables>(program, options, session->executor_->tables());
+  const BackendLimits limits = backend_limits(options);
+  KVASS_ASSIGN_OR_RETURN(session->backend_,
+                         Backend::create(session->model_, limits, arena_bytes_of(session->methods_)));
+  session->frame_ = std::make_unique<Frame>(session->model_.program, limits.rows, session->backend_->frame_memory());
   return session;
-}
-
-size_t Session::arena_bytes() const { return executor_->bytes(); }
-
-float* Session::value(ValueId id) {
-  return reinterpret_cast<float*>(executor_->arena() + last_method().arena.values[static_cast<size_t>(id)]);
 }
 
 Status Session::check_sequences(std::span<const Run> runs) const {
@@ -155,8 +155,7 @@ Status Session::check_sequences(std::span<const Run> runs) const {
   return {};
 }
 
-Status Session::check_tokens(std::span<const Run> runs) const {
-  int64_t rows = 0;
+Status Session::check_tokens(std::span<const Run> runs, int64_t& rows) const {
   for (size_t i = 0; i < runs.size(); ++i) {
     const Run& run = runs[i];
     KVASS_RETURN_IF_ERROR(run.sequence->check_extend(run.start, static_cast<int64_t>(run.tokens.size())));
@@ -182,63 +181,136 @@ Status Session::check_tokens(std::span<const Run> runs) const {
   return {};
 }
 
-Status Session::step(std::span<const Run> runs) {
-  Busy busy(busy_);
-  if (!busy.mine()) return busy_error();
-  KVASS_RETURN_IF_ERROR(check_sequences(runs));
-  const Claims claims(runs);
-  KVASS_RETURN_IF_ERROR(claims.status());
-  KVASS_RETURN_IF_ERROR(check_tokens(runs));
-  FloatEnvironment environment;
-  tables_->begin(*engine_, runs, pool_);
-  if (tables_->rows() == 0) return {};
-  method_ = methods_.size() - 1;
-  while (methods_[method_].rows < tables_->rows()) --method_;
-  KVASS_RETURN_IF_ERROR(executor_->begin(*tables_));
-  execute(*engine_->program().find_method("body"));
-  KVASS_RETURN_IF_ERROR(executor_->finish());
-  for (const Run& run : runs) run.sequence->commit(static_cast<int64_t>(run.tokens.size()));
-  return {};
-}
-
-Status Session::run_head(std::span<const int32_t> rows, LikeliestLogit* likeliest) {
-  if (static_cast<int64_t>(rows.size()) > options_.head_rows) {
-    return bad_input("rows of logits", "at most " + std::to_string(options_.head_rows), std::to_string(rows.size()));
+Status Session::check_rows(std::span<const int32_t> wanted, int64_t rows) const {
+  if (static_cast<int64_t>(wanted.size()) > options_.head_rows) {
+    return bad_input("rows of logits", "at most " + std::to_string(options_.head_rows), std::to_string(wanted.size()));
   }
-  for (int32_t row : rows) {
-    if (row < 0 || row >= tables_->rows()) {
-      return bad_input("row of logits", "a row of the last step (0 to " + std::to_string(tables_->rows() - 1) + ")",
+  for (int32_t row : wanted) {
+    if (row < 0 || row >= rows) {
+      return bad_input("row of logits", "a row of the step (0 to " + std::to_string(rows - 1) + ")",
                        std::to_string(row));
     }
   }
-  tables_->select(rows);
-  KVASS_RETURN_IF_ERROR(executor_->select(*tables_));
-  execute(*engine_->program().find_method("head"), nullptr, likeliest);
   return {};
 }
 
-Result<std::span<const float>> Session::logits(std::span<const int32_t> rows) {
-  Busy busy(busy_);
-  if (!busy.mine()) return busy_error();
-  FloatEnvironment environment;
-  KVASS_RETURN_IF_ERROR(run_head(rows));
-  const int64_t floats = static_cast<int64_t>(rows.size()) * engine_->program().vocabulary();
-  KVASS_ASSIGN_OR_RETURN(const float* logits, executor_->read(value(engine_->program().logits), floats));
-  return std::span<const float>(logits, static_cast<size_t>(floats));
+Status Session::check_cross_weights(const CrossWeights& weights) const {
+  const Program& program = engine_->program();
+  for (const CrossHead& wanted : weights.heads) {
+    int64_t heads = 0;
+    for (const Op& op : program.ops) {
+      if (op_spec(op.kind).has_cross_weights && op.cross == wanted.cross) heads = op.heads;
+    }
+    if (wanted.head < 0 || wanted.head >= heads) {
+      return bad_input("head of cross-attention " + std::to_string(wanted.cross), "below " + std::to_string(heads),
+                       std::to_string(wanted.head));
+    }
+  }
+  if (!weights.heads.empty() && weights.out == nullptr) return bad_input("cross weights", "memory for them", "none");
+  return {};
 }
 
-Result<std::span<const Argmax>> Session::likeliest(std::span<const int32_t> rows) {
+Result<StepResult> Session::step(const StepRequest& request) {
   Busy busy(busy_);
   if (!busy.mine()) return busy_error();
+  KVASS_RETURN_IF_ERROR(check_sequences(request.runs));
+  const Claims claims(request.runs);
+  KVASS_RETURN_IF_ERROR(claims.status());
+  int64_t rows = 0;
+  KVASS_RETURN_IF_ERROR(check_tokens(request.runs, rows));
+  if (request.runs.empty()) rows = last_rows_;
+  KVASS_RETURN_IF_ERROR(check_rows(request.logits, rows));
+  KVASS_RETURN_IF_ERROR(check_rows(request.argmax, rows));
+  KVASS_RETURN_IF_ERROR(check_cross_weights(request.cross_weights));
   FloatEnvironment environment;
-  LikeliestLogit* likeliest = rows.size() == 1 && !probe_ ? executor_->likeliest() : nullptr;
-  KVASS_RETURN_IF_ERROR(run_head(rows, likeliest));
-  if (likeliest && likeliest->found) return std::span<const Argmax>(&likeliest->logit, 1);
+  if (request.runs.empty()) return answer(request);
+  begin_frame(request.runs);
+  last_rows_ = 0;
+  if (rows == 0) return StepResult{};
+  method_ = methods_.size() - 1;
+  while (methods_[method_].rows < rows) --method_;
+  KVASS_RETURN_IF_ERROR(backend_->begin(*frame_));
+  execute(*engine_->program().find_method("body"), nullptr, request.cross_weights);
+  Result<StepResult> result = answer(request);
+  if (!result.ok()) {
+    for (const Run& run : request.runs) run.sequence->abandon(static_cast<int64_t>(run.tokens.size()));
+    return result;
+  }
+  commit(request.runs);
+  last_rows_ = rows;
+  return result;
+}
+
+FrameRun Session::frame_run(Sequence& sequence, size_t index) {
+  FrameRun run;
+  run.plan = &sequence.plan();
+  run.caches = sequence.block();
+  CrossCache* cross = sequence.cross();
+  if (!cross) return run;
+  run.source = cross->source();
+  run.source_rows = cross->rows();
+  const size_t count = engine_->program().crosses.size();
+  run.crosses = std::span(crosses_).subspan(index * count, count);
+  for (size_t i = 0; i < count; ++i) {
+    const auto id = static_cast<CrossId>(i);
+    run.crosses[i] = {cross->shape(id), cross->segment(id), cross->initialised(id), cross->filled(id)};
+  }
+  return run;
+}
+
+void Session::begin_frame(std::span<const Run> runs) {
+  runs_.clear();
+  for (const Run& run : runs) {
+    FrameRun& added = runs_.emplace_back(frame_run(*run.sequence, runs_.size()));
+    added.tokens = run.tokens;
+    added.start = run.start;
+  }
+  frame_->begin(runs_, model_.rotaries, pool_);
+}
+
+void Session::commit(std::span<const Run> runs) {
+  for (size_t i = 0; i < runs.size(); ++i) {
+    runs[i].sequence->commit(static_cast<int64_t>(runs[i].tokens.size()));
+    for (size_t c = 0; c < runs_[i].crosses.size(); ++c) {
+      const CrossView& cross = runs_[i].crosses[c];
+      const auto id = static_cast<CrossId>(c);
+      if (cross.initialised) runs[i].sequence->cross()->set_initialised(id, cross.filled);
+    }
+  }
+}
+
+// The rows' values of `result` once the ops of a head have run.
+Result<const float*> Session::run_head(const Method& method, std::span<const int32_t> rows, ValueId result) {
   const Program& program = engine_->program();
-  KVASS_ASSIGN_OR_RETURN(
-      const Argmax* result,
-      executor_->argmax(value(program.logits), static_cast<int64_t>(rows.size()), program.vocabulary(), pool_));
-  return std::span(result, rows.size());
+  frame_->select(rows);
+  KVASS_RETURN_IF_ERROR(backend_->select(*frame_));
+  execute(method);
+  const auto* from =
+      reinterpret_cast<const float*>(backend_->arena() + last_method().arena.values[static_cast<size_t>(result)]);
+  const int64_t width = program.values[static_cast<size_t>(result)].width;
+  return backend_->read(from, static_cast<int64_t>(rows.size()) * width);
+}
+
+// The argmax comes first: `greedy` may work where logits lie (plan/arena.h).
+Result<StepResult> Session::answer(const StepRequest& request) {
+  const Program& program = engine_->program();
+  const Method& head = *program.find_method("head");
+  StepResult result;
+  if (!request.argmax.empty()) {
+    if (interpreter_.observer().probe) {
+      KVASS_RETURN_IF_ERROR(run_head(head, request.argmax, program.logits).status());
+    }
+    KVASS_ASSIGN_OR_RETURN(const float* found,
+                           run_head(*program.find_method("greedy"), request.argmax, program.argmax()));
+    std::copy_n(reinterpret_cast<const Argmax*>(found), request.argmax.size(), argmax_.begin());
+    result.argmax = std::span(argmax_).first(request.argmax.size());
+  }
+  if (!request.logits.empty()) {
+    KVASS_ASSIGN_OR_RETURN(const float* logits, run_head(head, request.logits, program.logits));
+    result.logits = std::span(logits, request.logits.size() * static_cast<size_t>(program.vocabulary()));
+  }
+  if (request.logits.empty() && request.argmax.empty()) KVASS_RETURN_IF_ERROR(backend_->finish());
+  return result;
 }
 
 Status Session::check_input(const EncoderInput& input, int64_t& rows) const {
@@ -279,113 +351,25 @@ Status Session::encode(Sequence& sequence, const EncoderInput& input) {
   const bool halved = program.values[static_cast<size_t>(program.input()->outputs[0])].extent == Extent::frames;
   sequence.cross()->begin(halved ? (frames + 1) / 2 : frames);
   FloatEnvironment environment;
-  tables_->begin_encode(sequence, frames);
-  KVASS_RETURN_IF_ERROR(executor_->begin(*tables_));
+  last_rows_ = 0;
+  frame_->begin_encode(frame_run(sequence, 0), frames);
+  KVASS_RETURN_IF_ERROR(backend_->begin(*frame_));
   execute(*program.find_method("encode"), &input);
-  return executor_->finish();
-}
-
-Status Session::set_cross_weights(const CrossWeights& weights) {
-  Busy busy(busy_);
-  if (!busy.mine()) return busy_error();
-  const Program& program = engine_->program();
-  for (const CrossHead& wanted : weights.heads) {
-    int64_t heads = 0;
-    for (const Op& op : program.ops) {
-      if (op.kind == OpKind::cross_attention && op.cross == wanted.cross) heads = op.heads;
-    }
-    if (wanted.head < 0 || wanted.head >= heads) {
-      return bad_input("head of cross-attention " + std::to_string(wanted.cross), "below " + std::to_string(heads),
-                       std::to_string(wanted.head));
-    }
-  }
-  if (!weights.heads.empty() && weights.out == nullptr) return bad_input("cross weights", "memory for them", "none");
-  cross_weights_ = weights;
-  return {};
+  return backend_->finish();
 }
 
 int64_t Session::executed(OpKind kind) const {
   int64_t count = 0;
-  for (size_t i = 0; i < executed_.size(); ++i) {
-    if (engine_->program().ops[i].kind == kind) count += executed_[i];
+  for (size_t i = 0; i < executed_ops().size(); ++i) {
+    if (engine_->program().ops[i].kind == kind) count += executed_ops()[i];
   }
   return count;
 }
 
-void Session::execute(const Method& method, const EncoderInput* input, LikeliestLogit* likeliest) {
-  const StepContext context{*engine_, *tables_,       last_method().arena, executor_->arena(), pool_,
-                            input,    cross_weights_, options_.rows,       likeliest};
-  execute_ops(method.begin, method.end, context);
-}
-
-void Session::execute_ops(int32_t begin, int32_t end, const StepContext& context) {
-  const Program& program = engine_->program();
-  for (int32_t i = begin; i < end; ++i) {
-    const Op& op = program.ops[static_cast<size_t>(i)];
-    ++executed_[static_cast<size_t>(i)];
-    const int64_t begin_time = timeline_ ? now() : 0;
-    const int32_t index = i;
-    if (op.kind == OpKind::cond) {
-      execute_cond(op, context);
-      i = program.branches[static_cast<size_t>(op.branches.back())].end - 1;
-    } else {
-      executor_->run(context, op, static_cast<size_t>(i));
-    }
-    if (timeline_) {
-      (void)executor_->finish();  // an error comes again at the end of the step
-      timeline_->push_back({index, begin_time, now()});
-    }
-    if (probe_) show(op);
-  }
-}
-
-// Neighbours that take the same branch run it together, unless it works on the source rows of one sequence.
-void Session::execute_cond(const Op& op, const StepContext& context) {
-  const Program& program = engine_->program();
-  const StepTables::Window whole = tables_->window();
-  const float* predicate = value(op.inputs[0]);
-  const int64_t end = whole.first_run + whole.runs;
-  for (int64_t run = whole.first_run; run < end;) {
-    const bool taken = predicate[run] != 0.0f;
-    const size_t id = static_cast<size_t>(op.branches[taken ? 0 : 1]);
-    int64_t next = run + 1;
-    while (!one_sequence_[id] && next < end && (predicate[next] != 0.0f) == taken) ++next;
-    tables_->set_window(tables_->narrow(run, next - run));
-    execute_ops(program.branches[id].begin, program.branches[id].end, context);
-    run = next;
-  }
-  tables_->set_window(whole);
-}
-
-void Session::show(const Op& op) {
-  for (ValueId id : op.outputs) {
-    const Value& output = engine_->program().values[static_cast<size_t>(id)];
-    if (output.view == View::keys || output.view == View::values) continue;
-    const StepTables::Window& window = tables_->window();
-    const float* data = output.view == View::source ? tables_->cross().source() : value(id);
-    int64_t rows = 0;
-    switch (output.extent) {
-      case Extent::chunk:
-        data += window.first_row * output.width;
-        rows = window.rows;
-        break;
-      case Extent::head:
-        rows = tables_->head_rows();
-        break;
-      case Extent::frames:
-        rows = tables_->frames();
-        break;
-      case Extent::source:
-        rows = tables_->cross().rows();
-        break;
-      case Extent::sequence:
-        data += window.first_run;
-        rows = window.runs;
-        break;
-    }
-    const Result<const float*> shown = executor_->read(data, rows * output.width);
-    if (shown.ok()) probe_({op, id, shown.value(), rows, output.width});  // otherwise the step's end says what is wrong
-  }
+void Session::execute(const Method& method, const EncoderInput* input, const CrossWeights& weights) {
+  const ExecContext context{model_, *frame_, last_method().arena, backend_->arena(), pool_,
+                            input,  weights, options_.rows};
+  interpreter_.run(method, context, *backend_);
 }
 
 }  // namespace kvass

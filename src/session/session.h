@@ -1,5 +1,5 @@
-// Session: the arena and the threads that run an engine's program. It steps any number of sequences of that engine; all
-// of its memory is mapped when it is created. One caller at a time: a second one gets an error, not a race.
+// Session: the memory and the threads that run an engine's program. It steps any number of sequences of that engine;
+// all of its memory is mapped when it is created. One caller at a time: a second one gets an error, not a race.
 #pragma once
 
 #include <atomic>
@@ -9,6 +9,8 @@
 #include <vector>
 
 #include "base/thread_pool.h"
+#include "exec/backend.h"
+#include "exec/interpreter.h"
 #include "kernels/argmax/argmax.h"
 #include "plan/method.h"
 #include "session/engine.h"
@@ -18,7 +20,7 @@ namespace kvass {
 
 struct SessionOptions {
   int64_t rows = 256;     // most tokens of one step, over all its runs
-  int64_t head_rows = 1;  // most rows of one `logits` call
+  int64_t head_rows = 1;  // most rows whose logits one step is asked for
   int64_t sequences = 1;  // most runs of one step
   int threads = 1;
   bool pin = false;  // threads stay on CPUs of their own: see ThreadPool
@@ -38,47 +40,21 @@ struct Run {
   std::span<const int32_t> tokens;
 };
 
-// What `encode` reads: float32 [width of the program's input][rows], channels first, `stride` elements from a channel
-// to the next.
-struct EncoderInput {
-  const void* data = nullptr;
-  DType dtype = DType::f32;
-  std::span<const int64_t> shape;
-  int64_t stride = 0;  // elements; 0: rows, they lie close
+// What runs, and what is wanted of it. Rows are those of the step, in the order of the runs; each list at most the
+// session's head_rows. Without runs the rows are those of the last step, which the same caller may ask for more.
+struct StepRequest {
+  std::span<const Run> runs = {};
+  std::span<const int32_t> logits = {};  // rows whose logits are wanted
+  std::span<const int32_t> argmax =
+      {};                           // rows whose largest logit is wanted; the others are not brought to this machine
+  CrossWeights cross_weights = {};  // of the runs
 };
 
-// Softmax weights of cross-attention, for word times: of which cross caches (their index is the decoder layer's) and
-// heads, and where they go. Memory is the caller's; they are computed only while they are asked for.
-struct CrossHead {
-  CrossId cross = 0;
-  int64_t head = 0;
+// Valid until the session's next call.
+struct StepResult {
+  std::span<const float> logits;   // [rows][vocabulary]
+  std::span<const Argmax> argmax;  // [rows] the largest of all logits of each (kernels/argmax), to the bit
 };
-struct CrossWeights {
-  std::span<const CrossHead> heads;
-  float* out = nullptr;  // [heads][rows of the session's options][most source rows of the program]
-};
-
-// What a probe sees after each op, in program order: its outputs as they are; in a branch, the rows of the sequences
-// that took it. Views of keys and values are not shown. For tests and for `verify`.
-struct ProbeView {
-  const Op& op;
-  ValueId value;
-  const float* data;  // [rows][width]
-  int64_t rows;
-  int64_t width;
-};
-
-// When an op ran, in nanoseconds of the steady clock. That of a cond encloses those of its branches.
-struct OpTime {
-  int32_t op = 0;  // index in the program
-  int64_t begin = 0;
-  int64_t end = 0;
-};
-
-class Executor;
-class StepTables;
-struct LikeliestLogit;
-struct StepContext;
 
 class Session {
  public:
@@ -88,20 +64,16 @@ class Session {
                                                  const std::vector<MethodPlan>& planned = {});
   ~Session();
 
-  // Runs the program's body over the runs' tokens, row after row in the order of the runs, and advances the sequences.
-  // On an error nothing has changed.
-  Status step(std::span<const Run> runs);
+  // Runs the program's body over the runs' tokens, row after row in the order of the runs, answers what is wanted, and
+  // advances the sequences. On an error no sequence has advanced and each goes on as if the step had not been; only
+  // where a device failed while it ran, sequences cannot be rewound as far as before (Sequence::abandon), and rows of
+  // the last step are gone.
+  Result<StepResult> step(const StepRequest& request);
 
-  // Runs the program's encoder and keeps its rows beside the sequence: the next step's cross-attention makes its keys
-  // and values of them. What an earlier encode left for this sequence is forgotten; sequences that share it keep it.
+  // Runs the program's encoder and keeps its rows with the sequence: the next step's cross-attention makes its keys
+  // and values of them. An earlier encode's output is forgotten for this sequence; sequences that share it keep it.
   // The sequence's own stream is not touched. On an error nothing has changed.
   Status encode(Sequence& sequence, const EncoderInput& input);
-
-  // Logits of rows of the last step: [rows.size()][vocabulary], valid until the next call.
-  Result<std::span<const float>> logits(std::span<const int32_t> rows);
-  // Of each of these rows the largest logit (kernels/argmax), without bringing all of them to this machine's memory,
-  // and of one row alone without computing all of them where the head allows it. With a probe all are computed.
-  Result<std::span<const Argmax>> likeliest(std::span<const int32_t> rows);
 
   int threads() const { return pool_.threads(); }
   ThreadPool& pool() { return pool_; }
@@ -110,42 +82,44 @@ class Session {
   const std::vector<MethodPlan>& methods() const { return methods_; }  // the longest first
   const ArenaPlan& arena_plan() const { return methods_.front().arena; }
   const MethodPlan& last_method() const { return methods_[method_]; }  // that the last step ran
-  size_t arena_bytes() const;                                          // values, workspace and the step's tables
-  // Every step from here on writes these weights for its rows; no heads: none does. On an error nothing has changed.
-  Status set_cross_weights(const CrossWeights& weights);
+  size_t arena_bytes() const { return backend_->bytes(); }             // values, workspace and the step's tables
 
   // How often each op of the program has run, by its index; in a branch, once for each time that it was taken.
-  std::span<const int64_t> executed_ops() const { return executed_; }
+  std::span<const int64_t> executed_ops() const { return interpreter_.observer().executed; }
   int64_t executed(OpKind kind) const;
-  void set_probe(std::function<void(const ProbeView&)> probe) { probe_ = std::move(probe); }
+  // From here on, after each op. With a probe, a step that is asked for argmax also makes all logits, for it to see.
+  void set_probe(std::function<void(const ProbeView&)> probe) { interpreter_.observer().probe = std::move(probe); }
   // From here on every op that has run is added to `times`, which grows; null: none is.
-  void set_timeline(std::vector<OpTime>* times) { timeline_ = times; }
+  void set_timeline(std::vector<OpTime>* times) { interpreter_.observer().timeline = times; }
 
  private:
   Session(std::shared_ptr<const Engine> engine, const SessionOptions& options);
   Status check_sequences(std::span<const Run> runs) const;  // reads nothing of them that a step changes
-  Status check_tokens(std::span<const Run> runs) const;
-  Status run_head(std::span<const int32_t> rows, LikeliestLogit* likeliest = nullptr);
+  Status check_tokens(std::span<const Run> runs, int64_t& rows) const;
+  Status check_rows(std::span<const int32_t> wanted, int64_t rows) const;
+  Status check_cross_weights(const CrossWeights& weights) const;
   Status check_input(const EncoderInput& input, int64_t& rows) const;
-  void execute(const Method& method, const EncoderInput* input = nullptr, LikeliestLogit* likeliest = nullptr);
-  void execute_ops(int32_t begin, int32_t end, const StepContext& context);
-  void execute_cond(const Op& op, const StepContext& context);
-  void show(const Op& op);
-  float* value(ValueId id);  // in the executor's memory
+  FrameRun frame_run(Sequence& sequence, size_t index);  // without its tokens; index among the runs
+  void begin_frame(std::span<const Run> runs);
+  Result<StepResult> answer(const StepRequest& request);
+  Result<const float*> run_head(const Method& method, std::span<const int32_t> rows, ValueId result);
+  void commit(std::span<const Run> runs);
+  void execute(const Method& method, const EncoderInput* input = nullptr, const CrossWeights& weights = {});
 
   std::shared_ptr<const Engine> engine_;
   SessionOptions options_;
   ThreadPool pool_;
+  ExecModel model_;
+  Interpreter interpreter_;
   std::vector<MethodPlan> methods_;
-  size_t method_ = 0;                   // of the last step
-  std::unique_ptr<Executor> executor_;  // its memory: values and workspace of the longest method, tables of the step
-  std::unique_ptr<StepTables> tables_;
-  std::function<void(const ProbeView&)> probe_;
-  std::vector<OpTime>* timeline_ = nullptr;
-  std::vector<int64_t> executed_;   // [ops]
-  std::vector<bool> one_sequence_;  // [branches]
+  size_t method_ = 0;                 // of the last step
+  std::unique_ptr<Backend> backend_;  // its memory: values and workspace of the longest method, tables of the frame
+  std::unique_ptr<Frame> frame_;
+  std::vector<FrameRun> runs_;      // [runs of a step]
+  std::vector<CrossView> crosses_;  // [sequences][cross caches of the program]
+  std::vector<Argmax> argmax_;      // [head rows] of the last step that was asked
+  int64_t last_rows_ = 0;           // that can be asked for; 0 after an encode or an error of a device
   int64_t max_positions_ = 0;       // of position embeddings; 0: any number
-  CrossWeights cross_weights_;
   std::atomic<bool> busy_{false};
 };
 

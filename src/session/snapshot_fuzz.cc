@@ -85,7 +85,7 @@ void try_to_restore(Stream& stream, std::span<const uint8_t> bytes) {
   const CrossCache* const cross = stream.sequence->cross();
   const bool hears = !stream.engine->program().has_encoder() || (cross != nullptr && cross->rows() > 0);
   const bool room = stream.sequence->endless() || stream.sequence->length() < stream.sequence->options().context;
-  require(stream.session->step(std::span(&run, 1)).ok() == (hears && room));
+  require(stream.session->step({std::span(&run, 1)}).ok() == (hears && room));
 }
 
 }  // namespace

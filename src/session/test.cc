@@ -99,7 +99,7 @@ TEST_P(SameBits, ABatchOfSequencesEqualsEachAlone) {
       runs.push_back({sequences[i].get(), done,
                       std::span(tokens[i]).subspan(static_cast<size_t>(done), static_cast<size_t>(count))});
     }
-    const Status status = session->step(runs);
+    const Status status = session->step({runs}).status();
     ASSERT_TRUE(status.ok()) << status.message();
     int64_t rows = 0;
     for (const StepRun& run : runs) rows += static_cast<int64_t>(run.tokens.size());
@@ -159,7 +159,7 @@ TEST_P(SameBits, LogitsOfARowDoNotDependOnWhichRowsAreAskedFor) {
   const std::unique_ptr<Sequence> sequence = make_sequence(engine, flat_caches(40, 40));
   const std::vector<float> all = run_chunks(*session, *sequence, tokens, {40});
   for (const std::vector<int32_t>& rows : {std::vector<int32_t>{39}, {5, 0, 17}, {7, 7}, {}}) {
-    const Result<std::span<const float>> logits = session->logits(rows);
+    const Result<std::span<const float>> logits = logits_of(*session, rows);
     ASSERT_TRUE(logits.ok()) << logits.status().message();
     ASSERT_EQ(logits->size(), rows.size() * kVocabulary);
     for (size_t i = 0; i < rows.size(); ++i) {
@@ -170,7 +170,7 @@ TEST_P(SameBits, LogitsOfARowDoNotDependOnWhichRowsAreAskedFor) {
   }
 }
 
-TEST_P(SameBits, TheLikeliestTokenIsThatOfAllLogits) {
+TEST_P(SameBits, TheArgmaxIsThatOfAllLogits) {
   const std::vector<int32_t> tokens = tiny().tokens(40);
   for (const Isa isa : available_isas()) {
     SCOPED_TRACE(isa_name(isa));
@@ -181,10 +181,10 @@ TEST_P(SameBits, TheLikeliestTokenIsThatOfAllLogits) {
     for (int32_t row = 0; row < 40; ++row) {
       const Argmax expected = argmax_for(Isa::scalar)(all.data() + static_cast<size_t>(row) * kVocabulary, kVocabulary);
       for (const std::vector<int32_t>& rows : {std::vector<int32_t>{row}, {3, row}}) {  // screened, and not
-        const Result<std::span<const Argmax>> likeliest = session->likeliest(rows);
-        ASSERT_TRUE(likeliest.ok()) << likeliest.status().message();
-        EXPECT_EQ(likeliest->back().index, expected.index);
-        EXPECT_EQ(likeliest->back().value, expected.value);
+        const Result<StepResult> result = session->step({.argmax = rows});
+        ASSERT_TRUE(result.ok()) << result.status().message();
+        EXPECT_EQ(result->argmax.back().index, expected.index);
+        EXPECT_EQ(result->argmax.back().value, expected.value);
       }
     }
   }

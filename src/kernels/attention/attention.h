@@ -52,7 +52,7 @@ struct AttentionKeys {
 
 // A row is a (query, head of the group) pair, heads fastest: row i is query (first_row + i) / group, head (first_row +
 // i) mod group. All rows share a KV head, so one load of a key serves them all. Spans are numbered in merge order: [0,
-// sink_spans) are those of the sink segment, the others begin at offset ring_first_span · 512 of the ring segment.
+// sink_spans) are those of the sink segment, the others begin at offset body_first_span · 512 of the body segment.
 struct AttentionBlock {
   int64_t first_row = 0;
   int64_t rows = 0;
@@ -74,9 +74,9 @@ struct AttentionBlock {
   DType dtype = DType::f16;  // storage type of keys and values
   int64_t head_dim = 0;      // a multiple of 16, at most kAttentionMaxHeadDim
   AttentionKeys sink;
-  AttentionKeys ring;
+  AttentionKeys body;
   int64_t sink_spans = 0;
-  int64_t ring_first_span = 0;
+  int64_t body_first_span = 0;
   void* scratch = nullptr;       // attention_scratch_floats(rows, head_dim) floats, 64-byte aligned
   void* tile_scratch = nullptr;  // for keys with a reader
 };

@@ -26,8 +26,8 @@ KVASS_KERNEL void KVASS_BLOCK_THREADS(256) exact_kernel(const ExactParams params
   const int thread = thread_index(), threads = block_threads();
   Span<S, kRows, R> span(p, item, params.padded);
   const Segment sink = segment_of(p, item, true, span.tile_bytes());
-  const Segment ring = segment_of(p, item, false, span.tile_bytes());
-  const int64_t ring_first = first_ring_span(p, item, ring) - p.sink_spans;
+  const Segment body = segment_of(p, item, false, span.tile_bytes());
+  const int64_t body_first = first_body_span(p, item, body) - p.sink_spans;
 
   float m[R], l[R], all[R][2];
   KVASS_UNROLL
@@ -37,9 +37,9 @@ KVASS_KERNEL void KVASS_BLOCK_THREADS(256) exact_kernel(const ExactParams params
   KVASS_NO_UNROLL
   for (int64_t index = begin; index < end; ++index) {
     const bool in_sink = index < p.sink_spans;
-    if (index == begin || index == p.sink_spans) span.enter(in_sink ? sink : ring, in_sink);
+    if (index == begin || index == p.sink_spans) span.enter(in_sink ? sink : body, in_sink);
     float o[R][2];
-    if (!span.run(in_sink ? index : ring_first + index, o)) continue;
+    if (!span.run(in_sink ? index : body_first + index, o)) continue;
     barrier();  // m and l are written
     KVASS_UNROLL
     for (int r = 0; r < R; ++r) {

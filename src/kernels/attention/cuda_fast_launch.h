@@ -25,8 +25,8 @@ KVASS_KERNEL void KVASS_BLOCK_THREADS(128) fast_kernel(const FastParams params) 
   constexpr int kVectors = kDim / 8;
   Fast<M, kDim> fast(p, item, params.padded);
   const Segment sink = segment_of(p, item, true, fast.tile_bytes());
-  const Segment ring = segment_of(p, item, false, fast.tile_bytes());
-  const int64_t ring_first = first_ring_span(p, item, ring) - p.sink_spans;
+  const Segment body = segment_of(p, item, false, fast.tile_bytes());
+  const int64_t body_first = first_body_span(p, item, body) - p.sink_spans;
 
   float o[kVectors][4], m[2], l[2], row_m[2] = {}, row_l[2] = {};
   const int64_t begin = params.partials ? block_y() : 0;
@@ -35,8 +35,8 @@ KVASS_KERNEL void KVASS_BLOCK_THREADS(128) fast_kernel(const FastParams params) 
   KVASS_NO_UNROLL
   for (int64_t index = begin; index < end; ++index) {
     const bool in_sink = index < p.sink_spans;
-    if (index == begin || index == p.sink_spans) fast.enter(in_sink ? sink : ring, in_sink);
-    if (!fast.run(in_sink ? index : ring_first + index, o, m, l)) continue;
+    if (index == begin || index == p.sink_spans) fast.enter(in_sink ? sink : body, in_sink);
+    if (!fast.run(in_sink ? index : body_first + index, o, m, l)) continue;
     KVASS_UNROLL
     for (int i = 0; i < 2; ++i) {
       const Merge merge = merge_span(m[i], l[i], row_m[i], row_l[i]);

@@ -105,10 +105,10 @@ struct Segment {
 KVASS_DEVICE_FN Segment segment_of(const DeviceAttentionParams& p, const Item& item, bool in_sink, int64_t tile_bytes) {
   Segment segment;
   if (p.runs) {
-    const KeySegment from = in_sink ? p.runs[item.run].sink : p.runs[item.run].ring;
+    const KeySegment from = in_sink ? p.runs[item.run].sink : p.runs[item.run].body;
     segment.data = from.data + item.kv_head * from.tiles * tile_bytes;
     segment.tiles = from.tiles;
-    segment.valid = in_sink ? p.runs[item.run].sink_valid : p.runs[item.run].ring_valid;
+    segment.valid = in_sink ? p.runs[item.run].sink_valid : p.runs[item.run].body_valid;
     segment.origin = from.origin;
   } else {
     segment.origin = in_sink ? 0 : sinks_of(p, item.run);
@@ -143,11 +143,11 @@ KVASS_DEVICE_FN Seen seen_of(const DeviceAttentionParams& p, const Item& item, c
   return {low, greater(low, high)};
 }
 
-// The first ring span that a row of the block sees.
-KVASS_DEVICE_FN int64_t first_ring_span(const DeviceAttentionParams& p, const Item& item, const Segment& ring) {
+// The first span of the body that a row of the block sees.
+KVASS_DEVICE_FN int64_t first_body_span(const DeviceAttentionParams& p, const Item& item, const Segment& body) {
   int64_t first = INT64_MAX;
   for (int64_t r = 0; r < item.rows; ++r) {
-    const Seen seen = seen_of(p, item, ring, item.first + r, false);
+    const Seen seen = seen_of(p, item, body, item.first + r, false);
     if (seen.low < seen.high) first = lesser(first, seen.low);
   }
   return first == INT64_MAX ? 0 : first / kSpanKeys;

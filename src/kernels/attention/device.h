@@ -30,9 +30,9 @@ struct DeviceAttentionRun {
   int64_t first_row = 0;  // in q, out, visible and the rotary tables
   int64_t rows = 0;
   KeySegment sink;  // tiles = 0: none
-  KeySegment ring;
+  KeySegment body;
   const uint64_t* sink_valid = nullptr;  // [tiles] bit = lane: the key is not padding; null: every key
-  const uint64_t* ring_valid = nullptr;
+  const uint64_t* body_valid = nullptr;
 };
 
 // Keys and values of all runs as rows: `cached` rows of the first part, followed by the rows of the second.
@@ -79,7 +79,7 @@ struct DeviceAttentionParams {
   // kDeviceBlockQueries queries: spans of sink keys, and spans of other keys from the first to the last that its rows
   // see.
   int64_t sink_spans = 0;
-  int64_t ring_spans = 0;
+  int64_t body_spans = 0;
   int64_t shared_bytes = 96 << 10;  // shared memory limit of a block of threads
   int processors = 1;               // multiprocessors of the device
   void* scratch = nullptr;          // device_attention_scratch_bytes, 64-byte aligned

@@ -32,7 +32,7 @@ inline AttentionDivision divide_attention(const DeviceAttentionParams& p, int bl
   division.padded = static_cast<int>((p.head_dim + 15) / 16 * 16);
   division.blocks = (rows + block_rows - 1) / block_rows;
   division.items = p.run_count * p.kv_heads * division.blocks;
-  division.spans = p.sink_spans + p.ring_spans;
+  division.spans = p.sink_spans + p.body_spans;
   const int64_t bytes = division.items * division.cell_rows * division.spans * (division.padded + 16) * 4;
   division.by_spans =
       division.spans > 1 && division.items < kItemsPerProcessor * p.processors && bytes <= kPartialBytes;

@@ -37,7 +37,7 @@ class Walk {
     for (int64_t i = 0; i < 2 * rows_; ++i) at_.state[i] = 0.0f;
     for (int64_t span = begin; span < end; ++span) {
       if (span == begin || span == block_.sink_spans) enter_segment(span < block_.sink_spans);
-      run_span(span < block_.sink_spans ? span : block_.ring_first_span + span - block_.sink_spans);
+      run_span(span < block_.sink_spans ? span : block_.body_first_span + span - block_.sink_spans);
       if (partials) {
         store_partials(partials + (span - begin) * rows_ * attention_partial_floats(head_dim_));
         continue;
@@ -54,7 +54,7 @@ class Walk {
  private:
   // Sets the visible offsets of every row, and rotates its query for the keys of this segment.
   void enter_segment(bool in_sink) {
-    segment_ = in_sink ? &block_.sink : &block_.ring;
+    segment_ = in_sink ? &block_.sink : &block_.body;
     const bool own_angles = in_sink && block_.sink_cos;
     const float* cos = own_angles ? block_.sink_cos : block_.cos;
     const float* sin = own_angles ? block_.sink_sin : block_.sin;

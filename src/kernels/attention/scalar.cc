@@ -89,11 +89,11 @@ float score(const AttentionBlock& block, const Query& query, const void* k, int6
 // Computes one span of one row from scratch and writes `partial`: m, l, …, o.
 void run_span(const AttentionBlock& block, const Row& row, int64_t span, float* partial) {
   const bool in_sink = span < block.sink_spans;
-  const AttentionKeys& keys = in_sink ? block.sink : block.ring;
+  const AttentionKeys& keys = in_sink ? block.sink : block.body;
   const int64_t head_dim = block.head_dim;
   const int64_t begin = in_sink ? keys.origin : std::max(row.visible.begin, keys.origin);
   const int64_t end = in_sink ? row.visible.sink_end : row.visible.end;
-  const int64_t first = (in_sink ? span : block.ring_first_span + span - block.sink_spans) * kSpanKeys;
+  const int64_t first = (in_sink ? span : block.body_first_span + span - block.sink_spans) * kSpanKeys;
 
   Query query;
   load_query(block, row, in_sink, query.x);

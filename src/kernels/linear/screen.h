@@ -1,7 +1,7 @@
 // What the outputs of a matrix of type Q8_0_split (panel_format.h) can be at most, from half of its bytes: the high
 // nibbles say each output but for an error that the Cauchy-Schwarz inequality bounds. So the largest outputs are found
-// without computing the others (ops/linear/likeliest.h). One row of activations; it trusts its arguments and owns
-// nothing.
+// without computing the others (ops/argmax_linear/argmax_linear.h). One row of activations; it trusts its arguments and
+// owns nothing.
 //
 // With w = d q and q = 16 high + 7.5 + e, an output in the arithmetic of docs/numerics.md, 5 is, over blocks b,
 //     Σ (d s) (16 Σ high q_a + 7.5 Σ q_a)   the estimate, exact but for roundings

@@ -99,23 +99,23 @@ AttentionBlock Division::block(int64_t item, RotateRowKernel rotate, int64_t& sp
   block.dtype = args_.shape.dtype;
   block.head_dim = head_dim;
   block.sink = keys(run->sink, run->sink_rows, run->sink_valid, kv_head);
-  block.ring = keys(run->ring, run->ring_rows, run->ring_valid, kv_head);
+  block.body = keys(run->body, run->body_rows, run->body_valid, kv_head);
 
   int64_t sink_end = 0;  // offsets
-  int64_t ring_begin = INT64_MAX;
-  int64_t ring_end = 0;
+  int64_t body_begin = INT64_MAX;
+  int64_t body_end = 0;
   for (int64_t row = block.first_row / group_; row <= (block.first_row + block.rows - 1) / group_; ++row) {
     const RowVisibility& visible = run->visible[row];
-    const int64_t begin = std::max(visible.begin, block.ring.origin);
+    const int64_t begin = std::max(visible.begin, block.body.origin);
     if (block.sink.tiles != 0) sink_end = std::max(sink_end, visible.sink_end - block.sink.origin);
-    if (block.ring.tiles != 0 && begin < visible.end) {
-      ring_begin = std::min(ring_begin, begin - block.ring.origin);
-      ring_end = std::max(ring_end, visible.end - block.ring.origin);
+    if (block.body.tiles != 0 && begin < visible.end) {
+      body_begin = std::min(body_begin, begin - block.body.origin);
+      body_end = std::max(body_end, visible.end - block.body.origin);
     }
   }
   block.sink_spans = ceil_div(sink_end, kSpanKeys);
-  block.ring_first_span = ring_end == 0 ? 0 : ring_begin / kSpanKeys;
-  spans = block.sink_spans + (ring_end == 0 ? 0 : ceil_div(ring_end, kSpanKeys) - block.ring_first_span);
+  block.body_first_span = body_end == 0 ? 0 : body_begin / kSpanKeys;
+  spans = block.sink_spans + (body_end == 0 ? 0 : ceil_div(body_end, kSpanKeys) - block.body_first_span);
   return block;
 }
 

@@ -27,14 +27,14 @@ struct AttentionRun {
   int64_t first_row = 0;  // index of the run's first row in q, out and the rotary tables
   int64_t rows = 0;
   KeySegment sink;  // tiles = 0: none
-  KeySegment ring;
+  KeySegment body;
   const RowVisibility* visible = nullptr;  // [rows]
   // Key padding, [tiles]: bit = lane of a tile of the segment, 0 = padding. Null: no padding.
   const uint64_t* sink_valid = nullptr;
-  const uint64_t* ring_valid = nullptr;
+  const uint64_t* body_valid = nullptr;
   // Keys that are not stored in tiles (the segment's data is then null).
   const RowKeys* sink_rows = nullptr;
-  const RowKeys* ring_rows = nullptr;
+  const RowKeys* body_rows = nullptr;
 };
 
 struct AttentionArgs {

@@ -147,7 +147,7 @@ class Setup {
     out_.resize(q_.size());
     for (int64_t row = 0; row < rows; ++row) visible_.push_back({0, 0, keys - rows + row + 1});
     run_.rows = rows;
-    run_.ring.tiles = tiles;
+    run_.body.tiles = tiles;
     run_.visible = visible_.data();
     args_.q = q_.data();
     args_.out = out_.data();
@@ -162,7 +162,7 @@ class Setup {
   }
 
   void attend() {
-    run_.ring.data = cache_.data() + next_++ % copies_ * segment_bytes_;
+    run_.body.data = cache_.data() + next_++ % copies_ * segment_bytes_;
     args_.runs = {&run_, 1};
     attention(args_, scratch_.data(), pool_, isa_);
   }

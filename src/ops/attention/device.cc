@@ -55,7 +55,7 @@ Status upload(const DeviceRuntime& runtime, const AttentionProblem& p, const Par
 }
 
 // The largest number of spans that a block's rows see after the sinks.
-int64_t ring_spans(const AttentionProblem& p) {
+int64_t body_spans(const AttentionProblem& p) {
   int64_t length = 0;
   for (int64_t b = 0; b < p.batch; ++b) length = std::max(length, p.length(b) - p.sinks(b));
   const int64_t all = spans_between(0, length);
@@ -99,10 +99,10 @@ Status attention_on_device(OpContext::State& state, const AttentionProblem& p, c
   for (int64_t b = 0; b < p.batch; ++b) {
     params.sink_spans = std::max(params.sink_spans, spans_between(0, p.sinks(b)));
   }
-  params.ring_spans = ring_spans(p);
+  params.body_spans = body_spans(p);
 
   const size_t bytes = device_attention_scratch_bytes(p.batch * p.queries, p.batch, p.heads, p.kv_heads, p.head_dim,
-                                                      params.sink_spans + params.ring_spans, remote->processors);
+                                                      params.sink_spans + params.body_spans, remote->processors);
   Carver count(nullptr);
   (void)Parts(p, bytes, count);
   KVASS_ASSIGN_OR_RETURN(uint8_t* const scratch, state.reserve(*remote, count.bytes()));

@@ -59,19 +59,19 @@ std::vector<float> attend_on(const DeviceKernels& kernels, Attend attend, const 
       host.data = copy(host.data, args.shape.segment_bytes(host.tiles));
       return host;
     };
-    runs.push_back({run.first_row, run.rows, segment(run.sink), segment(run.ring),
+    runs.push_back({run.first_row, run.rows, segment(run.sink), segment(run.body),
                     copy(run.sink_valid, static_cast<size_t>(run.sink.tiles)),
-                    copy(run.ring_valid, static_cast<size_t>(run.ring.tiles))});
+                    copy(run.body_valid, static_cast<size_t>(run.body.tiles))});
     visible.insert(visible.end(), run.visible, run.visible + run.rows);
     rows += static_cast<size_t>(run.rows);
     p.most_rows = std::max(p.most_rows, run.rows);
     int64_t begin = INT64_MAX, end = 0;
     for (int64_t i = 0; i < run.rows; ++i) {
       p.sink_spans = std::max(p.sink_spans, spans_between(0, run.visible[i].sink_end));
-      begin = std::min(begin, std::max(run.visible[i].begin, run.ring.origin) - run.ring.origin);
-      end = std::max(end, run.visible[i].end - run.ring.origin);
+      begin = std::min(begin, std::max(run.visible[i].begin, run.body.origin) - run.body.origin);
+      end = std::max(end, run.visible[i].end - run.body.origin);
     }
-    p.ring_spans = std::max(p.ring_spans, spans_between(begin, end));
+    p.body_spans = std::max(p.body_spans, spans_between(begin, end));
   }
   const size_t width = static_cast<size_t>(args.heads * head_dim);
   const size_t half = static_cast<size_t>(head_dim / 2);
@@ -95,7 +95,7 @@ std::vector<float> attend_on(const DeviceKernels& kernels, Attend attend, const 
   p.run_count = static_cast<int64_t>(runs.size());
   p.processors = processors;
   const size_t bytes = device_attention_scratch_bytes(static_cast<int64_t>(rows), p.run_count, p.heads, p.kv_heads,
-                                                      head_dim, p.sink_spans + p.ring_spans, processors);
+                                                      head_dim, p.sink_spans + p.body_spans, processors);
   testing::OnDevice<uint8_t> scratch(kernels, std::vector<uint8_t>(bytes, 0xff));
   p.scratch = scratch.data();
   const Status status = attend(p, nullptr);
@@ -141,15 +141,15 @@ TEST(DeviceAttentionOverCaches, AWrappedRingAndKeyPaddingAreTheReferenceBitwise)
       TestRows wrapped(stream);
       wrapped.add(stream, ring, start, start + rows);
       std::vector<uint64_t> sink_valid(static_cast<size_t>(ring.sink().tiles + 1)),
-          ring_valid(static_cast<size_t>(ring.ring().tiles));
-      for (auto* words : {&sink_valid, &ring_valid}) {
+          body_valid(static_cast<size_t>(ring.ring().tiles));
+      for (auto* words : {&sink_valid, &body_valid}) {
         for (uint64_t& word : *words) {
           for (int bit = 0; bit < 64; ++bit) word |= uint64_t{random.integer(0, 3) != 0} << bit;
         }
       }
       if (trial % 2 == 1) {
         wrapped.runs()[0].sink_valid = sink_valid.data();
-        wrapped.runs()[0].ring_valid = ring_valid.data();
+        wrapped.runs()[0].body_valid = body_valid.data();
       }
       ASSERT_TRUE(same_bits(attend_on(*kernels, kernels->attention_exact, wrapped.args(), 1 + trial * 20),
                             wrapped.attend(Isa::scalar, 1)))

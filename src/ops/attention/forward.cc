@@ -103,18 +103,18 @@ Status forward(OpContext& context, const AttentionProblem& p, const Tensor& out)
   for (int64_t b = 0; b < p.batch; ++b) {
     AttentionRun run;
     run.sink = {nullptr, p.sink_tiles(b), 0};
-    run.ring = {nullptr, p.ring_tiles(b), p.sinks(b)};
+    run.body = {nullptr, p.ring_tiles(b), p.sinks(b)};
     parts.keys[2 * b] = p.row_keys(b, 0);
     parts.keys[2 * b + 1] = p.row_keys(b, p.sinks(b));
     run.sink_rows = parts.keys + 2 * b;
-    run.ring_rows = parts.keys + 2 * b + 1;
+    run.body_rows = parts.keys + 2 * b + 1;
     if (valid) {
       p.valid_bits(b, 0, run.sink.tiles, valid);
       run.sink_valid = valid;
       valid += run.sink.tiles;
-      p.valid_bits(b, p.sinks(b), run.ring.tiles, valid);
-      run.ring_valid = valid;
-      valid += run.ring.tiles;
+      p.valid_bits(b, p.sinks(b), run.body.tiles, valid);
+      run.body_valid = valid;
+      valid += run.body.tiles;
     }
     parts.runs[b] = run;
   }

@@ -59,7 +59,7 @@ double peak_relative_error(const nlohmann::json& info, const Golden& golden, Isa
     TestCache& cache = caches.emplace_back(shape, sinks, (keys + kTileKeys) / kTileKeys);
     AttentionRun run{b * rows, rows, cache.sink(), cache.ring(), visible.data() + b * rows};
     std::vector<uint64_t>& sink_valid = valid.emplace_back(static_cast<size_t>(run.sink.tiles + 1));
-    std::vector<uint64_t>& ring_valid = valid.emplace_back(static_cast<size_t>(run.ring.tiles));
+    std::vector<uint64_t>& body_valid = valid.emplace_back(static_cast<size_t>(run.body.tiles));
     for (int64_t j = 0; j < keys; ++j) {
       std::vector<float> key, value;
       for (int64_t head = 0; head < kv_heads; ++head) {
@@ -70,12 +70,12 @@ double peak_relative_error(const nlohmann::json& info, const Golden& golden, Isa
       cache.write(j, key.data(), value.data());
       if (!info.at("key_padding_mask") || golden.at<uint8_t>(name + "/key_padding_mask")[b * keys + j] != 0) {
         const int64_t offset = j < sinks ? j : j - sinks;
-        (j < sinks ? sink_valid : ring_valid)[static_cast<size_t>(offset / 64)] |= uint64_t{1} << (offset % 64);
+        (j < sinks ? sink_valid : body_valid)[static_cast<size_t>(offset / 64)] |= uint64_t{1} << (offset % 64);
       }
     }
     if (info.at("key_padding_mask")) {
       run.sink_valid = sink_valid.data();
-      run.ring_valid = ring_valid.data();
+      run.body_valid = body_valid.data();
     }
     for (int64_t i = 0; i < rows; ++i) {
       const int64_t p = keys - rows + i;

@@ -78,12 +78,12 @@ TEST(Attention, RandomKeyPaddingEqualsTheReferenceBitwise) {
     TestRows batch(stream);
     batch.add(stream, cache, 680, 700);
     std::vector<uint64_t> sink_valid(static_cast<size_t>(cache.sink().tiles + 1)),
-        ring_valid(static_cast<size_t>(cache.ring().tiles));
+        body_valid(static_cast<size_t>(cache.ring().tiles));
     for (uint64_t& word : sink_valid) word = random();
-    for (uint64_t& word : ring_valid)
+    for (uint64_t& word : body_valid)
       word = alternates(trial) ? random() : ~(random() & random() & random() & random());
     batch.runs()[0].sink_valid = sink_valid.data();
-    batch.runs()[0].ring_valid = ring_valid.data();
+    batch.runs()[0].body_valid = body_valid.data();
     const std::vector<float> expected = batch.attend(Isa::scalar, 1);
     for (Isa isa : available_isas()) {
       EXPECT_TRUE(same_bits(batch.attend(isa, 3), expected)) << isa_name(isa) << " " << describe(stream, 680, 700);

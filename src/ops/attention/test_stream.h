@@ -16,7 +16,6 @@
 
 namespace kvass {
 
-
 // A cache of one layer. Elements that are never written are NaN.
 class TestCache {
  public:
@@ -160,7 +159,7 @@ class TestRows {
     run.first_row = rows_;
     run.rows = end - begin;
     run.sink = cache.sink();
-    run.ring = cache.ring();
+    run.body = cache.ring();
     std::vector<RowVisibility> visible;
     for (int64_t position = begin; position < end; ++position) {
       append(q_, stream.query(position));

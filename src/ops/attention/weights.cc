@@ -51,10 +51,10 @@ void row_weights(const AttentionArgs& args, const AttentionRun& run, int64_t row
   float most = -__builtin_inff();
   for (int64_t at = 0; at < count;) {
     const int64_t position = visible.begin + at;
-    const int64_t lane = KeySegment::lane_of(position - run.ring.origin);
+    const int64_t lane = KeySegment::lane_of(position - run.body.origin);
     const int64_t keys = std::min(kTileKeys - lane, count - at);
     const uint8_t* tile =
-        run.ring.data + static_cast<size_t>(kv_head * run.ring.tiles + run.ring.tile_of(position)) * shape.tile_bytes();
+        run.body.data + static_cast<size_t>(kv_head * run.body.tiles + run.body.tile_of(position)) * shape.tile_bytes();
     float scores[kTileKeys] = {};
     if (q8) score_q8(tile, shape.head_dim, lane, keys, q_ints, q_scale, args.scale, scores);
     for (int64_t d = 0; !q8 && d < shape.head_dim; ++d) {

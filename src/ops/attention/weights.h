@@ -4,7 +4,7 @@
 //     out[r, j] = exp(s[r, j] − max_j s) / Σ_j exp(s[r, j] − max_j s),     s[r, j] = (q[r, head] · k[j, head / group])
 //     · scale
 //
-// over the keys [begin, end) that row r sees in the ring segment. Sink segments, caps and rotation are not supported. A
+// over the keys [begin, end) that row r sees in the body segment. Sink segments, caps and rotation are not supported. A
 // dot product is one chain over the head (docs/numerics.md, 2); the sum has 16 lanes by key that fold 8+8, 4+4, 2+2,
 // 1+1.
 #pragma once

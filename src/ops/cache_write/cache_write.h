@@ -1,6 +1,6 @@
-// Writes a chunk's keys and values into a layer's cache: k is rotated at the row's own position (where there are
-// tables), both are rounded once to the storage type (f16 and bf16 to nearest even; f16 saturating at ±65,504; q8 as
-// kernels/quantise_q8), and each goes to the slot of its position.
+// Writes a chunk's keys and values into a layer's cache: keys are rotated to the row's own position on the way (where
+// there are tables; k itself stays as it is), both are rounded once to the storage type (f16 and bf16 to nearest even;
+// f16 saturating at ±65,504; q8 as kernels/quantise_q8), and each goes to the slot of its position.
 #pragma once
 
 #include <cstdint>
@@ -18,11 +18,11 @@ struct CacheWriteRun {
   int64_t rows = 0;
   int64_t start = 0;
   KeySegment sink;
-  KeySegment ring;
+  KeySegment body;
 };
 
 struct CacheWriteArgs {
-  float* k = nullptr;          // [rows][kv_heads * head_dim], rotated in place
+  const float* k = nullptr;    // [rows][kv_heads * head_dim]
   const float* v = nullptr;    // [rows][kv_heads * head_dim]
   const float* cos = nullptr;  // [rows][head_dim / 2] of the rows' positions; null: k is taken as it is
   const float* sin = nullptr;  // [rows][head_dim / 2]

@@ -31,7 +31,7 @@ struct Slot {
 KVASS_DEVICE_FN Slot slot_of(const DeviceCacheWriteParams& p, int64_t row, int64_t head, int64_t key_bytes) {
   const CacheWriteRun run = p.runs[p.run_of[row]];
   const int64_t position = run.start + row - run.first_row;
-  const KeySegment segment = position < run.ring.origin ? run.sink : run.ring;
+  const KeySegment segment = position < run.body.origin ? run.sink : run.body;
   const int64_t offset = position - segment.origin;
   const int64_t tile = offset / kTileKeys % segment.tiles;
   uint8_t* keys = segment.data + (head * segment.tiles + tile) * 2 * key_bytes;

@@ -57,7 +57,7 @@ class Sampler {
   // not change `logits` and does not accept the token.
   int32_t sample(const float* logits, int64_t position);
   // True if the result is always the argmax of the logits (kernels/argmax).
-  bool takes_likeliest() const { return recent_.empty() && (options_.temperature == 0.0f || options_.top_k == 1); }
+  bool takes_argmax() const { return recent_.empty() && (options_.temperature == 0.0f || options_.top_k == 1); }
 
   const SampleOptions& options() const { return options_; }
 

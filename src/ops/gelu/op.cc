@@ -1,0 +1,21 @@
+// out = x / 2 · (1 + erf(x / √2))
+#include "exec/operators.h"
+#include "kernels/elementwise/elementwise.h"
+
+namespace kvass {
+namespace {
+
+void run(const OpView& op) {
+  const int64_t width = op.width();
+  const auto kernel = gelu_for(op.isa());
+  op.for_rows(
+      [&](int64_t first, int64_t count) { kernel(op.in() + first * width, op.out() + first * width, count * width); });
+}
+
+}  // namespace
+
+constinit const OpSpec op_spec_gelu = {
+    .same_width = true, .in_place = true, .example = {.inputs = {40}, .outputs = {40}}};
+constinit const CpuOp cpu_op_gelu = {run};
+
+}  // namespace kvass
