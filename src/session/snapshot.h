@@ -71,8 +71,8 @@ class Snapshot {
   static Result<Snapshot> parse(std::span<const uint8_t> bytes, const std::string& name);
 
   const SnapshotInfo& info() const { return info_; }
-  // The sequence of `info().caches` becomes the stream that was saved; on an error it is as it was. The tokens of the
-  // state are then known to be of the vocabulary.
+  // The sequence of `info().caches` becomes the stream that was saved; on an error it is as it was, or empty where a
+  // device's memory failed midway. The tokens of the state are then known to be of the vocabulary.
   Status restore(Sequence& sequence) const;
 
  private:
