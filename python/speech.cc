@@ -3,7 +3,7 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
-#include "app/speech_model.h"
+#include "app/session_decoder.h"
 #include "app/stream_options.h"
 #include "app/transcribe_file.h"
 #include "app/transcript.h"
@@ -37,15 +37,15 @@ class PyTranscriber {
     options.search.beam_size = search_.beam_size;
     options.search.best_of = search_.best_of;
     const TranscriptFormat form = value_of(parse_transcript_format(format));
-    check(check_options(options, *model_.tokenizer));
+    check(check_options(options, *model_.speech->tokenizer));
     Interrupt interrupt;
     TranscribeEvents events;
     events.on_progress = [&](double, double) { interrupt.poll(); };
     std::optional<Result<Transcript>> result;
     {
       nb::gil_scoped_release released;
-      result.emplace(transcribe_file(*decoder_, *model_.tokenizer, path, options, decoder_->session().pool(), events,
-                                     interrupt.flag()));
+      result.emplace(transcribe_file(*decoder_, *model_.speech->tokenizer, path, options, decoder_->session().pool(),
+                                     events, interrupt.flag()));
     }
     interrupt.rethrow();
     return transcript_text(form, value_of(std::move(*result)), path);
@@ -54,29 +54,31 @@ class PyTranscriber {
  private:
   Status open(const std::string& path, const std::string& math, const std::string& weights, const std::string& kv,
               int threads) {
-    SpeechModelOptions options;
+    std::optional<Math> wanted;
     if (!math.empty()) {
-      KVASS_ASSIGN_OR_RETURN(options.math, parse_math(math));
+      KVASS_ASSIGN_OR_RETURN(wanted, parse_math(math));
     }
+    WeightOptions options;
     if (!weights.empty()) {
-      KVASS_ASSIGN_OR_RETURN(options.weights.type, parse_weight_type(weights));
+      KVASS_ASSIGN_OR_RETURN(options.type, parse_weight_type(weights));
     }
-    KVASS_ASSIGN_OR_RETURN(options.threads, resolve_threads(threads));
     SpeechSessionOptions session;
     if (!kv.empty()) {
       KVASS_ASSIGN_OR_RETURN(session.caches, parse_dtype(kv));
     }
-    session.threads = options.threads;
+    KVASS_ASSIGN_OR_RETURN(session.threads, resolve_threads(threads));
     TranscribeOptions search;
     search.search = search_;
     session.sequences = sequences_of(search);
-    KVASS_ASSIGN_OR_RETURN(model_, open_speech_model(path, options));
+    KVASS_ASSIGN_OR_RETURN(ModelFile file, ModelFile::open(path));
+    const Math chosen = wanted.value_or(file.stream_options().math);
+    KVASS_ASSIGN_OR_RETURN(model_, open_speech_model(std::move(file), chosen, session.threads, options));
     KVASS_ASSIGN_OR_RETURN(decoder_, SessionDecoder::create(model_, session));
     return {};
   }
 
   SearchOptions search_{.beam_size = 5};
-  SpeechModel model_;
+  OpenModel model_;
   std::unique_ptr<SessionDecoder> decoder_;
   std::atomic<bool> busy_{false};
 };

@@ -9,7 +9,7 @@
 #include <fstream>
 
 #include "app/open.h"
-#include "app/speech_model.h"
+#include "app/session_decoder.h"
 #include "app/transcribe_file.h"
 #include "audio/decode.h"
 #include "file/safetensors.h"
@@ -34,16 +34,15 @@ constexpr const char* kClips[] = {"jfk", "en_short", "en_two_minutes", "en_8k", 
 
 // The model in float32, opened once.
 struct Speech {
-  SpeechModel model;
+  OpenModel model;
   std::unique_ptr<SessionDecoder> decoder;
 };
 Speech& speech() {
   static Speech speech = [] {
     Speech made;
     const int threads = 2;
-    made.model =
-        open_speech_model(std::getenv("KVASS_SPEECH_MODEL"), {.math = Math::f32, .weights = {}, .threads = threads})
-            .value();
+    ModelFile file = ModelFile::open(std::getenv("KVASS_SPEECH_MODEL")).value();
+    made.model = open_speech_model(std::move(file), Math::f32, threads).value();
     made.decoder =
         SessionDecoder::create(made.model, {.sequences = 5, .caches = DType::f32, .threads = threads}).value();
     return made;
@@ -79,7 +78,7 @@ Outcome transcribe_with(std::span<const int16_t> samples, const TranscribeOption
   const std::atomic<bool> never{false};
   SessionDecoder& decoder = *speech().decoder;
   Result<Transcript> result =
-      transcribe(decoder, *speech().model.tokenizer, samples, options, decoder.session().pool(), events, never);
+      transcribe(decoder, *speech().model.speech->tokenizer, samples, options, decoder.session().pool(), events, never);
   EXPECT_TRUE(result.ok()) << result.status().message();
   if (result.ok()) run.transcript = std::move(result).value();
   return run;
@@ -226,7 +225,7 @@ TEST(GoldenTranscribe, CrossProjectionsRunOnceAWindow) {
   KVASS_NEEDS_SPEECH_MODEL();
   const json all = golden("en_short");
   SessionDecoder& decoder = *speech().decoder;
-  const int64_t layers = speech().model.shape.decoder_layers;
+  const int64_t layers = speech().model.speech->shape.decoder_layers;
   const int64_t updates = decoder.session().executed(OpKind::update_cross_attn_cache);
   const int64_t windows = decoder.encoded_windows();
   TranscribeOptions options;

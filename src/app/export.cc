@@ -8,7 +8,7 @@
 #include <utility>
 
 #include "app/open.h"
-#include "app/speech_file.h"
+#include "app/session_decoder.h"
 #include "base/new_file.h"
 #include "kvass/version.h"
 #include "session/cross_cache.h"
@@ -92,9 +92,7 @@ struct Source {
   std::function<Result<WeightStore>(const WeightOptions&, ThreadPool&)> load_weights;
 };
 
-Result<Source> text_source(const ExportOptions& options) {
-  KVASS_ASSIGN_OR_RETURN(ModelFile opened, ModelFile::open(options.model));
-  const auto file = std::make_shared<ModelFile>(std::move(opened));
+Result<Source> text_source(const ExportOptions& options, const std::shared_ptr<ModelFile>& file) {
   Source source;
   KVASS_ASSIGN_OR_RETURN(source.vocabulary, file->vocabulary());
   if (static_cast<int64_t>(source.vocabulary.pieces.size()) > file->program().vocabulary()) {
@@ -143,19 +141,18 @@ Status check_speech_options(const ExportOptions& options, const SpeechShape& sha
   return {};
 }
 
-Result<Source> speech_source(const ExportOptions& options) {
-  KVASS_ASSIGN_OR_RETURN(SpeechFile opened, SpeechFile::open(options.model));
-  const auto file = std::make_shared<SpeechFile>(std::move(opened));
-  KVASS_RETURN_IF_ERROR(check_speech_options(options, file->shape()));
-  KVASS_RETURN_IF_ERROR(SpeechTokenizer::create(file->vocabulary()).status());
+Result<Source> speech_source(const ExportOptions& options, const std::shared_ptr<ModelFile>& file) {
+  const SpeechParts& speech = *file->speech();
+  KVASS_RETURN_IF_ERROR(check_speech_flags(options, speech.shape));
+  KVASS_RETURN_IF_ERROR(SpeechTokenizer::create(speech.vocabulary).status());
   Source source;
   source.model.family = file->family();
-  source.model.trained_context = file->shape().context;
-  source.model.speech = KvpSpeech{file->alignment_heads()};
-  source.model.caches = speech_caches(file->shape(), options.stream.kv);
-  source.vocabulary.pieces = file->vocabulary().pieces;
+  source.model.trained_context = speech.shape.context;
+  source.model.speech = KvpSpeech{speech.alignment_heads};
+  source.model.caches = speech_caches(speech.shape, options.stream.kv);
+  source.vocabulary.pieces = speech.vocabulary.pieces;
   KVASS_ASSIGN_OR_RETURN(const int threads, resolve_threads(options.stream.threads));
-  source.session = speech_session(file->shape(), kSpeechSequences, threads);
+  source.session = speech_session(speech.shape, kSpeechSequences, threads);
   source.model.program = file->program();
   source.load_weights = [file](const WeightOptions& weights, ThreadPool& pool) {
     return file->load_weights(weights, pool);
@@ -163,19 +160,18 @@ Result<Source> speech_source(const ExportOptions& options) {
   return source;
 }
 
-Result<bool> is_speech(const std::string& path) {
-  if (is_speech_source(path)) return true;
-  if (!is_kvp(path)) return false;
-  KVASS_ASSIGN_OR_RETURN(const KvpFile file, KvpFile::open(path));
-  return file.model().speech.has_value();
-}
-
 }  // namespace
 
 Result<ExportSummary> export_program(const ExportOptions& options) {
   KVASS_RETURN_IF_ERROR(check_new_file(options.out));
-  KVASS_ASSIGN_OR_RETURN(const bool speech, is_speech(options.model));
-  KVASS_ASSIGN_OR_RETURN(Source source, speech ? speech_source(options) : text_source(options));
+  KVASS_ASSIGN_OR_RETURN(ModelFile file, ModelFile::open(options.model));
+  return export_program(std::move(file), options);
+}
+
+Result<ExportSummary> export_program(ModelFile opened, const ExportOptions& options) {
+  KVASS_RETURN_IF_ERROR(check_new_file(options.out));
+  const auto file = std::make_shared<ModelFile>(std::move(opened));
+  KVASS_ASSIGN_OR_RETURN(Source source, file->speech() ? speech_source(options, file) : text_source(options, file));
   KvpModel& model = source.model;
   const CacheOptions& caches = model.caches;
   const std::vector<CacheShape> trained = cache_shapes(model.program);

@@ -15,7 +15,7 @@
 namespace kvass {
 
 struct ExportOptions {
-  std::string model;  // a GGUF, a speech model of any format (app/speech_file.h), or a .kvp to be planned anew
+  std::string model;  // a GGUF, a speech model of any format (app/speech_source.h), or a .kvp to be planned anew
   std::string out;
   StreamOptions stream;  // context = max_context_len, chunk = input_len; of a speech model both are its own
   // Layers by the export rule (LayerPattern) instead of the model's own: a window alone makes every layer slide, with a
@@ -37,6 +37,8 @@ struct ExportSummary {
   std::vector<std::string> methods;
 };
 Result<ExportSummary> export_program(const ExportOptions& options);
+// The same of options.model that is open already.
+Result<ExportSummary> export_program(ModelFile file, const ExportOptions& options);
 
 // What windows that are not the model's own change, one line each for layers that change alike; `context`: tokens that
 // a stream may have.

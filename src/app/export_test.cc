@@ -76,7 +76,7 @@ TEST_F(Exports, GiveTheBitsOfTheFileThatTheyCameFrom) {
   options.chunk = 16;
   const std::vector<float> expected = logits(gguf_, options);
   ASSERT_TRUE(exported().ok());
-  const StreamOptions own = stream_defaults(kvp_).value();
+  const StreamOptions own = ModelFile::open(kvp_)->stream_options();
   EXPECT_EQ(own.context, 96);
   EXPECT_EQ(own.chunk, 16);
   EXPECT_TRUE(same(logits(kvp_, own, {}, "forward"), expected));
@@ -106,11 +106,12 @@ TEST_F(Exports, EndlessStreamsAndOtherStorageAreInTheFile) {
                   o.stream = options;
                   o.stream.threads = 1;
                 }).ok());
-    const Result<StreamOptions> own = stream_defaults(kvp_);
-    ASSERT_TRUE(own.ok()) << own.status().message();
-    EXPECT_EQ(own->attention_sink->window, 20);
-    EXPECT_EQ(own->kv, kv);
-    EXPECT_TRUE(same(logits(kvp_, own.value()), logits(gguf_, options)));
+    const Result<ModelFile> file = ModelFile::open(kvp_);
+    ASSERT_TRUE(file.ok()) << file.status().message();
+    const StreamOptions own = file->stream_options();
+    EXPECT_EQ(own.attention_sink->window, 20);
+    EXPECT_EQ(own.kv, kv);
+    EXPECT_TRUE(same(logits(kvp_, own), logits(gguf_, options)));
   }
 }
 
@@ -225,7 +226,7 @@ TEST_F(Exports, WeightsOfAnotherTypeAreTheSameAtExportAndAtLoad) {
     EXPECT_TRUE(same(logits(kvp_, options, weights), at_load));
     ASSERT_TRUE(exported([&](ExportOptions& o) { o.weights = type; }).ok());
     EXPECT_TRUE(same(logits(kvp_, options), at_load));
-    EXPECT_EQ(PlannedModel::open(gguf_, weights)->plan(options, 1)->weight_bytes,
+    EXPECT_EQ(PlannedModel::of(ModelFile::open(gguf_).value(), weights)->plan(options, 1)->weight_bytes,
               open_model(gguf_, Math::a16, 1, weights)->engine->weights().bytes());
     // Weights of 8 bits and more leave the logits where they were.
     double difference = 0.0, size = 0.0;
@@ -242,7 +243,8 @@ TEST_F(Exports, MappedWeightsAreNoSecondCopy) {
   ASSERT_TRUE(exported().ok());
   const OpenModel mapped = open_model(kvp_, Math::a16, 1).value();
   EXPECT_EQ(mapped.engine->weights().block.bytes(), 0u);
-  EXPECT_EQ(mapped.engine->weights().bytes(), PlannedModel::open(kvp_)->plan({}, 1)->weight_bytes);
+  EXPECT_EQ(mapped.engine->weights().bytes(),
+            PlannedModel::of(ModelFile::open(kvp_).value())->plan({}, 1)->weight_bytes);
   WeightOptions weights;
   weights.pages = Pages::mapped;
   expect_words(open_model(gguf_, Math::a16, 1, weights).status().message(), {"WeightOptions.pages", ".kvp"});
@@ -260,7 +262,7 @@ TEST_F(Exports, AProgramCanBePlannedAnew) {
                 o.out = again;
                 o.stream.context = 200;
               }).ok());
-  const StreamOptions own = stream_defaults(again).value();
+  const StreamOptions own = ModelFile::open(again)->stream_options();
   EXPECT_EQ(own.context, 200);
   EXPECT_TRUE(same(logits(again, own), logits(gguf_, own)));
   std::filesystem::remove(again);

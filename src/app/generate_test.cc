@@ -84,5 +84,62 @@ TEST_F(Generates, AReaderAStopTextAndASignalEndTheStream) {
   EXPECT_EQ(none.tokens, 0);
 }
 
+TEST_F(Generates, TokenByTokenIsTheSameText) {
+  GenerateOptions options = prompt(50, 40);
+  options.sampling.temperature = 1.2f;
+  options.stops = {"a text that does not come"};
+  Stream whole = stream({});
+  const GenerateResult expected = run(whole, options);
+  Stream stepped = stream({});
+  const std::unique_ptr<Generation> generation = Generation::begin(*model_, stepped, nullptr, options).value();
+  EXPECT_EQ(stepped.sequence->length(), 50) << "the prompt runs at once, and no more";
+  std::vector<int32_t> ids;
+  std::string text;
+  while (generation->next().value()) {
+    if (generation->token() >= 0) ids.push_back(generation->token());
+    text += generation->piece();
+  }
+  EXPECT_FALSE(generation->next().value());
+  const GenerateResult result = generation->end().value();
+  EXPECT_EQ(ids, expected.ids);
+  EXPECT_EQ(text, expected.text);
+  EXPECT_EQ(result.ids, expected.ids);
+  EXPECT_EQ(result.reason, StopReason::max_tokens);
+}
+
+TEST_F(Generates, AGenerationThatIsLeftBeforeItsFirstTokenHasNone) {
+  GenerateOptions options = prompt(20, 40);
+  options.keep_state = true;
+  Stream left = stream({});
+  const GenerateResult none = Generation::begin(*model_, left, nullptr, options).value()->end().value();
+  EXPECT_EQ(none.tokens, 0);
+  EXPECT_EQ(none.state.pending, (std::vector<int32_t>{options.prompt.back()}));
+  EXPECT_EQ(left.sequence->length(), 19);
+  Stream whole = stream({});
+  const GenerateResult expected = run(whole, options);
+  options.prompt = {};
+  options.resume = &none.state;
+  EXPECT_EQ(run(left, options).ids, expected.ids);
+}
+
+// The callback may be a lambda of the call, with what it holds.
+TEST_F(Generates, AGenerationOwnsItsCallback) {
+  Stream told = stream({});
+  const auto text = std::make_shared<std::string>();
+  {
+    const std::unique_ptr<Generation> generation =
+        Generation::begin(*model_, told, nullptr, prompt(20, 10), [text](std::string_view piece) {
+          *text += piece;
+          return true;
+        }).value();
+    EXPECT_EQ(text.use_count(), 2);
+    while (generation->next().value()) {
+    }
+    EXPECT_EQ(generation->end()->text, *text);
+  }
+  EXPECT_FALSE(text->empty());
+  EXPECT_EQ(text.use_count(), 1);
+}
+
 }  // namespace
 }  // namespace kvass

@@ -64,7 +64,7 @@ class PlannedMemory : public ::testing::Test {
             .string();
     ASSERT_TRUE(TinyModel().writer().write(path).ok());
     model_ = std::make_unique<OpenModel>(open_model(path, Math::a16, 2).value());
-    planned_ = std::make_unique<PlannedModel>(PlannedModel::open(path).value());
+    planned_ = std::make_unique<PlannedModel>(PlannedModel::of(ModelFile::open(path).value()).value());
     std::filesystem::remove(path);
     options_.attention_sink = AttentionSink{4, 60};
     options_.chunk = 32;
@@ -163,8 +163,8 @@ TEST_F(PlannedMemory, AThousandStepsOfAStaticProgramAllocateNothing) {
   const size_t page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
   const size_t before_open = mapped_bytes();
   const OpenModel model = open_model(options.out, Math::a16, 1).value();
-  const StreamOptions own = stream_defaults(options.out).value();
-  const MemoryPlan plan = PlannedModel::open(options.out)->plan(own, 1).value();
+  const StreamOptions own = model.defaults;
+  const MemoryPlan plan = PlannedModel::of(ModelFile::open(options.out).value())->plan(own, 1).value();
   EXPECT_EQ(plan.weight_bytes, model.engine->weights().bytes());
   EXPECT_GE(mapped_bytes() - before_open, plan.weight_bytes);
   Stream stream = open_stream(model, own, 1).value();

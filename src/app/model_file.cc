@@ -2,10 +2,11 @@
 
 #include <algorithm>
 #include <cstring>
+#include <filesystem>
 #include <utility>
 
-#include "app/speech_file.h"
-#include "model/speech.h"
+#include "app/speech_source.h"
+#include "model/alignment_heads.h"
 
 namespace kvass {
 namespace {
@@ -43,23 +44,80 @@ Status check_weight_options(const WeightOptions& options, bool is_static, const 
   return {};
 }
 
-ModelFile::ModelFile(std::string path, Gguf file, ModelProgram model)
-    : path_(std::move(path)), file_(std::move(file)), model_(std::move(model)), program_(std::move(model_.program)) {}
-
-ModelFile::ModelFile(std::string path, KvpFile file)
-    : path_(std::move(path)), file_(std::move(file)), program_(kvp().model().program), kept_(kept_weights(program_)) {}
-
 Result<ModelFile> ModelFile::open(const std::string& path) {
-  if (is_kvp(path)) {
-    KVASS_ASSIGN_OR_RETURN(KvpFile file, KvpFile::open(path));
-    return ModelFile(path, std::move(file));
+  const bool speech = is_speech_source(path) || std::filesystem::is_directory(path);
+  KVASS_ASSIGN_OR_RETURN(ModelFile file, is_kvp(path) ? open_static(path)
+                                         : speech     ? open_speech(path)
+                                                      : open_gguf(path));
+  file.path_ = path;
+  if (file.speech_) {
+    std::vector<std::pair<int64_t, int64_t>>& heads = file.speech_->alignment_heads;
+    if (heads.empty()) heads = known_alignment_heads(file.speech_->shape);
+    KVASS_RETURN_IF_ERROR(file.check_speech());
   }
-  if (is_speech_source(path)) {
-    return bad_input(path, "a GGUF or .kvp file", "a speech model (kvass transcribe and export take it)");
+  return file;
+}
+
+Result<ModelFile> ModelFile::open_static(const std::string& path) {
+  ModelFile file;
+  KVASS_ASSIGN_OR_RETURN(KvpFile kvp, KvpFile::open(path));
+  file.format_ = "kvp";
+  file.program_ = kvp.model().program;
+  file.kept_ = kept_weights(file.program_);
+  if (kvp.model().speech) {
+    SpeechParts& speech = file.speech_.emplace();
+    KVASS_ASSIGN_OR_RETURN(speech.vocabulary, kvp.speech_vocabulary());
+    const Result<SpeechShape> shape = speech_shape(file.program_);
+    if (!shape.ok()) return shape.status().with_message(path + ": " + shape.status().message());
+    speech.shape = shape.value();
+    speech.alignment_heads = kvp.model().speech->alignment_heads;
   }
-  KVASS_ASSIGN_OR_RETURN(Gguf file, Gguf::open(path));
-  KVASS_ASSIGN_OR_RETURN(ModelProgram model, build_program(file));
-  return ModelFile(path, std::move(file), std::move(model));
+  file.file_ = std::move(kvp);
+  return file;
+}
+
+Result<ModelFile> ModelFile::open_speech(const std::string& path) {
+  ModelFile file;
+  KVASS_ASSIGN_OR_RETURN(SpeechSource source, open_speech_source(path));
+  KVASS_ASSIGN_OR_RETURN(SpeechProgram built, build_speech_program(*source.tensors, source.heads));
+  file.format_ = std::move(source.format);
+  file.model_ = std::move(built.model);
+  file.program_ = std::move(file.model_.program);
+  file.speech_ = SpeechParts{built.shape, std::move(source.vocabulary), std::move(source.alignment_heads)};
+  file.file_ = std::move(source.tensors);
+  return file;
+}
+
+Result<ModelFile> ModelFile::open_gguf(const std::string& path) {
+  ModelFile file;
+  KVASS_ASSIGN_OR_RETURN(Gguf gguf, Gguf::open(path));
+  KVASS_ASSIGN_OR_RETURN(file.model_, build_program(gguf));
+  file.format_ = "GGUF";
+  file.program_ = std::move(file.model_.program);
+  file.file_ = std::move(gguf);
+  return file;
+}
+
+Status ModelFile::check_speech() const {
+  const SpeechParts& speech = *speech_;
+  if (static_cast<int64_t>(speech.vocabulary.pieces.size()) != speech.shape.vocabulary) {
+    return bad_input(path_ + ": tokens", std::to_string(speech.shape.vocabulary) + ", a row each",
+                     std::to_string(speech.vocabulary.pieces.size()));
+  }
+  for (const auto& [layer, head] : speech.alignment_heads) {
+    if (layer >= 0 && layer < speech.shape.decoder_layers && head >= 0 && head < speech.shape.heads) continue;
+    return bad_input(path_ + ": alignment heads",
+                     "layers below " + std::to_string(speech.shape.decoder_layers) + " and heads below " +
+                         std::to_string(speech.shape.heads),
+                     std::to_string(layer) + ", " + std::to_string(head));
+  }
+  return {};
+}
+
+Status ModelFile::check_text() const {
+  if (!speech_) return {};
+  if (is_static()) return kvp().vocabulary().status();
+  return bad_input(path_, "a GGUF or .kvp file", "a speech model (kvass transcribe and export take it)");
 }
 
 const Program& ModelFile::program() const { return program_; }
@@ -67,37 +125,56 @@ const Program& ModelFile::program() const { return program_; }
 const std::string& ModelFile::family() const { return is_static() ? kvp().model().family : model_.family; }
 
 int64_t ModelFile::trained_context() const {
-  return is_static() ? kvp().model().trained_context : model_.trained_context;
-}
-
-Result<std::string> ModelFile::chat_template() const {
-  if (is_static()) return kvp().model().chat_template;
-  KVASS_ASSIGN_OR_RETURN(const std::string_view text,
-                         std::get<Gguf>(file_).get_string_or("tokenizer.chat_template", ""));
-  return std::string(text);
+  if (is_static()) return kvp().model().trained_context;
+  return speech_ ? speech_->shape.context : model_.trained_context;
 }
 
 StreamOptions ModelFile::stream_options() const {
-  return is_static() ? options_of(kvp().model().caches, kvp().model().math, {}) : StreamOptions();
+  StreamOptions options;
+  if (is_static()) {
+    options = options_of(kvp().model().caches, kvp().model().math, {});
+  } else if (speech_) {
+    options.kv = DType::f32;
+    options.math = Math::f32;
+    options.context = options.chunk = speech_->shape.context;
+  }
+  if (speech_) options.sequences = kSpeechSequences;
+  return options;
 }
 
 std::vector<MethodPlan> ModelFile::methods() const {
   return is_static() ? kvp().model().methods : std::vector<MethodPlan>();
 }
 
+Result<std::string> ModelFile::chat_template() const {
+  KVASS_RETURN_IF_ERROR(check_text());
+  if (is_static()) return kvp().model().chat_template;
+  KVASS_ASSIGN_OR_RETURN(const std::string_view text,
+                         std::get<Gguf>(file_).get_string_or("tokenizer.chat_template", ""));
+  return std::string(text);
+}
+
 Result<Vocabulary> ModelFile::vocabulary() const {
+  KVASS_RETURN_IF_ERROR(check_text());
   if (!is_static()) return read_vocabulary(std::get<Gguf>(file_));
   KVASS_ASSIGN_OR_RETURN(const VocabularyView view, kvp().vocabulary());
   return vocabulary_as<Vocabulary>(view);
 }
 
 Result<Tokenizer> ModelFile::tokenizer() const {
+  KVASS_RETURN_IF_ERROR(check_text());
   if (is_static()) {
     KVASS_ASSIGN_OR_RETURN(const VocabularyView view, kvp().vocabulary());
     return Tokenizer::create(view);
   }
   KVASS_ASSIGN_OR_RETURN(const Vocabulary vocabulary, read_vocabulary(std::get<Gguf>(file_)));
   return Tokenizer::create(vocabulary);
+}
+
+ModelProgram ModelFile::with_program() const {
+  ModelProgram model = model_;
+  model.program = program_;
+  return model;
 }
 
 std::optional<WeightType> ModelFile::wanted(size_t i, const WeightOptions& options) const {
@@ -112,11 +189,9 @@ size_t ModelFile::stored_bytes(size_t i, const WeightOptions& options) const {
 
 Result<size_t> ModelFile::weight_bytes(const WeightOptions& options) const {
   KVASS_RETURN_IF_ERROR(check_weight_options(options, is_static(), path_));
-  if (!is_static()) {
-    const Gguf& file = std::get<Gguf>(file_);
-    ModelProgram model = model_;
-    model.program.weights = program_.weights;
-    return plan_weights(file, model, options.type);
+  if (const auto* gguf = std::get_if<Gguf>(&file_)) return plan_weights(*gguf, with_program(), options.type);
+  if (const auto* tensors = std::get_if<std::unique_ptr<TensorSource>>(&file_)) {
+    return plan_weights(**tensors, with_program(), options.type);
   }
   if (!options.type && options.pages != Pages::huge) return kvp().section_bytes();
   size_t bytes = 0;
@@ -126,9 +201,11 @@ Result<size_t> ModelFile::weight_bytes(const WeightOptions& options) const {
 
 Result<WeightStore> ModelFile::load_weights(const WeightOptions& options, ThreadPool& pool) {
   KVASS_RETURN_IF_ERROR(check_weight_options(options, is_static(), path_));
-  if (!is_static()) {
-    model_.program.weights = program_.weights;
-    return kvass::load_weights(std::get<Gguf>(file_), model_, pool, options.type);
+  if (const auto* gguf = std::get_if<Gguf>(&file_)) {
+    return kvass::load_weights(*gguf, with_program(), pool, options.type);
+  }
+  if (const auto* tensors = std::get_if<std::unique_ptr<TensorSource>>(&file_)) {
+    return kvass::load_weights(**tensors, with_program(), options.type, pool);
   }
   if (options.check) KVASS_RETURN_IF_ERROR(kvp().check_weights(pool));
   if (options.type || options.pages == Pages::huge) return copied_weights(options, pool);

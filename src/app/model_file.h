@@ -1,21 +1,27 @@
-// A model file of either kind, its metadata read and verified, no weights yet: a GGUF, of which a family makes a
-// program, or a .kvp, which has one. Every job opens models through this.
+// A model file of any kind, its metadata read and verified, no weights yet: a GGUF or the files of a speech model, of
+// which a family makes a program, or a .kvp, which has one. A job opens it once: what its streams are unless they say
+// otherwise, what a plan of it takes (plan.h), then the model itself (open.h).
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <variant>
 #include <vector>
 
 #include "app/stream_options.h"
 #include "base/thread_pool.h"
 #include "file/gguf.h"
+#include "file/tensor_source.h"
 #include "kvass/status.h"
 #include "kvass/tensor.h"
 #include "kvp/kvp.h"
 #include "model/model.h"
+#include "model/speech.h"
 #include "ops/linear/requantise.h"
+#include "text/speech_tokenizer.h"
 #include "text/tokenizer.h"
 #include "text/vocabulary.h"
 
@@ -37,20 +43,35 @@ Result<Pages> parse_pages(std::string_view text);    // mapped, huge
 // An error where they ask for what a file of this kind has not.
 Status check_weight_options(const WeightOptions& options, bool is_static, const std::string& path);
 
+inline constexpr int64_t kSpeechSequences = 5;  // beams and draws that live at a time unless flags say otherwise
+
+// What a model that transcribes has beside its program, in place of a text vocabulary.
+struct SpeechParts {
+  SpeechShape shape;
+  SpeechVocabulary vocabulary;  // a row of the program for each token
+  // (decoder layer, head): those that follow the audio. There are such heads.
+  std::vector<std::pair<int64_t, int64_t>> alignment_heads;
+};
+
 class ModelFile {
  public:
   static Result<ModelFile> open(const std::string& path);
 
+  const std::string& path() const { return path_; }
+  const std::string& format() const { return format_; }  // "GGUF", "kvp", "CTranslate2", …
   bool is_static() const { return std::holds_alternative<KvpFile>(file_); }
   const KvpFile& kvp() const { return std::get<KvpFile>(file_); }
-  const std::string& path() const { return path_; }
   const Program& program() const;
   const std::string& family() const;
   int64_t trained_context() const;
-  Result<std::string> chat_template() const;  // jinja; empty: none
-  // What the streams of the file are unless they say otherwise: for a .kvp those that it was exported for.
+  // What the streams of the file are unless they say otherwise: for a .kvp those that it was exported for, for a speech
+  // model float32 throughout.
   StreamOptions stream_options() const;
-  std::vector<MethodPlan> methods() const;  // planned ones; none: a GGUF
+  std::vector<MethodPlan> methods() const;  // planned ones; none: not a .kvp
+
+  const SpeechParts* speech() const { return speech_ ? &*speech_ : nullptr; }  // null: a model that writes text
+  // Of a model that writes text; an error for others.
+  Result<std::string> chat_template() const;  // jinja; empty: none
   Result<Vocabulary> vocabulary() const;
   Result<Tokenizer> tokenizer() const;
 
@@ -61,17 +82,23 @@ class ModelFile {
   Program take_program() { return std::move(program_); }
 
  private:
-  ModelFile(std::string path, Gguf file, ModelProgram model);
-  ModelFile(std::string path, KvpFile file);
+  ModelFile() = default;
+  static Result<ModelFile> open_static(const std::string& path);
+  static Result<ModelFile> open_speech(const std::string& path);
+  static Result<ModelFile> open_gguf(const std::string& path);
+  Status check_speech() const;
+  Status check_text() const;
+  ModelProgram with_program() const;  // of what is not a .kvp
   // What weight i of a .kvp becomes with these options.
   std::optional<WeightType> wanted(size_t i, const WeightOptions& options) const;
   size_t stored_bytes(size_t i, const WeightOptions& options) const;
   Result<WeightStore> copied_weights(const WeightOptions& options, ThreadPool& pool) const;
 
-  std::string path_;
-  std::variant<Gguf, KvpFile> file_;
-  ModelProgram model_;  // of a GGUF, without the program
+  std::string path_, format_;
+  std::variant<std::monostate, Gguf, std::unique_ptr<TensorSource>, KvpFile> file_;
+  ModelProgram model_;  // of what is not a .kvp, without the program
   Program program_;
+  std::optional<SpeechParts> speech_;
   std::vector<bool> kept_;  // [weights] of a .kvp: those that keep their type
 };
 

@@ -1,42 +1,28 @@
 #include "app/open.h"
 
 #include <algorithm>
-#include <chrono>
 #include <string>
 #include <utility>
 
-#include "app/speech_file.h"
 #include "base/platform.h"
 #include "ops/device_kernels.h"
-#include "text/vocabulary.h"
 
 namespace kvass {
 
-Result<OpenModel> open_model(const std::string& path, Math math, int threads, const WeightOptions& weights) {
-  const auto begin = std::chrono::steady_clock::now();
-  KVASS_ASSIGN_OR_RETURN(ModelFile file, ModelFile::open(path));
-  KVASS_ASSIGN_OR_RETURN(OpenModel model, open_model(std::move(file), math, threads, weights));
-  model.load_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-  return model;
-}
+namespace {
 
-Result<OpenModel> open_model(ModelFile file, Math math, int threads, const WeightOptions& options) {
+// What both kinds have; `tokenizer` and `speech` are the caller's.
+Result<OpenModel> load(ModelFile file, Math math, int threads, const WeightOptions& options) {
   KVASS_ASSIGN_OR_RETURN(const Isa isa, default_isa());
   const DeviceKernels* device = nullptr;
   if (options.device != Device::cpu) {
     KVASS_ASSIGN_OR_RETURN(device, device_kernels(options.device));
   }
-  KVASS_ASSIGN_OR_RETURN(Tokenizer tokenizer, file.tokenizer());
-  if (tokenizer.size() > file.program().vocabulary()) {
-    return bad_input(file.path() + ": token_embd.weight",
-                     "a row for each of " + std::to_string(tokenizer.size()) + " tokens",
-                     std::to_string(file.program().vocabulary()));
-  }
   OpenModel model;
   model.path = file.path();
+  model.format = file.format();
   model.family = file.family();
-  model.tokenizer = std::make_shared<const Tokenizer>(std::move(tokenizer));
-  KVASS_ASSIGN_OR_RETURN(model.chat_template, file.chat_template());
+  model.defaults = file.stream_options();
   model.trained_context = file.trained_context();
   model.methods = file.methods();
   ThreadPool pool(threads);
@@ -48,29 +34,36 @@ Result<OpenModel> open_model(ModelFile file, Math math, int threads, const Weigh
   return model;
 }
 
-Result<StreamOptions> stream_defaults(const std::string& path) {
-  if (is_speech_source(path)) {
-    StreamOptions options;
-    options.kv = DType::f32;
-    options.math = Math::f32;
-    return options;
+}  // namespace
+
+Result<OpenModel> open_model(ModelFile file, Math math, int threads, const WeightOptions& options) {
+  KVASS_ASSIGN_OR_RETURN(Tokenizer tokenizer, file.tokenizer());
+  KVASS_ASSIGN_OR_RETURN(std::string chat_template, file.chat_template());
+  if (tokenizer.size() > file.program().vocabulary()) {
+    return bad_input(file.path() + ": token_embd.weight",
+                     "a row for each of " + std::to_string(tokenizer.size()) + " tokens",
+                     std::to_string(file.program().vocabulary()));
   }
-  if (!is_kvp(path)) return StreamOptions();
-  KVASS_ASSIGN_OR_RETURN(const KvpFile file, KvpFile::open(path));
-  StreamOptions options = options_of(file.model().caches, file.model().math, {});
-  if (file.model().speech) options.sequences = kSpeechSequences;
-  return options;
+  KVASS_ASSIGN_OR_RETURN(OpenModel model, load(std::move(file), math, threads, options));
+  model.tokenizer = std::make_shared<const Tokenizer>(std::move(tokenizer));
+  model.chat_template = std::move(chat_template);
+  return model;
 }
 
-Result<Tokenizer> open_tokenizer(const std::string& path) {
-  if (is_kvp(path)) {
-    KVASS_ASSIGN_OR_RETURN(const KvpFile file, KvpFile::open(path));
-    KVASS_ASSIGN_OR_RETURN(const VocabularyView vocabulary, file.vocabulary());
-    return Tokenizer::create(vocabulary);
-  }
-  KVASS_ASSIGN_OR_RETURN(const Gguf file, Gguf::open(path));
-  KVASS_ASSIGN_OR_RETURN(const Vocabulary vocabulary, read_vocabulary(file));
-  return Tokenizer::create(vocabulary);
+Result<OpenModel> open_speech_model(ModelFile file, Math math, int threads, const WeightOptions& options) {
+  if (file.speech() == nullptr) return bad_input(file.path(), "a speech model", "one that writes text");
+  const SpeechParts& parts = *file.speech();
+  OpenSpeech speech{parts.shape, nullptr, parts.alignment_heads};
+  KVASS_ASSIGN_OR_RETURN(SpeechTokenizer tokenizer, SpeechTokenizer::create(parts.vocabulary));
+  speech.tokenizer = std::make_shared<const SpeechTokenizer>(std::move(tokenizer));
+  KVASS_ASSIGN_OR_RETURN(OpenModel model, load(std::move(file), math, threads, options));
+  model.speech = std::move(speech);
+  return model;
+}
+
+Result<OpenModel> open_model(const std::string& path, Math math, int threads, const WeightOptions& weights) {
+  KVASS_ASSIGN_OR_RETURN(ModelFile file, ModelFile::open(path));
+  return open_model(std::move(file), math, threads, weights);
 }
 
 Result<SessionOptions> session_options(const StreamOptions& options, const CacheOptions& caches, int64_t head_rows) {

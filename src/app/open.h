@@ -2,39 +2,50 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "app/model_file.h"
 #include "app/stream_options.h"
 #include "kvass/status.h"
+#include "model/speech.h"
 #include "session/engine.h"
 #include "session/session.h"
+#include "text/speech_tokenizer.h"
 #include "text/tokenizer.h"
 
 namespace kvass {
 
-struct OpenModel {
-  std::string path;
-  std::string family;  // "gemma3"
-  std::shared_ptr<const Engine> engine;
-  std::shared_ptr<const Tokenizer> tokenizer;
-  std::string chat_template;        // its jinja text as the file has it; empty: none
-  int64_t trained_context = 0;      // tokens
-  std::vector<MethodPlan> methods;  // that the file brings; sessions of other options plan their own
-  double load_seconds = 0.0;
+// A model that transcribes has these in place of a text tokenizer.
+struct OpenSpeech {
+  SpeechShape shape;
+  std::shared_ptr<const SpeechTokenizer> tokenizer;
+  std::vector<std::pair<int64_t, int64_t>> alignment_heads;  // (decoder layer, head): those that follow the audio
 };
 
-// Maps the file, brings the weights into memory on `threads` threads (those of a .kvp are there with the map) and
-// chooses the instruction set (KVASS_ISA forces one). For another device than the CPU they are then copied there.
-Result<OpenModel> open_model(const std::string& path, Math math, int threads, const WeightOptions& weights = {});
+struct OpenModel {
+  std::string path;
+  std::string format;  // "GGUF"
+  std::string family;  // "gemma3"
+  std::shared_ptr<const Engine> engine;
+  StreamOptions defaults;                      // ModelFile::stream_options()
+  int64_t trained_context = 0;                 // tokens
+  std::vector<MethodPlan> methods;             // that the file brings; sessions of other options plan their own
+  std::shared_ptr<const Tokenizer> tokenizer;  // of a model that writes text; otherwise null
+  std::string chat_template;                   // its jinja text as the file has it; empty: none
+  std::optional<OpenSpeech> speech;            // of a model that transcribes
+};
+
+// Brings the weights of a file into memory on `threads` threads (those of a .kvp are there with the map) and chooses
+// the instruction set (KVASS_ISA forces one). For another device than the CPU they are then copied there. The one is
+// for models that write text, the other for those that transcribe; each refuses the other's before it loads anything.
 Result<OpenModel> open_model(ModelFile file, Math math, int threads, const WeightOptions& weights = {});
+Result<OpenModel> open_speech_model(ModelFile file, Math math, int threads, const WeightOptions& weights = {});
 
-// What the streams of a file are unless they say otherwise: for a .kvp those that it was exported for, for a speech
-// model float32 throughout.
-Result<StreamOptions> stream_defaults(const std::string& path);
-
-// The tokenizer alone; reads no weights.
-Result<Tokenizer> open_tokenizer(const std::string& path);
+// The same of a file that nobody has to look at before.
+Result<OpenModel> open_model(const std::string& path, Math math, int threads, const WeightOptions& weights = {});
 
 // A session and one sequence, all memory mapped: what running a stream takes.
 struct Stream {

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "app/speech_file.h"
+#include "app/session_decoder.h"
 #include "app/text.h"
 #include "session/cross_cache.h"
 
@@ -46,18 +46,15 @@ std::string resized_text(const CacheOptions& caches, int64_t tokens) {
 
 }  // namespace
 
-Result<PlannedModel> PlannedModel::open(const std::string& path, const WeightOptions& weights) {
-  KVASS_ASSIGN_OR_RETURN(ModelFile file, ModelFile::open(path));
+Result<PlannedModel> PlannedModel::of(const ModelFile& file, const WeightOptions& weights) {
   PlannedModel planned;
   KVASS_ASSIGN_OR_RETURN(planned.weight_bytes_, file.weight_bytes(weights));
   planned.device_ = weights.device;
   planned.shapes_ = cache_shapes(file.program());
   planned.trained_context_ = file.trained_context();
   planned.decode_method_ = file.methods().size() > 1;
-  if (file.is_static() && file.kvp().model().speech) {
-    KVASS_ASSIGN_OR_RETURN(planned.speech_, speech_shape(file.program()));
-  }
-  planned.program_ = file.take_program();
+  if (file.speech()) planned.speech_ = file.speech()->shape;
+  planned.program_ = file.program();
   return planned;
 }
 
@@ -141,10 +138,10 @@ Status PlannedModel::check_limit(const StreamOptions& options, int64_t head_rows
   return bad_input("StreamOptions.memory_limit", fmt::format("at most {} bytes", limit), what + "; " + proposal);
 }
 
-Status check_memory_limit(const std::string& path, const StreamOptions& options, int64_t head_rows,
+Status check_memory_limit(const ModelFile& file, const StreamOptions& options, int64_t head_rows,
                           const WeightOptions& weights) {
   if (!options.memory_limit) return {};
-  KVASS_ASSIGN_OR_RETURN(const PlannedModel model, PlannedModel::open(path, weights));
+  KVASS_ASSIGN_OR_RETURN(const PlannedModel model, PlannedModel::of(file, weights));
   return model.check_limit(options, head_rows);
 }
 

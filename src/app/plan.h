@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "app/model_file.h"
 #include "app/open.h"
 #include "app/stream_options.h"
 #include "kvass/cache_plan.h"
@@ -44,10 +45,10 @@ struct CacheTotals {
   std::optional<size_t> all_sliding_bytes;  // … if every layer kept the widest window; none: no layer slides
 };
 
-// What a plan is made for: a model file of either kind, of which metadata is read and no weights, or bare layers.
+// What a plan is made for: a model file of any kind, of which metadata is read and no weights, or bare layers.
 class PlannedModel {
  public:
-  static Result<PlannedModel> open(const std::string& path, const WeightOptions& weights = {});
+  static Result<PlannedModel> of(const ModelFile& file, const WeightOptions& weights = {});
   static Result<PlannedModel> of(const LayerPattern& pattern);  // caches only: no weights, no arena
 
   bool has_program() const { return program_.has_value(); }
@@ -70,8 +71,8 @@ class PlannedModel {
   std::optional<SpeechShape> speech_;  // of a model that transcribes
 };
 
-// The same check for what is about to be opened; reads the file only where there is a limit.
-Status check_memory_limit(const std::string& path, const StreamOptions& options, int64_t head_rows,
+// The same check of a file whose weights are about to be loaded.
+Status check_memory_limit(const ModelFile& file, const StreamOptions& options, int64_t head_rows,
                           const WeightOptions& weights = {});
 
 // Of what is open.

@@ -1,27 +1,43 @@
-// A session as a SpeechDecoder.
+#include "app/session_decoder.h"
+
 #include <algorithm>
 #include <array>
 #include <chrono>
 #include <numeric>
 
-#include "app/speech_file.h"
-#include "app/speech_model.h"
-
 namespace kvass {
-Result<std::unique_ptr<SessionDecoder>> SessionDecoder::create(const SpeechModel& model,
+
+SessionOptions speech_session(const SpeechShape& shape, int64_t sequences, int threads) {
+  SessionOptions options;
+  options.rows = std::max(shape.context, sequences);
+  options.head_rows = std::max<int64_t>(sequences, 2);  // a prompt asks for its start and its end
+  options.sequences = sequences;
+  options.threads = threads;
+  return options;
+}
+
+CacheOptions speech_caches(const SpeechShape& shape, DType dtype) {
+  CacheOptions caches;
+  caches.context = caches.chunk = shape.context;
+  caches.dtype = dtype;
+  return caches;
+}
+
+Result<std::unique_ptr<SessionDecoder>> SessionDecoder::create(const OpenModel& model,
                                                                const SpeechSessionOptions& options) {
   std::unique_ptr<SessionDecoder> decoder(new SessionDecoder);
-  decoder->shape_ = model.shape;
-  SessionOptions session = speech_session(model.shape, options.sequences, options.threads);
+  if (!model.speech) return bad_input(model.path, "a speech model", "one that writes text");
+  decoder->shape_ = model.speech->shape;
+  SessionOptions session = speech_session(decoder->shape_, options.sequences, options.threads);
   session.decode_method = model.methods.size() > 1;
   KVASS_ASSIGN_OR_RETURN(decoder->session_, Session::create(model.engine, session, model.methods));
-  const CacheOptions caches = speech_caches(model.shape, options.caches.value_or(model.kv));
+  const CacheOptions caches = speech_caches(decoder->shape_, options.caches.value_or(model.defaults.kv));
   for (int64_t i = 0; i < options.sequences; ++i) {
     KVASS_ASSIGN_OR_RETURN(decoder->sequences_.emplace_back(), Sequence::create(model.engine, caches));
   }
   decoder->order_.resize(decoder->sequences_.size());
   std::iota(decoder->order_.begin(), decoder->order_.end(), size_t{0});
-  for (const auto& [layer, head] : model.alignment_heads) {
+  for (const auto& [layer, head] : model.speech->alignment_heads) {
     decoder->heads_.push_back({static_cast<CrossId>(layer), head});
   }
   return decoder;

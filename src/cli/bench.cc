@@ -68,10 +68,10 @@ void print_profile(const Engine& engine, const BenchRow& row) {
 Status run(const BenchFlags& flags) {
   const std::atomic<bool>& cancel = cancelled();
   KVASS_ASSIGN_OR_RETURN(const WeightOptions weights, flags.weights.resolve());
-  KVASS_ASSIGN_OR_RETURN(const StreamOptions defaults, stream_defaults(flags.model));
-  KVASS_ASSIGN_OR_RETURN(const StreamOptions options, flags.stream.resolve(defaults));
+  KVASS_ASSIGN_OR_RETURN(ModelFile file, ModelFile::open(flags.model));
+  KVASS_ASSIGN_OR_RETURN(const StreamOptions options, flags.stream.resolve(file.stream_options()));
   KVASS_RETURN_IF_ERROR(validate(flags.bench));
-  KVASS_ASSIGN_OR_RETURN(const OpenModel model, open_model(flags.model, options.math, options.threads, weights));
+  KVASS_ASSIGN_OR_RETURN(const OpenModel model, open_model(std::move(file), options.math, options.threads, weights));
   nlohmann::json rows = nlohmann::json::array();
   if (!flags.json) {
     print("{}, {}, {} threads, math {}, cache {}\n", model.family, runs_on(*model.engine), options.threads,

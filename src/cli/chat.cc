@@ -95,8 +95,8 @@ Status run(const ChatFlags& flags) {
   if (flags.prompt.print) return print_prompt(flags.prompt, flags.model, flags.chat.system, flags.json);
   Interrupts::watch();
   KVASS_ASSIGN_OR_RETURN(const WeightOptions weights, flags.weights.resolve());
-  KVASS_ASSIGN_OR_RETURN(const StreamOptions defaults, stream_defaults(flags.model));
-  KVASS_ASSIGN_OR_RETURN(StreamOptions stream_options, flags.stream.resolve(defaults));
+  KVASS_ASSIGN_OR_RETURN(ModelFile file, ModelFile::open(flags.model));
+  KVASS_ASSIGN_OR_RETURN(StreamOptions stream_options, flags.stream.resolve(file.stream_options()));
   stream_options.endless = !flags.no_endless;
   ChatOptions options = flags.chat;
   options.collect = flags.json;
@@ -114,7 +114,7 @@ Status run(const ChatFlags& flags) {
   }
   KVASS_RETURN_IF_ERROR(validate(options.sampling));
   KVASS_ASSIGN_OR_RETURN(const OpenModel model,
-                         open_model(flags.model, stream_options.math, stream_options.threads, weights));
+                         open_model(std::move(file), stream_options.math, stream_options.threads, weights));
   if (!resumed) {
     KVASS_ASSIGN_OR_RETURN(stream_options.endless_sink_tokens, opening_tokens(model, options));
   }

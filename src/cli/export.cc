@@ -26,13 +26,13 @@ struct ExportFlags {
 
 Status run(const ExportFlags& flags) {
   ExportOptions options = flags.options;
-  KVASS_ASSIGN_OR_RETURN(const StreamOptions defaults, stream_defaults(options.model));
-  KVASS_ASSIGN_OR_RETURN(options.stream, flags.stream.resolve(defaults));
+  KVASS_ASSIGN_OR_RETURN(ModelFile file, ModelFile::open(options.model));
+  KVASS_ASSIGN_OR_RETURN(options.stream, flags.stream.resolve(file.stream_options()));
   if (flags.window_given->count() > 0) options.sliding_window = flags.sliding_window;
   if (flags.pattern_given->count() > 0) options.sliding_window_pattern = flags.sliding_window_pattern;
   KVASS_ASSIGN_OR_RETURN(const WeightOptions weights, flags.weights.resolve());
   options.weights = weights.type;
-  KVASS_ASSIGN_OR_RETURN(const ExportSummary summary, export_program(options));
+  KVASS_ASSIGN_OR_RETURN(const ExportSummary summary, export_program(std::move(file), options));
   for (const std::string& warning : summary.warnings) say("kvass: warning: {}\n", warning);
   if (flags.json) {
     return print_json({{"file", options.out},

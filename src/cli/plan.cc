@@ -26,10 +26,10 @@ struct PlanFlags {
 };
 
 // A file, or layers by flags.
-Result<PlannedModel> planned_model(const PlanFlags& flags) {
-  if (!flags.model.empty()) {
+Result<PlannedModel> planned_model(const PlanFlags& flags, const std::optional<ModelFile>& file) {
+  if (file) {
     KVASS_ASSIGN_OR_RETURN(const WeightOptions weights, flags.weights.resolve());
-    return PlannedModel::open(flags.model, weights);
+    return PlannedModel::of(*file, weights);
   }
   for (const CLI::Option* needed : flags.needed) {
     if (needed->count() == 0) throw CLI::RequiredError("MODEL, or --layers, --kv-heads and --head-dim,");
@@ -102,12 +102,13 @@ void print_table(const PlannedModel& model, const MemoryPlan& plan, const CacheT
 }
 
 Status run(const PlanFlags& flags) {
-  StreamOptions defaults;
+  std::optional<ModelFile> file;
   if (!flags.model.empty()) {
-    KVASS_ASSIGN_OR_RETURN(defaults, stream_defaults(flags.model));
+    KVASS_ASSIGN_OR_RETURN(file, ModelFile::open(flags.model));
   }
-  KVASS_ASSIGN_OR_RETURN(const StreamOptions options, flags.stream.resolve(defaults));
-  KVASS_ASSIGN_OR_RETURN(const PlannedModel model, planned_model(flags));
+  KVASS_ASSIGN_OR_RETURN(const StreamOptions options,
+                         flags.stream.resolve(file ? file->stream_options() : StreamOptions()));
+  KVASS_ASSIGN_OR_RETURN(const PlannedModel model, planned_model(flags, file));
   KVASS_ASSIGN_OR_RETURN(const MemoryPlan plan, model.plan(options, /*head_rows=*/1));
   KVASS_ASSIGN_OR_RETURN(const CacheTotals totals, model.totals(options));
   ArenaFigures arena;

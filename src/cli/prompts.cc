@@ -24,8 +24,9 @@ Status run_prompts(PromptsRun run) {
   if (endless && run.generation.ignore_eos && run.generation.max_tokens == std::numeric_limits<int64_t>::max()) {
     return bad_input("-n", "a number of tokens, since nothing else ends these streams", "none");
   }
-  KVASS_RETURN_IF_ERROR(check_memory_limit(run.model, stream, /*head_rows=*/1, run.weights));
-  KVASS_ASSIGN_OR_RETURN(const OpenModel model, open_model(run.model, stream.math, stream.threads, run.weights));
+  KVASS_RETURN_IF_ERROR(check_memory_limit(run.file, stream, /*head_rows=*/1, run.weights));
+  KVASS_ASSIGN_OR_RETURN(const OpenModel model,
+                         open_model(std::move(run.file), stream.math, stream.threads, run.weights));
   std::vector<std::vector<int32_t>> prompts;
   for (const std::string& line : lines) {
     prompts.push_back(model.tokenizer->encode(line, {.bos = model.tokenizer->add_bos(), .parse_special = true}));

@@ -11,7 +11,7 @@
 namespace kvass {
 
 struct PromptsRun {
-  std::string model;
+  ModelFile file;
   WeightOptions weights;
   std::string prompts;           // the file, one prompt a line; - is stdin
   StreamOptions stream;          // sequences: only where they are asked for

@@ -85,8 +85,8 @@ Status run(const RunFlags& flags) {
   if (flags.tokens < 0) return bad_input("-n", "0 or more tokens", std::to_string(flags.tokens));
   const std::atomic<bool>& cancel = cancelled();
   KVASS_ASSIGN_OR_RETURN(const WeightOptions weights, flags.weights.resolve());
-  KVASS_ASSIGN_OR_RETURN(const StreamOptions defaults, stream_defaults(flags.model));
-  KVASS_ASSIGN_OR_RETURN(StreamOptions stream_options, flags.stream.resolve(defaults));
+  KVASS_ASSIGN_OR_RETURN(ModelFile file, ModelFile::open(flags.model));
+  KVASS_ASSIGN_OR_RETURN(StreamOptions stream_options, flags.stream.resolve(file.stream_options()));
   KVASS_RETURN_IF_ERROR(validate(flags.sampling));
   if (!flags.prompts.empty()) {
     GenerateOptions generation;
@@ -94,7 +94,7 @@ Status run(const RunFlags& flags) {
     generation.ignore_eos = flags.ignore_eos || stream_options.endless;
     generation.stops = flags.stops;
     generation.sampling = flags.sampling;
-    return run_prompts({flags.model, weights, flags.prompts, stream_options, flags.stream.sequences_given(),
+    return run_prompts({std::move(file), weights, flags.prompts, stream_options, flags.stream.sequences_given(),
                         std::move(generation), flags.talks()});
   }
   if (flags.stream.sequences_given()) return bad_input("--sequences", "--prompts FILE beside it", "none");
@@ -116,9 +116,9 @@ Status run(const RunFlags& flags) {
     options.sampling = resumed_sampling(*flags.command, flags.sampling, state.sampling);
     KVASS_RETURN_IF_ERROR(validate(options.sampling));
   }
-  KVASS_RETURN_IF_ERROR(check_memory_limit(flags.model, stream_options, /*head_rows=*/1, weights));
+  KVASS_RETURN_IF_ERROR(check_memory_limit(file, stream_options, /*head_rows=*/1, weights));
   KVASS_ASSIGN_OR_RETURN(const OpenModel model,
-                         open_model(flags.model, stream_options.math, stream_options.threads, weights));
+                         open_model(std::move(file), stream_options.math, stream_options.threads, weights));
   KVASS_ASSIGN_OR_RETURN(options.prompt, prompt_ids(flags, *model.tokenizer, resumed.has_value()));
   options.max_tokens = flags.tokens;
   options.collect = flags.json;

@@ -94,11 +94,11 @@ Status run(const ScoreFlags& flags) {
   if (flags.top < 0) return bad_input("--top", "0 or more tokens", std::to_string(flags.top));
   const std::atomic<bool>& cancel = cancelled();
   KVASS_ASSIGN_OR_RETURN(const WeightOptions weights, flags.weights.resolve());
-  KVASS_ASSIGN_OR_RETURN(const StreamOptions defaults, stream_defaults(flags.model));
-  KVASS_ASSIGN_OR_RETURN(StreamOptions options, flags.stream.resolve(defaults));
+  KVASS_ASSIGN_OR_RETURN(ModelFile file, ModelFile::open(flags.model));
+  KVASS_ASSIGN_OR_RETURN(StreamOptions options, flags.stream.resolve(file.stream_options()));
   options.rotary_offset = flags.rotary_offset;
-  KVASS_RETURN_IF_ERROR(check_memory_limit(flags.model, options, kScoreHeadRows, weights));
-  KVASS_ASSIGN_OR_RETURN(const OpenModel model, open_model(flags.model, options.math, options.threads, weights));
+  KVASS_RETURN_IF_ERROR(check_memory_limit(file, options, kScoreHeadRows, weights));
+  KVASS_ASSIGN_OR_RETURN(const OpenModel model, open_model(std::move(file), options.math, options.threads, weights));
   KVASS_ASSIGN_OR_RETURN(const std::vector<int32_t> ids, text_ids(flags, *model.tokenizer));
   KVASS_ASSIGN_OR_RETURN(Stream stream, open_stream(model, options, kScoreHeadRows));
   const MemoryPlan plan = plan_of(model, stream);

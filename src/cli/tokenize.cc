@@ -29,7 +29,8 @@ Status decode(const TokenizeFlags& flags, const Tokenizer& tokenizer, const std:
 }
 
 Status run(const TokenizeFlags& flags) {
-  KVASS_ASSIGN_OR_RETURN(const Tokenizer tokenizer, open_tokenizer(flags.model));
+  KVASS_ASSIGN_OR_RETURN(const ModelFile file, ModelFile::open(flags.model));
+  KVASS_ASSIGN_OR_RETURN(const Tokenizer tokenizer, file.tokenizer());
   KVASS_ASSIGN_OR_RETURN(const std::string input, read_text("-"));
   if (flags.decode) return decode(flags, tokenizer, input);
   const std::vector<int32_t> ids = tokenizer.encode(input, {.bos = flags.bos, .parse_special = flags.special});

@@ -10,7 +10,7 @@
 #include <set>
 
 #include "app/open.h"
-#include "app/speech_model.h"
+#include "app/session_decoder.h"
 #include "app/stream_options.h"
 #include "app/transcribe_file.h"
 #include "app/transcript.h"
@@ -180,7 +180,7 @@ class Display {
 
 Status run_file(const TranscribeFlags& flags, const TranscribeOptions& options,
                 const std::vector<TranscriptFormat>& formats, const std::string& audio, const std::string& name,
-                const SpeechModel& model, SessionDecoder& decoder, const std::atomic<bool>& cancel) {
+                const OpenModel& model, SessionDecoder& decoder, const std::atomic<bool>& cancel) {
   const auto begin = std::chrono::steady_clock::now();
   const double encode_before = decoder.encode_seconds();
   const int64_t windows_before = decoder.encoded_windows();
@@ -189,7 +189,7 @@ Status run_file(const TranscribeFlags& flags, const TranscribeOptions& options,
   events.on_segment = [&](const Segment& segment) { return display.segment(segment); };
   events.on_progress = [&](double done, double total) { display.progress(done, total); };
   const Result<Transcript> result =
-      transcribe_file(decoder, *model.tokenizer, audio, options, decoder.session().pool(), events, cancel);
+      transcribe_file(decoder, *model.speech->tokenizer, audio, options, decoder.session().pool(), events, cancel);
   display.clear();
   if (!result.ok()) return result.status();
   display.finish();
@@ -218,24 +218,25 @@ Status run(const TranscribeFlags& flags) {
   KVASS_ASSIGN_OR_RETURN(const TranscribeOptions options, resolve(flags));
   KVASS_ASSIGN_OR_RETURN(const std::vector<TranscriptFormat> formats, formats_of(flags));
   KVASS_ASSIGN_OR_RETURN(const auto names, output_names(flags));
-  SpeechModelOptions model_options;
+  std::optional<Math> math;
   if (!flags.math.empty()) {
-    KVASS_ASSIGN_OR_RETURN(model_options.math, parse_math(flags.math));
+    KVASS_ASSIGN_OR_RETURN(math, parse_math(flags.math));
   }
-  KVASS_ASSIGN_OR_RETURN(model_options.weights, flags.weights.resolve());
-  KVASS_ASSIGN_OR_RETURN(model_options.threads, resolve_threads(flags.threads));
+  KVASS_ASSIGN_OR_RETURN(const WeightOptions weights, flags.weights.resolve());
   SpeechSessionOptions session;
   if (!flags.kv.empty()) {
     KVASS_ASSIGN_OR_RETURN(session.caches, parse_dtype(flags.kv));
   }
-  session.threads = model_options.threads;
+  KVASS_ASSIGN_OR_RETURN(session.threads, resolve_threads(flags.threads));
   if (!flags.output_dir.empty()) {
     std::error_code error;
     std::filesystem::create_directories(flags.output_dir, error);
     if (error) return bad_input("--output-dir " + flags.output_dir, "a folder that can be made", error.message());
   }
-  KVASS_ASSIGN_OR_RETURN(const SpeechModel model, open_speech_model(flags.model, model_options));
-  KVASS_RETURN_IF_ERROR(check_options(options, *model.tokenizer));
+  KVASS_ASSIGN_OR_RETURN(ModelFile file, ModelFile::open(flags.model));
+  const Math chosen = math.value_or(file.stream_options().math);
+  KVASS_ASSIGN_OR_RETURN(const OpenModel model, open_speech_model(std::move(file), chosen, session.threads, weights));
+  KVASS_RETURN_IF_ERROR(check_options(options, *model.speech->tokenizer));
   session.sequences = sequences_of(options);
   KVASS_ASSIGN_OR_RETURN(const std::unique_ptr<SessionDecoder> decoder, SessionDecoder::create(model, session));
 

@@ -102,12 +102,17 @@ std::vector<bool> kept_weights(const Program& program) {
   return kept;
 }
 
-Result<WeightStore> load_weights(const TensorSource& source, const ModelProgram& model, std::optional<WeightType> type,
-                                 ThreadPool& pool) {
+namespace {
+
+struct EntryPlan {
+  std::vector<Entry> entries;  // [weights of the program]
+  size_t bytes = 0;
+};
+
+Result<EntryPlan> plan_entries(const TensorSource& source, const ModelProgram& model, std::optional<WeightType> type) {
   const Program& program = model.program;
   const std::vector<bool> kept = kept_weights(program);
-  std::vector<Entry> entries;
-  size_t bytes = 0;
+  EntryPlan plan;
   for (size_t i = 0; i < program.weights.size(); ++i) {
     const Weight& weight = program.weights[i];
     KVASS_ASSIGN_OR_RETURN(Entry entry,
@@ -116,12 +121,27 @@ Result<WeightStore> load_weights(const TensorSource& source, const ModelProgram&
     if (weight.outputs > 0) {
       KVASS_ASSIGN_OR_RETURN(own, packed_bytes(entry.type, weight.outputs, weight.inputs));
     }
-    entry.offset = bytes;
-    bytes += (own + kAlignment - 1) / kAlignment * kAlignment;
-    entries.push_back(std::move(entry));
+    entry.offset = plan.bytes;
+    plan.bytes += (own + kAlignment - 1) / kAlignment * kAlignment;
+    plan.entries.push_back(std::move(entry));
   }
+  return plan;
+}
+
+}  // namespace
+
+Result<size_t> plan_weights(const TensorSource& source, const ModelProgram& model, std::optional<WeightType> type) {
+  KVASS_ASSIGN_OR_RETURN(const EntryPlan plan, plan_entries(source, model, type));
+  return plan.bytes;
+}
+
+Result<WeightStore> load_weights(const TensorSource& source, const ModelProgram& model, std::optional<WeightType> type,
+                                 ThreadPool& pool) {
+  const Program& program = model.program;
+  KVASS_ASSIGN_OR_RETURN(const EntryPlan plan, plan_entries(source, model, type));
+  const std::vector<Entry>& entries = plan.entries;
   WeightStore store;
-  KVASS_ASSIGN_OR_RETURN(store.block, Block::map(bytes, "weights"));
+  KVASS_ASSIGN_OR_RETURN(store.block, Block::map(plan.bytes, "weights"));
   for (size_t i = 0; i < entries.size(); ++i) {
     const Entry& entry = entries[i];
     const Weight& weight = program.weights[i];

@@ -46,4 +46,7 @@ std::vector<bool> kept_weights(const Program& program);
 Result<WeightStore> load_weights(const TensorSource& source, const ModelProgram& model, std::optional<WeightType> type,
                                  ThreadPool& pool);
 
+// Bytes of the block that load_weights maps.
+Result<size_t> plan_weights(const TensorSource& source, const ModelProgram& model, std::optional<WeightType> type);
+
 }  // namespace kvass

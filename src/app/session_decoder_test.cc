@@ -1,14 +1,16 @@
 // A speech model as a .kvp is used where it is mapped, and decodes with the bits of the model that it was made of.
-#include "app/speech_file.h"
+#include "app/session_decoder.h"
 
 #include <gtest/gtest.h>
 
 #include <cstring>
 
 #include "app/export.h"
-#include "app/speech_model.h"
+#include "app/plan.h"
+#include "app/speech_source.h"
 #include "program/op_spec.h"
 #include "scratch.h"
+#include "tiny_model.h"
 #include "tiny_speech.h"
 
 namespace kvass {
@@ -57,7 +59,7 @@ class SpeechFiles : public ::testing::Test {
 };
 
 TEST_F(SpeechFiles, AreUsedWhereTheyAreMapped) {
-  const SpeechModel model = open_speech_model(kvp_, {.math = {}, .weights = {}, .threads = 2}).value();
+  const OpenModel model = open_speech_model(ModelFile::open(kvp_).value(), Math::f32, 2).value();
   EXPECT_EQ(model.format, "kvp");
   EXPECT_EQ(model.engine->weights().block.bytes(), 0u) << "no second copy";
   ASSERT_TRUE(model.engine->weights().file);
@@ -72,12 +74,12 @@ TEST_F(SpeechFiles, AreUsedWhereTheyAreMapped) {
   ASSERT_EQ(decoder->session().methods().size(), 2u);
   EXPECT_EQ(decoder->session().methods()[1].name, "decode");
 
-  const SpeechModel source = open_speech_model(source_, {.math = {}, .weights = {}, .threads = 1}).value();
+  const OpenModel source = open_speech_model(ModelFile::open(source_).value(), Math::f32, 1).value();
   const auto plain = SessionDecoder::create(source, {.sequences = 3, .caches = {}, .threads = 1}).value();
   const std::vector<float> expected = decoded(*plain), got = decoded(*decoder);
   ASSERT_EQ(expected.size(), got.size());
   EXPECT_EQ(std::memcmp(expected.data(), got.data(), got.size() * sizeof(float)), 0);
-  EXPECT_EQ(source.alignment_heads, model.alignment_heads);
+  EXPECT_EQ(source.speech->alignment_heads, model.speech->alignment_heads);
   // A window is projected once, whatever follows.
   EXPECT_EQ(decoder->session().executed(op_kind("update_cross_attn_cache")), TinySpeech::kLayers);
 }
@@ -86,8 +88,13 @@ TEST_F(SpeechFiles, SayWhatTheyAre) {
   EXPECT_TRUE(is_speech_source(source_));
   EXPECT_FALSE(is_speech_source(kvp_));
   EXPECT_FALSE(is_speech_source(scratch_.file("nothing")));
-  const SpeechFile file = SpeechFile::open(kvp_).value();
-  const SpeechShape &shape = file.shape(), expected = SpeechFile::open(source_).value().shape();
+  const ModelFile file = ModelFile::open(kvp_).value(), source = ModelFile::open(source_).value();
+  EXPECT_EQ(file.format(), "kvp");
+  EXPECT_EQ(source.format(), "CTranslate2");
+  EXPECT_EQ(source.stream_options().math, Math::f32);
+  EXPECT_EQ(source.stream_options().kv, DType::f32);
+  ASSERT_TRUE(file.speech() && source.speech());
+  const SpeechShape &shape = file.speech()->shape, &expected = source.speech()->shape;
   EXPECT_EQ(shape.mels, expected.mels);
   EXPECT_EQ(shape.frames, expected.frames);
   EXPECT_EQ(shape.source_rows, expected.source_rows);
@@ -97,6 +104,35 @@ TEST_F(SpeechFiles, SayWhatTheyAre) {
   EXPECT_EQ(shape.decoder_layers, expected.decoder_layers);
   EXPECT_EQ(shape.vocabulary, expected.vocabulary);
   EXPECT_EQ(shape.context, expected.context);
+}
+
+TEST_F(SpeechFiles, ThePlanOfEveryKindIsWhatIsLoaded) {
+  for (const std::string& path : {source_, kvp_}) {
+    for (const std::optional<WeightType> type : {std::optional<WeightType>(), {WeightType::Q8_0}}) {
+      WeightOptions weights;
+      weights.type = type;
+      ModelFile file = ModelFile::open(path).value();
+      StreamOptions own = file.stream_options();
+      own.threads = 1;
+      const MemoryPlan plan = PlannedModel::of(file, weights)->plan(own, 1).value();
+      const OpenModel model = open_speech_model(std::move(file), own.math, 1, weights).value();
+      EXPECT_EQ(plan.weight_bytes, model.engine->weights().bytes()) << path;
+      const auto decoder =
+          SessionDecoder::create(model, {.sequences = own.sequences, .caches = {}, .threads = own.threads}).value();
+      EXPECT_EQ(plan.cache_bytes(), decoder->cache_bytes()) << path;
+      EXPECT_EQ(plan.arena_bytes, decoder->session().arena_bytes()) << path;
+    }
+  }
+}
+
+TEST_F(SpeechFiles, AJobThatTakesTheOtherKindSaysSo) {
+  for (const std::string& path : {source_, kvp_}) {
+    EXPECT_NE(open_model(path, Math::f32, 1).status().message().find("kvass transcribe"), std::string::npos) << path;
+  }
+  const std::string text = scratch_.file("text.gguf");
+  ASSERT_TRUE(TinyModel().writer().write(text).ok());
+  const std::string message = open_speech_model(ModelFile::open(text).value(), Math::f32, 1).status().message();
+  EXPECT_EQ(message, text + ": expected a speech model, got one that writes text");
 }
 
 }  // namespace

@@ -1,43 +1,26 @@
-// Opening a speech model: whatever its format (app/speech_file.h), to an engine and a tokenizer; and the SpeechDecoder
-// that a session over that engine is.
+// A session over a model that transcribes, as the SpeechDecoder that the search works with; and what such a session and
+// its sequences take.
 #pragma once
 
+#include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
-#include <string>
-#include <utility>
+#include <span>
 #include <vector>
 
-#include "app/model_file.h"
+#include "app/open.h"
 #include "app/speech_decoder.h"
+#include "kvass/cache_plan.h"
 #include "kvass/status.h"
 #include "model/speech.h"
-#include "ops/linear/linear.h"
-#include "session/engine.h"
 #include "session/session.h"
-#include "text/speech_tokenizer.h"
 
 namespace kvass {
 
-struct SpeechModelOptions {
-  std::optional<Math> math;  // none: as the file has it, float32 where it does not say
-  WeightOptions weights;
-  int threads = 1;
-};
-
-struct SpeechModel {
-  std::string path;
-  std::string format;  // "CTranslate2"
-  SpeechShape shape;
-  std::shared_ptr<const Engine> engine;
-  std::shared_ptr<const SpeechTokenizer> tokenizer;
-  std::vector<std::pair<int64_t, int64_t>> alignment_heads;  // (decoder layer, head): those that follow the audio
-  DType kv = DType::f32;                                     // storage of keys and values unless flags say otherwise
-  std::vector<MethodPlan> methods;  // that the file brings; sessions of other options plan their own
-  double load_seconds = 0.0;
-};
-
-Result<SpeechModel> open_speech_model(const std::string& path, const SpeechModelOptions& options);
+// A step may bring the decoder's whole context.
+SessionOptions speech_session(const SpeechShape& shape, int64_t sequences, int threads);
+CacheOptions speech_caches(const SpeechShape& shape, DType dtype);
 
 struct SpeechSessionOptions {
   int64_t sequences = 1;        // that live at a time
@@ -47,7 +30,8 @@ struct SpeechSessionOptions {
 
 class SessionDecoder final : public SpeechDecoder {
  public:
-  static Result<std::unique_ptr<SessionDecoder>> create(const SpeechModel& model, const SpeechSessionOptions& options);
+  // For a model that transcribes.
+  static Result<std::unique_ptr<SessionDecoder>> create(const OpenModel& model, const SpeechSessionOptions& options);
 
   int64_t vocabulary() const override { return shape_.vocabulary; }
   int64_t context() const override { return shape_.context; }

@@ -1,0 +1,108 @@
+#include "app/speech_source.h"
+
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "base/platform.h"
+#include "file/ct2.h"
+#include "file/ggml_speech.h"
+#include "file/safetensors_source.h"
+
+namespace kvass {
+namespace {
+
+using nlohmann::json;
+
+bool is_file(const std::string& path) { return platform::file_info(path).kind == platform::FileKind::file; }
+bool is_folder(const std::string& path) { return platform::file_info(path).kind == platform::FileKind::folder; }
+
+template <class Source>
+std::unique_ptr<TensorSource> owned(Source source) {
+  return std::make_unique<Source>(std::move(source));
+}
+
+// A JSON object, or null where the file is missing.
+Result<json> read_json(const std::string& path) {
+  if (!is_file(path)) return json();
+  KVASS_ASSIGN_OR_RETURN(const FileMap map, FileMap::open(path));
+  json parsed = json::parse(map.bytes().begin(), map.bytes().end(), nullptr, /*allow_exceptions=*/false);
+  if (!parsed.is_object()) return bad_input(path, "a JSON object", "something else");
+  return parsed;
+}
+
+// "alignment_heads": [[layer, head], …]
+Status read_alignment_heads(const json& config, const std::string& path, SpeechSource& out) {
+  if (!config.is_object()) return {};
+  const auto found = config.find("alignment_heads");
+  if (found == config.end() || found->is_null()) return {};
+  const auto refuse = [&] { return bad_input(path + ": alignment_heads", "pairs of a layer and a head", "others"); };
+  if (!found->is_array()) return refuse();
+  for (const json& pair : *found) {
+    if (!pair.is_array() || pair.size() != 2 || !pair[0].is_number_unsigned() || !pair[1].is_number_unsigned()) {
+      return refuse();
+    }
+    out.alignment_heads.emplace_back(pair[0].get<int64_t>(), pair[1].get<int64_t>());
+  }
+  return {};
+}
+
+Result<SpeechSource> open_ct2(const std::string& folder) {
+  SpeechSource out;
+  out.format = "CTranslate2";
+  KVASS_ASSIGN_OR_RETURN(Ct2Model file, Ct2Model::open(folder + "/model.bin"));
+  KVASS_ASSIGN_OR_RETURN(out.heads, file.integer("encoder/num_heads"));
+  if (out.heads < 1) return bad_input(file.name() + ": encoder/num_heads", "at least 1", std::to_string(out.heads));
+  KVASS_ASSIGN_OR_RETURN(out.vocabulary, read_speech_vocabulary(folder));
+  KVASS_ASSIGN_OR_RETURN(const json config, read_json(folder + "/config.json"));
+  KVASS_RETURN_IF_ERROR(read_alignment_heads(config, folder + "/config.json", out));
+  out.tensors = owned(std::move(file));
+  return out;
+}
+
+Result<SpeechSource> open_hugging_face(const std::string& folder) {
+  SpeechSource out;
+  out.format = "safetensors";
+  KVASS_ASSIGN_OR_RETURN(SafeTensorsSource file, SafeTensorsSource::open(folder + "/model.safetensors"));
+  KVASS_ASSIGN_OR_RETURN(const json config, read_json(folder + "/config.json"));
+  const auto heads = config.is_object() ? config.find("encoder_attention_heads") : config.end();
+  if (heads == config.end() || !heads->is_number_unsigned() || heads->get<uint64_t>() < 1 ||
+      heads->get<uint64_t>() > 1024) {
+    return bad_input(folder + "/config.json: encoder_attention_heads", "1 to 1024", "none or another");
+  }
+  out.heads = heads->get<int64_t>();
+  KVASS_ASSIGN_OR_RETURN(out.vocabulary, read_speech_vocabulary(folder));
+  const std::string generation = folder + "/generation_config.json";
+  KVASS_ASSIGN_OR_RETURN(const json more, read_json(generation));
+  KVASS_RETURN_IF_ERROR(read_alignment_heads(more, generation, out));
+  if (out.alignment_heads.empty()) KVASS_RETURN_IF_ERROR(read_alignment_heads(config, folder + "/config.json", out));
+  out.tensors = owned(std::move(file));
+  return out;
+}
+
+Result<SpeechSource> open_ggml(const std::string& path) {
+  SpeechSource out;
+  out.format = "ggml";
+  KVASS_ASSIGN_OR_RETURN(GgmlSpeech file, GgmlSpeech::open(path));
+  out.heads = file.sizes().audio_heads;
+  KVASS_ASSIGN_OR_RETURN(out.vocabulary, complete_speech_vocabulary(path, file.pieces(), file.sizes().vocabulary));
+  out.tensors = owned(std::move(file));
+  return out;
+}
+
+}  // namespace
+
+bool is_speech_source(const std::string& path) {
+  if (is_folder(path)) return is_file(path + "/model.bin") || is_file(path + "/model.safetensors");
+  return is_file(path) && is_ggml_speech(path);
+}
+
+Result<SpeechSource> open_speech_source(const std::string& path) {
+  if (is_folder(path)) {
+    if (is_file(path + "/model.bin")) return open_ct2(path);
+    if (is_file(path + "/model.safetensors")) return open_hugging_face(path);
+    return bad_input(path, "model.bin (CTranslate2) or model.safetensors (Hugging Face) in the folder", "neither");
+  }
+  return open_ggml(path);
+}
+
+}  // namespace kvass
