@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Who may include whom in src/, and that only src/model knows a model's name.
+"""Who may include whom in src/, that only src/model knows a model's name, and that only src/base/platform.cc calls the system.
 
 Tests, benchmarks and fuzzers stand beside what they test and may include anything; so may nothing else.
 """
@@ -32,6 +32,8 @@ BINDING = ["app", "session", "kvass", "base/busy.h"]
 FREE = re.compile(r"(^|_)(test|bench|fuzz)\.cc$|^test_.*\.h$")
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"')
 MODEL_NAME = re.compile(r"gemma|whisper|qwen|mistral", re.IGNORECASE)
+SYSTEM = re.compile(r"^\s*#\s*include\s+<(sys/.*|unistd|fcntl|sched|signal|csignal|pthread|poll|dirent|dlfcn|cpuid|termios)(\.h)?>")
+SYSTEM_ALLOWED = re.compile(r"^src/(base/platform\.cc|cli/.*|device/emulate\.cc)$")
 COMMENT = re.compile(r"//.*")
 # Lists of values that files have, which are models' names.
 NAMES_ALLOWED = {"src/text/pre_tokenizers.inc", "src/text/chat_templates.inc"}
@@ -50,6 +52,8 @@ def problems_of(path, folder):
             yield f'{where}:{number}: "{found[1]}": write the path from src/'
         elif found and not may_include(folder, found[1]):
             yield f"{where}:{number}: {folder}/ may not include {found[1]}"
+        if SYSTEM.match(line) and not SYSTEM_ALLOWED.match(str(where)):
+            yield f"{where}:{number}: only base/platform.cc calls the system: {line.strip()}"
         if folder != "model" and str(where) not in NAMES_ALLOWED and not found and MODEL_NAME.search(COMMENT.sub("", line)):
             yield f"{where}:{number}: only model/ knows a model's name: {line.strip()}"
 

@@ -1,13 +1,12 @@
 #include "app/machine.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <utility>
 
 #include "base/cpu.h"
+#include "base/platform.h"
 
 namespace kvass {
 namespace {
@@ -92,8 +91,7 @@ Result<MachineProbe> MachineProbe::create(int threads, Math math) {
   MachineProbe probe;
   probe.math_ = math;
   probe.pool_ = std::make_unique<ThreadPool>(threads);
-  const long cache = ::sysconf(_SC_LEVEL3_CACHE_SIZE);  // 0 or -1 where it is not told
-  const size_t bytes = std::max<size_t>(size_t{128} << 20, 4 * static_cast<size_t>(std::max(cache, 0L)));
+  const size_t bytes = std::max(size_t{128} << 20, 4 * platform::last_level_cache_bytes());
   KVASS_ASSIGN_OR_RETURN(probe.buffer_, Block::map(bytes));
   std::fill_n(probe.buffer_.data(), bytes, uint8_t{1});  // pages of its own, not the shared zero page
   return probe;

@@ -1,13 +1,12 @@
 #include "app/open.h"
 
-#include <sys/resource.h>
-
 #include <algorithm>
 #include <chrono>
 #include <string>
 #include <utility>
 
 #include "app/speech_file.h"
+#include "base/platform.h"
 #include "ops/device_kernels.h"
 #include "text/vocabulary.h"
 
@@ -99,10 +98,6 @@ Result<Stream> open_stream(const OpenModel& model, const StreamOptions& options,
   return stream;
 }
 
-size_t peak_rss_bytes() {
-  rusage usage{};
-  ::getrusage(RUSAGE_SELF, &usage);
-  return static_cast<size_t>(usage.ru_maxrss) * 1024;
-}
+size_t peak_rss_bytes() { return platform::peak_rss_bytes(); }
 
 }  // namespace kvass

@@ -1,12 +1,11 @@
 #include "app/speech_file.h"
 
-#include <sys/stat.h>
-
 #include <algorithm>
 #include <cstring>
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "base/platform.h"
 #include "file/ct2.h"
 #include "file/ggml_speech.h"
 #include "file/safetensors_source.h"
@@ -17,14 +16,8 @@ namespace {
 
 using nlohmann::json;
 
-bool is_file(const std::string& path) {
-  struct stat about {};
-  return ::stat(path.c_str(), &about) == 0 && S_ISREG(about.st_mode);
-}
-bool is_folder(const std::string& path) {
-  struct stat about {};
-  return ::stat(path.c_str(), &about) == 0 && S_ISDIR(about.st_mode);
-}
+bool is_file(const std::string& path) { return platform::file_info(path).kind == platform::FileKind::file; }
+bool is_folder(const std::string& path) { return platform::file_info(path).kind == platform::FileKind::folder; }
 
 // What a file in one of the formats gives.
 struct Opened {

@@ -1,6 +1,4 @@
 // The ways in which `kvass verify` runs its text, and the text.
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
 #include <filesystem>
@@ -8,6 +6,7 @@
 
 #include "app/verify.h"
 #include "base/cpu.h"
+#include "base/platform.h"
 #include "ops/device_kernels.h"
 #include "session/snapshot.h"
 
@@ -143,7 +142,8 @@ Status run_detours(const VerifyInput& input, VerifyRecorder& recorder, bool sink
 class TemporaryFile {
  public:
   TemporaryFile()
-      : path_(std::filesystem::temp_directory_path() / ("kvass_verify_" + std::to_string(::getpid()) + ".snapshot")) {}
+      : path_(std::filesystem::temp_directory_path() /
+              ("kvass_verify_" + std::to_string(platform::process_id()) + ".snapshot")) {}
   ~TemporaryFile() {
     std::error_code ignored;
     std::filesystem::remove(path_, ignored);

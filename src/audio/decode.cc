@@ -1,11 +1,8 @@
 #include "audio/decode.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <samplerate.h>
 #include <sndfile.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -13,6 +10,8 @@
 #include <cstring>
 #include <memory>
 #include <new>
+
+#include "base/platform.h"
 
 namespace kvass {
 namespace {
@@ -147,8 +146,8 @@ Result<std::vector<uint8_t>> read_stdin() {
   while (true) {
     const size_t at = bytes.size();
     bytes.resize(at + kBlock);
-    const ssize_t count = ::read(STDIN_FILENO, bytes.data() + at, kBlock);
-    bytes.resize(at + static_cast<size_t>(std::max<ssize_t>(count, 0)));
+    const int64_t count = platform::read_standard_input(bytes.data() + at, kBlock);
+    bytes.resize(at + static_cast<size_t>(std::max<int64_t>(count, 0)));
     if (count < 0 && errno == EINTR) continue;
     if (count < 0) return bad_input("stdin", kExpected, std::strerror(errno));
     if (count == 0) return bytes;
@@ -173,11 +172,13 @@ Result<std::vector<int16_t>> decode_audio(const std::string& path) {
     return decode_audio(bytes, "stdin");
   }
   // libsndfile would wait on a pipe or read a folder; what is wrong with a path is said by its own name.
-  struct stat about {};
-  if (::stat(path.c_str(), &about) != 0) return bad_input(path, kExpected, std::strerror(errno));
-  if (!S_ISREG(about.st_mode)) return bad_input(path, kExpected, S_ISDIR(about.st_mode) ? "a folder" : "no file");
-  if (about.st_size == 0) return bad_input(path, kExpected, "an empty file");
-  if (::access(path.c_str(), R_OK) != 0) return bad_input(path, kExpected, std::strerror(errno));
+  using platform::FileKind;
+  const platform::FileInfo about = platform::file_info(path);
+  if (about.kind == FileKind::none) return bad_input(path, kExpected, std::strerror(errno));
+  if (about.kind != FileKind::file)
+    return bad_input(path, kExpected, about.kind == FileKind::folder ? "a folder" : "no file");
+  if (about.bytes == 0) return bad_input(path, kExpected, "an empty file");
+  if (!platform::may_read(path)) return bad_input(path, kExpected, std::strerror(errno));
   SF_INFO info{};
   const File file(sf_open(path.c_str(), SFM_READ, &info));
   if (!file) return bad_input(path, kExpected, sf_strerror(nullptr));

@@ -1,22 +1,22 @@
 #include "base/block.h"
 
-#include <sys/mman.h>
-
 #include <cerrno>
 #include <cstring>
 #include <string>
 #include <utility>
+
+#include "base/platform.h"
 
 namespace kvass {
 
 Result<Block> Block::map(size_t bytes) {
   Block block;
   if (bytes == 0) return block;
-  void* data = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (data == MAP_FAILED) {
+  void* data = platform::map_memory(bytes);
+  if (data == nullptr) {
     return bad_input("memory", std::to_string(bytes) + " bytes to map", std::strerror(errno));
   }
-  if (bytes >= (size_t{2} << 20)) ::madvise(data, bytes, MADV_HUGEPAGE);
+  if (bytes >= (size_t{2} << 20)) platform::ask_for_huge_pages(data, bytes);
   block.data_ = static_cast<uint8_t*>(data);
   block.bytes_ = bytes;
   return block;
@@ -32,7 +32,7 @@ Block& Block::operator=(Block&& other) noexcept {
 }
 
 Block::~Block() {
-  if (data_) ::munmap(data_, bytes_);
+  if (data_) platform::unmap(data_, bytes_);
 }
 
 }  // namespace kvass

@@ -1,16 +1,10 @@
 #include "base/cpu.h"
 
-#include <sched.h>
-
-#if defined(__x86_64__)
-#include <cpuid.h>
-#elif defined(__aarch64__)
-#include <sys/auxv.h>
-#endif
-
 #include <cstdlib>
 #include <iterator>
 #include <string>
+
+#include "base/platform.h"
 
 namespace kvass {
 namespace {
@@ -50,20 +44,9 @@ std::string_view isa_name(Isa isa) {
 }
 
 CpuFeatures detect_cpu_features() {
-  CpuFeatures features;
-#if defined(__x86_64__)
-  __builtin_cpu_init();  // the compiler's run-time checks CPUID and XGETBV
-  uint32_t a = 0, b = 0, c = 0, d = 0;
-  const bool f16c = __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C) != 0;  // the run-time checks of Clang lack it
-  features.avx2 = f16c && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  features.avx512vnni = features.avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-                        __builtin_cpu_supports("avx512vnni");
+  CpuFeatures features = platform::cpu_features();
 #if defined(KVASS_EMULATE_AVX512)
   features.avx512vnni = true;
-#endif
-#elif defined(__aarch64__)
-  features = aarch64_features(getauxval(AT_HWCAP), getauxval(AT_HWCAP2));
 #endif
   return features;
 }
@@ -111,25 +94,8 @@ Result<Isa> default_isa() {
   return choose_isa(detect_cpu_features(), forced ? forced : "");
 }
 
-int usable_cpus() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
-  const int count = CPU_COUNT(&set);
-  return count > 0 ? count : 1;
-}
+int usable_cpus() { return platform::usable_cpus(); }
 
-void pin_to_cpu(int index) {
-  cpu_set_t usable;
-  if (sched_getaffinity(0, sizeof usable, &usable) != 0) return;
-  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
-    if (!CPU_ISSET(cpu, &usable) || index-- > 0) continue;
-    cpu_set_t one;
-    CPU_ZERO(&one);
-    CPU_SET(cpu, &one);
-    sched_setaffinity(0, sizeof one, &one);
-    return;
-  }
-}
+void pin_to_cpu(int index) { platform::pin_to_cpu(index); }
 
 }  // namespace kvass

@@ -1,37 +1,34 @@
 #include "base/file_map.h"
 
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <cerrno>
 #include <cstring>
+
+#include "base/platform.h"
 
 namespace kvass {
 
 Result<FileMap> FileMap::open(const std::string& path) {
-  const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a FIFO must not block
+  const int file = platform::open_to_read(path);
   if (file < 0) return bad_input(path, "a readable file", std::strerror(errno));
-  struct stat info {};
+  const platform::FileInfo info = platform::file_info(file);
   FileMap map;
   Status status;
-  if (::fstat(file, &info) != 0) {
+  if (info.kind == platform::FileKind::none) {
     status = bad_input(path, "a readable file", std::strerror(errno));
-  } else if (!S_ISREG(info.st_mode)) {
-    status = bad_input(path, "a regular file", S_ISDIR(info.st_mode) ? "a folder" : "a special file");
-  } else if (info.st_size == 0) {
+  } else if (info.kind != platform::FileKind::file) {
+    status = bad_input(path, "a regular file", info.kind == platform::FileKind::folder ? "a folder" : "a special file");
+  } else if (info.bytes == 0) {
     status = bad_input(path, "a file with content", "an empty file");
   } else {
-    void* data = ::mmap(nullptr, static_cast<size_t>(info.st_size), PROT_READ, MAP_PRIVATE, file, 0);
-    if (data == MAP_FAILED) {
+    const void* data = platform::map_file(file, info.bytes);
+    if (data == nullptr) {
       status = bad_input(path, "a file that can be mapped", std::strerror(errno));
     } else {
       map.data_ = static_cast<const uint8_t*>(data);
-      map.size_ = static_cast<size_t>(info.st_size);
+      map.size_ = info.bytes;
     }
   }
-  ::close(file);
+  platform::close_file(file);
   if (!status.ok()) return status;
   return map;
 }
@@ -46,14 +43,14 @@ FileMap& FileMap::operator=(FileMap&& other) noexcept {
 }
 
 FileMap::~FileMap() {
-  if (data_) ::munmap(const_cast<uint8_t*>(data_), size_);
+  if (data_) platform::unmap(data_, size_);
 }
 
 void FileMap::release(size_t offset, size_t length) const {
-  const size_t page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+  const size_t page = platform::page_bytes();
   const size_t begin = (offset + page - 1) / page * page;
   const size_t end = (offset + length) / page * page;
-  if (end > begin) ::madvise(const_cast<uint8_t*>(data_) + begin, end - begin, MADV_DONTNEED);
+  if (end > begin) platform::drop_pages(data_ + begin, end - begin);
 }
 
 }  // namespace kvass

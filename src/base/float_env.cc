@@ -4,6 +4,11 @@
 #include <immintrin.h>
 #endif
 
+// A project that has kvass inside hands it the flags of its own; these would change every result.
+#if defined(__FAST_MATH__)
+#error "kvass is compiled without fast math: expected no flag that allows it (docs/numerics.md)"
+#endif
+
 namespace kvass {
 
 #if defined(__x86_64__)

@@ -1,13 +1,12 @@
 #include "base/new_file.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <atomic>
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <utility>
+
+#include "base/platform.h"
 
 namespace kvass {
 namespace {
@@ -26,14 +25,14 @@ Status NewFile::failed(const char* what) const { return bad_input(path_, what, s
 Result<NewFile> NewFile::create(const std::string& path) {
   NewFile made;
   made.path_ = path;
-  const std::string temporary = path + ".tmp-" + std::to_string(::getpid()) + "-" + std::to_string(g_temporaries++);
+  const std::string temporary =
+      path + ".tmp-" + std::to_string(platform::process_id()) + "-" + std::to_string(g_temporaries++);
   // One that a process of the same number has left; never written through, whatever it is now.
-  ::unlink(temporary.c_str());
-  made.file_ = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  std::remove(temporary.c_str());
+  made.file_ = platform::create_file(temporary);
   if (made.file_ < 0) return made.failed("a folder that takes a new file");
   made.temporary_ = temporary;
-  struct stat old {};
-  if (::stat(path.c_str(), &old) == 0) (void)::fchmod(made.file_, old.st_mode & 07777);  // its readers stay the same
+  platform::copy_permissions(path, made.file_);  // its readers stay the same
   return made;
 }
 
@@ -43,13 +42,13 @@ NewFile::NewFile(NewFile&& other) noexcept
       file_(std::exchange(other.file_, -1)) {}
 
 NewFile::~NewFile() {
-  if (file_ >= 0) ::close(file_);
-  if (!temporary_.empty()) ::unlink(temporary_.c_str());
+  if (file_ >= 0) platform::close_file(file_);
+  if (!temporary_.empty()) std::remove(temporary_.c_str());
 }
 
 Status NewFile::write(size_t offset, std::span<const uint8_t> bytes) {
   while (!bytes.empty()) {
-    const ssize_t count = ::pwrite(file_, bytes.data(), bytes.size(), static_cast<off_t>(offset));
+    const int64_t count = platform::write_at(file_, offset, bytes.data(), bytes.size());
     if (count < 0 && errno == EINTR) continue;
     if (count == 0) errno = ENOSPC;
     if (count <= 0) return failed("room for a new file");
@@ -60,31 +59,27 @@ Status NewFile::write(size_t offset, std::span<const uint8_t> bytes) {
 }
 
 Status NewFile::commit() {
-  if (::fsync(file_) != 0) return failed("a new file on the disk");
-  const int closed = ::close(std::exchange(file_, -1));
-  if (closed != 0 && errno != EINTR) return failed("a new file on the disk");
-  if (::rename(temporary_.c_str(), path_.c_str()) != 0) return failed("a name for the new file");
+  if (!platform::sync_file(file_)) return failed("a new file on the disk");
+  if (!platform::close_file(std::exchange(file_, -1))) return failed("a new file on the disk");
+  if (std::rename(temporary_.c_str(), path_.c_str()) != 0) return failed("a name for the new file");
   temporary_.clear();
-  const int folder = ::open(folder_of(path_).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (folder < 0) return failed("a folder on the disk");
-  Status status;
-  // EINVAL: a file system that has no such thing.
-  if (::fsync(folder) != 0 && errno != EINVAL) status = failed("a folder on the disk");
-  ::close(folder);
-  return status;
+  if (!platform::sync_folder(folder_of(path_))) return failed("a folder on the disk");
+  return {};
 }
 
 Status check_new_file(const std::string& path) {
-  struct stat info {};
-  if (::stat(path.c_str(), &info) == 0 && !S_ISREG(info.st_mode)) {
-    return bad_input(path, "the name of a file", S_ISDIR(info.st_mode) ? "a folder" : "a special file");
+  using platform::FileKind;
+  const FileKind old = platform::file_info(path).kind;
+  if (old == FileKind::folder || old == FileKind::special) {
+    return bad_input(path, "the name of a file", old == FileKind::folder ? "a folder" : "a special file");
   }
   const std::string folder = folder_of(path);
-  if (::stat(folder.c_str(), &info) != 0) {
+  const FileKind kind = platform::file_info(folder).kind;
+  if (kind == FileKind::none) {
     return bad_input(path, "a folder that takes a new file", std::strerror(errno));
   }
-  if (!S_ISDIR(info.st_mode)) return bad_input(path, "a folder that takes a new file", folder + ", which is none");
-  if (::access(folder.c_str(), W_OK | X_OK) != 0) {
+  if (kind != FileKind::folder) return bad_input(path, "a folder that takes a new file", folder + ", which is none");
+  if (!platform::may_create_in(folder)) {
     return bad_input(path, "a folder that takes a new file", std::strerror(errno));
   }
   return {};

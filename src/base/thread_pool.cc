@@ -1,7 +1,5 @@
 #include "base/thread_pool.h"
 
-#include <signal.h>
-
 #include <atomic>
 #include <cassert>
 #include <exception>
@@ -10,6 +8,7 @@
 
 #include "base/cpu.h"
 #include "base/float_env.h"
+#include "base/platform.h"
 
 namespace kvass {
 namespace {
@@ -21,23 +20,6 @@ inline void relax() {
   asm volatile("yield");
 #endif
 }
-
-// Signals are the callers': one that a worker took would not end the call in which a caller waits for it. Threads that
-// are made while this lives never see one.
-class NoSignals {
- public:
-  NoSignals() {
-    sigset_t all;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before_);
-  }
-  ~NoSignals() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
-  NoSignals(const NoSignals&) = delete;
-  NoSignals& operator=(const NoSignals&) = delete;
-
- private:
-  sigset_t before_{};
-};
 
 // Tasks [begin, end) of a job that nobody has claimed, as one word.
 class Range {
@@ -141,7 +123,8 @@ ThreadPool::ThreadPool(int threads, bool pin) : threads_(threads < 1 ? 1 : threa
   shared_->spins = cpu_for_each ? 20000 : 0;
   pin = pin && cpu_for_each;
   shared_->workers.reserve(static_cast<size_t>(threads_ - 1));
-  const NoSignals inherited;
+  // Signals are the callers': one that a worker took would not end the call in which a caller waits for it.
+  const platform::NoSignals inherited;
   for (int thread = 1; thread < threads_; ++thread) {
     try {
       shared_->workers.emplace_back([this, thread, pin] {

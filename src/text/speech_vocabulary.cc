@@ -1,12 +1,12 @@
 // The vocabularies of speech models as folders have them.
 #include <fmt/format.h>
-#include <sys/stat.h>
 
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <span>
 
 #include "base/file_map.h"
+#include "base/platform.h"
 #include "text/byte_alphabet.h"
 #include "text/speech_tokenizer.h"
 
@@ -17,10 +17,7 @@ using nlohmann::json;
 
 constexpr size_t kMaxTokens = size_t{1} << 20;
 
-bool is_file(const std::string& path) {
-  struct stat about {};
-  return ::stat(path.c_str(), &about) == 0 && S_ISREG(about.st_mode);
-}
+bool is_file(const std::string& path) { return platform::file_info(path).kind == platform::FileKind::file; }
 
 // Pieces are in the alphabet of bytes; marks are as they are, and have no need of it.
 std::string piece_of(const std::string& text) {

@@ -1,0 +1,153 @@
+#include "base/platform.h"
+
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#elif defined(__aarch64__)
+#include <sys/auxv.h>
+#endif
+
+#include <algorithm>
+#include <cerrno>
+#include <new>
+
+namespace kvass::platform {
+namespace {
+
+FileInfo info_of(const struct stat& about) {
+  const FileKind kind = S_ISREG(about.st_mode)   ? FileKind::file
+                        : S_ISDIR(about.st_mode) ? FileKind::folder
+                                                 : FileKind::special;
+  return {kind, static_cast<size_t>(about.st_size)};
+}
+
+void* mapping(void* data) { return data == MAP_FAILED ? nullptr : data; }
+
+}  // namespace
+
+size_t page_bytes() { return static_cast<size_t>(::sysconf(_SC_PAGESIZE)); }
+
+void* map_memory(size_t bytes) {
+  return mapping(::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+}
+
+void ask_for_huge_pages(void* data, size_t bytes) { ::madvise(data, bytes, MADV_HUGEPAGE); }
+
+void unmap(const void* data, size_t bytes) { ::munmap(const_cast<void*>(data), bytes); }
+
+FileInfo file_info(const std::string& path) {
+  struct stat about {};
+  return ::stat(path.c_str(), &about) == 0 ? info_of(about) : FileInfo();
+}
+
+FileInfo file_info(int file) {
+  struct stat about {};
+  return ::fstat(file, &about) == 0 ? info_of(about) : FileInfo();
+}
+
+bool may_read(const std::string& path) { return ::access(path.c_str(), R_OK) == 0; }
+
+int open_to_read(const std::string& path) { return ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK); }
+
+const void* map_file(int file, size_t bytes) {
+  return mapping(::mmap(nullptr, bytes, PROT_READ, MAP_PRIVATE, file, 0));
+}
+
+void drop_pages(const void* data, size_t bytes) { ::madvise(const_cast<void*>(data), bytes, MADV_DONTNEED); }
+
+int64_t read_standard_input(void* to, size_t bytes) { return ::read(STDIN_FILENO, to, bytes); }
+
+bool may_create_in(const std::string& folder) { return ::access(folder.c_str(), W_OK | X_OK) == 0; }
+
+int create_file(const std::string& path) { return ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666); }
+
+void copy_permissions(const std::string& from, int file) {
+  struct stat about {};
+  if (::stat(from.c_str(), &about) == 0) (void)::fchmod(file, about.st_mode & 07777);
+}
+
+int64_t write_at(int file, size_t offset, const void* from, size_t bytes) {
+  return ::pwrite(file, from, bytes, static_cast<off_t>(offset));
+}
+
+bool sync_file(int file) { return ::fsync(file) == 0; }
+
+bool sync_folder(const std::string& folder) {
+  const int file = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (file < 0) return false;
+  const bool done = ::fsync(file) == 0 || errno == EINVAL;  // EINVAL: a file system that cannot sync folders
+  const int error = errno;
+  ::close(file);
+  errno = error;
+  return done;
+}
+
+// Linux has closed the file when a signal interrupts the call.
+bool close_file(int file) { return ::close(file) == 0 || errno == EINTR; }
+
+int64_t process_id() { return ::getpid(); }
+
+size_t peak_rss_bytes() {
+  rusage usage{};
+  ::getrusage(RUSAGE_SELF, &usage);
+  return static_cast<size_t>(usage.ru_maxrss) * 1024;
+}
+
+CpuFeatures cpu_features() {
+  CpuFeatures features;
+#if defined(__x86_64__)
+  __builtin_cpu_init();  // the compiler's runtime library checks CPUID and XGETBV
+  uint32_t a = 0, b = 0, c = 0, d = 0;
+  const bool f16c = __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C) != 0;  // Clang's library does not report it
+  features.avx2 = f16c && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  features.avx512vnni = features.avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+                        __builtin_cpu_supports("avx512vnni");
+#elif defined(__aarch64__)
+  features = aarch64_features(getauxval(AT_HWCAP), getauxval(AT_HWCAP2));
+#endif
+  return features;
+}
+
+int usable_cpus() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
+  const int count = CPU_COUNT(&set);
+  return count > 0 ? count : 1;
+}
+
+void pin_to_cpu(int index) {
+  cpu_set_t usable;
+  if (sched_getaffinity(0, sizeof usable, &usable) != 0) return;
+  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+    if (!CPU_ISSET(cpu, &usable) || index-- > 0) continue;
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(cpu, &one);
+    sched_setaffinity(0, sizeof one, &one);
+    return;
+  }
+}
+
+size_t last_level_cache_bytes() { return static_cast<size_t>(std::max(::sysconf(_SC_LEVEL3_CACHE_SIZE), 0L)); }
+
+NoSignals::NoSignals() {
+  static_assert(sizeof(sigset_t) <= sizeof before_);
+  sigset_t all;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, new (before_) sigset_t);
+}
+
+NoSignals::~NoSignals() {
+  pthread_sigmask(SIG_SETMASK, std::launder(reinterpret_cast<const sigset_t*>(before_)), nullptr);
+}
+
+}  // namespace kvass::platform

@@ -1,0 +1,69 @@
+// Everything that the library asks of the operating system, and how it tells CPUs apart: a port replaces platform.cc,
+// which is for Linux on x86-64 and AArch64. A test finds system headers anywhere else in the library.
+//
+// Thin calls that decide nothing. Where one fails it returns null, -1 or false, and errno has the reason. Not here: the
+// terminal and the signals of the command line (src/cli), and the fibers of emulated devices (src/device/emulate.cc).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "base/cpu.h"
+
+namespace kvass::platform {
+
+// Memory in whole pages.
+size_t page_bytes();
+void* map_memory(size_t bytes);  // zeroed
+void ask_for_huge_pages(void* data, size_t bytes);
+void unmap(const void* data, size_t bytes);
+
+// What is behind a path or an open file; links are followed.
+enum class FileKind : uint8_t { none, file, folder, special };  // none: the call failed
+struct FileInfo {
+  FileKind kind = FileKind::none;
+  size_t bytes = 0;
+};
+FileInfo file_info(const std::string& path);
+FileInfo file_info(int file);
+
+// Files that are read.
+bool may_read(const std::string& path);
+int open_to_read(const std::string& path);        // does not wait for the writer of a pipe
+const void* map_file(int file, size_t bytes);     // read-only; unmap() ends it, closing the file does not
+void drop_pages(const void* data, size_t bytes);  // whole pages of a mapped file leave memory; they can be read again
+int64_t read_standard_input(void* to, size_t bytes);  // bytes read; 0: the end
+
+// Files that are written.
+bool may_create_in(const std::string& folder);
+int create_file(const std::string& path);                                   // an error where there is one of that name
+void copy_permissions(const std::string& from, int file);                   // none where there is no such file
+int64_t write_at(int file, size_t offset, const void* from, size_t bytes);  // bytes written, which may be fewer
+bool sync_file(int file);                                                   // to the disk
+bool sync_folder(const std::string& folder);  // its names; true where it has no need of it
+bool close_file(int file);
+
+// The process.
+int64_t process_id();
+size_t peak_rss_bytes();  // the most memory that it has had resident
+
+// CPUs. base/cpu.h has what they mean.
+CpuFeatures cpu_features();
+int usable_cpus();
+void pin_to_cpu(int index);
+size_t last_level_cache_bytes();  // 0: not known
+
+// While it lives, threads that the caller makes get no signals, so that none interrupts them instead of the caller.
+class NoSignals {
+ public:
+  NoSignals();
+  ~NoSignals();
+  NoSignals(const NoSignals&) = delete;
+  NoSignals& operator=(const NoSignals&) = delete;
+
+ private:
+  alignas(16) unsigned char before_[128];
+};
+
+}  // namespace kvass::platform
