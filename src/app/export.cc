@@ -143,7 +143,7 @@ Status check_speech_options(const ExportOptions& options, const SpeechShape& sha
 
 Result<Source> speech_source(const ExportOptions& options, const std::shared_ptr<ModelFile>& file) {
   const SpeechParts& speech = *file->speech();
-  KVASS_RETURN_IF_ERROR(check_speech_flags(options, speech.shape));
+  KVASS_RETURN_IF_ERROR(check_speech_options(options, speech.shape));
   KVASS_RETURN_IF_ERROR(SpeechTokenizer::create(speech.vocabulary).status());
   Source source;
   source.model.family = file->family();
