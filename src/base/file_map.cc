@@ -6,8 +6,6 @@
 #include "base/os_error.h"
 #include "base/platform.h"
 
-#include "base/platform.h"
-
 namespace kvass {
 
 Result<FileMap> FileMap::open(const std::string& path) {
