@@ -247,7 +247,8 @@ TEST_F(Exports, MappedWeightsAreNoSecondCopy) {
   weights.pages = Pages::mapped;
   expect_words(open_model(gguf_, Math::a16, 1, weights).status().message(), {"WeightOptions.pages", ".kvp"});
   weights.type = WeightType::Q8_0;
-  expect_words(open_model(kvp_, Math::a16, 1, weights).status().message(), {"WeightOptions.pages", "WeightOptions.type"});
+  expect_words(open_model(kvp_, Math::a16, 1, weights).status().message(),
+               {"WeightOptions.pages", "WeightOptions.type"});
 }
 
 TEST_F(Exports, AProgramCanBePlannedAnew) {

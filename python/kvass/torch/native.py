@@ -83,7 +83,8 @@ _OPS = {
 def get_op(name: str, device: str = "cpu") -> NativeAttentionOp | NativeKVCacheAttnOp:
     """The operator of a name (attention or attn, kv_cache_attention or kv_cache_attn) on a device.
 
-    ValueError where kvass has no such operator, kvass.Unsupported with the reason where it has no kernels for the device; kvass.backends() lists all.
+    ValueError where kvass has no such operator, kvass.Unsupported with the reason where it has no kernels for the
+    device; kvass.backends() lists all.
     """
     if name not in _OPS:
         raise ValueError(f"operator: expected {', '.join(sorted(_OPS))}, got {name}")
