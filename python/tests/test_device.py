@@ -44,7 +44,7 @@ def test_a_device_that_cannot_run_says_why():
     if ROW["available"]:
         pytest.skip("it can")
     assert ROW["reason"] == "not built" or ROW["reason"].startswith("no device: ")
-    with pytest.raises(ValueError, match="cuda_exact: no"):
+    with pytest.raises(kvass.Unsupported, match="cuda_exact: no"):
         kvass.get_backend("attention", "cuda")
 
 

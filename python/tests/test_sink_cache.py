@@ -105,7 +105,7 @@ def test_the_cache_is_exported_saved_and_runs_past_its_context(tmp_path):
 def test_layers_follow_the_window_and_its_pattern():
     assert kt.layer_windows(6, 512, 3) == [512, 512, 0, 512, 512, 0]
     assert kt.layer_windows(3, 512) == [512] * 3 and kt.layer_windows(2) == [0, 0]
-    with pytest.raises(ValueError, match="sliding-window-pattern: expected"):
+    with pytest.raises(ValueError, match="sliding_window_pattern: expected"):
         kt.layer_windows(3, None, 2)
     caches = kt.layer_caches(4, HEADS, DIM, sliding_window=5, sliding_window_pattern=2, window_size=9, sink_size=2)
     assert [(c.sink_size, c.window_size) for c in caches] == [(0, 5), (2, 9)] * 2

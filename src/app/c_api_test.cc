@@ -1,11 +1,16 @@
 // The C API: what it gives is what the library gives, every mistake is a code, and threads do not meet.
 #include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include <cmath>
 #include <cstring>
+#include <fstream>
 #include <thread>
 
 #include "app/export.h"
+#include "effort.h"
+#include "file/gguf_writer.h"
 #include "kvass/kvass.h"
 #include "tiny_kvp.h"
 
@@ -80,7 +85,7 @@ TEST_F(CApi, MethodsGiveTheSameBitsAndStreamsGoOnAfterSaving) {
 
 TEST_F(CApi, MistakesAreCodesWithMessages) {
   kvass_model* none = nullptr;
-  EXPECT_EQ(kvass_load("/nowhere", nullptr, &none), KVASS_BAD_INPUT);
+  EXPECT_EQ(kvass_load("/nowhere", nullptr, &none), KVASS_IO);
   EXPECT_NE(std::strstr(kvass_message(), "/nowhere"), nullptr);
   EXPECT_EQ(kvass_load(nullptr, nullptr, &none), KVASS_BAD_INPUT);
   EXPECT_EQ(kvass_load(path_.c_str(), nullptr, nullptr), KVASS_BAD_INPUT);
@@ -101,12 +106,72 @@ TEST_F(CApi, MistakesAreCodesWithMessages) {
   const float* row = nullptr;
   EXPECT_EQ(kvass_logits(one, &row), KVASS_BAD_INPUT) << "nothing has run";
   EXPECT_EQ(kvass_resume(one, path_.c_str()), KVASS_BAD_INPUT);
-  EXPECT_EQ(kvass_save(one, "/nowhere/s"), KVASS_BAD_INPUT);
+  EXPECT_EQ(kvass_save(one, "/nowhere/s"), KVASS_IO);
   EXPECT_EQ(kvass_length(one), 0) << "as it was";
   kvass_sequence_free(one);
   kvass_sequence_free(nullptr);
   kvass_free(nullptr);
   EXPECT_EQ(kvass_vocabulary(nullptr), 0);
+}
+
+// The address space ends 64 MiB beyond what the process has.
+class NoMoreMemory {
+ public:
+  NoMoreMemory() {
+    size_t pages = 0;
+    std::ifstream("/proc/self/statm") >> pages;
+    EXPECT_EQ(::getrlimit(RLIMIT_AS, &before_), 0);
+    rlimit now = before_;
+    now.rlim_cur = pages * static_cast<size_t>(::sysconf(_SC_PAGESIZE)) + (size_t{64} << 20);
+    EXPECT_EQ(::setrlimit(RLIMIT_AS, &now), 0);
+  }
+  ~NoMoreMemory() { EXPECT_EQ(::setrlimit(RLIMIT_AS, &before_), 0); }
+  NoMoreMemory(const NoMoreMemory&) = delete;
+
+ private:
+  rlimit before_{};
+};
+
+TEST_F(CApi, AMappingThatFailsIsOutOfMemoryWithItsBytes) {
+  if (kSanitized) GTEST_SKIP() << "the sanitizers map memory of their own";
+  kvass_load_options load{};
+  load.struct_size = sizeof load;
+  load.threads = 1;
+  load.max_context_len = int64_t{1} << 24;
+  kvass_model* large = nullptr;
+  ASSERT_EQ(kvass_load(path_.c_str(), &load, &large), KVASS_OK) << kvass_message();
+  kvass_sequence* none = nullptr;
+  {
+    const NoMoreMemory limit;
+    EXPECT_EQ(kvass_sequence_new(large, &none), KVASS_OUT_OF_MEMORY);
+  }
+  EXPECT_EQ(none, nullptr);
+  EXPECT_NE(std::strstr(kvass_message(), " bytes of memory, got Cannot allocate memory"), nullptr) << kvass_message();
+  kvass_sequence* fits = sequence();
+  EXPECT_NE(fits, nullptr);
+  kvass_sequence_free(fits);
+  kvass_free(large);
+}
+
+TEST_F(CApi, AFullCacheHasItsCodeAndNamesTheFieldOfC) {
+  kvass_sequence* full = sequence();
+  const std::vector<int32_t> tokens = TinyModel().tokens(16);
+  for (int i = 0; i < 6; ++i) ASSERT_EQ(kvass_run(full, nullptr, tokens.data(), 16), KVASS_OK) << kvass_message();
+  EXPECT_EQ(kvass_run(full, nullptr, tokens.data(), 1), KVASS_CACHE_FULL);
+  EXPECT_NE(std::strstr(kvass_message(), "raise max_context_len"), nullptr) << kvass_message();
+  EXPECT_EQ(kvass_length(full), 96);
+  kvass_sequence_free(full);
+}
+
+TEST_F(CApi, WhatKvassDoesNotImplementIsUnsupported) {
+  GgufWriter writer;
+  writer.str("general.architecture", "abacus");
+  const std::string other = temporary_path("c_api_other.gguf");
+  ASSERT_TRUE(writer.write(other).ok());
+  kvass_model* none = nullptr;
+  EXPECT_EQ(kvass_load(other.c_str(), nullptr, &none), KVASS_UNSUPPORTED);
+  EXPECT_NE(std::strstr(kvass_message(), "abacus"), nullptr) << kvass_message();
+  std::filesystem::remove(other);
 }
 
 TEST_F(CApi, TextBecomesTokensAndTokensText) {

@@ -192,7 +192,8 @@ TEST(CachePlan, ErrorsNameTheFlags) {
   options.sink_tokens = 4;
   options.sink_window = 4093;
   EXPECT_NE(refusal(gemma_layers(), options).find("at least 4097"), std::string::npos);
-  EXPECT_NE(refusal(gemma_layers(), options).find("CacheOptions.sink_tokens + CacheOptions.sink_window"), std::string::npos);
+  EXPECT_NE(refusal(gemma_layers(), options).find("CacheOptions.sink_tokens + CacheOptions.sink_window"),
+            std::string::npos);
   options.sink_window = 0;
   EXPECT_FALSE(plan_caches(gemma_layers(), options).ok());
   options.sink_window = 100;

@@ -25,6 +25,8 @@ void on_signal(int number) {
   g_cancelled.store(true, std::memory_order_relaxed);
 }
 
+std::vector<std::string> g_arguments;  // of the program
+
 int g_stdout_error = 0;  // errno of the first write that failed
 
 }  // namespace
@@ -86,7 +88,9 @@ std::string one_line(std::string text) {
   return text;
 }
 
-std::string shown_message(const Status& status) { return one_line(with_flags(status.message())); }
+void set_arguments(int argc, char** argv) { g_arguments.assign(argv, argv + argc); }
+
+std::string shown_message(const Status& status) { return one_line(with_flags(status.message(), g_arguments)); }
 
 std::string json_text(const nlohmann::json& json) {
   return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);

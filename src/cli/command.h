@@ -43,6 +43,7 @@ bool show_stdout(std::string_view text);   // the same, and out of the buffer at
 Status flush_stdout();
 void write_stderr(std::string_view text);
 std::string one_line(std::string text);           // whatever a file or an argument has put into it
+void set_arguments(int argc, char** argv);        // as they were given: messages show flags by those names
 std::string shown_message(const Status& status);  // on one line, with flags in place of fields
 
 template <class... Args>

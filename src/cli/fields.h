@@ -2,6 +2,8 @@
 // and messages of the library, which name fields, are shown with flags.
 #pragma once
 
+#include <algorithm>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -11,9 +13,11 @@ namespace kvass {
 
 struct FieldFlag {
   std::string_view field;  // Struct.field
-  // The flag's names as CLI11 takes them; the first one stands in messages. Empty: the field has no flag of its own.
+  // The flag's names as CLI11 takes them; messages show the one that was given, or else the first. Empty: the field has
+  // no flag of its own.
   std::string_view names;
-  std::string_view word = {};  // what stands in messages instead
+  std::string_view word =
+      {};  // what messages show instead: words, or another field, whose flag stands for this one too
 };
 
 inline constexpr FieldFlag kFieldFlags[] = {
@@ -30,15 +34,15 @@ inline constexpr FieldFlag kFieldFlags[] = {
     {"StreamOptions.pin", "--pin,!--no-pin"},
     {"StreamOptions.sequences", "--sequences"},
     {"StreamOptions.memory_limit", "--memory-limit"},
-    {"CacheOptions.context", "", "--context"},
-    {"CacheOptions.chunk", "", "--chunk"},
+    {"CacheOptions.context", "", "StreamOptions.context"},
+    {"CacheOptions.chunk", "", "StreamOptions.chunk"},
     {"CacheOptions.sinks", "", "--attention-sink S,W (or --endless)"},
     {"CacheOptions.sink_tokens", "", "S of --attention-sink S,W"},
     {"CacheOptions.sink_window", "", "W of --attention-sink S,W"},
-    {"CacheOptions.rotary_offset", "", "--rotary-offset"},
+    {"CacheOptions.rotary_offset", "", "StreamOptions.rotary_offset"},
     {"CacheOptions.checkpoints", "", "checkpoints"},
-    {"SessionOptions.threads", "", "--threads"},
-    {"SessionOptions.sequences", "", "--sequences"},
+    {"SessionOptions.threads", "", "StreamOptions.threads"},
+    {"SessionOptions.sequences", "", "StreamOptions.sequences"},
     // Bare layers.
     {"LayerPattern.layers", "--layers"},
     {"LayerPattern.kv_heads", "--kv-heads"},
@@ -112,11 +116,19 @@ constexpr const FieldFlag* find_field(std::string_view field) {
   return nullptr;
 }
 
-// What stands in messages for a field; empty: one that the table does not have.
-constexpr std::string_view flag_word(std::string_view field) {
+// What messages show for a field, given the command's arguments; empty: one that the table does not have.
+constexpr std::string_view flag_word(std::string_view field, std::span<const std::string> given = {}) {
   const FieldFlag* row = find_field(field);
   if (row == nullptr) return {};
-  return row->names.empty() ? row->word : row->names.substr(0, row->names.find(','));
+  if (row->names.empty()) return find_field(row->word) != nullptr ? flag_word(row->word, given) : row->word;
+  for (std::string_view names = row->names; !names.empty();) {
+    const std::string_view name = names.substr(0, names.find(','));
+    for (const std::string& argument : given) {
+      if (std::string_view(argument).substr(0, argument.find('=')) == name) return name;
+    }
+    names.remove_prefix(std::min(name.size() + 1, names.size()));
+  }
+  return row->names.substr(0, row->names.find(','));
 }
 
 // A field that has a flag; another one does not compile. Written as a literal: flags_of("StreamOptions.context").
@@ -135,6 +147,8 @@ inline std::string flags_of(FlagField field) { return field.names(); }
 inline std::string flag_of(FlagField field) { return field.name(); }
 
 // A message of the library as the command line shows it.
-inline std::string with_flags(std::string_view message) { return translate_fields(message, flag_word); }
+inline std::string with_flags(std::string_view message, std::span<const std::string> given = {}) {
+  return translate_fields(message, [&](std::string_view field) { return flag_word(field, given); });
+}
 
 }  // namespace kvass

@@ -155,6 +155,7 @@ int main(int argc, char** argv) {
   std::signal(SIGPIPE, SIG_IGN);  // a closed stdout is a write that fails, and ends the command in order
   std::signal(SIGXFSZ, SIG_IGN);  // so is a snapshot beyond the limit of files
   try {
+    kvass::set_arguments(argc, argv);
     return kvass::run(argc, argv);
   } catch (const std::bad_alloc&) {
     return kvass::end(

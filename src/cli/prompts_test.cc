@@ -54,7 +54,7 @@ TEST(PromptsCommand, ASignalEndsItInOrderWithASummary) {
       {"run", tiny(), "--prompts", prompts_file(), "--attention-sink", "4,30", "--ignore-eos", "-n", "100000000"});
   while (!has(run.err(), "kvass: weights")) ::usleep(10000);  // it says so just before the first step
   run.signal(SIGINT);
-  EXPECT_EQ(run.end(), 0) << run.err();
+  EXPECT_EQ(run.end(), 128 + SIGINT) << run.err();
   EXPECT_TRUE(has(run.err(), "0 of 6 prompts") && has(run.err(), ", interrupted")) << run.err();
 }
 

@@ -26,9 +26,11 @@ struct VerifyFlags {
 };
 
 Result<std::vector<int32_t>> text_ids(const VerifyFlags& flags, const Tokenizer& tokenizer) {
-  Result<std::vector<int32_t>> made = verify_text(tokenizer, flags.tokens);
-  if (!made.ok()) return made.status().with_message("--tokens: " + made.status().message());
-  std::vector<int32_t> ids = std::move(made).value();
+  if (flags.tokens < kLeastVerifyTokens || flags.tokens > kMostVerifyTokens) {
+    return bad_input("--tokens", fmt::format("{} to {} tokens", kLeastVerifyTokens, kMostVerifyTokens),
+                     std::to_string(flags.tokens));
+  }
+  KVASS_ASSIGN_OR_RETURN(std::vector<int32_t> ids, verify_text(tokenizer, flags.tokens));
   if (flags.file.empty()) return ids;
   KVASS_ASSIGN_OR_RETURN(const std::string text, read_text(flags.file));
   ids = tokenizer.encode(text, {.bos = tokenizer.add_bos(), .parse_special = false});

@@ -66,6 +66,8 @@ TEST_F(Refusals, AFullCacheNamesTheFields) {
   EXPECT_SAME_BITS(expected_, run_chunks(*other, *full, tokens_, {20}));
   expect_words(step({{full.get(), 60, std::span(tokens_).first(1)}}),
                {"cache full", "CacheOptions.context", "CacheOptions.sinks"});
+  const StepRun one{full.get(), 60, std::span(tokens_).first(1)};
+  EXPECT_EQ(other->step(std::span(&one, 1)).code(), StatusCode::cache_full);
   EXPECT_EQ(full->length(), 60);
 }
 
@@ -114,15 +116,19 @@ TEST_F(Refusals, ASecondCallerWhileAStepRuns) {
   const std::unique_ptr<Sequence> second = make_sequence(engine_, caches_), third = make_sequence(engine_, caches_);
   const std::unique_ptr<Session> busy = make_session(engine_, 20);
   std::string step_message, logits_message;
+  StatusCode code{};
   busy->set_probe([&](const ProbeView&) {
     const StepRun inner{third.get(), 0, std::span(tokens_).first(1)};
-    step_message = busy->step({std::span(&inner, 1)}).status().message();
+    const Status refused = busy->step({std::span(&inner, 1)}).status();
+    step_message = refused.message();
+    code = refused.code();
     const int32_t row = 0;
     logits_message = busy->step({.logits = std::span(&row, 1)}).status().message();
   });
   const StepRun outer{second.get(), 0, std::span(tokens_).first(20)};
   ASSERT_TRUE(busy->step({std::span(&outer, 1)}).ok());
   expect_words(step_message, {"one caller at a time"});
+  EXPECT_EQ(code, StatusCode::busy);
   expect_words(logits_message, {"one caller at a time"});
   EXPECT_EQ(third->length(), 0);
   busy->set_probe(nullptr);
@@ -142,6 +148,7 @@ TEST_F(Refusals, AnybodyElseAtASequenceThatAStepWorksWith) {
     for (const Status& status : {second->step({both}).status(), shared->rewind(0), shared->checkpoint(),
                                  shared->clear(), other->copy_from(*shared), shared->copy_from(*other),
                                  shared->fork().status(), save_snapshot(*shared, {}, "/dev/null/never")}) {
+      EXPECT_EQ(status.code(), StatusCode::busy);
       messages.push_back(status.message());
     }
   });

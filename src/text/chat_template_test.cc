@@ -169,7 +169,8 @@ TEST(ChatTemplate, UnknownAndMissingTemplatesNameTheKnownOnes) {
     EXPECT_NE(base.find(word), std::string::npos) << base << " lacks " << word;
   }
   const std::string other = refusal(ChatTemplate::recognize("model.gguf", "{{ messages }}"));
-  EXPECT_NE(other.find("got another of 14 bytes; name the nearest with ChatOptions.template_name"), std::string::npos) << other;
+  EXPECT_NE(other.find("got another of 14 bytes; name the nearest with ChatOptions.template_name"), std::string::npos)
+      << other;
 }
 
 }  // namespace
