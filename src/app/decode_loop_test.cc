@@ -8,7 +8,7 @@
 #include <map>
 
 #include "app/batch.h"
-#include "app/job_tests.h"
+#include "app/test_jobs.h"
 #include "effort.h"
 #include "file/gguf.h"
 #include "scratch.h"

@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-#include "app/job_tests.h"
+#include "app/test_jobs.h"
 
 namespace kvass {
 namespace {

@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "app/export.h"
-#include "app/job_tests.h"
+#include "app/test_jobs.h"
 #include "app/plan.h"
 #include "scratch.h"
 

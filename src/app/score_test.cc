@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "app/job_tests.h"
+#include "app/test_jobs.h"
 #include "reference_model.h"
 
 namespace kvass {
