@@ -7,20 +7,14 @@
 
 #include "kvass/version.h"
 #include "kvp/kvp.h"
+#include "kvp/program_tables.h"
 #include "kvp/table.h"
 
 namespace kvass {
 namespace {
 
-// More than any model has, and little enough that what a small file can ask for stays small.
-constexpr size_t kMostNameBytes = 256;
-constexpr size_t kMostTextBytes = size_t{1} << 20;  // a chat template
-constexpr size_t kMostThings = size_t{1} << 16;     // ops, values, weights, states
-constexpr size_t kMostRotaries = 1024;
-constexpr size_t kMostMethods = 16;
-constexpr size_t kMostOperands = 16;             // of an op
-constexpr int64_t kMostRows = int64_t{1} << 24;  // of a step
-constexpr int64_t kMostHeadDim = 4096;
+constexpr size_t kMostTextBytes = size_t{1} << 20;    // a chat template
+constexpr int64_t kMostRows = int64_t{1} << 24;       // of a step
 constexpr size_t kMostTable = (size_t{1} << 31) - 1;  // bytes: FlatBuffers' offsets
 
 template <class T>
@@ -30,21 +24,13 @@ T load(const uint8_t* bytes) {
   return value;
 }
 
-// A name inside a message: one line of printable characters.
-std::string shown(std::string_view text) {
-  std::string out(text.substr(0, 64));
-  std::replace_if(
-      out.begin(), out.end(), [](char c) { return c < ' ' || c > '~'; }, '?');
-  return out;
-}
-
 }  // namespace
 
-class KvpReader {
+class KvpReader : private TableChecks {
  public:
-  KvpReader(std::span<const uint8_t> bytes, std::string name) {
+  KvpReader(std::span<const uint8_t> bytes, const std::string& name) : TableChecks{name} {
     file_.bytes_ = bytes;
-    file_.name_ = std::move(name);
+    file_.name_ = name;
   }
 
   Result<KvpFile> read() && {
@@ -53,7 +39,7 @@ class KvpReader {
     if (!fb::VerifyModelBuffer(verifier)) return wrong("table", "a FlatBuffer of this schema", "something else");
     const fb::Model& root = *fb::GetModel(file_.table_.data());
     KVASS_RETURN_IF_ERROR(general(root));
-    KVASS_RETURN_IF_ERROR(program(root));
+    KVASS_RETURN_IF_ERROR(read_program(root.program(), *this, file_.model_.program));
     KVASS_RETURN_IF_ERROR(sections(root));
     KVASS_RETURN_IF_ERROR(weights(*root.program()));
     KVASS_RETURN_IF_ERROR(speech(root));
@@ -64,37 +50,6 @@ class KvpReader {
   }
 
  private:
-  Status wrong(std::string_view what, std::string_view expected, std::string_view got) const {
-    return bad_input(file_.name_ + ": " + std::string(what), expected, got);
-  }
-  // The same of what a sound file of another version of kvass may have.
-  Status cannot(std::string_view what, std::string_view expected, std::string_view got) const {
-    return unsupported(file_.name_ + ": " + std::string(what), expected, got);
-  }
-  Status in_file(const Status& status) const { return status.with_message(file_.name_ + ": " + shown_message(status)); }
-  // Names of the file may stand in a message; it stays one line.
-  static std::string shown_message(const Status& status) {
-    std::string out = status.message();
-    std::replace_if(
-        out.begin(), out.end(), [](unsigned char c) { return c < ' ' || c == 0x7f; }, '?');
-    return out;
-  }
-  Status at_most(std::string_view what, size_t count, size_t most) const {
-    if (count <= most) return {};
-    return wrong(what, "at most " + std::to_string(most), std::to_string(count));
-  }
-  Status read_name(std::string_view what, const flatbuffers::String* from, std::string& to,
-                   size_t most = kMostNameBytes) const {
-    KVASS_RETURN_IF_ERROR(at_most(std::string(what) + " in bytes", view(from).size(), most));
-    to = view(from);
-    return {};
-  }
-  Status read_ids(std::string_view what, const flatbuffers::Vector<int32_t>* from, std::vector<int32_t>& to) const {
-    KVASS_RETURN_IF_ERROR(at_most(what, size_of(from), kMostOperands));
-    if (from != nullptr) to.assign(from->begin(), from->end());
-    return {};
-  }
-
   Status header() {
     const std::span<const uint8_t> bytes = file_.bytes_;
     if (bytes.size() < kKvpHeaderBytes || std::memcmp(bytes.data(), kKvpMagic, 8) != 0) {
@@ -146,126 +101,6 @@ class KvpReader {
       return {};
     }
     return wrong("math", "f32, a16 or a8", shown(view(root.math())));
-  }
-
-  Status program(const fb::Model& root) {
-    if (root.program() == nullptr) return wrong("program", "one", "none");
-    const fb::Program& from = *root.program();
-    Program& to = file_.model_.program;
-    for (const size_t count :
-         {size_of(from.values()), size_of(from.weights()), size_of(from.states()), size_of(from.ops()),
-          size_of(from.op_kinds()), size_of(from.crosses()), size_of(from.branches())}) {
-      KVASS_RETURN_IF_ERROR(at_most("things of one kind in the program", count, kMostThings));
-    }
-    KVASS_RETURN_IF_ERROR(at_most("rotary embeddings", size_of(from.rotaries()), kMostRotaries));
-    KVASS_RETURN_IF_ERROR(at_most("parts", size_of(from.parts()), kMostMethods));
-    std::vector<OpKind> kinds;
-    for (size_t i = 0; i < size_of(from.op_kinds()); ++i) {
-      const std::string_view name = view(from.op_kinds()->Get(static_cast<uint32_t>(i)));
-      const auto kind = find_op_kind(name);
-      if (!kind) return cannot("operators", "operators of this version", shown(name));
-      kinds.push_back(*kind);
-    }
-    to.values.resize(size_of(from.values()));
-    for (size_t i = 0; i < to.values.size(); ++i) {
-      const fb::Value& value = *from.values()->Get(static_cast<uint32_t>(i));
-      KVASS_RETURN_IF_ERROR(read_name("name of a value", value.name(), to.values[i].name));
-      to.values[i].width = value.width();
-      if (value.extent() > fb::Extent_MAX || value.view() > fb::View_MAX) {
-        return wrong("rows of value " + std::to_string(i), "an extent and a view of this version",
-                     std::to_string(value.extent()) + ", " + std::to_string(value.view()));
-      }
-      to.values[i].extent = static_cast<Extent>(value.extent());
-      to.values[i].view = static_cast<View>(value.view());
-      to.values[i].cross = value.cross();
-    }
-    to.weights.resize(size_of(from.weights()));
-    for (size_t i = 0; i < to.weights.size(); ++i) {
-      const fb::Weight& weight = *from.weights()->Get(static_cast<uint32_t>(i));
-      KVASS_RETURN_IF_ERROR(read_name("name of a weight", weight.name(), to.weights[i].name));
-      to.weights[i].outputs = weight.outputs();
-      to.weights[i].inputs = weight.inputs();
-    }
-    to.states.resize(size_of(from.states()));
-    for (size_t i = 0; i < to.states.size(); ++i) {
-      const fb::State& state = *from.states()->Get(static_cast<uint32_t>(i));
-      KVASS_RETURN_IF_ERROR(read_name("name of a state", state.name(), to.states[i].name));
-      if (state.head_dim() > kMostHeadDim) {
-        return wrong("head size", "at most " + std::to_string(kMostHeadDim), std::to_string(state.head_dim()));
-      }
-      to.states[i].kv_heads = state.kv_heads();
-      to.states[i].head_dim = state.head_dim();
-      to.states[i].window = state.window();
-      to.states[i].rotary = state.rotary();
-    }
-    to.rotaries.resize(size_of(from.rotaries()));
-    for (size_t i = 0; i < to.rotaries.size(); ++i) {
-      const fb::Rotary& rotary = *from.rotaries()->Get(static_cast<uint32_t>(i));
-      KVASS_RETURN_IF_ERROR(at_most("divisors", size_of(rotary.divisors()), kMostHeadDim / 2));
-      RotaryParams& params = to.rotaries[i];
-      params.head_dim = rotary.head_dim();
-      params.base = rotary.base();
-      params.factor = rotary.factor();
-      params.interleaved = rotary.interleaved();
-      if (rotary.divisors() != nullptr) params.divisors.assign(rotary.divisors()->begin(), rotary.divisors()->end());
-      params.attention_factor = rotary.attention_factor();
-      params.yarn = {rotary.yarn_context(), rotary.yarn_beta_fast(), rotary.yarn_beta_slow(),
-                     rotary.yarn_extrapolation()};
-    }
-    to.ops.resize(size_of(from.ops()));
-    for (size_t i = 0; i < to.ops.size(); ++i) {
-      const fb::Op& op = *from.ops()->Get(static_cast<uint32_t>(i));
-      Op& made = to.ops[i];
-      if (op.kind() >= kinds.size()) {
-        return wrong("kind of op " + std::to_string(i), "one of the file's", std::to_string(op.kind()));
-      }
-      made.kind = kinds[op.kind()];
-      KVASS_RETURN_IF_ERROR(read_name("name of an op", op.name(), made.name));
-      KVASS_RETURN_IF_ERROR(read_ids("inputs of an op", op.inputs(), made.inputs));
-      KVASS_RETURN_IF_ERROR(read_ids("outputs of an op", op.outputs(), made.outputs));
-      KVASS_RETURN_IF_ERROR(read_ids("weights of an op", op.weights(), made.weights));
-      made.state = op.state();
-      made.heads = op.heads();
-      made.epsilon = op.epsilon();
-      made.scale = op.scale();
-      made.cap = op.cap();
-      made.cross = op.cross();
-      KVASS_RETURN_IF_ERROR(read_ids("branches of an op", op.branches(), made.branches));
-      made.stride = op.stride();
-    }
-    to.crosses.resize(size_of(from.crosses()));
-    for (size_t i = 0; i < to.crosses.size(); ++i) {
-      const fb::Cross& cross = *from.crosses()->Get(static_cast<uint32_t>(i));
-      KVASS_RETURN_IF_ERROR(read_name("name of a cross cache", cross.name(), to.crosses[i].name));
-      to.crosses[i].kv_heads = cross.kv_heads();
-      to.crosses[i].head_dim = cross.head_dim();
-    }
-    to.branches.resize(size_of(from.branches()));
-    for (size_t i = 0; i < to.branches.size(); ++i) {
-      const fb::Branch& branch = *from.branches()->Get(static_cast<uint32_t>(i));
-      to.branches[i].begin = branch.begin();
-      to.branches[i].end = branch.end();
-      KVASS_RETURN_IF_ERROR(read_ids("results of a branch", branch.results(), to.branches[i].results));
-    }
-    to.source = {from.source_rows(), from.source_width(), from.source_frames()};
-    to.methods.resize(size_of(from.parts()));
-    for (size_t i = 0; i < to.methods.size(); ++i) {
-      const fb::Part& part = *from.parts()->Get(static_cast<uint32_t>(i));
-      KVASS_RETURN_IF_ERROR(read_name("name of a part", part.name(), to.methods[i].name));
-      to.methods[i].begin = part.begin();
-      to.methods[i].end = part.end();
-    }
-    to.hidden = from.hidden();
-    to.logits = from.logits();
-    const Status verified = verify_program(to);
-    return verified.ok() ? Status() : in_file(verified);
-  }
-
-  static std::optional<OpKind> find_op_kind(std::string_view name) {
-    for (int i = 0; op_kind_name(static_cast<OpKind>(i)) != "unknown"; ++i) {
-      if (op_kind_name(static_cast<OpKind>(i)) == name) return static_cast<OpKind>(i);
-    }
-    return std::nullopt;
   }
 
   Status sections(const fb::Model& root) {

@@ -5,6 +5,7 @@
 #include "base/new_file.h"
 #include "kvass/version.h"
 #include "kvp/kvp.h"
+#include "kvp/program_tables.h"
 #include "kvp/table.h"
 
 namespace kvass {
@@ -13,9 +14,6 @@ namespace {
 using flatbuffers::FlatBufferBuilder;
 using flatbuffers::Offset;
 
-// The numbers of the file are those of the program.
-static_assert(static_cast<int>(Extent::sequence) == fb::Extent_sequence && fb::Extent_sequence == fb::Extent_MAX);
-static_assert(static_cast<int>(View::values) == fb::View_values && fb::View_values == fb::View_MAX);
 static_assert(std::endian::native == std::endian::little, "files are little-endian, and so are panels");
 
 // Where a weight's bytes are, and where they go.
@@ -94,7 +92,13 @@ class TableWriter {
       sections.push_back(
           fb::CreateSection(fbb_, first_section + section.offset, section.bytes, section.hash.low, section.hash.high));
     }
-    const auto program = write(model.program, store, layout);
+    std::vector<WeightPlace> places;
+    for (size_t i = 0; i < model.program.weights.size(); ++i) {
+      const bool vector = model.program.weights[i].outputs == 0;
+      places.push_back(
+          {vector ? WeightType::F32 : store.matrices[i].type, layout.weights[i].section, layout.weights[i].offset});
+    }
+    const auto program = write_program(fbb_, model.program, places);
     const auto words = write(vocabulary, model.speech ? "speech" : kind_name(vocabulary.kind));
     const auto plan = write(model.caches, caches, cache_lens);
     const auto producer = fbb_.CreateString(model.producer);
@@ -133,95 +137,6 @@ class TableWriter {
 
  private:
   Offset<flatbuffers::String> text(std::string_view view) { return fbb_.CreateString(view.data(), view.size()); }
-
-  Offset<fb::Program> write(const Program& program, const WeightStore& store, const Sections& layout) {
-    std::vector<OpKind> kinds;
-    const auto number = [&](OpKind kind) {
-      const auto at = std::find(kinds.begin(), kinds.end(), kind);
-      if (at != kinds.end()) return static_cast<uint32_t>(at - kinds.begin());
-      kinds.push_back(kind);
-      return static_cast<uint32_t>(kinds.size() - 1);
-    };
-    std::vector<Offset<fb::Op>> ops;
-    for (const Op& op : program.ops) {
-      const auto name = text(op.name);
-      const auto inputs = fbb_.CreateVector(op.inputs);
-      const auto outputs = fbb_.CreateVector(op.outputs);
-      const auto weights = fbb_.CreateVector(op.weights);
-      const auto branches = fbb_.CreateVector(op.branches);
-      ops.push_back(fb::CreateOp(fbb_, number(op.kind), name, inputs, outputs, weights, op.state, op.heads, op.epsilon,
-                                 op.scale, op.cap, op.cross, branches, op.stride));
-    }
-    std::vector<Offset<flatbuffers::String>> names;
-    for (OpKind kind : kinds) names.push_back(text(op_kind_name(kind)));
-    std::vector<Offset<fb::Value>> values;
-    for (const Value& value : program.values) {
-      const auto name = text(value.name);
-      values.push_back(fb::CreateValue(fbb_, name, value.width, static_cast<fb::Extent>(value.extent),
-                                       static_cast<fb::View>(value.view), value.cross));
-    }
-    std::vector<Offset<fb::Weight>> weights;
-    for (size_t i = 0; i < program.weights.size(); ++i) {
-      const Weight& weight = program.weights[i];
-      const auto name = text(weight.name);
-      const auto type = fbb_.CreateSharedString(
-          std::string(weight_type_name(weight.outputs == 0 ? WeightType::F32 : store.matrices[i].type)));
-      weights.push_back(fb::CreateWeight(fbb_, name, weight.outputs, weight.inputs, type, layout.weights[i].section,
-                                         layout.weights[i].offset));
-    }
-    std::vector<Offset<fb::State>> states;
-    for (const CacheState& state : program.states) {
-      const auto name = text(state.name);
-      states.push_back(fb::CreateState(fbb_, name, state.kv_heads, state.head_dim, state.window, state.rotary));
-    }
-    std::vector<Offset<fb::Rotary>> rotaries;
-    for (const RotaryParams& rotary : program.rotaries) {
-      const auto divisors = fbb_.CreateVector(rotary.divisors);
-      rotaries.push_back(fb::CreateRotary(fbb_, rotary.head_dim, rotary.base, rotary.factor, rotary.interleaved,
-                                          divisors, rotary.attention_factor, rotary.yarn.context, rotary.yarn.beta_fast,
-                                          rotary.yarn.beta_slow, rotary.yarn.extrapolation));
-    }
-    std::vector<Offset<fb::Part>> parts;
-    for (const Method& method : program.methods) {
-      const auto name = text(method.name);
-      parts.push_back(fb::CreatePart(fbb_, name, method.begin, method.end));
-    }
-    std::vector<Offset<fb::Cross>> crosses;
-    for (const CrossState& cross : program.crosses) {
-      const auto name = text(cross.name);
-      crosses.push_back(fb::CreateCross(fbb_, name, cross.kv_heads, cross.head_dim));
-    }
-    std::vector<Offset<fb::Branch>> branches;
-    for (const Branch& branch : program.branches) {
-      const auto results = fbb_.CreateVector(branch.results);
-      branches.push_back(fb::CreateBranch(fbb_, branch.begin, branch.end, results));
-    }
-    const auto cross_list = fbb_.CreateVector(crosses);
-    const auto branch_list = fbb_.CreateVector(branches);
-    const auto name_list = fbb_.CreateVector(names);
-    const auto value_list = fbb_.CreateVector(values);
-    const auto weight_list = fbb_.CreateVector(weights);
-    const auto state_list = fbb_.CreateVector(states);
-    const auto rotary_list = fbb_.CreateVector(rotaries);
-    const auto op_list = fbb_.CreateVector(ops);
-    const auto part_list = fbb_.CreateVector(parts);
-    fb::ProgramBuilder root(fbb_);
-    root.add_op_kinds(name_list);
-    root.add_values(value_list);
-    root.add_weights(weight_list);
-    root.add_states(state_list);
-    root.add_rotaries(rotary_list);
-    root.add_ops(op_list);
-    root.add_parts(part_list);
-    root.add_hidden(program.hidden);
-    root.add_logits(program.logits);
-    root.add_crosses(cross_list);
-    root.add_branches(branch_list);
-    root.add_source_rows(program.source.rows);
-    root.add_source_width(program.source.width);
-    root.add_source_frames(program.source.frames);
-    return root.Finish();
-  }
 
   static const char* kind_name(VocabularyKind kind) { return kind == VocabularyKind::spm ? "spm" : "bpe"; }
 

@@ -4,11 +4,15 @@
 
 #include <algorithm>
 #include <iterator>
+#include <type_traits>
 #include <utility>
+
+#include "program/fields.h"
 
 namespace kvass {
 namespace {
 
+static_assert(kFieldCount<RotaryParams> == 7 && kFieldCount<YarnParams> == 4, "each is printed here");
 // What a rotary embedding is, in one line; what is left at its neutral value is not said.
 std::string describe(const RotaryParams& rotary) {
   std::string text = fmt::format("head size {}, {}, base {:g}", rotary.head_dim,
@@ -38,6 +42,16 @@ std::string list_values(const Program& program, const std::vector<ValueId>& ids)
   return names;
 }
 
+// The numbers of an op that are not those of a new one; an int32_t is no number but an index.
+void print_numbers(const Op& op, std::back_insert_iterator<std::string> out) {
+  for_each_field(op, Op(), [&](const Field& field, const auto& value, const auto& of_new) {
+    using T = std::decay_t<decltype(value)>;
+    if constexpr (std::is_same_v<T, int64_t> || std::is_same_v<T, float>) {
+      if (value != of_new) fmt::format_to(out, " {} {}", field.name, value);
+    }
+  });
+}
+
 // Ops [begin, end), those of branches indented under their cond. A `&` marks a view.
 void print_ops(const Program& program, int32_t begin, int32_t end, int depth,
                std::back_insert_iterator<std::string> out) {
@@ -48,6 +62,7 @@ void print_ops(const Program& program, int32_t begin, int32_t end, int depth,
     for (WeightId id : op.weights) fmt::format_to(out, " {}", program.weights[static_cast<size_t>(id)].name);
     if (op.state != kNone) fmt::format_to(out, " state {}", program.states[static_cast<size_t>(op.state)].name);
     if (op.cross != kNone) fmt::format_to(out, " state {}", program.crosses[static_cast<size_t>(op.cross)].name);
+    print_numbers(op, out);
     fmt::format_to(out, "   ; {}\n", op.name);
     for (size_t branch = 0; branch < op.branches.size(); ++branch) {
       const Branch& ops = program.branches[static_cast<size_t>(op.branches[branch])];

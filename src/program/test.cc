@@ -177,12 +177,12 @@ TEST(Program, PrintsOneLineAnOp) {
   EXPECT_EQ(print_program(small_program()),
             "rotary 0 head size 16, halves, base 10000\n"
             "method body\n"
-            "     0 embed         -> %0[32] table   ; embedding\n"
-            "     1 rms_norm     %0[32] -> %1[32] norm   ; layer 0 pre\n"
+            "     0 embed         -> %0[32] table scale 2   ; embedding\n"
+            "     1 rms_norm     %0[32] -> %1[32] norm heads 1 epsilon 1e-06   ; layer 0 pre\n"
             "     2 linear       %1[32] -> %2[64], %3[32], %4[32] wq wk wv   ; layer 0 qkv\n"
-            "     3 rms_norm     %2[64] -> %5[64] head norm   ; layer 0 q norm\n"
+            "     3 rms_norm     %2[64] -> %5[64] head norm heads 4 epsilon 1e-06   ; layer 0 q norm\n"
             "     4 cache_write  %3[32], %4[32] ->  state cache 0   ; layer 0 cache write\n"
-            "     5 attention    %5[64] -> %6[64] state cache 0   ; layer 0 attention\n"
+            "     5 attention    %5[64] -> %6[64] state cache 0 heads 4 scale 0.25   ; layer 0 attention\n"
             "     6 linear       %6[64] -> %7[32] wo   ; layer 0 out\n"
             "     7 bias         %7[32] -> %8[32] norm   ; layer 0 out bias\n"
             "     8 silu_gate    %8[32], %7[32] -> %9[32]   ; layer 0 silu gate\n"
@@ -191,7 +191,7 @@ TEST(Program, PrintsOneLineAnOp) {
             "method head\n"
             "    11 select_rows  %11[32] -> %12[32]   ; select rows\n"
             "    12 linear       %12[32] -> %13[10] table   ; logits\n"
-            "    13 softcap      %13[10] -> %14[10]   ; softcap\n");
+            "    13 softcap      %13[10] -> %14[10] cap 30   ; softcap\n");
 }
 
 TEST(Program, PrintsWhatARotaryEmbeddingIs) {

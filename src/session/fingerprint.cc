@@ -4,6 +4,8 @@
 #include <string_view>
 #include <type_traits>
 
+#include "program/fields.h"
+
 namespace kvass {
 namespace {
 
@@ -33,48 +35,23 @@ class FieldHasher {
     for (const T& item : list) add(item);
   }
 
-  void add(const Value& value) {
-    add(value.width);
-    add(value.extent);
+  // The part of a program's fields that the round is about; with `always` also those that differ from a new object's.
+  template <class T>
+  requires requires(const T& part) {
+    for_each_field(part, part, [](auto&&...) {});
   }
-  void add(const Weight& weight) {
-    add(weight.outputs);
-    add(weight.inputs);
+  void add(const T& part, Hashed round = Hashed::always) {
+    for_each_field(part, T(), [&](const Field& field, const auto& value, const auto& value_of_new) {
+      if (field.hashed == round) add(value);
+      if (field.hashed == Hashed::not_default && round == Hashed::always && value != value_of_new) {
+        add(field.name);
+        add(value);
+      }
+    });
   }
-  void add(const CacheState& state) {
-    add(state.kv_heads);
-    add(state.head_dim);
-    add(state.window);
-    add(state.rotary);
-  }
-  void add(const RotaryParams& rotary) {
-    add(rotary.head_dim);
-    add(rotary.base);
-    add(rotary.factor);
-    add(rotary.interleaved);
-    add(rotary.divisors);
-    add(rotary.attention_factor);
-    add(rotary.yarn.context);
-    add(rotary.yarn.beta_fast);
-    add(rotary.yarn.beta_slow);
-    add(rotary.yarn.extrapolation);
-  }
-  void add(const Op& op) {
-    add(op_kind_name(op.kind));  // its number moves when the list of operators grows
-    add(op.inputs);
-    add(op.outputs);
-    add(op.weights);
-    add(op.state);
-    add(op.heads);
-    add(op.epsilon);
-    add(op.scale);
-    add(op.cap);
-  }
-  void add(const Method& method) {
-    add(std::string_view(method.name));
-    add(method.begin);
-    add(method.end);
-  }
+  void add(OpKind kind) { add(op_kind_name(kind)); }  // its number moves when the list of operators grows
+
+  static_assert(kProgramFields == 11, "add and add_more have every field");
   void add(const Program& program) {
     add(program.values);
     add(program.weights);
@@ -89,26 +66,21 @@ class FieldHasher {
   // What only programs with an encoder or with branches have: the fingerprints of the others are as they were without
   // it.
   void add_more(const Program& program) {
-    for (const Value& value : program.values) {
-      add(value.view);
-      add(value.cross);
-    }
+    for (const Value& value : program.values) add(value, Hashed::encoder);
     for (const Op& op : program.ops) {
-      add(op.cross);
-      add(op.stride);
-      add(op.branches);
+      add(op, Hashed::encoder);
+      add(op, Hashed::branches);
     }
     for (const CrossState& cross : program.crosses) {
-      add(cross.kv_heads);
-      add(cross.head_dim);
+      add(cross, Hashed::encoder);
+      add(cross);
     }
     add(program.source.rows);
     add(program.source.width);
     add(program.source.frames);
     for (const Branch& branch : program.branches) {
-      add(branch.begin);
-      add(branch.end);
-      add(branch.results);
+      add(branch, Hashed::encoder);
+      add(branch);
     }
   }
   void bytes(const void* data, size_t size) { hasher_.add({static_cast<const uint8_t*>(data), size}); }

@@ -6,6 +6,7 @@
 #include <string_view>
 #include <utility>
 
+#include "base/field_count.h"
 #include "kvass/version.h"
 
 namespace kvass {
@@ -30,6 +31,11 @@ class Writer {
     number(hash.low);
     number(hash.high);
   }
+  // An enumeration, or a bool, as 32 bits.
+  template <class T>
+  void choice(T value, uint32_t) {
+    number(static_cast<uint32_t>(value));
+  }
   template <class T>
   void list(const std::vector<T>& items) {
     number(uint64_t{items.size()});
@@ -41,6 +47,11 @@ class Writer {
     bytes_.insert(bytes_.end(), text.begin(), text.end());
     align(8);
   }
+  void texts(const std::vector<std::string>& list) {
+    number(uint64_t{list.size()});
+    for (const std::string& one : list) text(one);
+  }
+  void padding() { number(uint32_t{0}); }
   void raw(std::string_view text) { bytes_.insert(bytes_.end(), text.begin(), text.end()); }
   void align(size_t alignment, size_t behind = 0) {
     while ((bytes_.size() + behind) % alignment != 0) bytes_.push_back(0);
@@ -106,6 +117,11 @@ class Reader {
     at_ += static_cast<size_t>(count);
     align(8);
   }
+  void texts(std::vector<std::string>& list) {
+    const auto count = number<uint64_t>();
+    for (uint64_t i = 0; i < count && fits(count - i, sizeof(uint64_t)); ++i) text(list.emplace_back());
+  }
+  void padding() { (void)number<uint32_t>(); }
   // Whether `count` items of at least `bytes` can still come; otherwise nothing more is read.
   bool fits(uint64_t count, size_t bytes) {
     if (!ok_ || count > (bytes_.size() - at_) / bytes) ok_ = false;
@@ -129,6 +145,48 @@ class Reader {
   bool ok_ = true;
 };
 
+// The fields after the fixed part, in the order of the file: `file` is a Writer and `info` const, or a Reader and not.
+// A field of one of these structs that is not written down here stops the build.
+static_assert(kFieldCount<SnapshotInfo> == 11 && kFieldCount<StreamState> == 10);
+static_assert(kFieldCount<CacheOptions> == 9, "all but checkpoints");
+static_assert(kFieldCount<CrossFill> == 2 && kFieldCount<SampleOptions> == 7);
+template <class Info, class File>
+void transfer_fields(Info& info, File& file) {
+  file.choice(info.math, 3);
+  file.choice(info.caches.dtype, 4);
+  file.choice(info.caches.sinks, 2);
+  file.choice(info.caches.sink_positions, 3);
+  file.number(info.caches.context);
+  file.number(info.caches.chunk);
+  file.number(info.caches.sink_tokens);
+  file.number(info.caches.sink_window);
+  file.number(info.caches.rotary_offset);
+  file.number(info.length);
+  file.list(info.first_held);
+  file.number(info.cross.rows);
+  file.list(info.cross.filled);
+
+  auto& state = info.state;
+  static_assert(sizeof state.sampling.top_k == 4 && sizeof state.sampling.repeat_last_n == 4);
+  file.number(state.sampling.temperature);
+  file.number(state.sampling.top_k);
+  file.number(state.sampling.top_p);
+  file.number(state.sampling.min_p);
+  file.number(state.sampling.repeat_penalty);
+  file.number(state.sampling.repeat_last_n);
+  file.number(state.sampling.seed);
+  file.choice(state.ignore_eos, 2);
+  file.padding();
+  file.list(state.recent);
+  file.list(state.pending);
+  file.text(state.undecoded);
+  file.text(state.held);
+  file.text(state.chat_template);
+  file.text(state.system);
+  file.number(state.turns);
+  file.texts(state.stops);
+}
+
 }  // namespace
 
 std::vector<uint8_t> write_snapshot_header(const SnapshotInfo& info, const Hash128& body) {
@@ -141,40 +199,7 @@ std::vector<uint8_t> write_snapshot_header(const SnapshotInfo& info, const Hash1
   out.hash(body);
   out.hash(info.fingerprint);
 
-  out.number(static_cast<uint32_t>(info.math));
-  out.number(static_cast<uint32_t>(info.caches.dtype));
-  out.number(uint32_t{info.caches.sinks});
-  out.number(static_cast<uint32_t>(info.caches.sink_positions));
-  out.number(info.caches.context);
-  out.number(info.caches.chunk);
-  out.number(info.caches.sink_tokens);
-  out.number(info.caches.sink_window);
-  out.number(info.caches.rotary_offset);
-  out.number(info.length);
-  out.list(info.first_held);
-  out.number(info.cross.rows);
-  out.list(info.cross.filled);
-
-  const StreamState& state = info.state;
-  out.number(state.sampling.temperature);
-  out.number(static_cast<int32_t>(state.sampling.top_k));
-  out.number(state.sampling.top_p);
-  out.number(state.sampling.min_p);
-  out.number(state.sampling.repeat_penalty);
-  out.number(static_cast<int32_t>(state.sampling.repeat_last_n));
-  out.number(state.sampling.seed);
-  out.number(uint32_t{state.ignore_eos});
-  out.number(uint32_t{0});
-  out.list(state.recent);
-  out.list(state.pending);
-  out.text(state.undecoded);
-  out.text(state.held);
-  out.text(state.chat_template);
-  out.text(state.system);
-  out.number(state.turns);
-  out.number(uint64_t{state.stops.size()});
-  for (const std::string& stop : state.stops) out.text(stop);
-
+  transfer_fields(info, out);
   out.align(kSnapshotAlignment, kHashBytes);
   const uint64_t size = out.bytes().size() + kHashBytes;
   for (size_t i = 0; i < 8; ++i) out.bytes()[16 + i] = static_cast<uint8_t>(size >> (8 * i));
@@ -223,39 +248,8 @@ Result<SnapshotHeader> read_snapshot_header(std::span<const uint8_t> file, const
   info.body_bytes = static_cast<size_t>(in.number<uint64_t>());
   header.body = in.hash();
   info.fingerprint = in.hash();
-  in.choice(info.math, 3);
-  in.choice(info.caches.dtype, 4);
-  in.choice(info.caches.sinks, 2);
-  in.choice(info.caches.sink_positions, 3);
-  in.number(info.caches.context);
-  in.number(info.caches.chunk);
-  in.number(info.caches.sink_tokens);
-  in.number(info.caches.sink_window);
-  in.number(info.caches.rotary_offset);
-  in.number(info.length);
-  in.list(info.first_held);
-  in.number(info.cross.rows);
-  in.list(info.cross.filled);
-
-  StreamState& state = info.state;
-  in.number(state.sampling.temperature);
-  in.number(state.sampling.top_k);
-  in.number(state.sampling.top_p);
-  in.number(state.sampling.min_p);
-  in.number(state.sampling.repeat_penalty);
-  in.number(state.sampling.repeat_last_n);
-  in.number(state.sampling.seed);
-  in.choice(state.ignore_eos, 2);
-  (void)in.number<uint32_t>();
-  in.list(state.recent);
-  in.list(state.pending);
-  in.text(state.undecoded);
-  in.text(state.held);
-  in.text(state.chat_template);
-  in.text(state.system);
-  in.number(state.turns);
-  const auto stops = in.number<uint64_t>();
-  for (uint64_t i = 0; i < stops && in.fits(stops - i, sizeof(uint64_t)); ++i) in.text(state.stops.emplace_back());
+  transfer_fields(info, in);
+  const StreamState& state = info.state;
   const bool meant = in.ok() && info.length >= 0 && state.turns >= 0 && state.undecoded.size() <= kMaxUndecodedBytes &&
                      validate(state.sampling).ok() &&
                      state.recent.size() <= static_cast<size_t>(state.sampling.repeat_last_n);

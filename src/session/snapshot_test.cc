@@ -15,6 +15,7 @@
 #include "session/fingerprint.h"
 #include "session/snapshot_header.h"
 #include "streams.h"
+#include "tiny_encoder.h"
 
 namespace kvass {
 namespace {
@@ -164,6 +165,14 @@ TEST(Snapshots, TheFingerprintIsTheModelsAndNotTheMachines) {
   for (const TinyConfig& config : {seed, window}) {
     EXPECT_NE(engine->fingerprint(), tiny_engine(TinyModel(config), Math::a16, best_isa())->fingerprint());
   }
+}
+
+// Snapshots of earlier versions stay good: a new field must not change what an old program is.
+TEST(Snapshots, TheFingerprintsOfKnownModelsStayAsTheyAre) {
+  EXPECT_EQ(hash_text(tiny_engine(tiny(), Math::f32, Isa::scalar)->fingerprint()), "a174eeb57d9342910eb45122ebeda217");
+  EXPECT_EQ(hash_text(tiny_engine(TinyModel(tiny_llama()), Math::f32, Isa::scalar)->fingerprint()),
+            "5f11310f42631bdcddb80655e619b687");
+  EXPECT_EQ(hash_text(TinyEncoder().engine(Isa::scalar)->fingerprint()), "8107214b4bdf4efdc746a15925dabfaf");
 }
 
 // Files of before heads were split name the same model.
