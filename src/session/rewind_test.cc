@@ -17,10 +17,12 @@ CacheOptions with_checkpoints(CacheOptions options, int64_t places) {
 }
 
 const std::vector<CacheOptions>& layouts() {
-  static const std::vector<CacheOptions> all = {
-      with_checkpoints(flat_caches(1000, 16), 3), with_checkpoints(sink_caches(4, 70, 16), 3),
-      with_checkpoints(sink_caches(66, 130, 33), 2), with_checkpoints(sink_caches(0, 20, 8), 1),
-      with_checkpoints(flat_caches(1000, 16, DType::q8), 2), with_checkpoints(sink_caches(4, 70, 16, DType::q8), 2)};
+  static const std::vector<CacheOptions> all = {with_checkpoints(flat_caches(1000, 16), 3),
+                                                with_checkpoints(sink_caches(4, 70, 16), 3),
+                                                with_checkpoints(sink_caches(66, 130, 33), 2),
+                                                with_checkpoints(sink_caches(0, 20, 8), 1),
+                                                with_checkpoints(flat_caches(1000, 16, DType::q8), 2),
+                                                with_checkpoints(sink_caches(4, 70, 16, DType::q8), 2)};
   return all;
 }
 
