@@ -191,7 +191,12 @@ TEST(Program, PrintsOneLineAnOp) {
             "method head\n"
             "    11 select_rows  %11[32] -> %12[32]   ; select rows\n"
             "    12 linear       %12[32] -> %13[10] table   ; logits\n"
-            "    13 softcap      %13[10] -> %14[10] cap 30   ; softcap\n");
+            "    13 softcap      %13[10] -> %14[10] cap 30   ; softcap\n"
+            "method greedy\n"
+            "    14 select_rows  %11[32] -> %15[32]   ; select rows\n"
+            "    15 linear       %15[32] -> %16[10] table   ; logits\n"
+            "    16 softcap      %16[10] -> %17[10] cap 30   ; softcap\n"
+            "    17 argmax       %17[10] -> %18[4]   ; argmax\n");
 }
 
 TEST(Program, PrintsWhatARotaryEmbeddingIs) {

@@ -303,7 +303,7 @@ TEST_F(Encoder, WeightsOfChosenHeadsAreTheirSoftmax) {
     if (name == "layer 0 cross k") k.assign(probe.data, probe.data + probe.rows * probe.width);
   });
   const std::vector<int32_t> tokens = {3, 1, 4}, next = {5};
-  const StepRun run{stream.get(), 0, tokens};
+  const kvass::Run run{stream.get(), 0, tokens};
   ASSERT_EQ(session_->step({.runs = {&run, 1}, .cross_weights = {heads, out.data()}}).status().message(), "");
   ASSERT_EQ(q.size(), 3u * 32);
   ASSERT_EQ(k.size(), 50u * 32);
@@ -326,7 +326,7 @@ TEST_F(Encoder, WeightsOfChosenHeadsAreTheirSoftmax) {
     EXPECT_EQ(out[row * 70 + 50], -1.0f);  // a shorter source
   }
   const std::array<CrossHead, 1> none = {CrossHead{0, 2}};
-  const StepRun following{stream.get(), 3, next};
+  const kvass::Run following{stream.get(), 3, next};
   EXPECT_FALSE(session_->step({.runs = {&following, 1}, .cross_weights = {none, out.data()}}).ok());
   EXPECT_FALSE(session_->step({.runs = {&following, 1}, .cross_weights = {heads, nullptr}}).ok());
   std::fill(out.begin(), out.end(), -1.0f);

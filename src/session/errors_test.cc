@@ -229,7 +229,14 @@ TEST(Probe, SeesEveryValueOfTheProgramWithItsRows) {
   });
   const std::vector<int32_t> tokens = model.tokens(6);
   (void)run_chunks(*session, *sequence, tokens, {6});
-  for (int count : seen) EXPECT_EQ(count, 1);
+  for (int count : seen) EXPECT_LE(count, 1);
+  EXPECT_EQ(seen[static_cast<size_t>(engine->program().logits)], 1);
+  EXPECT_EQ(seen[static_cast<size_t>(engine->program().argmax())], 0);  // it was not asked for
+  const std::vector<int32_t> rows = {0, 1, 2, 3, 4, 5};
+  ASSERT_TRUE(session->step({.argmax = rows}).ok());  // it sees all logits of these too
+  EXPECT_EQ(seen[static_cast<size_t>(engine->program().logits)], 2);
+  EXPECT_EQ(seen[static_cast<size_t>(engine->program().hidden)], 1);
+  for (int count : seen) EXPECT_GE(count, 1);
 }
 
 }  // namespace
