@@ -8,7 +8,7 @@
 #include <utility>
 
 #include "app/open.h"
-#include "app/session_decoder.h"
+#include "app/speech_plan.h"
 #include "base/new_file.h"
 #include "kvass/version.h"
 #include "session/cross_cache.h"

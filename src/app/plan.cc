@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "app/session_decoder.h"
+#include "app/speech_plan.h"
 #include "app/text.h"
 #include "session/cross_cache.h"
 
