@@ -178,10 +178,10 @@ TEST_F(PlannedMemory, AThousandStepsOfAStaticProgramAllocateNothing) {
   const int32_t row = 0;
   for (int64_t i = 0; i < 1000; ++i) {
     run = {stream.sequence.get(), stream.sequence->length(), std::span(tokens).first(1)};
-    ASSERT_TRUE(stream.session->step({std::span(&run, 1)}).ok());
-    const Result<StepResult> logits = stream.session->step({.logits = std::span(&row, 1)});
-    ASSERT_TRUE(logits.ok());
-    tokens[0] = static_cast<int32_t>(std::max_element(logits->begin(), logits->end()) - logits->begin());
+    const Result<StepResult> result = stream.session->step({.runs = {&run, 1}, .logits = {&row, 1}});
+    ASSERT_TRUE(result.ok());
+    const std::span<const float> logits = result->logits;
+    tokens[0] = static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
   }
   EXPECT_EQ(g_allocations.load() - before, 0);
   EXPECT_EQ(mapped_bytes(), mapped);
