@@ -23,19 +23,6 @@ TEST(Run, JsonHasItsKeysAndPromptsBeginAsTheFileSays) {
   EXPECT_EQ(parsed(kvass(run_json({"-n", "0", "-p", "<eos>"})))["prompt_ids"], json({2, 1})) << "control tokens count";
 }
 
-TEST(Run, JsonHasItsKeysAndPromptsBeginAsTheFileSays) {
-  const json done = parsed(kvass(run_json({"-p", "the and", "-n", "20"})));
-  EXPECT_EQ(done.at("prompt_ids").at(0), 2) << "<bos>";
-  EXPECT_GT(done["prompt_ids"].size(), 1u);
-  EXPECT_EQ(done.at("ids").size(), 20u);
-  EXPECT_TRUE(done.at("text").is_string());
-  for (const char* key : {"prefill_tps", "decode_tps", "allocated_bytes", "arena_bytes", "peak_rss_bytes"}) {
-    EXPECT_GT(done.at("stats").at(key).get<double>(), 0.0) << key;
-  }
-  EXPECT_EQ(parsed(kvass(run_json({"-n", "0"})))["prompt_ids"], json({2})) << "no prompt: <bos> alone";
-  EXPECT_EQ(parsed(kvass(run_json({"-n", "0", "-p", "<eos>"})))["prompt_ids"], json({2, 1})) << "control tokens count";
-}
-
 TEST(Run, GreedyTextIsTheSameHoweverItIsCutUp) {
   const json ids = parsed(kvass(run_json({"-p", "the and", "-n", "60"})))["ids"];
   for (const Arguments& how : std::vector<Arguments>{{"-t", "1"}, {"-t", "2", "--chunk", "1"}, {"--input-len", "5"}}) {
