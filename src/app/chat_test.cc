@@ -153,7 +153,7 @@ TEST_F(Conversations, ABaseModelAndNonsenseAreRefused) {
   ChatOptions none = options(5);
   none.template_name = "";
   EXPECT_NE(Chat::create(*model_, stream, none).status().message().find("base model"), std::string::npos);
-  EXPECT_NE(Chat::create(*model_, stream, options(0)).status().message().find("-n: expected 1 or more"),
+  EXPECT_NE(Chat::create(*model_, stream, options(0)).status().message().find("ChatOptions.max_tokens: expected 1 or more"),
             std::string::npos);
 }
 

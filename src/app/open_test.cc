@@ -41,7 +41,7 @@ TEST_F(Opens, AFileIsOpenedOnceAndPlannedBeforeItIsLoaded) {
     EXPECT_EQ(options.context, path == kvp ? std::optional<int64_t>(100) : std::nullopt);
     options.threads = 1;
     options.memory_limit = 1000;
-    expect_words(check_memory_limit(file, options, 1).message(), {"--memory-limit", "1000", "no context fits"});
+    expect_words(check_memory_limit(file, options, 1).message(), {"StreamOptions.memory_limit", "1000", "no context fits"});
     options.memory_limit = size_t{1} << 30;
     ASSERT_TRUE(check_memory_limit(file, options, 1).ok());
     const MemoryPlan plan = PlannedModel::of(file)->plan(options, 1).value();

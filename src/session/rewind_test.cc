@@ -162,7 +162,7 @@ TEST(Checkpoint, TheOldestMakesRoomAndWithoutPlacesThereIsNone) {
   }
   EXPECT_EQ(player.sequence().checkpoints(), (std::vector<int64_t>{100, 150}));
   Player none(engine(), sink_caches(4, 70, 16), random);
-  EXPECT_NE(none.sequence().checkpoint().message().find("CacheOptions::checkpoints"), std::string::npos);
+  EXPECT_NE(none.sequence().checkpoint().message().find("CacheOptions.checkpoints"), std::string::npos);
 }
 
 TEST(Fork, GoesOnApartFromTheOriginalAndRewindsAsItDoes) {
