@@ -50,6 +50,8 @@ constexpr FieldKeyword kFieldKeywords[] = {
     {"GenerateOptions.max_tokens", "max_tokens"},
     {"ChatOptions.max_tokens", "max_tokens"},
     {"ChatOptions.template_name", "template"},
+    {"PromptRequest.model", "model"},
+    {"PromptRequest.template_text", "template"},
     // Transcriber.transcribe()
     {"TranscribeOptions.language", "language"},
     {"TranscribeOptions.task", "task"},

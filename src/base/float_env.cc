@@ -6,7 +6,7 @@
 
 // A project that has kvass inside hands it the flags of its own; these would change every result.
 #if defined(__FAST_MATH__)
-#error "kvass is compiled without -ffast-math, -Ofast and the like (docs/numerics.md)"
+#error "kvass is compiled without fast math: expected no flag that allows it (docs/numerics.md)"
 #endif
 
 namespace kvass {
