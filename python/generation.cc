@@ -9,8 +9,8 @@ namespace kvass::python {
 namespace {
 
 // The options of generate() by their names.
-GenerateOptions generate_options(const nb::kwargs& from) {
-  GenerateOptions options;
+DecodeOptions generate_options(const nb::kwargs& from) {
+  DecodeOptions options;
   options.keep_state = true;
   for (const auto& [name, value] : from) {
     const std::string key = nb::cast<std::string>(name);
@@ -53,7 +53,7 @@ GenerateOptions generate_options(const nb::kwargs& from) {
 
 class PyGeneration {
  public:
-  PyGeneration(SharedStream stream, std::vector<int32_t> prompt, GenerateOptions options)
+  PyGeneration(SharedStream stream, std::vector<int32_t> prompt, DecodeOptions options)
       : stream_(std::move(stream)), options_(std::move(options)) {
     options_.prompt = std::move(prompt);
     on_text_ = [this](std::string_view text) {
@@ -107,8 +107,8 @@ class PyGeneration {
     KVASS_ASSIGN_OR_RETURN(Sampler sampler, create_sampler(stream.loaded->model, options_.sampling));
     sampler_.emplace(std::move(sampler));
     if (resumed) sampler_->accept(before_.recent);
-    KVASS_ASSIGN_OR_RETURN(
-        generation_, Generation::begin(stream.loaded->model, stream.stream, *sampler_, options_, on_text_, cancel_));
+    KVASS_ASSIGN_OR_RETURN(generation_, TextGeneration::begin(stream.loaded->model, stream.stream, *sampler_, options_,
+                                                              on_text_, cancel_));
     stream.moved();
     changes_ = ++stream.changes;
     return {};
@@ -123,11 +123,11 @@ class PyGeneration {
     return more ? Status() : end(std::nullopt);
   }
   Status end(std::optional<StopReason> reason) {
-    const std::unique_ptr<Generation> generation = std::move(generation_);
-    KVASS_ASSIGN_OR_RETURN(GenerateResult result, generation->end());
+    const std::unique_ptr<TextGeneration> generation = std::move(generation_);
+    KVASS_ASSIGN_OR_RETURN(DecodeResult result, generation->end());
     reason_ = reason.value_or(result.reason);
     ids_ = std::move(result.ids);
-    error_ = std::move(result.error);
+    error_ = result.status.message();
     stream_->moved();
     stream_->text = std::move(result.state);
     ++stream_->changes;
@@ -135,12 +135,12 @@ class PyGeneration {
   }
 
   SharedStream stream_;
-  GenerateOptions options_;
+  DecodeOptions options_;
   kvass::StreamState before_;
   std::optional<Sampler> sampler_;
-  Generation::OnText on_text_;
+  TextGeneration::OnText on_text_;
   std::atomic<bool> cancel_{false};
-  std::unique_ptr<Generation> generation_;  // null: it has ended
+  std::unique_ptr<TextGeneration> generation_;  // null: it has ended
   uint64_t changes_ = 0;
   std::string shown_;
   std::vector<int32_t> ids_;

@@ -25,8 +25,12 @@ ALLOWED = {
     "kvp": ["program", "plan", "ops/linear", "text"],
     "session": ["program", "plan", "cache", "ops", "kernels", "device"],
     "app": ["session", "model", "kvp", "text", "audio", "file", "program", "plan", "cache", "ops", "device"],
+    "api": ["app", "session", "ops/sample", "text", "audio"],  # the code behind include/kvass
     "cli": ["app"],
 }
+# What is written on the public headers alone: the C API, which shares a folder with what it must not see. python/ is
+# to join it, in place of BINDING.
+PUBLIC_ONLY = re.compile(r"^c_.*\.(cc|h)$")
 # The Python binding's own headers lie beside it.
 BINDING = ["app", "session", "kvass", "base/busy.h"]
 FREE = re.compile(r"(^|_)(test|bench|fuzz)\.cc$|^test_.*\.h$")
@@ -48,6 +52,8 @@ def problems_of(path, folder):
         found = INCLUDE.match(line)
         if found and "/" not in found[1]:
             yield f'{where}:{number}: "{found[1]}": write the path from src/'
+        elif found and folder == "api" and PUBLIC_ONLY.match(path.name) and not found[1].startswith(("kvass/", "api/c_")):
+            yield f"{where}:{number}: the C API may include public headers alone, not {found[1]}"
         elif found and not may_include(folder, found[1]):
             yield f"{where}:{number}: {folder}/ may not include {found[1]}"
         if folder != "model" and str(where) not in NAMES_ALLOWED and not found and MODEL_NAME.search(COMMENT.sub("", line)):

@@ -24,3 +24,6 @@ execute_process(COMMAND ${work}/build/generate /no/such/model.kvp text 1 RESULT_
 if(NOT code EQUAL 1 OR NOT output MATCHES "/no/such/model.kvp: expected")
   message(FATAL_ERROR "run: exit ${code}\n${output}")
 endif()
+
+include(${SOURCE}/tests/package_examples.cmake)
+run_examples(${work}/build ${work}/models)

@@ -17,11 +17,11 @@ struct Place {
   Sequence* sequence = nullptr;
   Sampler* sampler = nullptr;
   bool taken = false;
-  size_t index = 0;                  // of the prompt
-  std::span<const int32_t> unread;   // of the prompt
-  int32_t token = 0;                 // the next, once the prompt is read
-  int32_t last_row = -1;             // of the sequence in this step, where it wants logits
-  GenerateResult* result = nullptr;  // in BatchRun::results_
+  size_t index = 0;                 // of the prompt
+  std::span<const int32_t> unread;  // of the prompt
+  int32_t token = 0;                // the next, once the prompt is read
+  int32_t last_row = -1;            // of the sequence in this step, where it wants logits
+  DecodeResult* result = nullptr;   // in BatchRun::results_
   std::optional<TextOutput> output{};
 };
 
@@ -30,7 +30,7 @@ bool show_nothing(std::string_view) { return true; }
 class BatchRun {
  public:
   BatchRun(const OpenModel& model, StreamBatch& batch, std::span<const std::vector<int32_t>> prompts,
-           const GenerateOptions& options, const std::function<bool(size_t, const GenerateResult&)>& on_result)
+           const DecodeOptions& options, const std::function<bool(size_t, const DecodeResult&)>& on_result)
       : model_(model), session_(*batch.session), prompts_(prompts), options_(options), on_result_(on_result) {
     options_.prompt.clear();
     options_.continues = false;
@@ -61,7 +61,7 @@ class BatchRun {
       }
     }
     if (summary_.cancelled) emit_out_of_order();
-    for (const GenerateResult& result : results_) summary_.tokens += result.tokens;
+    for (const DecodeResult& result : results_) summary_.tokens += result.tokens;
     summary_.seconds = std::chrono::duration<double>(Clock::now() - begin).count();
     return summary_;
   }
@@ -136,7 +136,7 @@ class BatchRun {
       } else if (place->result->tokens == options_.max_tokens) {
         end(*place, StopReason::max_tokens);
       } else if (Status full = place->sequence->check_extend(place->sequence->length(), 1); !full.ok()) {
-        place->result->error = full.message();
+        place->result->status = full;
         end(*place, StopReason::cache_full);
       }
     }
@@ -151,7 +151,7 @@ class BatchRun {
     done_[place.index] = true;
     ++summary_.complete;
     if (reason == StopReason::cache_full && summary_.full.empty()) {
-      summary_.full = "prompt " + std::to_string(place.index) + ": " + place.result->error;
+      summary_.full = "prompt " + std::to_string(place.index) + ": " + place.result->status.message();
     }
   }
 
@@ -177,17 +177,17 @@ class BatchRun {
   const OpenModel& model_;
   Session& session_;
   const std::span<const std::vector<int32_t>> prompts_;
-  GenerateOptions options_;
-  const std::function<bool(size_t, const GenerateResult&)>& on_result_;
+  DecodeOptions options_;
+  const std::function<bool(size_t, const DecodeResult&)>& on_result_;
   const std::function<bool(std::string_view)> show_nothing_ = show_nothing;
-  std::vector<Place> places_;            // [sequences]
-  std::vector<GenerateResult> results_;  // [prompts]
-  std::vector<bool> done_;               // [prompts]
-  size_t next_ = 0;                      // prompt to be begun
-  size_t emitted_ = 0;                   // prompts told, or passed over
-  std::vector<Run> runs_;                // of a step
-  std::vector<int32_t> rows_;            // of its logits
-  std::vector<Place*> sampled_;          // [rows_]
+  std::vector<Place> places_;          // [sequences]
+  std::vector<DecodeResult> results_;  // [prompts]
+  std::vector<bool> done_;             // [prompts]
+  size_t next_ = 0;                    // prompt to be begun
+  size_t emitted_ = 0;                 // prompts told, or passed over
+  std::vector<Run> runs_;              // of a step
+  std::vector<int32_t> rows_;          // of its logits
+  std::vector<Place*> sampled_;        // [rows_]
   BatchSummary summary_;
 };
 
@@ -225,8 +225,8 @@ MemoryPlan plan_of(const OpenModel& model, const StreamBatch& batch) {
 }
 
 Result<BatchSummary> generate_batch(const OpenModel& model, StreamBatch& batch,
-                                    std::span<const std::vector<int32_t>> prompts, const GenerateOptions& options,
-                                    const std::function<bool(size_t, const GenerateResult&)>& on_result,
+                                    std::span<const std::vector<int32_t>> prompts, const DecodeOptions& options,
+                                    const std::function<bool(size_t, const DecodeResult&)>& on_result,
                                     const std::atomic<bool>& cancel) {
   for (size_t i = 0; i < prompts.size(); ++i) {
     KVASS_RETURN_IF_ERROR(check_prompt(*batch.sequences.front(), i, prompts[i].size()));

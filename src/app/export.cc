@@ -127,8 +127,8 @@ Status check_speech_flags(const ExportOptions& options, const SpeechShape& shape
                   fmt::format("{},{}", stream.attention_sink->sink_tokens, stream.attention_sink->window));
   }
   if (stream.endless) return refuse("--endless", "the flag");
-  if (stream.sink_positions != SinkPositions::in_cache) {
-    return refuse("--sink-positions", std::string(sink_positions_name(stream.sink_positions)));
+  if (stream.positions() != SinkPositions::in_cache) {
+    return refuse("--sink-positions", std::string(sink_positions_name(stream.positions())));
   }
   if (options.sliding_window) return refuse("--sliding-window", std::to_string(*options.sliding_window));
   if (options.sliding_window_pattern) {
@@ -152,7 +152,7 @@ Result<Source> speech_source(const ExportOptions& options) {
   source.model.family = file->family();
   source.model.trained_context = file->shape().context;
   source.model.speech = KvpSpeech{file->alignment_heads()};
-  source.model.caches = speech_caches(file->shape(), options.stream.kv);
+  source.model.caches = speech_caches(file->shape(), options.stream.storage());
   source.vocabulary.pieces = file->vocabulary().pieces;
   KVASS_ASSIGN_OR_RETURN(const int threads, resolve_threads(options.stream.threads));
   source.session = speech_session(file->shape(), kSpeechSequences, threads);
@@ -186,12 +186,14 @@ Result<ExportSummary> export_program(const ExportOptions& options) {
   KVASS_RETURN_IF_ERROR(verify_program(model.program));
   model.producer = "kvass " KVASS_VERSION;
   model.source = base_name(options.model);
-  model.math = options.stream.math;
+  model.math = options.stream.arithmetic();
   source.session.decode_method = options.multifunction;
   KVASS_ASSIGN_OR_RETURN(model.methods, plan_methods(model.program, model.math, source.session));
   for (const MethodPlan& method : model.methods) KVASS_RETURN_IF_ERROR(check_method(model.program, method));
   WeightOptions weight_options;
-  weight_options.type = options.weights;
+  if (!options.weights.empty()) {
+    KVASS_ASSIGN_OR_RETURN(weight_options.type, parse_weight_type(options.weights));
+  }
   ThreadPool pool(source.session.threads);
   KVASS_ASSIGN_OR_RETURN(const WeightStore weights, source.load_weights(weight_options, pool));
 

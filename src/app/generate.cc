@@ -28,7 +28,7 @@ Status check_room(const Sequence& sequence, size_t tokens, bool resumed) {
 }
 
 // The stream's state when `pending` are the next tokens.
-StreamState state_of(const GenerateOptions& options, const Sampler& sampler, const TextOutput& output,
+StreamState state_of(const DecodeOptions& options, const Sampler& sampler, const TextOutput& output,
                      std::span<const int32_t> pending) {
   StreamState state;
   state.sampling = sampler.options();
@@ -54,6 +54,8 @@ std::string_view stop_reason_name(StopReason reason) {
       return "cancelled";
     case StopReason::cache_full:
       return "cache_full";
+    case StopReason::failed:
+      return "failed";
   }
   return "?";
 }
@@ -62,7 +64,8 @@ Result<Sampler> create_sampler(const OpenModel& model, const SampleOptions& opti
   return Sampler::create(options, model.engine->program().vocabulary(), model.engine->isa());
 }
 
-Result<size_t> prefill(Stream& stream, std::span<const int32_t> prompt, bool whole, const std::atomic<bool>& cancel) {
+Result<size_t> prefill(OpenStream& stream, std::span<const int32_t> prompt, bool whole,
+                       const std::atomic<bool>& cancel) {
   const size_t chunk = static_cast<size_t>(stream.sequence->plan().chunk);
   for (size_t at = 0; at < prompt.size(); at += chunk) {
     if (!whole && cancel.load(std::memory_order_relaxed)) return at;
@@ -73,9 +76,9 @@ Result<size_t> prefill(Stream& stream, std::span<const int32_t> prompt, bool who
   return prompt.size();
 }
 
-struct Generation::State {
-  State(const OpenModel& model, Stream& stream, Sampler& sampler, const GenerateOptions& options, const OnText& on_text,
-        const std::atomic<bool>& cancel)
+struct TextGeneration::State {
+  State(const OpenModel& model, OpenStream& stream, Sampler& sampler, const DecodeOptions& options,
+        const OnText& on_text, const std::atomic<bool>& cancel)
       : session(*stream.session),
         sequence(*stream.sequence),
         sampler(sampler),
@@ -86,9 +89,9 @@ struct Generation::State {
   Session& session;
   Sequence& sequence;
   Sampler& sampler;
-  const GenerateOptions& options;
+  const DecodeOptions& options;
   const std::atomic<bool>& cancel;
-  GenerateResult result;
+  DecodeResult result;
   TextOutput output;
   Clock::time_point decode_begin;
   std::vector<int32_t> pending;  // the sampler has seen them, the caches have not
@@ -106,13 +109,13 @@ struct Generation::State {
 };
 
 // The latest token into the caches; false: the stream ends before it.
-Result<bool> Generation::State::write_pending() {
+Result<bool> TextGeneration::State::write_pending() {
   if (result.tokens == options.max_tokens && !options.continues) {  // its successor is not asked for
     ended = true;
     return false;
   }
   if (Status full = sequence.check_extend(sequence.length(), 1); !full.ok()) {
-    result.error = full.message();
+    result.status = full;
     return stop(StopReason::cache_full);
   }
   if (options.save_every > 0 && result.tokens % options.save_every == 0) {
@@ -125,7 +128,7 @@ Result<bool> Generation::State::write_pending() {
   return true;
 }
 
-Result<bool> Generation::State::next() {
+Result<bool> TextGeneration::State::next() {
   if (ended) return false;
   if (!pending.empty()) {
     KVASS_ASSIGN_OR_RETURN(const bool written, write_pending());
@@ -150,12 +153,12 @@ Result<bool> Generation::State::next() {
   return true;
 }
 
-Generation::Generation(std::unique_ptr<State> state) : state_(std::move(state)) {}
-Generation::~Generation() = default;
+TextGeneration::TextGeneration(std::unique_ptr<State> state) : state_(std::move(state)) {}
+TextGeneration::~TextGeneration() = default;
 
-Result<std::unique_ptr<Generation>> Generation::begin(const OpenModel& model, Stream& stream, Sampler& sampler,
-                                                      const GenerateOptions& options, const OnText& on_text,
-                                                      const std::atomic<bool>& cancel) {
+Result<std::unique_ptr<TextGeneration>> TextGeneration::begin(const OpenModel& model, OpenStream& stream,
+                                                              Sampler& sampler, const DecodeOptions& options,
+                                                              const OnText& on_text, const std::atomic<bool>& cancel) {
   std::vector<int32_t> tokens = options.resume ? options.resume->pending : std::vector<int32_t>();
   tokens.insert(tokens.end(), options.prompt.begin(), options.prompt.end());
   if (tokens.empty()) return bad_input("prompt", "at least one token", "none");
@@ -163,7 +166,7 @@ Result<std::unique_ptr<Generation>> Generation::begin(const OpenModel& model, St
   sampler.accept(options.prompt);
 
   auto state = std::make_unique<State>(model, stream, sampler, options, on_text, cancel);
-  GenerateResult& result = state->result;
+  DecodeResult& result = state->result;
   result.prompt_tokens = static_cast<int64_t>(tokens.size());
   if (options.resume) state->output.resume(*options.resume, /*ended=*/!options.prompt.empty());
   const Clock::time_point begin = Clock::now();
@@ -176,14 +179,15 @@ Result<std::unique_ptr<Generation>> Generation::begin(const OpenModel& model, St
   state->pending.assign(tokens.begin() + static_cast<std::ptrdiff_t>(done), tokens.end());
   state->token = tokens.back();
   state->row = static_cast<int32_t>((tokens.size() - 1) % static_cast<size_t>(stream.sequence->plan().chunk));
-  return std::unique_ptr<Generation>(new Generation(std::move(state)));
+  return std::unique_ptr<TextGeneration>(new TextGeneration(std::move(state)));
 }
 
-Result<bool> Generation::next() { return state_->next(); }
+Result<bool> TextGeneration::next() { return state_->next(); }
+int32_t TextGeneration::token() const { return state_->token; }
 
-Result<GenerateResult> Generation::end() {
+Result<DecodeResult> TextGeneration::end() {
   State& state = *state_;
-  GenerateResult& result = state.result;
+  DecodeResult& result = state.result;
   const bool text_ended = result.reason == StopReason::end_of_generation || result.reason == StopReason::stop_text;
   if (text_ended || !state.options.keep_state) state.output.finish();
   if (state.options.keep_state) {
@@ -197,19 +201,19 @@ Result<GenerateResult> Generation::end() {
   return std::move(result);
 }
 
-Result<GenerateResult> generate(const OpenModel& model, Stream& stream, Sampler& sampler,
-                                const GenerateOptions& options, const std::function<bool(std::string_view)>& on_text,
-                                const std::atomic<bool>& cancel) {
-  KVASS_ASSIGN_OR_RETURN(const std::unique_ptr<Generation> generation,
-                         Generation::begin(model, stream, sampler, options, on_text, cancel));
+Result<DecodeResult> generate(const OpenModel& model, OpenStream& stream, Sampler& sampler,
+                              const DecodeOptions& options, const std::function<bool(std::string_view)>& on_text,
+                              const std::atomic<bool>& cancel) {
+  KVASS_ASSIGN_OR_RETURN(const std::unique_ptr<TextGeneration> generation,
+                         TextGeneration::begin(model, stream, sampler, options, on_text, cancel));
   for (;;) {
     KVASS_ASSIGN_OR_RETURN(const bool more, generation->next());
     if (!more) return generation->end();
   }
 }
 
-Result<GenerateResult> generate(const OpenModel& model, Stream& stream, const GenerateOptions& options,
-                                const std::function<bool(std::string_view)>& on_text, const std::atomic<bool>& cancel) {
+Result<DecodeResult> generate(const OpenModel& model, OpenStream& stream, const DecodeOptions& options,
+                              const std::function<bool(std::string_view)>& on_text, const std::atomic<bool>& cancel) {
   KVASS_ASSIGN_OR_RETURN(Sampler sampler, create_sampler(model, options.sampling));
   if (options.resume) sampler.accept(options.resume->recent);
   return generate(model, stream, sampler, options, on_text, cancel);

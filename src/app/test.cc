@@ -114,10 +114,10 @@ class Jobs : public ::testing::Test {
     model_.reset();
     std::filesystem::remove(path_);
   }
-  static Stream stream(const StreamOptions& options, int64_t head_rows = kScoreHeadRows) {
+  static OpenStream stream(const StreamOptions& options, int64_t head_rows = kScoreHeadRows) {
     return open_stream(*model_, options, head_rows).value();
   }
-  static GenerateResult run(Stream& stream, const GenerateOptions& options, std::string* text = nullptr) {
+  static DecodeResult run(OpenStream& stream, const DecodeOptions& options, std::string* text = nullptr) {
     return generate(
                *model_, stream, options,
                [&](std::string_view piece) {
@@ -127,8 +127,8 @@ class Jobs : public ::testing::Test {
                never_)
         .value();
   }
-  static GenerateOptions prompt(size_t tokens, int64_t most) {
-    GenerateOptions options;
+  static DecodeOptions prompt(size_t tokens, int64_t most) {
+    DecodeOptions options;
     options.prompt = TinyModel().tokens(tokens);
     options.max_tokens = most;
     options.ignore_eos = true;
@@ -158,7 +158,7 @@ TEST_F(Jobs, ScoreIsTheReferencesLossWhateverTheChunk) {
     StreamOptions options;
     options.chunk = chunk;
     options.kv = DType::f32;
-    Stream scored = stream(options);
+    OpenStream scored = stream(options);
     const ScoreResult result = score(scored, tokens, 5, {}, never_).value();
     ASSERT_EQ(result.nll.size(), tokens.size() - 1);
     for (size_t i = 0; i + 1 < tokens.size(); ++i) {
@@ -180,7 +180,7 @@ TEST_F(Jobs, ScoreIsTheReferencesLossWhateverTheChunk) {
 TEST_F(Jobs, ScoreRefusesTooLittleAndTooMuchBeforeAnyWork) {
   StreamOptions options;
   options.context = 20;
-  Stream scored = stream(options);
+  OpenStream scored = stream(options);
   expect_words(refusal(score(scored, TinyModel().tokens(1), 0, {}, never_)), {"at least 2 tokens"});
   expect_words(refusal(score(scored, TinyModel().tokens(21), 0, {}, never_)),
                {"20", "21", "--context", "--attention-sink"});
@@ -190,16 +190,16 @@ TEST_F(Jobs, ScoreRefusesTooLittleAndTooMuchBeforeAnyWork) {
 }
 
 TEST_F(Jobs, GreedyTextIsTheSameForAnyChunkAndThreads) {
-  const GenerateOptions options = prompt(50, 300);
+  const DecodeOptions options = prompt(50, 300);
   std::vector<int32_t> ids;
   for (const auto& [chunk, threads] : {std::pair(256, 1), {7, 2}, {1, 3}}) {
     StreamOptions how;
     how.attention_sink = AttentionSink{4, 30};
     how.chunk = chunk;
     how.threads = threads;
-    Stream told = stream(how, 1);
+    OpenStream told = stream(how, 1);
     std::string text;
-    const GenerateResult result = run(told, options, &text);
+    const DecodeResult result = run(told, options, &text);
     EXPECT_EQ(result.reason, StopReason::max_tokens);
     EXPECT_EQ(result.tokens, 300);
     EXPECT_EQ(result.prompt_tokens, 50);
@@ -213,12 +213,12 @@ TEST_F(Jobs, GreedyTextIsTheSameForAnyChunkAndThreads) {
 TEST_F(Jobs, AFullCacheEndsTheStreamWithItsReason) {
   StreamOptions how;
   how.context = 60;
-  Stream told = stream(how, 1);
-  const GenerateResult result = run(told, prompt(50, 100));
+  OpenStream told = stream(how, 1);
+  const DecodeResult result = run(told, prompt(50, 100));
   EXPECT_EQ(result.reason, StopReason::cache_full);
   EXPECT_EQ(result.tokens, 11);  // ten that were written and the one that did not fit
-  expect_words(result.error, {"cache full", "--attention-sink"});
-  Stream small = stream(how, 1);
+  expect_words(result.status.message(), {"cache full", "--attention-sink"});
+  OpenStream small = stream(how, 1);
   expect_words(refusal(generate(
                    *model_, small, prompt(61, 1), [](std::string_view) { return true; }, never_)),
                {"60", "61", "--context"});
@@ -232,20 +232,20 @@ TEST_F(Jobs, AReaderAStopTextAndASignalEndTheStream) {
   StreamOptions how;
   how.endless = true;
   how.context = 64;
-  Stream told = stream(how, 1);
-  const GenerateResult all = run(told, prompt(10, 80));
+  OpenStream told = stream(how, 1);
+  const DecodeResult all = run(told, prompt(10, 80));
   ASSERT_GT(all.text.size(), 8u);
 
-  Stream stopped = stream(how, 1);
-  GenerateOptions options = prompt(10, 80);
+  OpenStream stopped = stream(how, 1);
+  DecodeOptions options = prompt(10, 80);
   options.stops = {all.text.substr(5, 3)};
-  const GenerateResult stop = run(stopped, options);
+  const DecodeResult stop = run(stopped, options);
   EXPECT_EQ(stop.reason, StopReason::stop_text);
   EXPECT_EQ(stop.text, all.text.substr(0, all.text.find(options.stops[0])));
 
-  Stream cancelled = stream(how, 1);
+  OpenStream cancelled = stream(how, 1);
   int64_t pieces = 0;
-  const GenerateResult result =
+  const DecodeResult result =
       generate(
           *model_, cancelled, prompt(10, 80), [&](std::string_view) { return ++pieces < 3; }, never_)
           .value();
@@ -253,10 +253,10 @@ TEST_F(Jobs, AReaderAStopTextAndASignalEndTheStream) {
   EXPECT_EQ(pieces, 3);
 
   const std::atomic<bool> signal{true};
-  Stream interrupted = stream(how, 1);
-  const GenerateResult none = generate(
-                                  *model_, interrupted, prompt(10, 80), [](std::string_view) { return true; }, signal)
-                                  .value();
+  OpenStream interrupted = stream(how, 1);
+  const DecodeResult none = generate(
+                                *model_, interrupted, prompt(10, 80), [](std::string_view) { return true; }, signal)
+                                .value();
   EXPECT_EQ(none.reason, StopReason::cancelled);
   EXPECT_EQ(none.tokens, 0);
 }

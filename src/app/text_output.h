@@ -15,7 +15,7 @@ namespace kvass {
 class TextOutput {
  public:
   // `tokenizer`, `options`, `result` and `on_text` must outlive it; `on_text` as in generate().
-  TextOutput(const Tokenizer& tokenizer, const GenerateOptions& options, GenerateResult& result,
+  TextOutput(const Tokenizer& tokenizer, const DecodeOptions& options, DecodeResult& result,
              const std::function<bool(std::string_view)>& on_text)
       : tokenizer_(tokenizer),
         decoder_(tokenizer),
@@ -40,8 +40,8 @@ class TextOutput {
   const Tokenizer& tokenizer_;
   StreamDecoder decoder_;
   StopMatcher stops_;
-  const GenerateOptions& options_;
-  GenerateResult& result_;
+  const DecodeOptions& options_;
+  DecodeResult& result_;
   const std::function<bool(std::string_view)>& on_text_;
 };
 

@@ -97,9 +97,10 @@ Status run(const ScoreFlags& flags) {
   KVASS_ASSIGN_OR_RETURN(StreamOptions options, flags.stream.resolve(defaults));
   options.rotary_offset = flags.rotary_offset;
   KVASS_RETURN_IF_ERROR(check_memory_limit(flags.model, options, kScoreHeadRows, weights));
-  KVASS_ASSIGN_OR_RETURN(const OpenModel model, open_model(flags.model, options.math, options.threads, weights));
+  KVASS_ASSIGN_OR_RETURN(const OpenModel model,
+                         open_model(flags.model, options.arithmetic(), options.threads, weights));
   KVASS_ASSIGN_OR_RETURN(const std::vector<int32_t> ids, text_ids(flags, *model.tokenizer));
-  KVASS_ASSIGN_OR_RETURN(Stream stream, open_stream(model, options, kScoreHeadRows));
+  KVASS_ASSIGN_OR_RETURN(OpenStream stream, open_stream(model, options, kScoreHeadRows));
   const MemoryPlan plan = plan_of(model, stream);
   KVASS_ASSIGN_OR_RETURN(const ScoreResult result, score(stream, ids, flags.top, Progress(ids.size()), cancel));
 

@@ -17,23 +17,11 @@
 
 #include "base/cpu.h"
 #include "kernels/argmax/argmax.h"
+#include "kvass/sampling.h"
 #include "kvass/status.h"
 #include "ops/sample/top_k.h"
 
 namespace kvass {
-
-struct SampleOptions {
-  float temperature = 0.0f;     // 0: the largest logit (greedy); otherwise logits are divided by it
-  int top_k = 0;                // keep this many; 0: all
-  float top_p = 1.0f;           // (0, 1]: keep the fewest tokens, likeliest first, whose probabilities reach it; 1: all
-  float min_p = 0.0f;           // [0, 1]: keep tokens at least this likely relative to the likeliest; 0: all
-  float repeat_penalty = 1.0f;  // > 0: logits of recent tokens are divided by it when positive, multiplied otherwise
-  int repeat_last_n = 64;       // how many tokens are recent
-  uint64_t seed = 0;
-};
-
-// Every field in its range; an error names the command line's flag.
-Status validate(const SampleOptions& options);
 
 class Sampler {
  public:
