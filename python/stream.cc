@@ -15,7 +15,7 @@ Status StreamState::run(std::span<const int32_t> ids, Interrupt& interrupt) {
   for (size_t at = 0; at < tokens.size(); at += chunk) {
     const std::span<const int32_t> part = std::span(tokens).subspan(at, std::min(chunk, tokens.size() - at));
     const Run run{stream.sequence.get(), stream.sequence->length(), part};
-    if (Status status = stream.session->step(std::span(&run, 1)); !status.ok()) {
+    if (Status status = stream.session->step({std::span(&run, 1)}).status(); !status.ok()) {
       if (at == 0) return status;  // nothing has changed
       text = {};
       text.pending.assign(tokens.begin() + static_cast<std::ptrdiff_t>(at), tokens.end());

@@ -89,8 +89,8 @@ TEST_F(PlannedMemory, TheCounterCounts) {
 }
 
 TEST_F(PlannedMemory, AThousandTokensOfGenerateAllocateNothingOnceTheRingHasWrapped) {
-  Stream stream = open_stream(*model_, options_, 1).value();
-  GenerateOptions options;
+  OpenStream stream = open_stream(*model_, options_, 1).value();
+  DecodeOptions options;
   options.prompt = TinyModel().tokens(300);  // the ring of 192 slots has wrapped
   options.max_tokens = 1100;
   options.ignore_eos = true;
@@ -111,7 +111,7 @@ TEST_F(PlannedMemory, AThousandTokensOfGenerateAllocateNothingOnceTheRingHasWrap
     last_length = length;
     return true;
   };
-  const Result<GenerateResult> result = generate(*model_, stream, options, on_text, never);
+  const Result<DecodeResult> result = generate(*model_, stream, options, on_text, never);
   ASSERT_TRUE(result.ok()) << result.status().message();
   EXPECT_GE(last_length - first_length, 1000);
   EXPECT_EQ(last - first, 0);
@@ -167,7 +167,7 @@ TEST_F(PlannedMemory, AThousandStepsOfAStaticProgramAllocateNothing) {
   const MemoryPlan plan = PlannedModel::of(ModelFile::open(options.out).value())->plan(own, 1).value();
   EXPECT_EQ(plan.weight_bytes, model.engine->weights().bytes());
   EXPECT_GE(mapped_bytes() - before_open, plan.weight_bytes);
-  Stream stream = open_stream(model, own, 1).value();
+  OpenStream stream = open_stream(model, own, 1).value();
   EXPECT_EQ(plan.arena_bytes, stream.arena_bytes());
   EXPECT_EQ(plan.cache_bytes(), stream.cache_bytes());
   std::vector<int32_t> tokens = TinyModel().tokens(32);
@@ -178,10 +178,10 @@ TEST_F(PlannedMemory, AThousandStepsOfAStaticProgramAllocateNothing) {
   const int32_t row = 0;
   for (int64_t i = 0; i < 1000; ++i) {
     run = {stream.sequence.get(), stream.sequence->length(), std::span(tokens).first(1)};
-    ASSERT_TRUE(stream.session->step({std::span(&run, 1)}).ok());
-    const Result<StepResult> logits = stream.session->step({.logits = std::span(&row, 1)});
-    ASSERT_TRUE(logits.ok());
-    tokens[0] = static_cast<int32_t>(std::max_element(logits->begin(), logits->end()) - logits->begin());
+    const Result<StepResult> result = stream.session->step({.runs = {&run, 1}, .logits = {&row, 1}});
+    ASSERT_TRUE(result.ok());
+    const std::span<const float> logits = result->logits;
+    tokens[0] = static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
   }
   EXPECT_EQ(g_allocations.load() - before, 0);
   EXPECT_EQ(mapped_bytes(), mapped);

@@ -7,22 +7,6 @@
 
 namespace kvass {
 
-SessionOptions speech_session(const SpeechShape& shape, int64_t sequences, int threads) {
-  SessionOptions options;
-  options.rows = std::max(shape.context, sequences);
-  options.head_rows = std::max<int64_t>(sequences, 2);  // a prompt asks for its start and its end
-  options.sequences = sequences;
-  options.threads = threads;
-  return options;
-}
-
-CacheOptions speech_caches(const SpeechShape& shape, DType dtype) {
-  CacheOptions caches;
-  caches.context = caches.chunk = shape.context;
-  caches.dtype = dtype;
-  return caches;
-}
-
 Result<std::unique_ptr<SessionDecoder>> SessionDecoder::create(const OpenModel& model,
                                                                const SpeechSessionOptions& options) {
   std::unique_ptr<SessionDecoder> decoder(new SessionDecoder);
@@ -31,7 +15,7 @@ Result<std::unique_ptr<SessionDecoder>> SessionDecoder::create(const OpenModel& 
   SessionOptions session = speech_session(decoder->shape_, options.sequences, options.threads);
   session.decode_method = model.methods.size() > 1;
   KVASS_ASSIGN_OR_RETURN(decoder->session_, Session::create(model.engine, session, model.methods));
-  const CacheOptions caches = speech_caches(decoder->shape_, options.caches.value_or(model.defaults.kv));
+  const CacheOptions caches = speech_caches(decoder->shape_, options.caches.value_or(model.defaults.storage()));
   for (int64_t i = 0; i < options.sequences; ++i) {
     KVASS_ASSIGN_OR_RETURN(decoder->sequences_.emplace_back(), Sequence::create(model.engine, caches));
   }

@@ -1,5 +1,4 @@
-// A session over a model that transcribes, as the SpeechDecoder that the search works with; and what such a session and
-// its sequences take.
+// A session over a model that transcribes, as the SpeechDecoder that the search works with.
 #pragma once
 
 #include <cstdint>
@@ -11,16 +10,13 @@
 
 #include "app/open.h"
 #include "app/speech_decoder.h"
+#include "app/speech_plan.h"
 #include "kvass/cache_plan.h"
 #include "kvass/status.h"
 #include "model/speech.h"
 #include "session/session.h"
 
 namespace kvass {
-
-// A step may bring the decoder's whole context.
-SessionOptions speech_session(const SpeechShape& shape, int64_t sequences, int threads);
-CacheOptions speech_caches(const SpeechShape& shape, DType dtype);
 
 struct SpeechSessionOptions {
   int64_t sequences = 1;        // that live at a time

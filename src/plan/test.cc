@@ -229,7 +229,8 @@ TEST(Arena, BoundIsTheMostThatIsLiveAtOneOp) {
   builder.begin_method("head");
   builder.set_logits(builder.linear("logits", builder.select_rows(x), table));
   const Program program = std::move(builder).finish();
-  const std::vector<size_t> workspace = {0, 0, 0, 128};
+  std::vector<size_t> workspace(program.ops.size(), 0);
+  workspace[3] = 128;  // of the logits
   const ArenaPlan plan = plan_arena(program, {8, 2, 1}, workspace).value();
   check_plan(program, 8, 2, workspace);
   EXPECT_EQ(plan.values[0], plan.values[1]);  // the norm works in place

@@ -32,7 +32,7 @@ class DeviceCopy : public ::testing::Test {
     for (size_t at = from; at < from + count; at += kChunk) {
       const kvass::Run run{&sequence, sequence.length(),
                            std::span(tokens_).subspan(at, std::min(kChunk, from + count - at))};
-      const Status status = session_->step(std::span(&run, 1));
+      const Status status = session_->step({std::span(&run, 1)}).status();
       EXPECT_TRUE(status.ok()) << status.message();
     }
   }

@@ -67,7 +67,7 @@ TEST_F(Refusals, AFullCacheNamesTheFields) {
   expect_words(step({{full.get(), 60, std::span(tokens_).first(1)}}),
                {"cache full", "CacheOptions.context", "CacheOptions.sinks"});
   const StepRun one{full.get(), 60, std::span(tokens_).first(1)};
-  EXPECT_EQ(other->step(std::span(&one, 1)).code(), StatusCode::cache_full);
+  EXPECT_EQ(other->step({std::span(&one, 1)}).status().code(), StatusCode::cache_full);
   EXPECT_EQ(full->length(), 60);
 }
 

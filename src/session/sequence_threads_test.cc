@@ -55,7 +55,7 @@ TEST(SequenceThreads, LengthAndFloorAreThoseOfAFinishedStepWhileOthersRun) {
   for (size_t at = 0; at < tokens.size(); ++i) {
     const size_t count = std::min(static_cast<size_t>(chunks[i % 3]), tokens.size() - at);
     const kvass::Run run{stream.get(), stream->length(), std::span(tokens).subspan(at, count)};
-    const Status status = session->step(std::span(&run, 1));
+    const Status status = session->step({std::span(&run, 1)}).status();
     ASSERT_TRUE(status.ok()) << status.message() << " (a reader takes nobody's turn)";
     at += count;
   }
@@ -75,10 +75,10 @@ TEST(SequenceThreads, ForksFillTheirEncoderOutputApart) {
   const auto session = [&] { return Session::create(engine, {.rows = 16, .sequences = 1, .threads = 1}).value(); };
   const auto logits = [&](Session& by, Sequence& of) {
     const kvass::Run run{&of, of.length(), tokens};
-    const Status status = by.step(std::span(&run, 1));
+    const Status status = by.step({std::span(&run, 1)}).status();
     EXPECT_TRUE(status.ok()) << status.message();
     const std::array<int32_t, 1> row = {4};
-    const std::span<const float> values = by.logits(row).value();
+    const std::span<const float> values = by.step({.logits = row}).value().logits;
     return std::vector<float>(values.begin(), values.end());
   };
   constexpr size_t kForks = 4;
@@ -128,10 +128,10 @@ TEST(SequenceThreads, EncoderOutputIsWrittenAgainOnlyWhenNobodyReadsIt) {
   const auto one = Session::create(engine, options).value(), two = Session::create(engine, options).value();
   const auto step = [&](Session& by, Sequence& of) {
     const kvass::Run run{&of, of.length(), tokens};
-    const Status status = by.step(std::span(&run, 1));
+    const Status status = by.step({std::span(&run, 1)}).status();
     EXPECT_TRUE(status.ok()) << status.message();
     const std::array<int32_t, 1> row = {2};
-    const std::span<const float> values = by.logits(row).value();
+    const std::span<const float> values = by.step({.logits = row}).value().logits;
     return std::vector<float>(values.begin(), values.end());
   };
   std::vector<float> expected;
