@@ -24,7 +24,7 @@ Result<std::shared_ptr<const LoadedModel>> load(const std::string& path, const s
   weights.check = check_weights;
   if (huge_pages) weights.pages = Pages::huge;
   KVASS_ASSIGN_OR_RETURN(loaded->model,
-                         open_model(std::move(file), loaded->stream.math, loaded->stream.threads, weights));
+                         open_model(std::move(file), loaded->stream.arithmetic(), loaded->stream.threads, weights));
   return std::shared_ptr<const LoadedModel>(std::move(loaded));
 }
 
@@ -336,7 +336,7 @@ memory: caches and working memory are mapped here; see cache_bytes and arena_byt
           [](const PyEngine& self, const std::string& path) {
             const Snapshot snapshot = value_of(Snapshot::open(path));
             const SnapshotInfo& info = snapshot.info();
-            if (info.math != self.loaded()->stream.math) {
+            if (info.math != self.loaded()->stream.arithmetic()) {
               check(bad_input(path, "an engine of the math that it was saved with", "another math"));
             }
             PySequence made = self.sequence(options_of(info.caches, info.math, self.loaded()->stream));

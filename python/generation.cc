@@ -9,8 +9,8 @@ namespace kvass::python {
 namespace {
 
 // The options of generate() by their names.
-GenerateOptions generate_options(const nb::kwargs& from) {
-  GenerateOptions options;
+DecodeOptions generate_options(const nb::kwargs& from) {
+  DecodeOptions options;
   options.keep_state = true;
   for (const auto& [name, value] : from) {
     const std::string key = nb::cast<std::string>(name);
@@ -53,7 +53,7 @@ GenerateOptions generate_options(const nb::kwargs& from) {
 
 class PyGeneration {
  public:
-  PyGeneration(SharedStream stream, const TokenArgument& prompt, GenerateOptions options)
+  PyGeneration(SharedStream stream, const TokenArgument& prompt, DecodeOptions options)
       : stream_(std::move(stream)), options_(std::move(options)) {
     alone(*stream_, [&] {
       options_.prompt = prompt.ids(*stream_);
@@ -100,9 +100,7 @@ class PyGeneration {
   }
   // Once it has ended nobody writes to these.
   std::vector<int32_t> ids() const { return ended_.load(std::memory_order_acquire) ? ids_ : std::vector<int32_t>(); }
-  std::optional<std::string> error() const {
-    return ended_.load(std::memory_order_acquire) ? error_ : std::nullopt;
-  }
+  std::optional<std::string> error() const { return ended_.load(std::memory_order_acquire) ? error_ : std::nullopt; }
   std::optional<std::string> reason() const {
     if (!ended_.load(std::memory_order_acquire)) return std::nullopt;
     return std::string(stop_reason_name(reason_));
@@ -121,8 +119,8 @@ class PyGeneration {
     KVASS_RETURN_IF_ERROR(validate(options_.sampling));
     if (options_.prompt.empty() && stream.text.pending.empty()) KVASS_RETURN_IF_ERROR(stream.take_back_last());
     if (!stream.text.pending.empty()) options_.resume = &stream.text;
-    KVASS_ASSIGN_OR_RETURN(generation_, Generation::begin(stream.loaded->model, stream.stream, /*sampler=*/nullptr,
-                                                          std::exchange(options_, {})));
+    KVASS_ASSIGN_OR_RETURN(generation_, TextGeneration::begin(stream.loaded->model, stream.stream, /*sampler=*/nullptr,
+                                                              std::exchange(options_, {})));
     stream.moved();
     changes_ = ++stream.changes;
     return {};
@@ -138,8 +136,8 @@ class PyGeneration {
     return more ? Status() : end(std::nullopt);
   }
   Status end(std::optional<StopReason> reason) {
-    const std::unique_ptr<Generation> generation = std::move(generation_);
-    KVASS_ASSIGN_OR_RETURN(GenerateResult result, generation->end());
+    const std::unique_ptr<TextGeneration> generation = std::move(generation_);
+    KVASS_ASSIGN_OR_RETURN(DecodeResult result, generation->end());
     reason_ = reason.value_or(result.reason);
     ids_ = std::move(result.ids);
     if (!result.status.ok()) error_ = result.status.message();
@@ -150,10 +148,10 @@ class PyGeneration {
   }
 
   SharedStream stream_;
-  GenerateOptions options_;
-  std::unique_ptr<Generation> generation_;  // null: it has ended
-  std::atomic<bool> busy_{false};           // a thread is in next or close
-  std::atomic<bool> ended_{false};          // and what follows of it is there to be read
+  DecodeOptions options_;
+  std::unique_ptr<TextGeneration> generation_;  // null: it has ended
+  std::atomic<bool> busy_{false};               // a thread is in next or close
+  std::atomic<bool> ended_{false};              // and what follows of it is there to be read
   uint64_t changes_ = 0;
   std::string shown_;
   std::vector<int32_t> ids_;

@@ -71,7 +71,7 @@ class PyTranscriber {
     search.search = search_;
     session.sequences = sequences_of(search);
     KVASS_ASSIGN_OR_RETURN(ModelFile file, ModelFile::open(path));
-    const Math chosen = wanted.value_or(file.stream_options().math);
+    const Math chosen = wanted.value_or(file.stream_options().arithmetic());
     KVASS_ASSIGN_OR_RETURN(model_, open_speech_model(std::move(file), chosen, session.threads, options));
     KVASS_ASSIGN_OR_RETURN(decoder_, SessionDecoder::create(model_, session));
     return {};

@@ -31,7 +31,7 @@ struct LoadedModel {
 struct StreamState {
   std::shared_ptr<const LoadedModel> loaded;
   StreamOptions options;
-  Stream stream;  // empty: closed
+  OpenStream stream;  // empty: closed
   // What a snapshot has beside the caches: tokens that are part of the stream but not yet in the caches, text that is
   // not complete.
   kvass::StreamState text;

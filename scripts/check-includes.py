@@ -27,11 +27,14 @@ ALLOWED = {
     "exec": ["program", "plan", "cache", "ops", "kernels", "device"],
     "session": ["exec", "program", "plan", "cache", "ops", "kernels", "device"],
     "app": ["session", "model", "kvp", "text", "audio", "file", "program", "plan", "cache", "ops", "device"],
+    "api": ["app", "session", "ops/sample", "text", "audio"],  # the code of include/kvass
     "cli": ["app"],
 }
 # An operator of programs is a leaf: it sees the program and the step, and nothing includes it.
 OPERATOR = re.compile(r"^src/ops/[^/]+/op(_device)?\.cc$")
 OPERATOR_ALSO = ["exec", "program", "plan"]
+# The C API is written on the public headers alone, though it shares a folder with what it must not see.
+PUBLIC_ONLY = re.compile(r"^src/api/c_[^/]*\.(cc|h)$")
 # The Python binding may also include its own headers.
 BINDING = ["app", "session", "kvass", "base/busy.h"]
 FREE = re.compile(r"(^|_)(test|bench|fuzz)\.cc$|^test_.*\.h$")
@@ -55,6 +58,8 @@ def problems_of(path, folder):
         found = INCLUDE.match(line)
         if found and "/" not in found[1]:
             yield f'{where}:{number}: "{found[1]}": write the path from src/'
+        elif found and PUBLIC_ONLY.match(str(where)) and not found[1].startswith(("kvass/", "api/c_")):
+            yield f"{where}:{number}: the C API may include public headers only, not {found[1]}"
         elif found and not may_include(folder, found[1], OPERATOR_ALSO if OPERATOR.match(str(where)) else ()):
             yield f"{where}:{number}: {folder}/ may not include {found[1]}"
         if SYSTEM.match(line) and not SYSTEM_ALLOWED.match(str(where)):

@@ -25,9 +25,9 @@ Told tell(int64_t tokens, int64_t chunk, int threads) {
   options.attention_sink = AttentionSink{kSinks, kWindow};
   options.chunk = chunk;
   options.threads = threads;
-  Stream stream = golden_stream(model, options, 1);
+  OpenStream stream = golden_stream(model, options, 1);
   if (!stream.session) return {};
-  GenerateOptions generation;
+  DecodeOptions generation;
   // Three times the cache: every ring has wrapped before the first token is generated.
   const nlohmann::json prompt = (*load_golden("gemma3_270m.json"))["prompts"][3];
   EXPECT_EQ(prompt["name"], "long_kjv");
@@ -41,7 +41,7 @@ Told tell(int64_t tokens, int64_t chunk, int threads) {
   Told told;
   size_t base = 0, most = 0;
   const std::atomic<bool> cancel{false};
-  const Result<GenerateResult> result = generate(
+  const Result<DecodeResult> result = generate(
       model, stream, generation,
       [&](std::string_view) {
         const size_t now = resident_bytes();

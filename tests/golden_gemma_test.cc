@@ -47,7 +47,8 @@ int32_t greedy(std::span<const float> logits) {
 }
 
 // Checks how many of the 48 tokens equal the reference's.
-void check_greedy(Stream& stream, const nlohmann::json& prompt, std::vector<float> logits, double tolerance, bool all) {
+void check_greedy(OpenStream& stream, const nlohmann::json& prompt, std::vector<float> logits, double tolerance,
+                  bool all) {
   const auto expected = prompt["greedy48"].get<std::vector<int32_t>>();
   const auto margins = prompt["greedy48_margin"].get<std::vector<double>>();
   for (size_t step = 0; step < effort<size_t>(expected.size(), 4); ++step) {
@@ -71,7 +72,7 @@ void check_prompt(const Mode& mode, const nlohmann::json& prompt, GoldenArrays& 
   const OpenModel& model = golden_model(mode.math);
   const auto ids = prompt["ids"].get<std::vector<int32_t>>();
   EXPECT_EQ(model.tokenizer->encode(prompt["text"].get<std::string>(), {.bos = true, .parse_special = true}), ids);
-  Stream stream = golden_stream(model, stream_options(mode, ids.size()));
+  OpenStream stream = golden_stream(model, stream_options(mode, ids.size()));
   ASSERT_TRUE(stream.session);
   const std::atomic<bool> cancel{false};
   const Result<ScoreResult> scored = score(stream, ids, 0, {}, cancel);
@@ -149,7 +150,7 @@ TEST(GemmaGoldens, HiddenStatesOfEveryLayerAreWithinTolerance) {
   ASSERT_EQ(prompt["name"], "english");
   const auto ids = prompt["ids"].get<std::vector<int32_t>>();
   const OpenModel& model = golden_model(Math::f32);
-  Stream stream = golden_stream(model, stream_options(kF32, ids.size()), static_cast<int64_t>(ids.size()));
+  OpenStream stream = golden_stream(model, stream_options(kF32, ids.size()), static_cast<int64_t>(ids.size()));
   ASSERT_TRUE(stream.session);
   std::vector<std::vector<float>> hidden;
   stream.session->set_probe([&](const ProbeView& view) {

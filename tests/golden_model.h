@@ -53,8 +53,9 @@ inline const OpenModel& golden_model(Math math) {
   return *model;
 }
 
-inline Stream golden_stream(const OpenModel& model, const StreamOptions& options, int64_t head_rows = kScoreHeadRows) {
-  Result<Stream> stream = open_stream(model, options, head_rows);
+inline OpenStream golden_stream(const OpenModel& model, const StreamOptions& options,
+                                int64_t head_rows = kScoreHeadRows) {
+  Result<OpenStream> stream = open_stream(model, options, head_rows);
   if (!stream.ok()) {
     ADD_FAILURE() << stream.status().message();
     return {};
@@ -65,7 +66,7 @@ inline Stream golden_stream(const OpenModel& model, const StreamOptions& options
 // −ln p of every token after the first.
 inline std::vector<double> score_ids(const OpenModel& model, const StreamOptions& options,
                                      std::span<const int32_t> ids) {
-  Stream stream = golden_stream(model, options);
+  OpenStream stream = golden_stream(model, options);
   if (!stream.session) return {};
   const std::atomic<bool> cancel{false};
   Result<ScoreResult> result = score(stream, ids, 0, {}, cancel);

@@ -47,7 +47,7 @@ TEST(Soak, MemoryIsFlatAndTheStreamStaysAsGoodAsAFreshOne) {
 
   StreamOptions options;
   options.attention_sink = AttentionSink{kSinks, kWindow};
-  Stream stream = golden_stream(model, options);
+  OpenStream stream = golden_stream(model, options);
   ASSERT_TRUE(stream.session);
   size_t settled = 0, most = 0;
   const auto watch = [&](int64_t done) {

@@ -56,12 +56,14 @@ endfunction()
 pkg_config_without(pkg_config_core "pcre2*|*sndfile*|*samplerate*|*zlib")
 pkg_config_without(pkg_config_text "sndfile*|*samplerate*|*zlib")
 
+include(${SOURCE}/tests/package_examples.cmake)
 foreach(form ${FORMS})
   # All the examples.
   string(COMPARE EQUAL ${form} shared is_shared)
   configure(${SOURCE}/examples examples_${form} -DCMAKE_PREFIX_PATH=${prefix} -DBUILD_SHARED_LIBS=${is_shared})
   run("build examples, ${form}" ${CMAKE_COMMAND} --build ${work}/examples_${form})
   expect_generate(${work}/examples_${form}/generate)
+  run_examples(${work}/examples_${form} ${work}/models)
 
   # Components, where the libraries of the others are not installed.
   foreach(last core text)

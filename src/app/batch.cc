@@ -13,7 +13,7 @@ using Clock = std::chrono::steady_clock;
 class BatchRun {
  public:
   BatchRun(const OpenModel& model, StreamBatch& batch, std::span<const std::vector<int32_t>> prompts,
-           const GenerateOptions& options, const std::function<bool(size_t, const GenerateResult&)>& on_result)
+           const DecodeOptions& options, const std::function<bool(size_t, const DecodeResult&)>& on_result)
       : batch_(batch),
         loop_(*batch.session, *model.tokenizer),
         prompts_(prompts),
@@ -49,7 +49,7 @@ class BatchRun {
       }
       emit_out_of_order();
     }
-    for (const GenerateResult& result : results_) summary_.tokens += result.tokens;
+    for (const DecodeResult& result : results_) summary_.tokens += result.tokens;
     summary_.seconds = std::chrono::duration<double>(Clock::now() - begin).count();
     return summary_;
   }
@@ -80,7 +80,7 @@ class BatchRun {
   Status end(int64_t id) {
     Place& place = *std::find_if(places_.begin(), places_.end(), [&](const Place& place) { return place.id == id; });
     place.id = -1;
-    GenerateResult& result = results_[place.index];
+    DecodeResult& result = results_[place.index];
     KVASS_ASSIGN_OR_RETURN(result, loop_.remove(id));
     if (result.reason == StopReason::failed) return result.status;
     done_[place.index] = true;
@@ -113,13 +113,13 @@ class BatchRun {
   StreamBatch& batch_;
   DecodeLoop loop_;
   const std::span<const std::vector<int32_t>> prompts_;
-  GenerateOptions options_;
-  const std::function<bool(size_t, const GenerateResult&)>& on_result_;
-  std::vector<Place> places_;            // [sequences]
-  std::vector<GenerateResult> results_;  // [prompts]
-  std::vector<bool> done_;               // [prompts]
-  size_t next_ = 0;                      // prompt to be begun
-  size_t emitted_ = 0;                   // prompts whose results are out, or passed over
+  DecodeOptions options_;
+  const std::function<bool(size_t, const DecodeResult&)>& on_result_;
+  std::vector<Place> places_;          // [sequences]
+  std::vector<DecodeResult> results_;  // [prompts]
+  std::vector<bool> done_;             // [prompts]
+  size_t next_ = 0;                    // prompt to be begun
+  size_t emitted_ = 0;                 // prompts whose results are out, or passed over
   BatchSummary summary_;
 };
 
@@ -146,8 +146,8 @@ MemoryPlan plan_of(const OpenModel& model, const StreamBatch& batch) {
 }
 
 Result<BatchSummary> generate_batch(const OpenModel& model, StreamBatch& batch,
-                                    std::span<const std::vector<int32_t>> prompts, const GenerateOptions& options,
-                                    const std::function<bool(size_t, const GenerateResult&)>& on_result,
+                                    std::span<const std::vector<int32_t>> prompts, const DecodeOptions& options,
+                                    const std::function<bool(size_t, const DecodeResult&)>& on_result,
                                     const std::atomic<bool>& cancel) {
   for (size_t i = 0; i < prompts.size(); ++i) {
     const std::string what = "prompt " + std::to_string(i);

@@ -28,23 +28,12 @@ struct StreamBatch {
 Result<StreamBatch> open_batch(const OpenModel& model, const StreamOptions& options, const SampleOptions& sampling);
 MemoryPlan plan_of(const OpenModel& model, const StreamBatch& batch);
 
-struct BatchSummary {
-  int64_t complete = 0;       // prompts
-  int64_t prompt_tokens = 0;  // of all that were begun
-  int64_t tokens = 0;         // generated
-  bool cancelled = false;
-  std::string full;  // the message of the first whose cache was full; empty: none
-  double seconds = 0.0;
-
-  double tps() const { return seconds > 0.0 ? static_cast<double>(tokens) / seconds : 0.0; }
-};
-
 // `options` hold for all: its prompt is not read, its seed is that of prompt 0, and prompt i has seed + i. `on_result`
 // gets (index, result) in the order of the prompts, each as soon as those before it are out; false from it cancels.
 // When cancelled, those that are complete come out, without the others. Prompts are checked before any work.
 Result<BatchSummary> generate_batch(const OpenModel& model, StreamBatch& batch,
-                                    std::span<const std::vector<int32_t>> prompts, const GenerateOptions& options,
-                                    const std::function<bool(size_t, const GenerateResult&)>& on_result,
+                                    std::span<const std::vector<int32_t>> prompts, const DecodeOptions& options,
+                                    const std::function<bool(size_t, const DecodeResult&)>& on_result,
                                     const std::atomic<bool>& cancel);
 
 // The lines of a file: one prompt each; `where` stands in messages. An empty line is an error, since the prompts that

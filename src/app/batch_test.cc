@@ -32,8 +32,8 @@ class Batches : public ::testing::Test {
   }
   static void TearDownTestSuite() { model_.reset(); }
 
-  static GenerateOptions sampled() {
-    GenerateOptions options;
+  static DecodeOptions sampled() {
+    DecodeOptions options;
     options.max_tokens = 40;
     options.sampling.temperature = 1.5f;
     options.sampling.top_k = 50;
@@ -41,12 +41,12 @@ class Batches : public ::testing::Test {
     options.sampling.seed = 5;
     return options;
   }
-  static std::vector<GenerateResult> together(const StreamOptions& options, const GenerateOptions& generation) {
+  static std::vector<DecodeResult> together(const StreamOptions& options, const DecodeOptions& generation) {
     StreamBatch batch = open_batch(*model_, options, generation.sampling).value();
-    std::vector<GenerateResult> results;
+    std::vector<DecodeResult> results;
     const Result<BatchSummary> summary = generate_batch(
         *model_, batch, prompts_, generation,
-        [&](size_t index, const GenerateResult& result) {
+        [&](size_t index, const DecodeResult& result) {
           EXPECT_EQ(index, results.size()) << "in the order of the prompts";
           results.push_back(result);
           return true;
@@ -56,21 +56,21 @@ class Batches : public ::testing::Test {
     EXPECT_EQ(summary.ok() ? summary->complete : -1, static_cast<int64_t>(kPrompts));
     return results;
   }
-  static GenerateResult alone(size_t index, const StreamOptions& options, GenerateOptions generation) {
+  static DecodeResult alone(size_t index, const StreamOptions& options, DecodeOptions generation) {
     StreamOptions one = options;
     one.sequences = 1;
-    Stream stream = open_stream(*model_, one, 1).value();
+    OpenStream stream = open_stream(*model_, one, 1).value();
     generation.prompt = prompts_[index];
     generation.sampling.seed += index;
     return generate(
                *model_, stream, generation, [](std::string_view) { return true; }, g_never)
         .value();
   }
-  static void expect_as_alone(const StreamOptions& options, const GenerateOptions& generation) {
-    const std::vector<GenerateResult> results = together(options, generation);
+  static void expect_as_alone(const StreamOptions& options, const DecodeOptions& generation) {
+    const std::vector<DecodeResult> results = together(options, generation);
     ASSERT_EQ(results.size(), kPrompts);
     for (size_t i = 0; i < kPrompts; ++i) {
-      const GenerateResult one = alone(i, options, generation);
+      const DecodeResult one = alone(i, options, generation);
       EXPECT_EQ(results[i].ids, one.ids) << i;
       EXPECT_EQ(results[i].text, one.text) << i;
       EXPECT_EQ(results[i].reason, one.reason) << i;
@@ -102,12 +102,12 @@ TEST_F(Batches, EveryReasonToEndIsTheSameAsAlone) {
   options.sequences = 3;
   options.context = 100;  // the longest prompts end full, others with their tokens or a stop text
   options.chunk = 16;
-  GenerateOptions generation = sampled();
+  DecodeOptions generation = sampled();
   generation.max_tokens = 60;
   generation.stops = {alone(0, options, generation).text.substr(6, 2)};
   expect_as_alone(options, generation);
   std::vector<StopReason> reasons;
-  for (const GenerateResult& result : together(options, generation)) reasons.push_back(result.reason);
+  for (const DecodeResult& result : together(options, generation)) reasons.push_back(result.reason);
   for (const StopReason reason : {StopReason::cache_full, StopReason::stop_text}) {
     EXPECT_NE(std::find(reasons.begin(), reasons.end(), reason), reasons.end()) << stop_reason_name(reason);
   }
@@ -123,7 +123,7 @@ TEST_F(Batches, APromptThatDoesNotFitIsRefusedBeforeAnyWork) {
   bool told = false;
   const std::string message =
       generate_batch(
-          *model_, batch, prompts_, sampled(), [&](size_t, const GenerateResult&) { return told = true; }, g_never)
+          *model_, batch, prompts_, sampled(), [&](size_t, const DecodeResult&) { return told = true; }, g_never)
           .status()
           .message();
   EXPECT_NE(message.find("prompt 2: expected at most 50 tokens (CacheOptions.context), got 75"), std::string::npos)
@@ -137,12 +137,12 @@ TEST_F(Batches, ACancelledOneTellsWhatIsComplete) {
   options.sequences = 4;
   StreamBatch batch = open_batch(*model_, options, {}).value();
   const std::atomic<bool> cancel{true};  // after the first step: prompts of one token and -n 1 are complete by then
-  GenerateOptions generation = sampled();
+  DecodeOptions generation = sampled();
   generation.max_tokens = 1;
   std::vector<size_t> told;
   const BatchSummary summary = generate_batch(
                                    *model_, batch, prompts_, generation,
-                                   [&](size_t index, const GenerateResult&) {
+                                   [&](size_t index, const DecodeResult&) {
                                      told.push_back(index);
                                      return true;
                                    },

@@ -26,29 +26,29 @@ Result<int64_t> opening_tokens(const OpenModel& model, const ChatOptions& option
   return static_cast<int64_t>(encode(*model.tokenizer, opening, /*first=*/true).size());
 }
 
-Result<Chat> Chat::create(const OpenModel& model, Stream& stream, const ChatOptions& options) {
+Result<Conversation> Conversation::create(const OpenModel& model, OpenStream& stream, const ChatOptions& options) {
   if (options.max_tokens < 1)
     return bad_input("ChatOptions.max_tokens", "1 or more tokens", std::to_string(options.max_tokens));
   KVASS_ASSIGN_OR_RETURN(const ChatTemplate style, chat_template(model, options.template_name));
   KVASS_ASSIGN_OR_RETURN(Sampler sampler, create_sampler(model, options.sampling));
-  return Chat(model, stream, options, style, std::move(sampler));
+  return Conversation(model, stream, options, style, std::move(sampler));
 }
 
-Result<Chat> Chat::resume(const OpenModel& model, Stream& stream, const ChatOptions& options,
-                          const StreamState& state) {
+Result<Conversation> Conversation::resume(const OpenModel& model, OpenStream& stream, const ChatOptions& options,
+                                          const StreamState& state) {
   if (state.chat_template.empty()) {
     return bad_input("snapshot", "a conversation, as a chat saves it", "a text, which `kvass run` goes on with");
   }
   ChatOptions resumed = options;
   resumed.template_name = state.chat_template;
   resumed.system = state.system;
-  KVASS_ASSIGN_OR_RETURN(Chat chat, create(model, stream, resumed));
+  KVASS_ASSIGN_OR_RETURN(Conversation chat, create(model, stream, resumed));
   chat.sampler_.accept(state.recent);
   chat.turns_ = state.turns;
   return chat;
 }
 
-StreamState Chat::state() const {
+StreamState Conversation::state() const {
   StreamState state;
   state.sampling = sampler_.options();
   state.recent = sampler_.recent();
@@ -58,26 +58,27 @@ StreamState Chat::state() const {
   return state;
 }
 
-std::vector<int32_t> Chat::prompt(std::string_view user) const {
+std::vector<int32_t> Conversation::prompt(std::string_view user) const {
   const Tokenizer& tokenizer = *model_->tokenizer;
   const bool first = turns_ == 0;
   return encode(tokenizer,
                 first ? style_.first_turn(tokenizer, options_.system, user) : style_.next_turn(tokenizer, user), first);
 }
 
-Result<GenerateResult> Chat::answer(std::vector<int32_t> prompt, OnText on_text, const std::atomic<bool>& cancel) {
-  GenerateOptions options;
+Result<DecodeResult> Conversation::answer(std::vector<int32_t> prompt, OnText on_text,
+                                          const std::atomic<bool>& cancel) {
+  DecodeOptions options;
   options.prompt = std::move(prompt);
   options.max_tokens = options_.max_tokens;
   options.continues = true;
   options.collect = options_.collect;
-  KVASS_ASSIGN_OR_RETURN(GenerateResult result,
+  KVASS_ASSIGN_OR_RETURN(DecodeResult result,
                          generate(*model_, *stream_, sampler_, std::move(options), std::move(on_text), cancel));
   ++turns_;
   return result;
 }
 
-Status Chat::clear() {
+Status Conversation::clear() {
   KVASS_RETURN_IF_ERROR(stream_->sequence->clear());
   sampler_.reset();
   turns_ = 0;

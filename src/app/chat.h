@@ -10,17 +10,10 @@
 #include <string_view>
 
 #include "app/generate.h"
+#include "kvass/chat.h"
 #include "text/chat_template.h"
 
 namespace kvass {
-
-struct ChatOptions {
-  std::string system;                                        // empty: none
-  std::string template_name;                                 // empty: the model's own
-  int64_t max_tokens = std::numeric_limits<int64_t>::max();  // of one answer
-  SampleOptions sampling;
-  bool collect = true;  // keep ids and text of an answer in its result
-};
 
 // The template that `name` chooses, or the model's own where it is empty.
 Result<ChatTemplate> chat_template(const OpenModel& model, std::string_view name);
@@ -29,20 +22,20 @@ Result<ChatTemplate> chat_template(const OpenModel& model, std::string_view name
 // system text in sight for ever.
 Result<int64_t> opening_tokens(const OpenModel& model, const ChatOptions& options);
 
-class Chat {
+class Conversation {
  public:
   // `model` and `stream` outlive the chat; the stream is empty.
-  static Result<Chat> create(const OpenModel& model, Stream& stream, const ChatOptions& options);
+  static Result<Conversation> create(const OpenModel& model, OpenStream& stream, const ChatOptions& options);
   // The conversation of a snapshot, whose stream `stream` is: template and system text are the snapshot's.
-  static Result<Chat> resume(const OpenModel& model, Stream& stream, const ChatOptions& options,
-                             const StreamState& state);
+  static Result<Conversation> resume(const OpenModel& model, OpenStream& stream, const ChatOptions& options,
+                                     const StreamState& state);
 
   // The ids that a user's text adds to the caches in its turn: the next one, as `answer` will bring it.
   std::vector<int32_t> prompt(std::string_view user) const;
   // Brings a turn and streams the answer to `on_text`, as generate does. However it ends, the next turn closes it as
   // the template has it. The token with which a model ends its answer is in the result, but only the template's is
   // written.
-  Result<GenerateResult> answer(std::vector<int32_t> prompt, OnText on_text, const std::atomic<bool>& cancel);
+  Result<DecodeResult> answer(std::vector<int32_t> prompt, OnText on_text, const std::atomic<bool>& cancel);
   Status clear();             // a conversation from its beginning; nothing is freed
   StreamState state() const;  // for a snapshot between two turns
 
@@ -50,11 +43,12 @@ class Chat {
   const ChatTemplate& style() const { return style_; }
 
  private:
-  Chat(const OpenModel& model, Stream& stream, const ChatOptions& options, ChatTemplate style, Sampler sampler)
+  Conversation(const OpenModel& model, OpenStream& stream, const ChatOptions& options, ChatTemplate style,
+               Sampler sampler)
       : model_(&model), stream_(&stream), options_(options), style_(style), sampler_(std::move(sampler)) {}
 
   const OpenModel* model_;
-  Stream* stream_;
+  OpenStream* stream_;
   ChatOptions options_;
   ChatTemplate style_;
   Sampler sampler_;

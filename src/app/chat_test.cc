@@ -25,7 +25,7 @@ class Conversations : public ::testing::Test {
     model_.reset();
     std::filesystem::remove(path_);
   }
-  static Stream stream(int64_t chunk = 7) {
+  static OpenStream stream(int64_t chunk = 7) {
     StreamOptions options;
     options.attention_sink = AttentionSink{4, 60};
     options.chunk = chunk;
@@ -41,7 +41,7 @@ class Conversations : public ::testing::Test {
     options.sampling.seed = 5;
     return options;
   }
-  static GenerateResult answer(Chat& chat, std::string_view user) {
+  static DecodeResult answer(Conversation& chat, std::string_view user) {
     return chat
         .answer(
             chat.prompt(user), [](std::string_view) { return true; }, never_)
@@ -59,23 +59,23 @@ class Conversations : public ::testing::Test {
 const char* const kUsers[] = {"and then?", " the\nthe", "<end_of_turn> an end", "and and and", "e"};
 
 TEST_F(Conversations, TheHistoryIsTheWholeConversationFedAtOnce) {
-  Stream stream = Conversations::stream();
-  Chat chat = Chat::create(*model_, stream, options(25)).value();
+  OpenStream stream = Conversations::stream();
+  Conversation chat = Conversation::create(*model_, stream, options(25)).value();
   std::vector<int32_t> history;
   for (const char* user : kUsers) {
     const std::vector<int32_t> prompt = chat.prompt(user);
     EXPECT_EQ(stream.sequence->length(), static_cast<int64_t>(history.size()));
     history.insert(history.end(), prompt.begin(), prompt.end());
-    GenerateResult told = answer(chat, user);
+    DecodeResult told = answer(chat, user);
 
-    GenerateOptions whole;
+    DecodeOptions whole;
     whole.prompt = history;
     whole.max_tokens = 25;
     whole.sampling = options(25).sampling;
-    Stream fresh = Conversations::stream(256);
-    const GenerateResult expected = generate(
-                                        *model_, fresh, whole, [](std::string_view) { return true; }, never_)
-                                        .value();
+    OpenStream fresh = Conversations::stream(256);
+    const DecodeResult expected = generate(
+                                      *model_, fresh, whole, [](std::string_view) { return true; }, never_)
+                                      .value();
     EXPECT_EQ(told.ids, expected.ids) << user;
     EXPECT_EQ(told.text, expected.text);
     drop_end(told.ids);
@@ -86,8 +86,8 @@ TEST_F(Conversations, TheHistoryIsTheWholeConversationFedAtOnce) {
 }
 
 TEST_F(Conversations, TurnsAreTheTemplatesTextAndOnlyTheFirstBegins) {
-  Stream stream = Conversations::stream();
-  Chat chat = Chat::create(*model_, stream, options(3)).value();
+  OpenStream stream = Conversations::stream();
+  Conversation chat = Conversation::create(*model_, stream, options(3)).value();
   const Tokenizer& tokenizer = *model_->tokenizer;
   const std::vector<int32_t> first = chat.prompt("the");
   EXPECT_EQ(first.front(), tokenizer.bos());
@@ -103,8 +103,8 @@ TEST_F(Conversations, TurnsAreTheTemplatesTextAndOnlyTheFirstBegins) {
 }
 
 TEST_F(Conversations, TheOpeningIsWhatStandsBeforeTheFirstUsersText) {
-  Stream stream = Conversations::stream();
-  const Chat chat = Chat::create(*model_, stream, options(3)).value();
+  OpenStream stream = Conversations::stream();
+  const Conversation chat = Conversation::create(*model_, stream, options(3)).value();
   const int64_t opening = opening_tokens(*model_, options(3)).value();
   const std::vector<int32_t> one = chat.prompt("the"), other = chat.prompt("and");
   EXPECT_GT(opening, 4);
@@ -112,8 +112,8 @@ TEST_F(Conversations, TheOpeningIsWhatStandsBeforeTheFirstUsersText) {
 }
 
 TEST_F(Conversations, AfterClearAnswersAreThoseOfANewConversation) {
-  Stream stream = Conversations::stream();
-  Chat chat = Chat::create(*model_, stream, options(20)).value();
+  OpenStream stream = Conversations::stream();
+  Conversation chat = Conversation::create(*model_, stream, options(20)).value();
   std::vector<std::vector<int32_t>> told;
   for (int round = 0; round < 2; ++round) {
     for (const char* user : kUsers) told.push_back(answer(chat, user).ids);
@@ -124,24 +124,24 @@ TEST_F(Conversations, AfterClearAnswersAreThoseOfANewConversation) {
 }
 
 TEST_F(Conversations, AnInterruptedAnswerIsKeptAndTheNextTurnClosesIt) {
-  Stream stream = Conversations::stream();
-  Chat chat = Chat::create(*model_, stream, options(100)).value();
+  OpenStream stream = Conversations::stream();
+  Conversation chat = Conversation::create(*model_, stream, options(100)).value();
   std::atomic<bool> cancel{false};
   int pieces = 0;
   const std::vector<int32_t> prompt = chat.prompt("the");
-  const GenerateResult part = chat.answer(
-                                      prompt,
-                                      [&](std::string_view) {
-                                        if (++pieces == 3) cancel = true;
-                                        return true;
-                                      },
-                                      cancel)
-                                  .value();
+  const DecodeResult part = chat.answer(
+                                    prompt,
+                                    [&](std::string_view) {
+                                      if (++pieces == 3) cancel = true;
+                                      return true;
+                                    },
+                                    cancel)
+                                .value();
   ASSERT_EQ(part.reason, StopReason::cancelled);
   EXPECT_EQ(stream.sequence->length(), static_cast<int64_t>(prompt.size() + part.ids.size()));
-  const GenerateResult none = chat.answer(
-                                      chat.prompt("and"), [](std::string_view) { return true; }, cancel)
-                                  .value();
+  const DecodeResult none = chat.answer(
+                                    chat.prompt("and"), [](std::string_view) { return true; }, cancel)
+                                .value();
   EXPECT_EQ(none.tokens, 0) << "Ctrl-C before the first token";
   EXPECT_GT(stream.sequence->length(), static_cast<int64_t>(prompt.size() + part.ids.size()))
       << "but the turn is there as a whole";
@@ -149,11 +149,14 @@ TEST_F(Conversations, AnInterruptedAnswerIsKeptAndTheNextTurnClosesIt) {
 }
 
 TEST_F(Conversations, ABaseModelAndNonsenseAreRefused) {
-  Stream stream = Conversations::stream();
+  OpenStream stream = Conversations::stream();
   ChatOptions none = options(5);
   none.template_name = "";
-  EXPECT_NE(Chat::create(*model_, stream, none).status().message().find("base model"), std::string::npos);
-  EXPECT_NE(Chat::create(*model_, stream, options(0)).status().message().find("ChatOptions.max_tokens: expected 1 or more"),
+  EXPECT_NE(Conversation::create(*model_, stream, none).status().message().find("base model"), std::string::npos);
+  EXPECT_NE(Conversation::create(*model_, stream, options(0))
+                .status()
+                .message()
+                .find("ChatOptions.max_tokens: expected 1 or more"),
             std::string::npos);
 }
 

@@ -42,7 +42,7 @@ struct DecodeLoop::Slot {
 
   const int64_t id;
   DecodeRequest request;
-  GenerateResult result;
+  DecodeResult result;
   TextOutput output;
   std::optional<Sampler> own_sampler;
 
@@ -65,7 +65,7 @@ struct DecodeLoop::Slot {
 
   Sequence& sequence() const { return *request.sequence; }
   Sampler& sampler() { return request.sampler ? *request.sampler : *own_sampler; }
-  const GenerateOptions& options() const { return request.options; }
+  const DecodeOptions& options() const { return request.options; }
   bool reading() const { return read < prompt.size(); }
   bool complete() const { return result.tokens >= options().max_tokens; }
   bool is_cancelled() const {
@@ -115,7 +115,7 @@ Status check_room(const Sequence& sequence, int64_t length, size_t tokens, const
 }
 
 Status DecodeLoop::check(const DecodeRequest& request) const {
-  const GenerateOptions& options = request.options;
+  const DecodeOptions& options = request.options;
   if (size() == capacity_) {
     return bad_input("texts of the loop", "at most " + std::to_string(capacity_) + " at a time", "one more");
   }
@@ -152,7 +152,7 @@ Status DecodeLoop::check(const DecodeRequest& request) const {
 Result<int64_t> DecodeLoop::add(DecodeRequest request) {
   KVASS_RETURN_IF_ERROR(check(request));
   auto slot = std::make_unique<Slot>(next_id_, std::move(request), *tokenizer_);
-  GenerateOptions& options = slot->request.options;
+  DecodeOptions& options = slot->request.options;
   const StreamState* resume = std::exchange(options.resume, nullptr);
   if (slot->request.sampler == nullptr) {
     KVASS_ASSIGN_OR_RETURN(Sampler sampler, Sampler::create(options.sampling, vocabulary_, session_->engine().isa()));
@@ -364,7 +364,7 @@ void DecodeLoop::cancel(int64_t id) {
   if (Slot* slot = find(id)) slot->cancelled = true;
 }
 
-Result<GenerateResult> DecodeLoop::remove(int64_t id) {
+Result<DecodeResult> DecodeLoop::remove(int64_t id) {
   const auto found = std::find_if(slots_.begin(), slots_.end(), [&](const auto& slot) { return slot->id == id; });
   if (found == slots_.end()) return bad_input("id of a text", "one that was added", std::to_string(id));
   const std::unique_ptr<Slot> slot = std::move(*found);

@@ -25,7 +25,7 @@
 namespace kvass {
 
 struct DecodeRequest {
-  GenerateOptions options;
+  DecodeOptions options;
   // Where the text goes on. From add() to remove() it is the loop's: nobody else steps or changes it.
   Sequence* sequence = nullptr;
   Sampler* sampler = nullptr;  // sees the tokens in order, and outlives the text; null: one made of options.sampling
@@ -69,7 +69,7 @@ class DecodeLoop {
   // The text ends as soon as it may: at once, or with `continues` after its prompt and its last token are written.
   void cancel(int64_t id);
   // Forgets a text; one that has not ended is cancelled where it is. Its sequence is the caller's again.
-  Result<GenerateResult> remove(int64_t id);
+  Result<DecodeResult> remove(int64_t id);
 
   int64_t capacity() const { return capacity_; }                        // texts at a time
   int64_t size() const { return static_cast<int64_t>(slots_.size()); }  // added and not removed

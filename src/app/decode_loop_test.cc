@@ -32,8 +32,8 @@ class Loops : public Jobs {
     return options;
   }
   // What text `i` is asked for with: each is another, some greedy, some sampled.
-  static GenerateOptions request(size_t i) {
-    GenerateOptions options;
+  static DecodeOptions request(size_t i) {
+    DecodeOptions options;
     options.prompt = TinyModel().tokens(1 + i * 29 % 110, static_cast<uint32_t>(i));
     options.max_tokens = static_cast<int64_t>(i * 17 % 60);
     options.ignore_eos = i % 5 != 0;
@@ -47,10 +47,10 @@ class Loops : public Jobs {
     if (i % 4 == 2) options.stops = {alone(options).text.substr(0, 40).substr(12, 2)};
     return options;
   }
-  static GenerateResult alone(GenerateOptions options) {
+  static DecodeResult alone(DecodeOptions options) {
     StreamOptions one = Loops::options();
     one.sequences = 1;
-    Stream stream = Jobs::stream(one);
+    OpenStream stream = Jobs::stream(one);
     return generate(
                *model_, stream, std::move(options), [](std::string_view) { return true; }, never_)
         .value();
@@ -71,7 +71,7 @@ struct Told {
 
 TEST_F(Loops, TextsThatJoinAtRandomStepsGiveWhatTheyGiveAlone) {
   constexpr size_t kTexts = 16;
-  std::vector<GenerateResult> expected;
+  std::vector<DecodeResult> expected;
   std::vector<StopReason> reasons;
   for (size_t i = 0; i < kTexts; ++i) {
     expected.push_back(alone(request(i)));
@@ -115,8 +115,8 @@ TEST_F(Loops, TextsThatJoinAtRandomStepsGiveWhatTheyGiveAlone) {
         one.told.text += event.text;
         EXPECT_EQ(loop.ended(event.id), event.ended);
         if (!event.ended) continue;
-        const GenerateResult result = loop.remove(event.id).value();
-        const GenerateResult& same = expected[one.text];
+        const DecodeResult result = loop.remove(event.id).value();
+        const DecodeResult& same = expected[one.text];
         EXPECT_EQ(result.ids, one.told.ids);
         EXPECT_EQ(result.text, one.told.text);
         if (result.reason == StopReason::cancelled) {
@@ -211,10 +211,10 @@ TEST_F(Loops, AStepThatFailsLeavesEveryTextAsItWas) {
 
 TEST_F(Loops, ATextThatIsRemovedGoesOnFromItsState) {
   for (const size_t i : {7, 8, 10}) {
-    GenerateOptions whole = request(i);
+    DecodeOptions whole = request(i);
     whole.max_tokens = 30;
     whole.stops = {};
-    const GenerateResult expected = alone(whole);
+    const DecodeResult expected = alone(whole);
     whole.keep_state = true;
     for (const int steps : {0, 1, 3, 5, 12}) {
       StreamBatch batch = open_batch(*model_, options(), {}).value();
@@ -224,14 +224,14 @@ TEST_F(Loops, ATextThatIsRemovedGoesOnFromItsState) {
       request.sequence = batch.sequences[0].get();
       const int64_t id = loop.add(request).value();
       for (int step = 0; step < steps; ++step) ASSERT_TRUE(loop.step().ok());
-      GenerateResult result = loop.remove(id).value();
+      DecodeResult result = loop.remove(id).value();
       EXPECT_EQ(result.reason, StopReason::cancelled);
       request.options.prompt = {};
       request.options.resume = &result.state;
       request.options.max_tokens = 30 - result.tokens;
       const int64_t rest = loop.add(request).value();
       while (loop.running()) ASSERT_TRUE(loop.step().ok());
-      const GenerateResult more = loop.remove(rest).value();
+      const DecodeResult more = loop.remove(rest).value();
       result.ids.insert(result.ids.end(), more.ids.begin(), more.ids.end());
       EXPECT_EQ(result.ids, expected.ids) << i << ", " << steps;
       EXPECT_EQ(result.text + more.text, expected.text.substr(0, (result.text + more.text).size()));
@@ -286,13 +286,13 @@ TEST_F(Loops, ATextWithoutLogitsFailsAlone) {
     request.sequence = batch.sequences[1].get();
     const int64_t good = loop.add(request).value();
     while (loop.running()) ASSERT_TRUE(loop.step().ok());
-    const GenerateResult failed = loop.remove(bad).value(), fine = loop.remove(good).value();
+    const DecodeResult failed = loop.remove(bad).value(), fine = loop.remove(good).value();
     EXPECT_EQ(failed.reason, StopReason::failed);
     expect_words(failed.status.message(), {"logits", "NaN"});
     EXPECT_EQ(failed.tokens, 0);
     EXPECT_EQ(fine.reason, StopReason::max_tokens);
     EXPECT_EQ(fine.tokens, 5);
-    Stream stream = open_stream(model, StreamOptions(), 1).value();
+    OpenStream stream = open_stream(model, StreamOptions(), 1).value();
     request.options.prompt = {2, kWrong, 9};
     expect_words(refusal(generate(
                      model, stream, request.options, [](std::string_view) { return true; }, never_)),

@@ -125,8 +125,8 @@ Status check_speech_options(const ExportOptions& options, const SpeechShape& sha
                   fmt::format("{},{}", stream.attention_sink->sink_tokens, stream.attention_sink->window));
   }
   if (stream.endless) return refuse("StreamOptions.endless", "true");
-  if (stream.sink_positions != SinkPositions::in_cache) {
-    return refuse("StreamOptions.sink_positions", std::string(sink_positions_name(stream.sink_positions)));
+  if (stream.positions() != SinkPositions::in_cache) {
+    return refuse("StreamOptions.sink_positions", std::string(sink_positions_name(stream.positions())));
   }
   if (options.sliding_window) return refuse("ExportOptions.sliding_window", std::to_string(*options.sliding_window));
   if (options.sliding_window_pattern) {
@@ -149,7 +149,7 @@ Result<Source> speech_source(const ExportOptions& options, const std::shared_ptr
   source.model.family = file->family();
   source.model.trained_context = speech.shape.context;
   source.model.speech = KvpSpeech{speech.alignment_heads};
-  source.model.caches = speech_caches(speech.shape, options.stream.kv);
+  source.model.caches = speech_caches(speech.shape, options.stream.storage());
   source.vocabulary.pieces = speech.vocabulary.pieces;
   KVASS_ASSIGN_OR_RETURN(const int threads, resolve_threads(options.stream.threads));
   source.session = speech_session(speech.shape, kSpeechSequences, threads);
@@ -182,12 +182,14 @@ Result<ExportSummary> export_program(ModelFile opened, const ExportOptions& opti
   KVASS_RETURN_IF_ERROR(verify_program(model.program));
   model.producer = "kvass " KVASS_VERSION;
   model.source = base_name(options.model);
-  model.math = options.stream.math;
+  model.math = options.stream.arithmetic();
   source.session.decode_method = options.multifunction;
   KVASS_ASSIGN_OR_RETURN(model.methods, plan_methods(model.program, model.math, source.session));
   for (const MethodPlan& method : model.methods) KVASS_RETURN_IF_ERROR(check_method(model.program, method));
   WeightOptions weight_options;
-  weight_options.type = options.weights;
+  if (!options.weights.empty()) {
+    KVASS_ASSIGN_OR_RETURN(weight_options.type, parse_weight_type(options.weights));
+  }
   ThreadPool pool(source.session.threads);
   KVASS_ASSIGN_OR_RETURN(const WeightStore weights, source.load_weights(weight_options, pool));
 

@@ -10,34 +10,12 @@
 
 #include "app/model_file.h"
 #include "app/stream_options.h"
+#include "kvass/program_file.h"
 #include "kvass/status.h"
 
 namespace kvass {
 
-struct ExportOptions {
-  std::string model;  // a GGUF, a speech model of any format (app/speech_source.h), or a .kvp to be planned anew
-  std::string out;
-  StreamOptions stream;  // context = max_context_len, chunk = input_len; of a speech model both are its own
-  // Layers by the export rule (LayerPattern) instead of the model's own: a window alone makes every layer slide, with a
-  // pattern every P-th is full.
-  std::optional<int64_t> sliding_window;          // tokens
-  std::optional<int64_t> sliding_window_pattern;  // only beside a window
-  std::optional<WeightType> weights;              // what every matrix becomes whose rows allow it
-  bool multifunction = false;                     // methods `prefill` and `decode` instead of `forward`
-};
-
-struct ExportSummary {
-  std::vector<std::string> warnings;  // of windows that are not the model's own
-  size_t file_bytes = 0;
-  size_t weight_bytes = 0;
-  size_t cache_bytes = 0;  // of a sequence, as mapped
-  size_t cross_bytes = 0;  // of what an encoder leaves; 0: there is none
-  size_t arena_bytes = 0;  // values and workspaces of the longest method
-  size_t layers = 0;
-  std::vector<std::string> methods;
-};
-Result<ExportSummary> export_program(const ExportOptions& options);
-// The same of options.model that is open already.
+// kvass/program_file.h, of options.model that is open already.
 Result<ExportSummary> export_program(ModelFile file, const ExportOptions& options);
 
 // What windows that are not the model's own change, one line each for layers that change alike; `context`: tokens that

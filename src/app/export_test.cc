@@ -44,7 +44,7 @@ class Exports : public ::testing::Test {
     OpenModel model = open_model(path, Math::a16, 2, weights).value();
     if (isa) model.engine = model.engine->with_isa(*isa);
     options.threads = 1;
-    Stream stream = open_stream(model, options, 1).value();
+    OpenStream stream = open_stream(model, options, 1).value();
     std::vector<float> all;
     const std::vector<int32_t> tokens = TinyModel().tokens(50);
     for (size_t at = 0; at < tokens.size();) {
@@ -224,7 +224,7 @@ TEST_F(Exports, WeightsOfAnotherTypeAreTheSameAtExportAndAtLoad) {
     EXPECT_FALSE(same(at_load, own));
     ASSERT_TRUE(exported().ok());
     EXPECT_TRUE(same(logits(kvp_, options, weights), at_load));
-    ASSERT_TRUE(exported([&](ExportOptions& o) { o.weights = type; }).ok());
+    ASSERT_TRUE(exported([&](ExportOptions& o) { o.weights = weight_type_name(type); }).ok());
     EXPECT_TRUE(same(logits(kvp_, options), at_load));
     EXPECT_EQ(PlannedModel::of(ModelFile::open(gguf_).value(), weights)->plan(options, 1)->weight_bytes,
               open_model(gguf_, Math::a16, 1, weights)->engine->weights().bytes());

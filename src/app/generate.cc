@@ -5,8 +5,8 @@
 namespace kvass {
 namespace {
 
-Result<GenerateResult> run_to_end(const OpenModel& model, Stream& stream, Sampler* sampler, GenerateOptions options,
-                                  OnText on_text, const std::atomic<bool>& cancel) {
+Result<DecodeResult> run_to_end(const OpenModel& model, OpenStream& stream, Sampler* sampler, DecodeOptions options,
+                                OnText on_text, const std::atomic<bool>& cancel) {
   DecodeLoop loop(*stream.session, *model.tokenizer);
   KVASS_ASSIGN_OR_RETURN(const int64_t id, loop.add({.options = std::move(options),
                                                      .sequence = stream.sequence.get(),
@@ -14,7 +14,7 @@ Result<GenerateResult> run_to_end(const OpenModel& model, Stream& stream, Sample
                                                      .on_text = std::move(on_text),
                                                      .cancel = &cancel}));
   while (loop.running()) KVASS_RETURN_IF_ERROR(loop.step().status());
-  KVASS_ASSIGN_OR_RETURN(GenerateResult result, loop.remove(id));
+  KVASS_ASSIGN_OR_RETURN(DecodeResult result, loop.remove(id));
   if (result.reason == StopReason::failed) return result.status;
   return result;
 }
@@ -25,9 +25,9 @@ Result<Sampler> create_sampler(const OpenModel& model, const SampleOptions& opti
   return Sampler::create(options, model.engine->program().vocabulary(), model.engine->isa());
 }
 
-Result<std::unique_ptr<Generation>> Generation::begin(const OpenModel& model, Stream& stream, Sampler* sampler,
-                                                      GenerateOptions options, OnText on_text,
-                                                      const std::atomic<bool>* cancel) {
+Result<std::unique_ptr<TextGeneration>> TextGeneration::begin(const OpenModel& model, OpenStream& stream,
+                                                              Sampler* sampler, DecodeOptions options, OnText on_text,
+                                                              const std::atomic<bool>* cancel) {
   DecodeLoop loop(*stream.session, *model.tokenizer);
   KVASS_ASSIGN_OR_RETURN(const int64_t id, loop.add({.options = std::move(options),
                                                      .sequence = stream.sequence.get(),
@@ -35,10 +35,10 @@ Result<std::unique_ptr<Generation>> Generation::begin(const OpenModel& model, St
                                                      .on_text = std::move(on_text),
                                                      .cancel = cancel}));
   while (loop.reading(id)) KVASS_RETURN_IF_ERROR(loop.advance());
-  return std::unique_ptr<Generation>(new Generation(std::move(loop), id));
+  return std::unique_ptr<TextGeneration>(new TextGeneration(std::move(loop), id));
 }
 
-Result<bool> Generation::next() {
+Result<bool> TextGeneration::next() {
   token_ = -1;
   piece_ = {};
   while (loop_.size() > 0) {
@@ -53,20 +53,20 @@ Result<bool> Generation::next() {
   return false;
 }
 
-Result<GenerateResult> Generation::end() {
+Result<DecodeResult> TextGeneration::end() {
   piece_ = {};
-  KVASS_ASSIGN_OR_RETURN(GenerateResult result, loop_.remove(id_));
+  KVASS_ASSIGN_OR_RETURN(DecodeResult result, loop_.remove(id_));
   if (result.reason == StopReason::failed) return result.status;
   return result;
 }
 
-Result<GenerateResult> generate(const OpenModel& model, Stream& stream, Sampler& sampler, GenerateOptions options,
-                                OnText on_text, const std::atomic<bool>& cancel) {
+Result<DecodeResult> generate(const OpenModel& model, OpenStream& stream, Sampler& sampler, DecodeOptions options,
+                              OnText on_text, const std::atomic<bool>& cancel) {
   return run_to_end(model, stream, &sampler, std::move(options), std::move(on_text), cancel);
 }
 
-Result<GenerateResult> generate(const OpenModel& model, Stream& stream, GenerateOptions options, OnText on_text,
-                                const std::atomic<bool>& cancel) {
+Result<DecodeResult> generate(const OpenModel& model, OpenStream& stream, DecodeOptions options, OnText on_text,
+                              const std::atomic<bool>& cancel) {
   return run_to_end(model, stream, nullptr, std::move(options), std::move(on_text), cancel);
 }
 

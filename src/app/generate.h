@@ -19,21 +19,21 @@ Result<Sampler> create_sampler(const OpenModel& model, const SampleOptions& opti
 
 // Text token by token, for callers that go on when they like. `model`, `stream`, `sampler` and `cancel` outlive it, and
 // nobody else touches the stream in between. `sampler` null: one of its own, of options.sampling. `cancel` null: none.
-class Generation {
+class TextGeneration {
  public:
   // Runs the prompt.
-  static Result<std::unique_ptr<Generation>> begin(const OpenModel& model, Stream& stream, Sampler* sampler,
-                                                   GenerateOptions options, OnText on_text = {},
-                                                   const std::atomic<bool>* cancel = nullptr);
+  static Result<std::unique_ptr<TextGeneration>> begin(const OpenModel& model, OpenStream& stream, Sampler* sampler,
+                                                       DecodeOptions options, OnText on_text = {},
+                                                       const std::atomic<bool>* cancel = nullptr);
 
   // One more token, or the rest of a text; false: there is none, as the text has ended.
   Result<bool> next();
   int32_t token() const { return token_; }           // of the last next(); -1: none
   std::string_view piece() const { return piece_; }  // that it completed, often none; valid until the next call
-  Result<GenerateResult> end();                      // once; the text may stop here
+  Result<DecodeResult> end();                        // once; the text may stop here
 
  private:
-  Generation(DecodeLoop loop, int64_t id) : loop_(std::move(loop)), id_(id) {}
+  TextGeneration(DecodeLoop loop, int64_t id) : loop_(std::move(loop)), id_(id) {}
 
   DecodeLoop loop_;
   int64_t id_;
@@ -44,11 +44,11 @@ class Generation {
 // `on_text` gets each piece of text once it is complete; false from it cancels. `cancel` may be set by a signal
 // handler. A full cache in the middle of a text is a reason to stop with its message, since what came before is good.
 // The stream goes on from where it is, with `sampler` for its tokens (options.sampling is not read).
-Result<GenerateResult> generate(const OpenModel& model, Stream& stream, Sampler& sampler, GenerateOptions options,
-                                OnText on_text, const std::atomic<bool>& cancel);
+Result<DecodeResult> generate(const OpenModel& model, OpenStream& stream, Sampler& sampler, DecodeOptions options,
+                              OnText on_text, const std::atomic<bool>& cancel);
 
 // The same with a sampler of its own, for a stream that is done with it.
-Result<GenerateResult> generate(const OpenModel& model, Stream& stream, GenerateOptions options, OnText on_text,
-                                const std::atomic<bool>& cancel);
+Result<DecodeResult> generate(const OpenModel& model, OpenStream& stream, DecodeOptions options, OnText on_text,
+                              const std::atomic<bool>& cancel);
 
 }  // namespace kvass

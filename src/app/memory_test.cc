@@ -89,8 +89,8 @@ TEST_F(PlannedMemory, TheCounterCounts) {
 }
 
 TEST_F(PlannedMemory, AThousandTokensOfGenerateAllocateNothingOnceTheRingHasWrapped) {
-  Stream stream = open_stream(*model_, options_, 1).value();
-  GenerateOptions options;
+  OpenStream stream = open_stream(*model_, options_, 1).value();
+  DecodeOptions options;
   options.prompt = TinyModel().tokens(300);  // the ring of 192 slots has wrapped
   options.max_tokens = 1100;
   options.ignore_eos = true;
@@ -111,7 +111,7 @@ TEST_F(PlannedMemory, AThousandTokensOfGenerateAllocateNothingOnceTheRingHasWrap
     last_length = length;
     return true;
   };
-  const Result<GenerateResult> result = generate(*model_, stream, options, on_text, never);
+  const Result<DecodeResult> result = generate(*model_, stream, options, on_text, never);
   ASSERT_TRUE(result.ok()) << result.status().message();
   EXPECT_GE(last_length - first_length, 1000);
   EXPECT_EQ(last - first, 0);
@@ -167,7 +167,7 @@ TEST_F(PlannedMemory, AThousandStepsOfAStaticProgramAllocateNothing) {
   const MemoryPlan plan = PlannedModel::of(ModelFile::open(options.out).value())->plan(own, 1).value();
   EXPECT_EQ(plan.weight_bytes, model.engine->weights().bytes());
   EXPECT_GE(mapped_bytes() - before_open, plan.weight_bytes);
-  Stream stream = open_stream(model, own, 1).value();
+  OpenStream stream = open_stream(model, own, 1).value();
   EXPECT_EQ(plan.arena_bytes, stream.arena_bytes());
   EXPECT_EQ(plan.cache_bytes(), stream.cache_bytes());
   std::vector<int32_t> tokens = TinyModel().tokens(32);

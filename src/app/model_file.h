@@ -15,6 +15,7 @@
 #include "base/thread_pool.h"
 #include "file/gguf.h"
 #include "file/tensor_source.h"
+#include "kvass/options.h"
 #include "kvass/status.h"
 #include "kvass/tensor.h"
 #include "kvp/kvp.h"
@@ -26,10 +27,6 @@
 #include "text/vocabulary.h"
 
 namespace kvass {
-
-// Where the weights of a .kvp are used: where the file is mapped (ready at once, one copy for all processes), or in a
-// block of memory that asks for huge pages.
-enum class Pages : uint8_t { mapped, huge };
 
 // How weights come into memory, and into whose: the model runs where they are.
 struct WeightOptions {

@@ -82,9 +82,9 @@ Result<SessionOptions> session_options(const StreamOptions& options, const Cache
   return session;
 }
 
-Result<Stream> open_stream(const OpenModel& model, const StreamOptions& options, int64_t head_rows) {
+Result<OpenStream> open_stream(const OpenModel& model, const StreamOptions& options, int64_t head_rows) {
   KVASS_ASSIGN_OR_RETURN(const CacheOptions caches, resolve_caches(options, model.trained_context));
-  Stream stream;
+  OpenStream stream;
   KVASS_ASSIGN_OR_RETURN(stream.sequence, Sequence::create(model.engine, caches));
   KVASS_ASSIGN_OR_RETURN(SessionOptions session, session_options(options, caches, head_rows));
   session.decode_method = model.methods.size() > 1;

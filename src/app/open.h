@@ -48,8 +48,8 @@ Result<OpenModel> open_speech_model(ModelFile file, Math math, int threads, cons
 Result<OpenModel> open_model(const std::string& path, Math math, int threads, const WeightOptions& weights = {});
 
 // A session and one sequence, all memory mapped: what running a stream takes.
-struct Stream {
-  std::unique_ptr<Session> session;
+struct OpenStream {
+  std::shared_ptr<Session> session;  // other streams may share it
   std::unique_ptr<Sequence> sequence;
 
   size_t cache_bytes() const { return sequence->cache_bytes(); }
@@ -61,7 +61,7 @@ struct Stream {
 Result<SessionOptions> session_options(const StreamOptions& options, const CacheOptions& caches, int64_t head_rows);
 
 // `head_rows`: rows of logits that one call may ask for.
-Result<Stream> open_stream(const OpenModel& model, const StreamOptions& options, int64_t head_rows);
+Result<OpenStream> open_stream(const OpenModel& model, const StreamOptions& options, int64_t head_rows);
 
 // The process's peak resident memory so far, in bytes.
 size_t peak_rss_bytes();

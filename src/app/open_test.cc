@@ -4,8 +4,8 @@
 #include <gtest/gtest.h>
 
 #include "app/export.h"
-#include "app/test_jobs.h"
 #include "app/plan.h"
+#include "app/test_jobs.h"
 #include "scratch.h"
 
 namespace kvass {
@@ -41,14 +41,15 @@ TEST_F(Opens, AFileIsOpenedOnceAndPlannedBeforeItIsLoaded) {
     EXPECT_EQ(options.context, path == kvp ? std::optional<int64_t>(100) : std::nullopt);
     options.threads = 1;
     options.memory_limit = 1000;
-    expect_words(check_memory_limit(file, options, 1).message(), {"StreamOptions.memory_limit", "1000", "no context fits"});
+    expect_words(check_memory_limit(file, options, 1).message(),
+                 {"StreamOptions.memory_limit", "1000", "no context fits"});
     options.memory_limit = size_t{1} << 30;
     ASSERT_TRUE(check_memory_limit(file, options, 1).ok());
     const MemoryPlan plan = PlannedModel::of(file)->plan(options, 1).value();
-    const OpenModel model = open_model(std::move(file), options.math, 1).value();
-    Stream stream = open_stream(model, options, 1).value();
+    const OpenModel model = open_model(std::move(file), options.arithmetic(), 1).value();
+    OpenStream stream = open_stream(model, options, 1).value();
     EXPECT_EQ(plan_of(model, stream).total_bytes(), plan.total_bytes()) << path;
-    GenerateOptions generation = prompt(5, 3);
+    DecodeOptions generation = prompt(5, 3);
     EXPECT_EQ(generate(
                   model, stream, generation, [](std::string_view) { return true; }, never_)
                   ->tokens,

@@ -58,6 +58,21 @@ Result<PlannedModel> PlannedModel::of(const ModelFile& file, const WeightOptions
   return planned;
 }
 
+Result<PlannedModel> PlannedModel::of(Program program, size_t weight_bytes, int64_t trained_context, bool decode_method,
+                                      Device device) {
+  PlannedModel planned;
+  planned.weight_bytes_ = weight_bytes;
+  planned.device_ = device;
+  planned.shapes_ = cache_shapes(program);
+  planned.trained_context_ = trained_context;
+  planned.decode_method_ = decode_method;
+  if (program.has_encoder()) {
+    KVASS_ASSIGN_OR_RETURN(planned.speech_, speech_shape(program));
+  }
+  planned.program_ = std::move(program);
+  return planned;
+}
+
 Result<PlannedModel> PlannedModel::of(const LayerPattern& pattern) {
   PlannedModel planned;
   KVASS_ASSIGN_OR_RETURN(planned.shapes_, layered_shapes(pattern));
@@ -77,7 +92,7 @@ Result<ArenaFigures> PlannedModel::arena(const StreamOptions& options, int64_t h
   if (!program_) return bad_input("arena", "a program", "bare layers");
   KVASS_ASSIGN_OR_RETURN(const CacheOptions caches, resolve_caches(options, trained_context_));
   KVASS_ASSIGN_OR_RETURN(const SessionOptions session, this->session(options, caches, head_rows));
-  KVASS_ASSIGN_OR_RETURN(const std::vector<MethodPlan> methods, plan_methods(*program_, options.math, session));
+  KVASS_ASSIGN_OR_RETURN(const std::vector<MethodPlan> methods, plan_methods(*program_, options.arithmetic(), session));
   const ArenaPlan& arena = methods.front().arena;
   return ArenaFigures{arena.bytes, arena.sum_bytes, arena.bound_bytes};
 }
@@ -93,7 +108,7 @@ Result<MemoryPlan> PlannedModel::plan(const StreamOptions& options, int64_t head
   if (program_->has_encoder()) {
     KVASS_ASSIGN_OR_RETURN(plan.cross_bytes, CrossCache::plan_bytes(*program_, caches.dtype));
   }
-  KVASS_ASSIGN_OR_RETURN(plan.arena_bytes, plan_session_bytes(*program_, options.math, session, device_));
+  KVASS_ASSIGN_OR_RETURN(plan.arena_bytes, plan_session_bytes(*program_, options.arithmetic(), session, device_));
   return plan;
 }
 
@@ -124,11 +139,7 @@ Status PlannedModel::check_limit(const StreamOptions& options, int64_t head_rows
   KVASS_ASSIGN_OR_RETURN(const MemoryPlan plan, this->plan(options, head_rows));
   if (plan.total_bytes() <= limit) return {};
   KVASS_ASSIGN_OR_RETURN(const CacheOptions caches, resolve_caches(options, trained_context_));
-  const auto fits = [&](int64_t tokens) {
-    const Result<MemoryPlan> smaller = this->plan(resized(options, caches, tokens), head_rows);
-    return smaller.ok() && smaller->total_bytes() <= limit;
-  };
-  const int64_t most = largest_that_fits(caches.sinks ? caches.sink_window : caches.context, fits);
+  KVASS_ASSIGN_OR_RETURN(const int64_t most, largest_context(options, head_rows, limit));
   const std::string what =
       fmt::format("a plan of {} bytes (weights {}, caches {}, arena {})", plan.total_bytes(),
                   human_bytes(plan.weight_bytes), human_bytes(plan.cache_bytes()), human_bytes(plan.arena_bytes));
@@ -138,6 +149,15 @@ Status PlannedModel::check_limit(const StreamOptions& options, int64_t head_rows
   return bad_input("StreamOptions.memory_limit", fmt::format("at most {} bytes", limit), what + "; " + proposal);
 }
 
+Result<int64_t> PlannedModel::largest_context(const StreamOptions& options, int64_t head_rows, size_t bytes) const {
+  KVASS_ASSIGN_OR_RETURN(const CacheOptions caches, resolve_caches(options, trained_context_));
+  const auto fits = [&](int64_t tokens) {
+    const Result<MemoryPlan> smaller = this->plan(resized(options, caches, tokens), head_rows);
+    return smaller.ok() && smaller->total_bytes() <= bytes;
+  };
+  return largest_that_fits(caches.sinks ? caches.sink_window : caches.context, fits);
+}
+
 Status check_memory_limit(const ModelFile& file, const StreamOptions& options, int64_t head_rows,
                           const WeightOptions& weights) {
   if (!options.memory_limit) return {};
@@ -145,7 +165,7 @@ Status check_memory_limit(const ModelFile& file, const StreamOptions& options, i
   return model.check_limit(options, head_rows);
 }
 
-MemoryPlan plan_of(const OpenModel& model, const Stream& stream) {
+MemoryPlan plan_of(const OpenModel& model, const OpenStream& stream) {
   return {stream.sequence->plan(), 1, model.engine->weights().bytes(), stream.arena_bytes()};
 }
 

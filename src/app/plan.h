@@ -12,43 +12,19 @@
 #include "app/open.h"
 #include "app/stream_options.h"
 #include "kvass/cache_plan.h"
+#include "kvass/plan.h"
 #include "kvass/status.h"
 #include "model/speech.h"
 
 namespace kvass {
 
-// What is mapped.
-struct MemoryPlan {
-  CachePlan caches;       // of one sequence
-  int64_t sequences = 1;  // each with such caches
-  size_t weight_bytes = 0;
-  size_t arena_bytes = 0;  // values, workspace and tables of a session
-  size_t cross_bytes = 0;  // what an encoder leaves, which all sequences share; 0: there is none
-
-  size_t cache_bytes() const { return static_cast<size_t>(sequences) * caches.bytes; }
-  size_t total_bytes() const { return weight_bytes + arena_bytes + cross_bytes + cache_bytes(); }
-};
-
-// The arena of the longest method beside what it could be: plan/arena.h.
-struct ArenaFigures {
-  size_t bytes = 0;        // values and workspaces where the plan puts them
-  size_t sum_bytes = 0;    // the same side by side
-  size_t bound_bytes = 0;  // the most that lives at one op: no plan is smaller
-};
-
-// Keys and values by the export rule (cache_plan.h): what plans of other programs are compared with.
-struct CacheTotals {
-  std::vector<int64_t> cache_lens;          // [layers] tokens
-  std::vector<size_t> k_bytes;              // [layers] of that many keys; values take the same
-  size_t cache_bytes = 0;                   // keys and values of all layers
-  size_t all_full_bytes = 0;                // … if every layer kept the whole context
-  std::optional<size_t> all_sliding_bytes;  // … if every layer kept the widest window; none: no layer slides
-};
-
 // What a plan is made for: a model file of any kind, of which metadata is read and no weights, or bare layers.
 class PlannedModel {
  public:
   static Result<PlannedModel> of(const ModelFile& file, const WeightOptions& weights = {});
+  // A program that is there already, with so many bytes of weights.
+  static Result<PlannedModel> of(Program program, size_t weight_bytes, int64_t trained_context, bool decode_method,
+                                 Device device);
   static Result<PlannedModel> of(const LayerPattern& pattern);  // caches only: no weights, no arena
 
   bool has_program() const { return program_.has_value(); }
@@ -58,6 +34,8 @@ class PlannedModel {
   // An error where the plan takes more than options.memory_limit, with the largest context, or with sinks the largest
   // window, that fits.
   Status check_limit(const StreamOptions& options, int64_t head_rows) const;
+  // The largest context, or with sinks the largest window, whose plan takes at most `bytes`; 0: none.
+  Result<int64_t> largest_context(const StreamOptions& options, int64_t head_rows, size_t bytes) const;
 
  private:
   PlannedModel() = default;
@@ -76,7 +54,7 @@ Status check_memory_limit(const ModelFile& file, const StreamOptions& options, i
                           const WeightOptions& weights = {});
 
 // Of what is open.
-MemoryPlan plan_of(const OpenModel& model, const Stream& stream);
+MemoryPlan plan_of(const OpenModel& model, const OpenStream& stream);
 
 // "kvass: weights 241.0 MiB, caches 12.2 MiB (3 layers sink_ring 4+508, 15 layers ring 512), arena 9.1 MiB, …\n"
 std::string plan_line(const MemoryPlan& plan);

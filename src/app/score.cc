@@ -41,13 +41,7 @@ Status score_rows(Session& session, std::span<const Run> runs, int32_t first, st
 
 }  // namespace
 
-double ScoreResult::mean_nll(size_t begin, size_t end) const {
-  double sum = 0.0;
-  for (size_t i = begin; i < end; ++i) sum += nll[i];
-  return sum / static_cast<double>(end - begin);
-}
-
-Result<ScoreResult> score(Stream& stream, std::span<const int32_t> ids, int64_t top,
+Result<ScoreResult> score(OpenStream& stream, std::span<const int32_t> ids, int64_t top,
                           const std::function<void(int64_t)>& progress, const std::atomic<bool>& cancel) {
   if (ids.size() < 2) return bad_input("text to score", "at least 2 tokens", std::to_string(ids.size()));
   Session& session = *stream.session;

@@ -10,22 +10,15 @@
 #include <vector>
 
 #include "app/open.h"
+#include "kvass/score.h"
 #include "kvass/status.h"
 
 namespace kvass {
 
 inline constexpr int64_t kScoreHeadRows = 16;  // rows of logits at once: open the stream with these
 
-struct ScoreResult {
-  std::vector<double> nll;                     // [tokens − 1] −ln p of token i + 1 after tokens 0 … i
-  std::vector<std::pair<int32_t, float>> top;  // largest logits of the last position: id, logit
-  double seconds = 0.0;
-
-  double mean_nll(size_t begin, size_t end) const;  // over predictions [begin, end)
-};
-
 // `top`: how many of the last position's logits to return. `progress` gets tokens done, and may be empty.
-Result<ScoreResult> score(Stream& stream, std::span<const int32_t> ids, int64_t top,
+Result<ScoreResult> score(OpenStream& stream, std::span<const int32_t> ids, int64_t top,
                           const std::function<void(int64_t)>& progress, const std::atomic<bool>& cancel);
 
 // -ln p of `token` from row `row` of the session's last step: what score() has for it when it comes next, bit for bit.

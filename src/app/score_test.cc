@@ -25,7 +25,7 @@ TEST_F(Scores, ScoreIsTheReferencesLossWhateverTheChunk) {
     StreamOptions options;
     options.chunk = chunk;
     options.kv = DType::f32;
-    Stream scored = stream(options, kScoreHeadRows);
+    OpenStream scored = stream(options, kScoreHeadRows);
     const ScoreResult result = score(scored, tokens, 5, {}, never_).value();
     ASSERT_EQ(result.nll.size(), tokens.size() - 1);
     for (size_t i = 0; i + 1 < tokens.size(); ++i) {
@@ -47,7 +47,7 @@ TEST_F(Scores, ScoreIsTheReferencesLossWhateverTheChunk) {
 TEST_F(Scores, ScoreRefusesTooLittleAndTooMuchBeforeAnyWork) {
   StreamOptions options;
   options.context = 20;
-  Stream scored = stream(options, kScoreHeadRows);
+  OpenStream scored = stream(options, kScoreHeadRows);
   expect_words(refusal(score(scored, TinyModel().tokens(1), 0, {}, never_)), {"at least 2 tokens"});
   expect_words(refusal(score(scored, TinyModel().tokens(21), 0, {}, never_)),
                {"20", "21", "CacheOptions.context", "CacheOptions.sinks"});

@@ -15,7 +15,7 @@ Result<std::unique_ptr<SessionDecoder>> SessionDecoder::create(const OpenModel& 
   SessionOptions session = speech_session(decoder->shape_, options.sequences, options.threads);
   session.decode_method = model.methods.size() > 1;
   KVASS_ASSIGN_OR_RETURN(decoder->session_, Session::create(model.engine, session, model.methods));
-  const CacheOptions caches = speech_caches(decoder->shape_, options.caches.value_or(model.defaults.kv));
+  const CacheOptions caches = speech_caches(decoder->shape_, options.caches.value_or(model.defaults.storage()));
   for (int64_t i = 0; i < options.sequences; ++i) {
     KVASS_ASSIGN_OR_RETURN(decoder->sequences_.emplace_back(), Sequence::create(model.engine, caches));
   }

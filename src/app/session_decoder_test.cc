@@ -115,7 +115,7 @@ TEST_F(SpeechFiles, ThePlanOfEveryKindIsWhatIsLoaded) {
       StreamOptions own = file.stream_options();
       own.threads = 1;
       const MemoryPlan plan = PlannedModel::of(file, weights)->plan(own, 1).value();
-      const OpenModel model = open_speech_model(std::move(file), own.math, 1, weights).value();
+      const OpenModel model = open_speech_model(std::move(file), own.arithmetic(), 1, weights).value();
       EXPECT_EQ(plan.weight_bytes, model.engine->weights().bytes()) << path;
       const auto decoder =
           SessionDecoder::create(model, {.sequences = own.sequences, .caches = {}, .threads = own.threads}).value();

@@ -13,17 +13,9 @@
 #include "app/speech_decoder.h"
 #include "app/speech_rules.h"
 #include "kvass/status.h"
+#include "kvass/transcribe.h"
 
 namespace kvass {
-
-struct SearchOptions {
-  int64_t beam_size = 1;  // at temperature 0; 1: greedy
-  double patience = 1.0;
-  double length_penalty = 1.0;
-  float temperature = 0.0f;  // above 0: sampling
-  int64_t best_of = 5;       // texts that are drawn
-  uint64_t seed = 0;
-};
 
 struct SearchResult {
   std::vector<int32_t> tokens;   // timestamps included, the end not

@@ -80,9 +80,10 @@ Result<Math> parse_math(std::string_view text) {
 
 Result<CacheOptions> resolve_caches(const StreamOptions& options, int64_t trained_context) {
   CacheOptions caches;
-  caches.dtype = options.kv;
-  caches.sink_positions = options.sink_positions;
+  caches.dtype = options.storage();
+  caches.sink_positions = options.positions();
   caches.rotary_offset = options.rotary_offset;
+  caches.checkpoints = options.checkpoints;
   caches.context = options.context.value_or(std::min(StreamOptions::kDefaultContext, trained_context));
   if (caches.context < 1) return bad_input("StreamOptions.context", "at least 1 token", std::to_string(caches.context));
   std::optional<AttentionSink> sink = options.attention_sink;
@@ -123,6 +124,8 @@ StreamOptions options_of(const CacheOptions& caches, Math math, const StreamOpti
   options.math = math;
   options.threads = machine.threads;
   options.pin = machine.pin;
+  options.checkpoints = machine.checkpoints;
+  options.logit_rows = machine.logit_rows;
   options.memory_limit = machine.memory_limit;
   return options;
 }

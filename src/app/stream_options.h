@@ -8,34 +8,10 @@
 #include <string_view>
 
 #include "kvass/cache_plan.h"
+#include "kvass/options.h"
 #include "kvass/status.h"
-#include "ops/linear/linear.h"
 
 namespace kvass {
-
-// --attention-sink S,W: the first S positions are kept for ever, beside a window of the latest W.
-struct AttentionSink {
-  int64_t sink_tokens = 0;
-  int64_t window = 0;
-};
-
-struct StreamOptions {
-  static constexpr int64_t kDefaultContext = 4096;  // tokens, or what the model was trained for if that is less
-
-  std::optional<int64_t> context;  // tokens; default: 4096 or the trained context, whichever is less; with sinks S + W
-  std::optional<AttentionSink> attention_sink;
-  bool endless = false;             // sinks 4,context − 4 unless given
-  int64_t endless_sink_tokens = 4;  // the sinks of `endless`; half the context at most
-  SinkPositions sink_positions = SinkPositions::in_cache;
-  int64_t rotary_offset = 0;     // tokens; see CacheOptions
-  std::optional<int64_t> chunk;  // tokens a step may bring; default: 256, or half the context if that is less
-  DType kv = DType::f16;         // storage of keys and values
-  Math math = Math::a16;
-  int threads = 0;                     // 0: the CPUs that the process may use
-  bool pin = false;                    // the threads stay on CPUs of their own
-  int64_t sequences = 1;               // that advance together, each with caches of its own
-  std::optional<size_t> memory_limit;  // bytes that weights, caches and arena may take together
-};
 
 // Exactly two fields "S,W" with S >= 0 and W >= 1; the error shows the form.
 Result<AttentionSink> parse_attention_sink(std::string_view text);

@@ -40,10 +40,10 @@ class Jobs : public ::testing::Test {
     model_.reset();
     std::filesystem::remove(path_);
   }
-  static Stream stream(const StreamOptions& options, int64_t head_rows = 1) {
+  static OpenStream stream(const StreamOptions& options, int64_t head_rows = 1) {
     return open_stream(*model_, options, head_rows).value();
   }
-  static GenerateResult run(Stream& stream, const GenerateOptions& options, std::string* text = nullptr) {
+  static DecodeResult run(OpenStream& stream, const DecodeOptions& options, std::string* text = nullptr) {
     return generate(
                *model_, stream, options,
                [&](std::string_view piece) {
@@ -53,8 +53,8 @@ class Jobs : public ::testing::Test {
                never_)
         .value();
   }
-  static GenerateOptions prompt(size_t tokens, int64_t most) {
-    GenerateOptions options;
+  static DecodeOptions prompt(size_t tokens, int64_t most) {
+    DecodeOptions options;
     options.prompt = TinyModel().tokens(tokens);
     options.max_tokens = most;
     options.ignore_eos = true;

@@ -14,7 +14,7 @@ namespace kvass {
 class TextOutput {
  public:
   // All of them must outlive it. `on_text` may be empty.
-  TextOutput(const Tokenizer& tokenizer, const GenerateOptions& options, GenerateResult& result, const OnText& on_text)
+  TextOutput(const Tokenizer& tokenizer, const DecodeOptions& options, DecodeResult& result, const OnText& on_text)
       : tokenizer_(tokenizer),
         decoder_(tokenizer),
         stops_(options.stops),
@@ -42,8 +42,8 @@ class TextOutput {
   const Tokenizer& tokenizer_;
   StreamDecoder decoder_;
   StopMatcher stops_;
-  const GenerateOptions& options_;
-  GenerateResult& result_;
+  const DecodeOptions& options_;
+  DecodeResult& result_;
   const OnText& on_text_;
   std::string piece_;
 };

@@ -34,10 +34,10 @@ struct Reading {
   float temperature = 0.0f;
 };
 
-class Transcriber {
+class WindowTranscriber {
  public:
-  Transcriber(SpeechDecoder& decoder, const SpeechTokenizer& tokenizer, const TranscribeOptions& options,
-              const LogMel& mel, const TranscribeEvents& events, Isa isa)
+  WindowTranscriber(SpeechDecoder& decoder, const SpeechTokenizer& tokenizer, const TranscribeOptions& options,
+                    const LogMel& mel, const TranscribeEvents& events, Isa isa)
       : decoder_(decoder),
         tokenizer_(tokenizer),
         options_(options),
@@ -376,7 +376,7 @@ Result<Transcript> transcribe(SpeechDecoder& decoder, const SpeechTokenizer& tok
   } else if (mel.frames() > 1) {
     clips.push_back({0, mel.frames() - 1});
   }
-  Transcriber transcriber(decoder, tokenizer, options, mel, events, isa);
+  WindowTranscriber transcriber(decoder, tokenizer, options, mel, events, isa);
   KVASS_RETURN_IF_ERROR(transcriber.run(clips, out, cancel));
   return out;
 }

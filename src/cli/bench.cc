@@ -71,11 +71,12 @@ Status run(const BenchFlags& flags) {
   KVASS_ASSIGN_OR_RETURN(ModelFile file, ModelFile::open(flags.model));
   KVASS_ASSIGN_OR_RETURN(const StreamOptions options, flags.stream.resolve(file.stream_options()));
   KVASS_RETURN_IF_ERROR(validate(flags.bench));
-  KVASS_ASSIGN_OR_RETURN(const OpenModel model, open_model(std::move(file), options.math, options.threads, weights));
+  KVASS_ASSIGN_OR_RETURN(const OpenModel model,
+                         open_model(std::move(file), options.arithmetic(), options.threads, weights));
   nlohmann::json rows = nlohmann::json::array();
   if (!flags.json) {
     print("{}, {}, {} threads, math {}, cache {}\n", model.family, runs_on(*model.engine), options.threads,
-          math_name(options.math), dtype_name(options.kv));
+          math_name(options.arithmetic()), dtype_name(options.storage()));
     print("{:>8} {:>8} {:>6} {:>22} {:>7}  {}\n", "test", "depth", "batch", "tokens/s", "limit", "of");
     show_stdout("");
   }

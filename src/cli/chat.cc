@@ -35,7 +35,7 @@ struct ChatFlags {
 };
 
 // One answer on stdout, to its end. False when stdout takes no more.
-Result<bool> answer(Chat& chat, const ChatFlags& flags, std::string_view user) {
+Result<bool> answer(Conversation& chat, const ChatFlags& flags, std::string_view user) {
   std::vector<int32_t> prompt = chat.prompt(user);
   bool writable = true;
   char last = '\n';
@@ -45,7 +45,7 @@ Result<bool> answer(Chat& chat, const ChatFlags& flags, std::string_view user) {
     return writable = show_stdout(text);
   };
   Interrupts::begin_answer();
-  const Result<GenerateResult> result = chat.answer(prompt, show, Interrupts::stop());
+  const Result<DecodeResult> result = chat.answer(prompt, show, Interrupts::stop());
   Interrupts::end_answer();
   if (!result.ok()) return result.status();
   if (flags.json) {
@@ -63,12 +63,12 @@ Result<bool> answer(Chat& chat, const ChatFlags& flags, std::string_view user) {
 }
 
 // Saves the conversation as it is now, if it is to be saved.
-Status save(const Chat& chat, const Stream& stream, const ChatFlags& flags) {
+Status save(const Conversation& chat, const OpenStream& stream, const ChatFlags& flags) {
   if (!flags.snapshots.saves()) return {};
   return save_snapshot(*stream.sequence, chat.state(), flags.snapshots.save_path());
 }
 
-Status converse(Chat& chat, const Stream& stream, const ChatFlags& flags) {
+Status converse(Conversation& chat, const OpenStream& stream, const ChatFlags& flags) {
   const bool prompts = !flags.json && ::isatty(STDIN_FILENO) == 1 && ::isatty(STDOUT_FILENO) == 1;
   LineReader lines;
   for (;;) {
@@ -114,14 +114,15 @@ Status run(const ChatFlags& flags) {
   }
   KVASS_RETURN_IF_ERROR(validate(options.sampling));
   KVASS_ASSIGN_OR_RETURN(const OpenModel model,
-                         open_model(std::move(file), stream_options.math, stream_options.threads, weights));
+                         open_model(std::move(file), stream_options.arithmetic(), stream_options.threads, weights));
   if (!resumed) {
     KVASS_ASSIGN_OR_RETURN(stream_options.endless_sink_tokens, opening_tokens(model, options));
   }
-  KVASS_ASSIGN_OR_RETURN(Stream stream, open_stream(model, stream_options, /*head_rows=*/1));
+  KVASS_ASSIGN_OR_RETURN(OpenStream stream, open_stream(model, stream_options, /*head_rows=*/1));
   if (resumed) KVASS_RETURN_IF_ERROR(resumed->restore(*stream.sequence));
-  KVASS_ASSIGN_OR_RETURN(Chat chat, resumed ? Chat::resume(model, stream, options, resumed->info().state)
-                                            : Chat::create(model, stream, options));
+  KVASS_ASSIGN_OR_RETURN(Conversation chat, resumed
+                                                ? Conversation::resume(model, stream, options, resumed->info().state)
+                                                : Conversation::create(model, stream, options));
   if (flags.talks()) {
     write_stderr(plan_line(plan_of(model, stream)));
     say("kvass: chat template {}; /clear begins again, /exit or the end of input ends\n", chat.style().name());

@@ -31,7 +31,7 @@ Status run(const ExportFlags& flags) {
   if (flags.window_given->count() > 0) options.sliding_window = flags.sliding_window;
   if (flags.pattern_given->count() > 0) options.sliding_window_pattern = flags.sliding_window_pattern;
   KVASS_ASSIGN_OR_RETURN(const WeightOptions weights, flags.weights.resolve());
-  options.weights = weights.type;
+  if (weights.type) options.weights = weight_type_name(*weights.type);
   KVASS_ASSIGN_OR_RETURN(const ExportSummary summary, export_program(std::move(file), options));
   for (const std::string& warning : summary.warnings) say("kvass: warning: {}\n", warning);
   if (flags.json) {

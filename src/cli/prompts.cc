@@ -26,7 +26,7 @@ Status run_prompts(PromptsRun run) {
   }
   KVASS_RETURN_IF_ERROR(check_memory_limit(run.file, stream, /*head_rows=*/1, run.weights));
   KVASS_ASSIGN_OR_RETURN(const OpenModel model,
-                         open_model(std::move(run.file), stream.math, stream.threads, run.weights));
+                         open_model(std::move(run.file), stream.arithmetic(), stream.threads, run.weights));
   std::vector<std::vector<int32_t>> prompts;
   for (const std::string& line : lines) {
     prompts.push_back(model.tokenizer->encode(line, {.bos = model.tokenizer->add_bos(), .parse_special = true}));
@@ -36,7 +36,7 @@ Status run_prompts(PromptsRun run) {
   if (run.talks) write_stderr(plan_line(plan));
 
   bool writable = true;
-  const auto on_result = [&](size_t index, const GenerateResult& result) {
+  const auto on_result = [&](size_t index, const DecodeResult& result) {
     return writable = show_stdout(json_text({{"index", index},
                                              {"prompt_ids", prompts[index]},
                                              {"ids", result.ids},

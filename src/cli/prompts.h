@@ -16,7 +16,7 @@ struct PromptsRun {
   std::string prompts;           // the file, one prompt a line; - is stdin
   StreamOptions stream;          // sequences: only where they are asked for
   bool sequences_given = false;  // otherwise 8, or as many as there are prompts
-  GenerateOptions generation;    // of every prompt; its own is not read
+  DecodeOptions generation;      // of every prompt; its own is not read
   bool talks = true;             // the memory plan and a summary on stderr
 };
 

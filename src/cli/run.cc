@@ -56,7 +56,7 @@ Result<std::vector<int32_t>> prompt_ids(const RunFlags& flags, const Tokenizer& 
   return ids;
 }
 
-nlohmann::json result_json(const GenerateOptions& options, const GenerateResult& result, const MemoryPlan& plan,
+nlohmann::json result_json(const DecodeOptions& options, const DecodeResult& result, const MemoryPlan& plan,
                            int64_t length) {
   return {{"prompt_ids", options.prompt},
           {"ids", result.ids},
@@ -73,7 +73,7 @@ nlohmann::json result_json(const GenerateOptions& options, const GenerateResult&
             {"stop_reason", stop_reason_name(result.reason)}}}};
 }
 
-void say_summary(const GenerateResult& result, const MemoryPlan& plan, bool output_closed, const std::string& saved) {
+void say_summary(const DecodeResult& result, const MemoryPlan& plan, bool output_closed, const std::string& saved) {
   const char* end = output_closed ? ", output closed" : result.reason == StopReason::cancelled ? ", interrupted" : "";
   say("kvass: {} tokens ({} prompt + {} generated), prefill {:.1f} tokens/s, decode {:.1f} tokens/s, cache {}, "
       "peak memory {}{}{}\n",
@@ -89,7 +89,7 @@ Status run(const RunFlags& flags) {
   KVASS_ASSIGN_OR_RETURN(StreamOptions stream_options, flags.stream.resolve(file.stream_options()));
   KVASS_RETURN_IF_ERROR(validate(flags.sampling));
   if (!flags.prompts.empty()) {
-    GenerateOptions generation;
+    DecodeOptions generation;
     generation.max_tokens = flags.tokens;
     generation.ignore_eos = flags.ignore_eos || stream_options.endless;
     generation.stops = flags.stops;
@@ -100,7 +100,7 @@ Status run(const RunFlags& flags) {
   if (flags.stream.sequences_given()) return bad_input("--sequences", "--prompts FILE beside it", "none");
   KVASS_RETURN_IF_ERROR(flags.snapshots.check());
   KVASS_ASSIGN_OR_RETURN(std::optional<Snapshot> resumed, flags.snapshots.resumed());
-  GenerateOptions options;
+  DecodeOptions options;
   options.ignore_eos = flags.ignore_eos || stream_options.endless;
   options.stops = flags.stops;
   options.sampling = flags.sampling;
@@ -118,11 +118,11 @@ Status run(const RunFlags& flags) {
   }
   KVASS_RETURN_IF_ERROR(check_memory_limit(file, stream_options, /*head_rows=*/1, weights));
   KVASS_ASSIGN_OR_RETURN(const OpenModel model,
-                         open_model(std::move(file), stream_options.math, stream_options.threads, weights));
+                         open_model(std::move(file), stream_options.arithmetic(), stream_options.threads, weights));
   KVASS_ASSIGN_OR_RETURN(options.prompt, prompt_ids(flags, *model.tokenizer, resumed.has_value()));
   options.max_tokens = flags.tokens;
   options.collect = flags.json;
-  KVASS_ASSIGN_OR_RETURN(Stream stream, open_stream(model, stream_options, /*head_rows=*/1));
+  KVASS_ASSIGN_OR_RETURN(OpenStream stream, open_stream(model, stream_options, /*head_rows=*/1));
   if (resumed) KVASS_RETURN_IF_ERROR(resumed->restore(*stream.sequence));
   resumed.reset();  // its file may be a gigabyte of page cache
   flags.snapshots.arrange(options, *stream.sequence);
@@ -136,7 +136,7 @@ Status run(const RunFlags& flags) {
     last = text.back();
     return writable = show_stdout(text);
   };
-  KVASS_ASSIGN_OR_RETURN(const GenerateResult result, generate(model, stream, options, show, cancel));
+  KVASS_ASSIGN_OR_RETURN(const DecodeResult result, generate(model, stream, options, show, cancel));
   Status saved;
   std::string saved_text;
   if (flags.snapshots.saves()) {

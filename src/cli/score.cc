@@ -91,16 +91,17 @@ nlohmann::json score_json(const ScoreResult& result, const std::vector<Bucket>& 
 Status run(const ScoreFlags& flags) {
   if (flags.bucket < 1) return bad_input("--bucket", "at least 1 token", std::to_string(flags.bucket));
   if (flags.max_tokens < 0) return bad_input("--max-tokens", "0 or more tokens", std::to_string(flags.max_tokens));
-  if (flags.top < 0) return bad_input("--top", "0 or more tokens", std::to_string(flags.top));
+  if (flags.top < 0) return bad_input("ScoreOptions.top", "0 or more tokens", std::to_string(flags.top));
   const std::atomic<bool>& cancel = cancelled();
   KVASS_ASSIGN_OR_RETURN(const WeightOptions weights, flags.weights.resolve());
   KVASS_ASSIGN_OR_RETURN(ModelFile file, ModelFile::open(flags.model));
   KVASS_ASSIGN_OR_RETURN(StreamOptions options, flags.stream.resolve(file.stream_options()));
   options.rotary_offset = flags.rotary_offset;
   KVASS_RETURN_IF_ERROR(check_memory_limit(file, options, kScoreHeadRows, weights));
-  KVASS_ASSIGN_OR_RETURN(const OpenModel model, open_model(std::move(file), options.math, options.threads, weights));
+  KVASS_ASSIGN_OR_RETURN(const OpenModel model,
+                         open_model(std::move(file), options.arithmetic(), options.threads, weights));
   KVASS_ASSIGN_OR_RETURN(const std::vector<int32_t> ids, text_ids(flags, *model.tokenizer));
-  KVASS_ASSIGN_OR_RETURN(Stream stream, open_stream(model, options, kScoreHeadRows));
+  KVASS_ASSIGN_OR_RETURN(OpenStream stream, open_stream(model, options, kScoreHeadRows));
   const MemoryPlan plan = plan_of(model, stream);
   KVASS_ASSIGN_OR_RETURN(const ScoreResult result, score(stream, ids, flags.top, Progress(ids.size()), cancel));
 
@@ -144,7 +145,9 @@ CommandAction add_score(CLI::App& command) {
   command.add_option("--bucket", flags->bucket, "Predictions that one row of the table sums up")
       ->type_name("TOKENS")
       ->capture_default_str();
-  command.add_option("--top", flags->top, "Print this many of the largest logits after the last token")
+  command
+      .add_option(flags_of("ScoreOptions.top"), flags->top,
+                  "Print this many of the largest logits after the last token")
       ->type_name("K")
       ->capture_default_str();
   command

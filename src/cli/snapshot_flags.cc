@@ -49,7 +49,7 @@ Result<std::optional<Snapshot>> SnapshotFlags::resumed() const {
   return std::optional<Snapshot>(std::move(snapshot));
 }
 
-void SnapshotFlags::arrange(GenerateOptions& options, const Sequence& sequence) const {
+void SnapshotFlags::arrange(DecodeOptions& options, const Sequence& sequence) const {
   if (!saves()) return;
   options.keep_state = true;
   options.save_every = every_;

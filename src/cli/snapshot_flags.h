@@ -24,7 +24,7 @@ class SnapshotFlags {
   Result<std::optional<Snapshot>> resumed() const;
   // Makes the generation keep its state, and save `sequence` with it now and then; both outlive the generation. A save
   // that fails on the way is said, and the next one is another try.
-  void arrange(GenerateOptions& options, const Sequence& sequence) const;
+  void arrange(DecodeOptions& options, const Sequence& sequence) const;
 
  private:
   std::string save_;

@@ -31,11 +31,11 @@ class StreamFlags {
   const CLI::Option* sink_positions_given_ = nullptr;
   const CLI::Option* kv_given_ = nullptr;
   const CLI::Option* math_given_ = nullptr;
-  std::string sink_positions_ = std::string(sink_positions_name(StreamOptions().sink_positions));
+  std::string sink_positions_ = std::string(sink_positions_name(StreamOptions().positions()));
   int64_t chunk_ = 0;
   const CLI::Option* chunk_given_ = nullptr;
-  std::string kv_ = std::string(dtype_name(StreamOptions().kv));
-  std::string math_ = std::string(math_name(StreamOptions().math));
+  std::string kv_ = std::string(dtype_name(StreamOptions().storage()));
+  std::string math_ = std::string(math_name(StreamOptions().arithmetic()));
   int threads_ = 0;
   bool pin_ = true;
   int64_t sequences_ = 1;

@@ -234,7 +234,7 @@ Status run(const TranscribeFlags& flags) {
     if (error) return bad_input("--output-dir " + flags.output_dir, "a folder that can be made", error.message());
   }
   KVASS_ASSIGN_OR_RETURN(ModelFile file, ModelFile::open(flags.model));
-  const Math chosen = math.value_or(file.stream_options().math);
+  const Math chosen = math.value_or(file.stream_options().arithmetic());
   KVASS_ASSIGN_OR_RETURN(const OpenModel model, open_speech_model(std::move(file), chosen, session.threads, weights));
   KVASS_RETURN_IF_ERROR(check_options(options, *model.speech->tokenizer));
   session.sequences = sequences_of(options);

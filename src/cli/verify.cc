@@ -18,8 +18,8 @@ struct VerifyFlags {
   std::string model;
   std::string file;
   int64_t tokens = 1500;
-  std::string kv = std::string(dtype_name(StreamOptions().kv));
-  std::string math = std::string(math_name(StreamOptions().math));
+  std::string kv = std::string(dtype_name(StreamOptions().storage()));
+  std::string math = std::string(math_name(StreamOptions().arithmetic()));
   int threads = 0;
   bool json = false;
   ModelFlags weights;

@@ -19,7 +19,7 @@ using testing::TinyEncoder;
 
 Isa best_isa() { return choose_isa(detect_cpu_features(), "").value(); }
 
-struct Stream {
+struct OpenStream {
   std::unique_ptr<Sequence> sequence;
   std::vector<int32_t> tokens;
 };
@@ -222,7 +222,7 @@ TEST_F(Encoder, AForkSharesTheCrossCacheAndGoesItsOwnWay) {
 
 TEST_F(Encoder, BeamsThatTakeEachOthersPlaceHaveTheBitsOfTheirOwnStreams) {
   start();
-  std::vector<Stream> beams(4);
+  std::vector<OpenStream> beams(4);
   beams[0].sequence = sequence();
   ASSERT_TRUE(encode(*beams[0].sequence, model_->input(140, 1)).ok());
   beams[0].tokens = {3, 1, 4, 1, 5};
@@ -242,7 +242,7 @@ TEST_F(Encoder, BeamsThatTakeEachOthersPlaceHaveTheBitsOfTheirOwnStreams) {
       beams[from].tokens.resize(beams[from].tokens.size() - 2);
     }
     std::vector<std::pair<Sequence*, std::vector<int32_t>>> work;
-    for (Stream& beam : beams) {
+    for (OpenStream& beam : beams) {
       beam.tokens.push_back(static_cast<int32_t>(random() % 50));
       work.push_back({beam.sequence.get(), {beam.tokens.back()}});
     }

@@ -24,12 +24,12 @@ void require(bool condition) {
 }
 
 // A small model and a stream of it.
-struct Stream {
+struct OpenStream {
   std::shared_ptr<const Engine> engine;
   std::unique_ptr<Session> session;
   std::unique_ptr<Sequence> sequence;
 
-  Stream(std::shared_ptr<const Engine> made, const CacheOptions& caches) : engine(std::move(made)) {
+  OpenStream(std::shared_ptr<const Engine> made, const CacheOptions& caches) : engine(std::move(made)) {
     sequence = Sequence::create(engine, caches).value();
     SessionOptions options;
     options.rows = 8;
@@ -38,7 +38,7 @@ struct Stream {
 };
 
 // Three layers, with sinks.
-Stream text_stream() {
+OpenStream text_stream() {
   kvass::testing::TinyConfig config;
   config.layers = 3;
   const std::vector<uint8_t> bytes = kvass::testing::TinyModel(config).gguf();
@@ -56,7 +56,7 @@ Stream text_stream() {
 }
 
 // One layer each way, with a cross cache.
-Stream encoder_stream() {
+OpenStream encoder_stream() {
   kvass::testing::TinyEncoderConfig config;
   config.layers = 1;
   config.frames = 20;
@@ -72,7 +72,7 @@ void put(uint8_t* at, const Hash128& hash) {
   for (int i = 0; i < 8; ++i) at[8 + i] = static_cast<uint8_t>(hash.high >> (8 * i));
 }
 
-void try_to_restore(Stream& stream, std::span<const uint8_t> bytes) {
+void try_to_restore(OpenStream& stream, std::span<const uint8_t> bytes) {
   const Result<Snapshot> snapshot = Snapshot::parse(bytes, "fuzz");
   const Status status = snapshot.ok() ? snapshot->restore(*stream.sequence) : snapshot.status();
   if (!status.ok()) {
@@ -91,8 +91,8 @@ void try_to_restore(Stream& stream, std::span<const uint8_t> bytes) {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  static Stream streams[] = {text_stream(), encoder_stream()};
-  for (Stream& stream : streams) {
+  static OpenStream streams[] = {text_stream(), encoder_stream()};
+  for (OpenStream& stream : streams) {
     try_to_restore(stream, {data, size});
     std::vector<uint8_t> bytes(data, data + size);
     uint64_t header = 0;

@@ -15,25 +15,10 @@
 
 #include "base/cpu.h"
 #include "base/thread_pool.h"
+#include "kvass/arithmetic.h"
 #include "ops/linear/weight.h"
 
 namespace kvass {
-
-// What activations become before they meet quantised weights: float32 (the weights are dequantised), 16 bits or 8 bits.
-// Weights of a float type always meet float32.
-enum class Math : uint8_t { f32, a16, a8 };
-
-constexpr std::string_view math_name(Math math) {
-  switch (math) {
-    case Math::f32:
-      return "f32";
-    case Math::a16:
-      return "a16";
-    case Math::a8:
-      return "a8";
-  }
-  return "?";
-}
 
 // Scratch for `linear`: the quantised rows. 0 for f32. A multiple of 64.
 size_t activation_bytes(Math math, int64_t rows, int64_t k);

@@ -17,23 +17,11 @@
 
 #include "base/cpu.h"
 #include "kernels/argmax/argmax.h"
+#include "kvass/sampling.h"
 #include "kvass/status.h"
 #include "ops/sample/top_k.h"
 
 namespace kvass {
-
-struct SampleOptions {
-  float temperature = 0.0f;     // 0: the largest logit (greedy); otherwise logits are divided by it
-  int top_k = 0;                // keep this many tokens; 0: all
-  float top_p = 1.0f;           // (0, 1]: keep the fewest most probable tokens whose probabilities sum to it; 1: all
-  float min_p = 0.0f;           // [0, 1]: keep tokens with at least this share of the largest probability; 0: all
-  float repeat_penalty = 1.0f;  // > 0: positive logits of recent tokens are divided by it, others multiplied
-  int repeat_last_n = 64;       // number of latest tokens that count as recent
-  uint64_t seed = 0;
-};
-
-// Every field in its range; an error names the field.
-Status validate(const SampleOptions& options);
 
 class Sampler {
  public:

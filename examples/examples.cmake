@@ -1,0 +1,21 @@
+# kvass_add_examples(<library> <prefix>): a program for each example, <prefix>NAME from NAME.cc and <prefix>NAME_c from
+# NAME.c (generate.c alone has no C++ beside it, and is <prefix>generate).
+set(KVASS_EXAMPLES endless chat transcribe score)
+set(KVASS_EXAMPLES_DIR ${CMAKE_CURRENT_LIST_DIR})
+
+function(kvass_add_examples library prefix)
+  add_executable(${prefix}generate ${KVASS_EXAMPLES_DIR}/generate.c)
+  foreach(name ${KVASS_EXAMPLES})
+    add_executable(${prefix}${name} ${KVASS_EXAMPLES_DIR}/${name}.cc)
+    add_executable(${prefix}${name}_c ${KVASS_EXAMPLES_DIR}/${name}.c)
+  endforeach()
+  target_link_libraries(${prefix}score_c PRIVATE m)
+  list(TRANSFORM KVASS_EXAMPLES APPEND _c OUTPUT_VARIABLE c_programs)
+  foreach(name generate ${c_programs})
+    set_target_properties(${prefix}${name} PROPERTIES C_STANDARD 99 C_STANDARD_REQUIRED ON C_EXTENSIONS OFF)
+  endforeach()
+  foreach(name generate ${KVASS_EXAMPLES} ${c_programs})
+    target_link_libraries(${prefix}${name} PRIVATE ${library})
+    set_target_properties(${prefix}${name} PROPERTIES CXX_STANDARD 20 CXX_STANDARD_REQUIRED ON)
+  endforeach()
+endfunction()

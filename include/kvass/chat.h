@@ -1,0 +1,67 @@
+// Chat: a conversation whose history is the caches of a stream. A turn brings only what it adds, so that it may go on
+// for weeks; the system text stays in sight for ever.
+//
+//     KVASS_ASSIGN_OR_RETURN(kvass::Chat chat, kvass::Chat::open(model, {.system = "Answer in one sentence."}));
+//     KVASS_ASSIGN_OR_RETURN(auto answer, chat.answer("What is a ring buffer?", print));
+//
+// Threads and errors are those of stream.h.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "kvass/export.h"
+#include "kvass/generate.h"
+#include "kvass/model.h"
+#include "kvass/status.h"
+#include "kvass/stream.h"
+
+namespace kvass {
+
+struct ChatOptions {
+  std::string system;                                        // empty: none
+  std::string template_name;                                 // empty: the model's own
+  int64_t max_tokens = std::numeric_limits<int64_t>::max();  // of one answer
+  SampleOptions sampling;
+  bool endless = true;  // the conversation has no end; otherwise cache_full when the context is full
+  bool collect = true;  // keep ids and text of an answer in its result
+};
+
+class KVASS_API Chat {
+ public:
+  // `stream`: its attention_sink, where it is given, is used as it is; otherwise an endless conversation keeps its
+  // system text in the sinks. bad_input where the model has no template that is known, or template_name is none.
+  static Result<Chat> open(const Model& model, const ChatOptions& options = {}, const StreamOptions& stream = {});
+  // The conversation that was saved: template and system text are the file's; the sampling is `options`'.
+  static Result<Chat> resume(const Model& model, const std::string& path, const ChatOptions& options = {},
+                             const StreamOptions& machine = {});
+  Chat(Chat&&) noexcept;
+  Chat& operator=(Chat&&) noexcept;
+  ~Chat();
+
+  // The user's text, and the model's answer to it as generate() gives it. However it ends, the next turn closes it as
+  // the template has it.
+  Result<GenerateResult> answer(std::string_view user, const OnText& on_text = {},
+                                const std::atomic<bool>* cancel = nullptr);
+  // The ids that a user's text would add to the caches in the next turn.
+  Result<std::vector<int32_t>> prompt(std::string_view user) const;
+  Status clear();  // a conversation from its beginning; nothing is freed
+  Status save(const std::string& path) const;
+
+  int64_t turns() const;  // since the beginning
+  std::string_view template_name() const;
+  int64_t length() const;  // tokens of its stream
+  const MemoryPlan& plan() const;
+
+ private:
+  struct KVASS_HIDDEN Impl;
+  explicit Chat(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace kvass

@@ -1,0 +1,113 @@
+// Errors of the C API: every mistake is a code with a message, and leaves everything as it was.
+#include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include "effort.h"
+#include "kvass/kvass.h"
+#include "test_c_api.h"
+
+namespace kvass {
+namespace {
+
+using testing::some_tokens;
+using testing::temporary_file;
+
+class CErrors : public testing::CApi {};
+
+TEST_F(CErrors, MistakesAreCodesWithMessages) {
+  kvass_model* none = nullptr;
+  EXPECT_EQ(kvass_load("/nowhere", nullptr, &none), KVASS_IO);
+  EXPECT_NE(std::strstr(kvass_message(), "/nowhere"), nullptr);
+  EXPECT_EQ(kvass_load(nullptr, nullptr, &none), KVASS_BAD_INPUT);
+  EXPECT_EQ(kvass_load(path_.c_str(), nullptr, nullptr), KVASS_BAD_INPUT);
+  EXPECT_EQ(none, nullptr);
+  kvass_sequence* one = sequence();
+  EXPECT_STREQ(kvass_message(), "");
+  std::vector<int32_t> tokens = some_tokens(17);
+  EXPECT_EQ(kvass_run(one, nullptr, tokens.data(), 17), KVASS_BAD_INPUT) << "more than a run may bring";
+  EXPECT_EQ(kvass_run(one, "decode", tokens.data(), 2), KVASS_BAD_INPUT);
+  EXPECT_NE(std::strstr(kvass_message(), "decode"), nullptr);
+  EXPECT_EQ(kvass_run(one, "encode", tokens.data(), 2), KVASS_BAD_INPUT);
+  EXPECT_NE(std::strstr(kvass_message(), "prefill, decode"), nullptr);
+  EXPECT_EQ(kvass_run(one, nullptr, nullptr, 2), KVASS_BAD_INPUT);
+  EXPECT_EQ(kvass_run(one, nullptr, tokens.data(), 0), KVASS_BAD_INPUT);
+  EXPECT_EQ(kvass_run(nullptr, nullptr, tokens.data(), 1), KVASS_BAD_INPUT);
+  tokens[1] = 300;
+  EXPECT_EQ(kvass_run(one, nullptr, tokens.data(), 2), KVASS_BAD_INPUT);
+  const float* row = nullptr;
+  EXPECT_EQ(kvass_logits(one, &row), KVASS_BAD_INPUT) << "nothing has run";
+  EXPECT_EQ(kvass_resume(one, path_.c_str()), KVASS_BAD_INPUT);
+  EXPECT_EQ(kvass_save(one, "/nowhere/s"), KVASS_IO);
+  EXPECT_EQ(kvass_length(one), 0) << "as it was";
+  kvass_sequence_free(one);
+  kvass_sequence_free(nullptr);
+  kvass_free(nullptr);
+  EXPECT_EQ(kvass_vocabulary(nullptr), 0);
+}
+
+// The address space ends 64 MiB beyond what the process has.
+class NoMoreMemory {
+ public:
+  NoMoreMemory() {
+    size_t pages = 0;
+    std::ifstream("/proc/self/statm") >> pages;
+    EXPECT_EQ(::getrlimit(RLIMIT_AS, &before_), 0);
+    rlimit now = before_;
+    now.rlim_cur = pages * static_cast<size_t>(::sysconf(_SC_PAGESIZE)) + (size_t{64} << 20);
+    EXPECT_EQ(::setrlimit(RLIMIT_AS, &now), 0);
+  }
+  ~NoMoreMemory() { EXPECT_EQ(::setrlimit(RLIMIT_AS, &before_), 0); }
+  NoMoreMemory(const NoMoreMemory&) = delete;
+
+ private:
+  rlimit before_{};
+};
+
+TEST_F(CErrors, AMappingThatFailsIsOutOfMemoryWithItsBytes) {
+  if (testing::kSanitized) GTEST_SKIP() << "the sanitizers map memory of their own";
+  kvass_load_options load{};
+  load.struct_size = sizeof load;
+  load.threads = 1;
+  load.max_context_len = int64_t{1} << 24;
+  kvass_model* large = nullptr;
+  ASSERT_EQ(kvass_load(path_.c_str(), &load, &large), KVASS_OK) << kvass_message();
+  kvass_sequence* none = nullptr;
+  {
+    const NoMoreMemory limit;
+    EXPECT_EQ(kvass_sequence_new(large, &none), KVASS_OUT_OF_MEMORY);
+  }
+  EXPECT_EQ(none, nullptr);
+  EXPECT_NE(std::strstr(kvass_message(), " bytes of memory, got Cannot allocate memory"), nullptr) << kvass_message();
+  kvass_sequence* fits = sequence();
+  EXPECT_NE(fits, nullptr);
+  kvass_sequence_free(fits);
+  kvass_free(large);
+}
+
+TEST_F(CErrors, AFullCacheHasItsCodeAndNamesTheFieldOfC) {
+  kvass_sequence* full = sequence();
+  const std::vector<int32_t> tokens = some_tokens(16);
+  for (int i = 0; i < 6; ++i) ASSERT_EQ(kvass_run(full, nullptr, tokens.data(), 16), KVASS_OK) << kvass_message();
+  EXPECT_EQ(kvass_run(full, nullptr, tokens.data(), 1), KVASS_CACHE_FULL);
+  EXPECT_NE(std::strstr(kvass_message(), "raise max_context_len"), nullptr) << kvass_message();
+  EXPECT_EQ(kvass_length(full), 96);
+  kvass_sequence_free(full);
+}
+
+TEST_F(CErrors, WhatKvassDoesNotImplementIsUnsupported) {
+  const std::string other = testing::write_model_of_nobody("c_api_other.gguf");
+  kvass_model* none = nullptr;
+  EXPECT_EQ(kvass_load(other.c_str(), nullptr, &none), KVASS_UNSUPPORTED);
+  EXPECT_NE(std::strstr(kvass_message(), "abacus"), nullptr) << kvass_message();
+  std::filesystem::remove(other);
+}
+
+}  // namespace
+}  // namespace kvass

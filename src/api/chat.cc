@@ -1,0 +1,109 @@
+// include/kvass/chat.h.
+#include "kvass/chat.h"
+
+#include <optional>
+#include <utility>
+
+#include "api/stream_impl.h"
+#include "app/chat.h"
+
+namespace kvass {
+
+struct Chat::Impl {
+  Stream stream;
+  std::optional<Conversation> conversation;
+};
+
+Chat::Chat(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Chat::Chat(Chat&&) noexcept = default;
+Chat& Chat::operator=(Chat&&) noexcept = default;
+Chat::~Chat() = default;
+
+Result<Chat> Chat::open(const Model& model, const ChatOptions& options, const StreamOptions& stream) {
+  return guarded([&]() -> Result<Chat> {
+    KVASS_ASSIGN_OR_RETURN(const std::shared_ptr<const Model::Impl> file, loaded_impl_of(model, ModelKind::text));
+    if (!options.endless && (stream.endless || stream.attention_sink)) {
+      return bad_input("ChatOptions.endless", "true beside StreamOptions.endless and attention_sink", "false");
+    }
+    KVASS_RETURN_IF_ERROR(validate(options.sampling));
+    StreamOptions asked = stream;
+    asked.endless = options.endless;
+    if (asked.endless) {
+      KVASS_ASSIGN_OR_RETURN(asked.endless_sink_tokens, opening_tokens(*file->opened, options));
+    }
+    auto impl = std::make_unique<Impl>();
+    KVASS_ASSIGN_OR_RETURN(impl->stream, Stream::open(model, asked));
+    Stream::Impl& inner = *impl->stream.impl();
+    KVASS_ASSIGN_OR_RETURN(impl->conversation, Conversation::create(*file->opened, inner.stream, options));
+    return Chat(std::move(impl));
+  });
+}
+
+Result<Chat> Chat::resume(const Model& model, const std::string& path, const ChatOptions& options,
+                          const StreamOptions& machine) {
+  return guarded([&]() -> Result<Chat> {
+    KVASS_ASSIGN_OR_RETURN(const std::shared_ptr<const Model::Impl> file, loaded_impl_of(model, ModelKind::text));
+    for (const auto& [field, text] :
+         {std::pair("system", &options.system), std::pair("template_name", &options.template_name)}) {
+      if (!text->empty()) {
+        return bad_input(std::string("ChatOptions.") + field, "none, for the snapshot has it", "'" + *text + "'");
+      }
+    }
+    auto impl = std::make_unique<Impl>();
+    KVASS_ASSIGN_OR_RETURN(impl->stream, Stream::resume(model, path, machine));
+    Stream::Impl& inner = *impl->stream.impl();
+    if (!options.endless && inner.sequence().endless()) {
+      return bad_input("ChatOptions.endless", "true, as in the snapshot", "false");
+    }
+    KVASS_ASSIGN_OR_RETURN(impl->conversation, Conversation::resume(*file->opened, inner.stream, options, inner.text));
+    inner.forget_text();
+    return Chat(std::move(impl));
+  });
+}
+
+Result<GenerateResult> Chat::answer(std::string_view user, const OnText& on_text, const std::atomic<bool>* cancel) {
+  return alone(impl_ ? impl_->stream.impl() : nullptr, [&](Stream::Impl&) -> Result<GenerateResult> {
+    static const std::atomic<bool> never{false};
+    std::exception_ptr thrown;  // comes out once the turn is closed
+    const auto show = [&](std::string_view text) {
+      try {
+        return !on_text || on_text(text);
+      } catch (...) {
+        thrown = std::current_exception();
+        return false;
+      }
+    };
+    Conversation& conversation = *impl_->conversation;
+    KVASS_ASSIGN_OR_RETURN(DecodeResult result,
+                           conversation.answer(conversation.prompt(user), show, cancel != nullptr ? *cancel : never));
+    if (thrown) std::rethrow_exception(thrown);
+    return GenerateResult(std::move(result));
+  });
+}
+
+Result<std::vector<int32_t>> Chat::prompt(std::string_view user) const {
+  return alone(impl_ ? impl_->stream.impl() : nullptr,
+               [&](Stream::Impl&) -> Result<std::vector<int32_t>> { return impl_->conversation->prompt(user); });
+}
+
+Status Chat::clear() {
+  return alone(impl_ ? impl_->stream.impl() : nullptr, [&](Stream::Impl&) { return impl_->conversation->clear(); });
+}
+
+Status Chat::save(const std::string& path) const {
+  return alone(impl_ ? impl_->stream.impl() : nullptr, [&](Stream::Impl& stream) {
+    return save_snapshot(stream.sequence(), impl_->conversation->state(), path);
+  });
+}
+
+int64_t Chat::turns() const { return impl_ ? impl_->conversation->turns() : 0; }
+std::string_view Chat::template_name() const {
+  return impl_ ? impl_->conversation->style().name() : std::string_view();
+}
+int64_t Chat::length() const { return impl_ ? impl_->stream.length() : 0; }
+const MemoryPlan& Chat::plan() const {
+  static const Stream none;
+  return impl_ ? impl_->stream.plan() : none.plan();
+}
+
+}  // namespace kvass

@@ -1,0 +1,33 @@
+# run_examples(<folder of the built examples> <scratch folder>): each example does its job on tiny models, which TEST_API
+# writes, and its C++ and C programs print the same.
+function(run_examples programs models)
+  file(MAKE_DIRECTORY ${models})
+  execute_process(COMMAND ${CMAKE_COMMAND} -E env KVASS_WRITE_MODELS=${models} ${TEST_API} --gtest_filter=Files.*
+    RESULT_VARIABLE code OUTPUT_VARIABLE output ERROR_VARIABLE output)
+  if(NOT code EQUAL 0)
+    message(FATAL_ERROR "tiny models: exit ${code}\n${output}")
+  endif()
+  file(WRITE ${models}/turns.txt "hello\nand then\n")
+  set(arguments_endless ${models}/text.gguf "the end" 600)
+  set(arguments_chat ${models}/text.gguf "be short" chatml 6)
+  set(arguments_transcribe ${models}/speech ${models}/speech.wav)
+  foreach(name endless chat transcribe)
+    foreach(language "" _c)
+      execute_process(COMMAND ${programs}/${name}${language} ${arguments_${name}} INPUT_FILE ${models}/turns.txt
+        RESULT_VARIABLE code OUTPUT_VARIABLE printed${language} ERROR_VARIABLE error)
+      if(NOT code EQUAL 0 OR printed${language} STREQUAL "")
+        message(FATAL_ERROR "${name}${language}: exit ${code}\n${error}${printed${language}}")
+      endif()
+    endforeach()
+    if(NOT printed STREQUAL printed_c)
+      message(FATAL_ERROR "${name}: C++ printed\n${printed}\nC printed\n${printed_c}")
+    endif()
+  endforeach()
+  foreach(name score score_c)
+    execute_process(COMMAND ${programs}/${name} ${models}/text.gguf "the end" RESULT_VARIABLE code
+      OUTPUT_VARIABLE output ERROR_VARIABLE output)
+    if(NOT code EQUAL 0 OR NOT output MATCHES "perplexity [0-9]")
+      message(FATAL_ERROR "${name}: exit ${code}\n${output}")
+    endif()
+  endforeach()
+endfunction()
