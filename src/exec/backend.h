@@ -17,15 +17,15 @@ struct BackendLimits {
   int64_t keys = 0;  // on a device: most keys that the rows of a run see between them
 };
 
-class Backend {
+class ExecBackend {
  public:
   // Memory for `arena_bytes` of values and workspaces and for the tables of such steps, for the model's device. The
   // model outlives it.
-  static Result<std::unique_ptr<Backend>> create(const ExecModel& model, const BackendLimits& limits,
-                                                 size_t arena_bytes);
+  static Result<std::unique_ptr<ExecBackend>> create(const ExecModel& model, const BackendLimits& limits,
+                                                     size_t arena_bytes);
   // What it maps beside the arena, in the same memory.
   static size_t table_bytes(const Program& program, const BackendLimits& limits, Device device);
-  virtual ~Backend() = default;
+  virtual ~ExecBackend() = default;
 
   virtual uint8_t* arena() = 0;         // values and workspaces, where the ops run
   virtual uint8_t* frame_memory() = 0;  // Frame::bytes, of this machine

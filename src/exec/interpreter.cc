@@ -20,11 +20,11 @@ Interpreter::Interpreter(const Program& program) : program_(program) {
   observer_.executed.resize(program.ops.size(), 0);
 }
 
-void Interpreter::run(const Method& method, const ExecContext& context, Backend& backend) {
+void Interpreter::run(const Method& method, const ExecContext& context, ExecBackend& backend) {
   run_ops(method.begin, method.end, context, backend);
 }
 
-void Interpreter::run_ops(int32_t begin, int32_t end, const ExecContext& context, Backend& backend) {
+void Interpreter::run_ops(int32_t begin, int32_t end, const ExecContext& context, ExecBackend& backend) {
   for (int32_t i = begin; i < end; ++i) {
     const Op& op = program_.ops[static_cast<size_t>(i)];
     ++observer_.executed[static_cast<size_t>(i)];
@@ -45,7 +45,7 @@ void Interpreter::run_ops(int32_t begin, int32_t end, const ExecContext& context
 }
 
 // Neighbours that take the same branch run it together, unless it works on the source rows of one sequence.
-void Interpreter::run_cond(const Op& op, const ExecContext& context, Backend& backend) {
+void Interpreter::run_cond(const Op& op, const ExecContext& context, ExecBackend& backend) {
   Frame& frame = context.frame;
   const Frame::Window whole = frame.window();
   const float* predicate = value_of(context, op.inputs[0]);
@@ -62,7 +62,7 @@ void Interpreter::run_cond(const Op& op, const ExecContext& context, Backend& ba
   frame.set_window(whole);
 }
 
-void Interpreter::show(const Op& op, const ExecContext& context, Backend& backend) {
+void Interpreter::show(const Op& op, const ExecContext& context, ExecBackend& backend) {
   const Frame& frame = context.frame;
   for (ValueId id : op.outputs) {
     const Value& output = program_.values[static_cast<size_t>(id)];

@@ -12,15 +12,15 @@ class Interpreter {
  public:
   explicit Interpreter(const Program& program);  // outlives it
 
-  void run(const Method& method, const ExecContext& context, Backend& backend);
+  void run(const Method& method, const ExecContext& context, ExecBackend& backend);
 
   Observer& observer() { return observer_; }
   const Observer& observer() const { return observer_; }
 
  private:
-  void run_ops(int32_t begin, int32_t end, const ExecContext& context, Backend& backend);
-  void run_cond(const Op& op, const ExecContext& context, Backend& backend);
-  void show(const Op& op, const ExecContext& context, Backend& backend);
+  void run_ops(int32_t begin, int32_t end, const ExecContext& context, ExecBackend& backend);
+  void run_cond(const Op& op, const ExecContext& context, ExecBackend& backend);
+  void show(const Op& op, const ExecContext& context, ExecBackend& backend);
 
   const Program& program_;
   std::vector<bool> one_sequence_;  // [branches] whether it runs for one sequence at a time

@@ -106,7 +106,7 @@ class Bench {
     rotaries_.push_back(make_rotary(params).value());
     model_.emplace(ExecModel{program, weights_, rotaries_, setting.math, isa, device_weights_.get()});
     place_values();
-    backend_ = Backend::create(*model_, {kLimits, 64}, plan_.bytes).value();
+    backend_ = ExecBackend::create(*model_, {kLimits, 64}, plan_.bytes).value();
     frame_ = std::make_unique<Frame>(program, kLimits, backend_->frame_memory());
   }
 
@@ -269,7 +269,7 @@ class Bench {
   std::vector<Rotary> rotaries_;
   std::optional<ExecModel> model_;
   ArenaPlan plan_;
-  std::unique_ptr<Backend> backend_;
+  std::unique_ptr<ExecBackend> backend_;
   std::unique_ptr<Frame> frame_;
   CachePlan cache_plan_;
   std::vector<CacheMemory> caches_;

@@ -96,7 +96,7 @@ Result<size_t> plan_session_bytes(const Program& program, Math math, const Sessi
   Program whole = program;  // as an engine has it
   add_greedy(whole);
   KVASS_ASSIGN_OR_RETURN(const std::vector<MethodPlan> methods, plan_methods(whole, math, options));
-  return arena_bytes_of(methods) + Backend::table_bytes(whole, backend_limits(options), device);
+  return arena_bytes_of(methods) + ExecBackend::table_bytes(whole, backend_limits(options), device);
 }
 
 Session::Session(std::shared_ptr<const Engine> engine, const SessionOptions& options)
@@ -126,7 +126,7 @@ Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<const Engine> e
   session->methods_ = std::move(methods);
   const BackendLimits limits = backend_limits(options);
   KVASS_ASSIGN_OR_RETURN(session->backend_,
-                         Backend::create(session->model_, limits, arena_bytes_of(session->methods_)));
+                         ExecBackend::create(session->model_, limits, arena_bytes_of(session->methods_)));
   session->frame_ = std::make_unique<Frame>(session->model_.program, limits.rows, session->backend_->frame_memory());
   return session;
 }

@@ -112,8 +112,8 @@ class Session {
   ExecModel model_;
   Interpreter interpreter_;
   std::vector<MethodPlan> methods_;
-  size_t method_ = 0;                 // of the last step
-  std::unique_ptr<Backend> backend_;  // its memory: values and workspace of the longest method, tables of the frame
+  size_t method_ = 0;                     // of the last step
+  std::unique_ptr<ExecBackend> backend_;  // its memory: values and workspace of the longest method, tables of the frame
   std::unique_ptr<Frame> frame_;
   std::vector<FrameRun> runs_;      // [runs of a step]
   std::vector<CrossView> crosses_;  // [sequences][cross caches of the program]

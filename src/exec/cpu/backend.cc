@@ -9,7 +9,7 @@
 namespace kvass {
 namespace {
 
-class CpuBackend : public Backend {
+class CpuBackend : public ExecBackend {
  public:
   CpuBackend(Block block, size_t arena_bytes) : block_(std::move(block)), arena_bytes_(arena_bytes) {}
 
@@ -28,15 +28,15 @@ class CpuBackend : public Backend {
 
 }  // namespace
 
-size_t Backend::table_bytes(const Program& program, const BackendLimits& limits, Device device) {
+size_t ExecBackend::table_bytes(const Program& program, const BackendLimits& limits, Device device) {
   return device == Device::cpu ? Frame::bytes(program, limits.rows) : device_backend_bytes(program, limits);
 }
 
-Result<std::unique_ptr<Backend>> Backend::create(const ExecModel& model, const BackendLimits& limits,
-                                                 size_t arena_bytes) {
+Result<std::unique_ptr<ExecBackend>> ExecBackend::create(const ExecModel& model, const BackendLimits& limits,
+                                                         size_t arena_bytes) {
   if (model.device) return create_device_backend(model, limits, arena_bytes);
   KVASS_ASSIGN_OR_RETURN(Block block, Block::map(arena_bytes + Frame::bytes(model.program, limits.rows), "arena"));
-  return std::unique_ptr<Backend>(std::make_unique<CpuBackend>(std::move(block), arena_bytes));
+  return std::unique_ptr<ExecBackend>(std::make_unique<CpuBackend>(std::move(block), arena_bytes));
 }
 
 }  // namespace kvass

@@ -61,10 +61,10 @@ size_t planned_scratch_bytes(const Program& program, const BackendLimits& limits
   return scratch_bytes(program, limits.rows.chunk, limits.rows.sequences, [&](StateId) { return spans; });
 }
 
-class DeviceBackend : public Backend {
+class DeviceBackend : public ExecBackend {
  public:
-  static Result<std::unique_ptr<Backend>> create(const ExecModel& model, const BackendLimits& limits,
-                                                 size_t arena_bytes) {
+  static Result<std::unique_ptr<ExecBackend>> create(const ExecModel& model, const BackendLimits& limits,
+                                                     size_t arena_bytes) {
     const Program& program = model.program;
     const DeviceRuntime& runtime = *model.device->kernels->runtime;
     KVASS_ASSIGN_OR_RETURN(DeviceTables tables, DeviceTables::create(runtime, program, limits.rows));
@@ -76,7 +76,7 @@ class DeviceBackend : public Backend {
     KVASS_ASSIGN_OR_RETURN(backend->read_, PinnedBlock::map(runtime, logits));
     KVASS_ASSIGN_OR_RETURN(backend->scratch_, DeviceBlock::map(runtime, planned_scratch_bytes(program, limits)));
     backend->bytes_ = arena_bytes + device_backend_bytes(program, limits);
-    return std::unique_ptr<Backend>(std::move(backend));
+    return std::unique_ptr<ExecBackend>(std::move(backend));
   }
   ~DeviceBackend() override {
     if (stream_) runtime_.destroy_stream(stream_);
@@ -155,8 +155,8 @@ Status check_device_program(const Program& program) {
   return {};
 }
 
-Result<std::unique_ptr<Backend>> create_device_backend(const ExecModel& model, const BackendLimits& limits,
-                                                       size_t arena_bytes) {
+Result<std::unique_ptr<ExecBackend>> create_device_backend(const ExecModel& model, const BackendLimits& limits,
+                                                           size_t arena_bytes) {
   return DeviceBackend::create(model, limits, arena_bytes);
 }
 

@@ -14,8 +14,8 @@ namespace kvass {
 Status check_device_program(const Program& program);
 
 // For a model that lies on a device.
-Result<std::unique_ptr<Backend>> create_device_backend(const ExecModel& model, const BackendLimits& limits,
-                                                       size_t arena_bytes);
+Result<std::unique_ptr<ExecBackend>> create_device_backend(const ExecModel& model, const BackendLimits& limits,
+                                                           size_t arena_bytes);
 
 // Bytes of the device's memory that it takes beside the arena.
 size_t device_backend_bytes(const Program& program, const BackendLimits& limits);
