@@ -3,6 +3,8 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include "fields.h"
+#include "kvass/fields.h"
 #include "stream.h"
 
 namespace kvass::python {
@@ -140,7 +142,7 @@ class PyGeneration {
     KVASS_ASSIGN_OR_RETURN(DecodeResult result, generation->end());
     reason_ = reason.value_or(result.reason);
     ids_ = std::move(result.ids);
-    if (!result.status.ok()) error_ = result.status.message();
+    if (!result.status.ok()) error_ = translate_fields(result.status.message(), keyword_of);
     stream_->moved();
     stream_->text = std::move(result.state);
     ++stream_->changes;

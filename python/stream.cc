@@ -4,12 +4,15 @@
 
 #include <limits>
 
+#include "app/decode_loop.h"
+
 namespace kvass::python {
 
 Status StreamState::run(std::span<const int32_t> ids, Interrupt& interrupt) {
   std::vector<int32_t> tokens = text.pending;
   tokens.insert(tokens.end(), ids.begin(), ids.end());
   if (tokens.empty()) return bad_input("tokens", "at least one", "none");
+  KVASS_RETURN_IF_ERROR(check_room(*stream.sequence, stream.sequence->length(), tokens.size(), "tokens"));
   // A chunk at a time, for Ctrl-C; what has been run stays run.
   const size_t chunk = static_cast<size_t>(stream.sequence->plan().chunk);
   for (size_t at = 0; at < tokens.size(); at += chunk) {
