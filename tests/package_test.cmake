@@ -129,7 +129,7 @@ endfunction()
 commands_of(${BUILD} "" here)
 commands_of(${work}/inside _deps/kvass-build/ inside)
 list(LENGTH inside count)
-list(FILTER inside EXCLUDE REGEX "/without_[a-z]+\\.cc$")  # they stand in for what is built here: compiled there
+list(FILTER inside EXCLUDE REGEX "/without_[a-z]+[.]cc")  # they stand in for what is built here: compiled there
 list(REMOVE_ITEM inside ${here})
 if(count LESS 100 OR inside)
   list(JOIN inside "\n" inside)
