@@ -46,7 +46,7 @@ void add_layout(nb::module_& module) {
 
     full(capacity)                 slot = position; the stream ends at capacity
     ring(window, ring)             slot = position mod ring
-    sink_ring(sink, window, ring)  slot = position below sink, sink + (position - sink) mod ring behind it
+    sink_ring(sink, window, ring)  slot = position below sink, sink + (position - sink) mod ring after it
 
 Key k is visible to query q when it is filled, k <= q, and (k < sink or q - k < window).
 Source: StreamingLLM, arXiv 2309.17453; the attention-sink ring of ExecuTorch.)")

@@ -200,7 +200,7 @@ A row that sees no key is exactly 0.
 scale            float, default 1/sqrt(D)
 softcap          scores become softcap * tanh(score / softcap); 0: they do not
 window           latest keys that a row sees, its own included; 0: all
-sinks            first keys of the sequence that stay visible behind the window
+sinks            first keys of the sequence that stay visible after they leave the window
 q_sink           [B, Hq, Sq, D]: the query as sink keys see it
 key_padding_mask [B, Skv] of bool or 8-bit integers, 0 is padding
 first_position   [B]: where the sequence begins; what is before it is left padding

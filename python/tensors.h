@@ -30,8 +30,8 @@ class TensorArgument {
   const Tensor& view() const { return view_; }
   nb::handle object() const { return object_; }
   // The stream that the framework works on where the tensor is: what was queued there comes before, what is queued
-  // later behind. Null on the CPU, and for frameworks without an exchange table, which hand tensors over to the default
-  // stream.
+  // later after it. Null on the CPU, and for frameworks without an exchange table, which hand tensors over to the
+  // default stream.
   void* stream() const;
 
  private:

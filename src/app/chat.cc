@@ -22,7 +22,7 @@ std::vector<int32_t> encode(const Tokenizer& tokenizer, std::span<const ChatPart
 Result<int64_t> opening_tokens(const OpenModel& model, const ChatOptions& options) {
   KVASS_ASSIGN_OR_RETURN(const ChatTemplate style, chat_template(model, options.template_name));
   const std::vector<ChatPart> parts = style.first_turn(*model.tokenizer, options.system, "");
-  const std::span<const ChatPart> opening(parts.data(), parts.size() - 2);  // behind it: the user's text, and its end
+  const std::span<const ChatPart> opening(parts.data(), parts.size() - 2);  // after it: the user's text, and its end
   return static_cast<int64_t>(encode(*model.tokenizer, opening, /*first=*/true).size());
 }
 

@@ -34,7 +34,7 @@ class SpeechFiles : public ::testing::Test {
     EXPECT_GT(summary->cross_bytes, 0u);
     EXPECT_EQ(summary->methods, (std::vector<std::string>{"prefill", "decode"}));
   }
-  // Logits of a prompt, of beams behind it, and the weights of the heads that follow the audio.
+  // Logits of a prompt, of beams after it, and the weights of the heads that follow the audio.
   static std::vector<float> decoded(SessionDecoder& decoder) {
     std::vector<float> mel(static_cast<size_t>(decoder.mel_bins() * decoder.frames()));
     for (size_t i = 0; i < mel.size(); ++i) mel[i] = static_cast<float>(i * 7919 % 1000) / 500.0f - 1.0f;

@@ -4,7 +4,7 @@
 //   timestamps      first, and not later than `max_initial_timestamp`; then in pairs, or alone before the end; never
 //   going
 //                   back, and never the same twice within a segment
-//   rather a time   where all timestamps together are likelier than the likeliest text
+//   rather a time   where all timestamps together are more likely than the most likely text
 // Forbidden tokens get −∞. Knows the text so far, not how it is searched for.
 #pragma once
 

@@ -25,7 +25,7 @@ struct SearchResult {
   double average() const { return log_probability / static_cast<double>(tokens.size() + 1); }
 };
 
-// `prompt` has the start mark in it, behind which the model says whether there is speech.
+// `prompt` has the start mark in it; after that mark the model says whether there is speech.
 Result<SearchResult> search(SpeechDecoder& decoder, std::span<const int32_t> prompt, const SpeechRules& rules,
                             const SearchOptions& options);
 

@@ -130,7 +130,7 @@ void shorten_at_sentences(std::vector<Timing>& timings, double longest) {
   }
 }
 
-// Marks join the word behind or before them; what they leave is empty.
+// Marks join the word after or before them; what they leave is empty.
 void merge_punctuation(std::vector<Timing>& timings, const std::string& prepended, const std::string& appended) {
   const auto move = [](Timing& from, Timing& to) {
     to.tokens += from.tokens;

@@ -10,7 +10,7 @@
 namespace kvass {
 
 // range(offset, bytes), both of the sequence's block, for every stretch of tiles that holds sink positions
-// [0, min(end, sink)) or positions [begin, end) behind the sinks. At most a ring's worth of positions.
+// [0, min(end, sink)) or positions [begin, end) after the sinks. At most a ring's worth of positions.
 template <class Range>
 void for_each_tile_range(const LayerCache& layer, int64_t begin, int64_t end, Range&& range) {
   const auto stretch = [&](size_t base, int64_t tiles, int64_t first, int64_t count) {

@@ -118,7 +118,7 @@ CommandAction add_bench(CLI::App& command) {
   command.description("Measure prefill and decode speed beside the machine's limits");
   command.footer(
       "pp is prefill of a prompt, tg generation of tokens one by one (a batch: one of each sequence) with all logits\n"
-      "of each, gg greedy generation, as `run` generates without --temp: the likeliest token alone is asked for, "
+      "of each, gg greedy generation, as `run` generates without --temp: only the argmax of the logits is asked for, "
       "which\n"
       "can be told from fewer bytes. The limit of pp is a loop of multiply-adds, that of tg and gg a plain read of "
       "all\n"

@@ -54,7 +54,7 @@ class HelpFormatter : public CLI::Formatter {
     return make_group("Arguments", true,
                       app->get_options([](const CLI::Option* option) { return option->get_positional(); }));
   }
-  // One empty line between groups: the parser puts one behind each, and one in front.
+  // One empty line between groups: the parser puts one after each, and one in front.
   std::string make_group(std::string group, bool positional, std::vector<const CLI::Option*> options) const override {
     const std::string text = CLI::Formatter::make_group(group, positional, std::move(options));
     return positional || group == "Options" ? text : text.substr(1);

@@ -9,12 +9,12 @@ void add_sampling_flags(CLI::App& command, SampleOptions& options) {
     command.add_option(name, value, what)->type_name(type)->group("Sampling")->capture_default_str();
   };
   sampling(flags_of("SampleOptions.temperature"), options.temperature, "T",
-           "Logits are divided by this; 0 takes the likeliest token");
-  sampling(flags_of("SampleOptions.top_k"), options.top_k, "K", "Draw from the K likeliest tokens; 0: from all");
+           "Logits are divided by this; 0 takes the most likely token");
+  sampling(flags_of("SampleOptions.top_k"), options.top_k, "K", "Draw from the K most likely tokens; 0: from all");
   sampling(flags_of("SampleOptions.top_p"), options.top_p, "P",
            "Draw from the fewest tokens that are P likely together; 1: from all");
   sampling(flags_of("SampleOptions.min_p"), options.min_p, "P",
-           "Draw from tokens at least P times as likely as the likeliest; 0: all");
+           "Draw from tokens at least P times as likely as the most likely one; 0: all");
   sampling(flags_of("SampleOptions.repeat_penalty"), options.repeat_penalty, "R",
            "Makes recent tokens less likely; 1: does not");
   sampling(flags_of("SampleOptions.repeat_last_n"), options.repeat_last_n, "TOKENS", "How many tokens are recent");

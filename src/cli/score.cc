@@ -152,7 +152,7 @@ CommandAction add_score(CLI::App& command) {
       ->capture_default_str();
   command
       .add_option(flags_of("StreamOptions.rotary_offset"), flags->rotary_offset,
-                  "Full layers see every token behind the sinks this many positions further on: what a\n"
+                  "Full layers see every token after the sinks this many positions further on: what a\n"
                   "stream so much longer would be like")
       ->type_name("TOKENS")
       ->capture_default_str();

@@ -67,7 +67,7 @@ class KvpReader : private TableChecks {
     }
     if (offset % 64 != 0 || offset < kKvpHeaderBytes || offset > bytes.size() || size > bytes.size() - offset ||
         size > kMostTable || size < 16) {
-      return wrong("table", "bytes of the file behind its header",
+      return wrong("table", "bytes of the file after its header",
                    std::to_string(size) + " bytes at " + std::to_string(offset));
     }
     file_.table_ = bytes.subspan(offset, size);
@@ -113,7 +113,7 @@ class KvpReader : private TableChecks {
       if (section.offset % kKvpPage != 0 || section.offset < end || section.offset > size ||
           section.bytes > size - section.offset) {
         return wrong("section " + std::to_string(i),
-                     "whole pages of the file behind byte " + std::to_string(end) + ", up to " + std::to_string(size),
+                     "whole pages of the file after byte " + std::to_string(end) + ", up to " + std::to_string(size),
                      std::to_string(section.bytes) + " bytes at " + std::to_string(section.offset));
       }
       end = section.offset + section.bytes;
@@ -290,7 +290,7 @@ class KvpReader : private TableChecks {
         return wrong("method " + std::to_string(i), "at most 2^24 rows and 1024 threads", "more");
       }
       if (i > 0 && method.rows > file_.model_.methods.back().rows) {
-        return wrong("methods", "the longest first", std::to_string(method.rows) + " rows behind fewer");
+        return wrong("methods", "the longest first", std::to_string(method.rows) + " rows after fewer");
       }
       KVASS_RETURN_IF_ERROR(read_places(from.values(), method.arena.values));
       KVASS_RETURN_IF_ERROR(read_places(from.workspace(), method.arena.workspace));

@@ -171,7 +171,7 @@ TEST_F(Kvp, DamageIsFoundWhereverItIs) {
     if (at >= 56 && at < 64) continue;
     uint8_t& byte = bytes.data()[at];
     byte ^= 0x40;
-    // What lies behind the table, up to the first section, is nothing.
+    // What lies after the table, up to the first section, is nothing.
     const bool behind = at >= kKvpHeaderBytes + static_cast<size_t>(bytes.span()[24] | bytes.span()[25] << 8 |
                                                                     bytes.span()[26] << 16 | bytes.span()[27] << 24);
     if (!behind) {

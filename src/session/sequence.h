@@ -63,7 +63,7 @@ class Sequence {
   // Positions, ascending. From here on to block(): for the caller that works with the stream, or has claimed it.
   std::vector<int64_t> checkpoints() const;
 
-  // What a snapshot holds of the caches: by layer, the positions [first_held, length) behind its sinks and the sinks.
+  // What a snapshot holds of the caches: by layer, the positions [first_held, length) after its sinks and the sinks.
   const std::vector<int64_t>& first_held() const { return first_held_; }  // [layers]
   CrossFill cross_fill() const { return cross_ ? cross_->fill() : CrossFill(); }
   // The tiles of those positions, piece(bytes) in the order of layers and memory, then what an encoder left. The first
@@ -122,7 +122,7 @@ class Sequence {
   CacheMemory block_;
   std::atomic<int64_t> length_{0};
   std::atomic<int64_t> rewind_floor_{0};
-  std::vector<int64_t> first_held_;      // [layers] behind the sinks, positions [first_held, length) are in their slots
+  std::vector<int64_t> first_held_;      // [layers] after the sinks, positions [first_held, length) are in their slots
   std::vector<Checkpoint> checkpoints_;  // [options.checkpoints]
   int64_t checkpoints_made_ = 0;
   std::vector<uint64_t> written_by_;  // [context] who wrote a position; none where a layer overwrites them

@@ -81,7 +81,7 @@ TEST(Sinks, AWindowThatHasNotFilledYetIsAnyLargerWindow) {
   const std::vector<int32_t> tokens = tiny().tokens(64);
   const std::vector<float> small = run_stream(engine, sink_caches(4, 60, 16), tokens, {16});
   EXPECT_SAME_BITS(small, run_stream(engine, sink_caches(4, 500, 64), tokens, {64}));
-  // One token more, and the first key behind the sinks is out of sight.
+  // One token more, and the first key after the sinks is out of sight.
   const std::vector<int32_t> longer = tiny().tokens(65);
   const std::vector<float> seen = run_stream(engine, sink_caches(4, 61, 16), longer, {16});
   const std::vector<float> forgotten = run_stream(engine, sink_caches(4, 60, 16), longer, {16});

@@ -88,7 +88,7 @@ TEST_P(Resumed, AStreamGoesOnBitForBitWithOtherThreadsAndInstructions) {
   }
   for (const CacheOptions& caches : plans) {
     const std::vector<float> expected = run_stream(engine, caches, all, {caches.chunk}, 1);
-    // Before anything is in, inside the sinks, before and behind the wraps of the rings.
+    // Before anything is in, inside the sinks, before and after the wraps of the rings.
     for (const size_t length : {0, 1, 66, 130, 300}) {
       SCOPED_TRACE(::testing::Message() << "plan " << &caches - plans.data() << ", length " << length);
       const std::unique_ptr<Sequence> saved = make_sequence(engine, caches);

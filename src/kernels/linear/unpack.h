@@ -46,7 +46,7 @@ struct Unpack {
     return {quants, nullptr};
   }
 
-  // What is read kPrefetchAhead bytes behind block b.
+  // What is read kPrefetchAhead bytes after block b.
   KVASS_INLINE void prefetch(const PanelParts& panel, int64_t b) {
     const uint8_t* next = block(panel, b).quants + kPrefetchAhead;
     for (int i = 0; i < kFormat.block_bytes; i += 64) __builtin_prefetch(next + i);

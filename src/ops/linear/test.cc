@@ -223,7 +223,7 @@ TEST(LinearWeight, AWholePanelIsThatOfTheTypeInOnePiece) {
         for (const Packed* from : {&split, &whole}) {
           std::vector<uint8_t> made(bytes, 0xa5);
           whole_panel(from->weight, panel, made.data());
-          // The packer fills the block behind an odd number of them with zeros, as whole_panel does.
+          // The packer fills the block after an odd number of them with zeros, as whole_panel does.
           ASSERT_EQ(std::memcmp(made.data(), whole.weight.data + static_cast<size_t>(panel) * bytes, bytes), 0)
               << n << " x " << k << " panel " << panel;
         }
