@@ -95,7 +95,8 @@ Value urlencode(Interpreter& interpreter, const Value& input, Arguments& argumen
   Bound bound("urlencode", arguments, {});
   const auto quote = [](const Value& value, bool form) {
     std::string text;
-    for (char c : value.str().bytes()) {
+    const Text source = value.str();
+    for (char c : source.bytes()) {
       const bool plain =
           std::isalnum(static_cast<uint8_t>(c)) || std::string_view("_.-~").find(c) != std::string_view::npos;
       char hex[4];
