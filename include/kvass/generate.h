@@ -80,8 +80,9 @@ KVASS_API Result<GenerateResult> generate(Stream& stream, std::span<const int32_
 KVASS_API Result<GenerateResult> generate(Stream& stream, std::string_view prompt, const GenerateOptions& options = {},
                                           const OnText& on_text = {}, const std::atomic<bool>* cancel = nullptr);
 
-// How the text of a stream that was saved goes on: the sampling, stops and ignore_eos that it was generated with.
-KVASS_API GenerateOptions resumed_options(const Stream& stream);
+// The options with which the saved text of a stream continues: its sampling, stops and ignore_eos. Busy while another
+// thread works with the stream.
+KVASS_API Result<GenerateOptions> resumed_options(const Stream& stream);
 
 // generate() token by token, for callers that go on when they like. Between two calls others may look at the stream;
 // where somebody changes it, the generation has ended and next() says so. The stream may be moved, and outlives

@@ -90,8 +90,8 @@ class KVASS_API Stream {
   // of checkpoints.
   Status rewind(int64_t length);
   int64_t rewind_floor() const;
-  // Keeps what the rings hold now, so that a rewind to this position works however far the stream goes on. The oldest
-  // makes room where all StreamOptions.checkpoints places are taken; bad_input where there are none.
+  // Keeps the keys that the rings hold now, so that a later rewind to this position always works. If all
+  // StreamOptions.checkpoints places are taken, the oldest checkpoint is replaced. bad_input if there are no places.
   Status checkpoint();
   std::vector<int64_t> checkpoints() const;  // positions, ascending; empty while the stream is busy
   // The same stream a second time.

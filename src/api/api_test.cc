@@ -201,7 +201,7 @@ TEST_F(Api, AGenerationGoesOnWhereTheLastOneEnded) {
   ASSERT_TRUE(parts.save(snapshot_).ok());
   options.max_tokens = 8;
   Stream resumed = Stream::resume(*model_, snapshot_, {.threads = 1}).value();
-  GenerateOptions saved = kvass::resumed_options(resumed);
+  GenerateOptions saved = kvass::resumed_options(resumed).value();
   EXPECT_EQ(saved.sampling.temperature, 0.8f);
   EXPECT_TRUE(saved.ignore_eos);
   saved.max_tokens = 8;

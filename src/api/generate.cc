@@ -164,14 +164,14 @@ Result<GenerateResult> generate(Stream& stream, std::string_view prompt, const G
   });
 }
 
-GenerateOptions resumed_options(const Stream& stream) {
-  GenerateOptions options;
-  if (stream.impl() == nullptr) return options;
-  const StreamState& state = stream.impl()->text;
-  options.sampling = state.sampling;
-  options.ignore_eos = state.ignore_eos;
-  options.stops = state.stops;
-  return options;
+Result<GenerateOptions> resumed_options(const Stream& stream) {
+  return alone(stream.impl(), [](Stream::Impl& impl) -> Result<GenerateOptions> {
+    GenerateOptions options;
+    options.sampling = impl.text.sampling;
+    options.ignore_eos = impl.text.ignore_eos;
+    options.stops = impl.text.stops;
+    return options;
+  });
 }
 
 struct Generation::Impl {

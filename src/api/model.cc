@@ -68,11 +68,7 @@ Result<std::shared_ptr<const Model::Impl>> loaded_impl_of(const Model& model, Mo
 Result<WeightOptions> weight_options(const LoadOptions& options) {
   WeightOptions weights;
   if (!options.weights.empty()) {
-    const Result<WeightType> type = parse_weight_type(options.weights);
-    if (!type.ok()) {
-      return bad_input("LoadOptions.weights", "f32, f16, bf16, q8_0 or q4_0", "'" + options.weights + "'");
-    }
-    weights.type = type.value();
+    KVASS_ASSIGN_OR_RETURN(weights.type, parse_weight_type(options.weights, "LoadOptions.weights"));
   }
   weights.pages = options.pages;
   weights.check = options.check;

@@ -31,7 +31,7 @@ Result<std::shared_ptr<const Model::Impl>> loaded_impl_of(const Model& model, Mo
 
 // How the weights come into memory.
 Result<WeightOptions> weight_options(const LoadOptions& options);
-// What a stream of the model is with these options: nothing is left open, and it is of the math that the model has.
+// The options of a stream of this model: every field has a value, and the math is that of the loaded model.
 Result<StreamOptions> resolve_stream(const Model::Impl& model, const StreamOptions& options);
 // The file's memory, before or after it is loaded.
 Result<PlannedModel> planned_model(const Model::Impl& model, const LoadOptions& load);

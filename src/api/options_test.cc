@@ -157,9 +157,9 @@ TEST_F(Options, EveryGenerateOptionIsHonouredOrRefusedByName) {
               }).ok());
   ASSERT_EQ(saves.size(), 2u);
   EXPECT_TRUE(saves[1].ok()) << saves[1].message();
-  GenerateOptions rest = kvass::resumed_options(Stream::resume(*model_, snapshot_, {.threads = 1}).value());
-  rest.max_tokens = 4;
   Stream resumed = Stream::resume(*model_, snapshot_, {.threads = 1}).value();
+  GenerateOptions rest = kvass::resumed_options(resumed).value();
+  rest.max_tokens = 4;
   EXPECT_EQ(kvass::generate(resumed, std::span<const int32_t>(), rest).value().ids,
             std::vector<int32_t>(plain.ids.begin() + 20, plain.ids.end()));
   refused(with([](auto& o) { o.max_tokens = -1; }).status(), StatusCode::bad_input, "GenerateOptions.max_tokens");

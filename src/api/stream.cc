@@ -25,7 +25,7 @@ Result<std::shared_ptr<StreamGroup>> open_group_of(const Model& model, const Str
   KVASS_ASSIGN_OR_RETURN(SessionOptions session, session_options(resolved, group->caches, resolved.logit_rows));
   session.decode_method = impl->opened->methods.size() > 1;
   KVASS_ASSIGN_OR_RETURN(group->session, Session::create(impl->opened->engine, session, impl->opened->methods));
-  // What was left open is now known.
+  // Every option has a value now.
   resolved.context = group->caches.context;
   resolved.chunk = group->caches.chunk;
   if (group->caches.sinks) {

@@ -41,7 +41,7 @@ struct Stream::Impl {
   int64_t row_step = 0;         // StreamGroup::steps when that step had run
   int32_t last_token = -1;      // in the caches, while `row` is known
   int64_t changes = 0;          // a generation goes on only while nobody else changes the stream
-  // What may be asked while another thread works with the stream: as the last call left it.
+  // Other threads may read these while a call runs. They hold the values after the last finished call.
   std::atomic<int64_t> length{0}, rewind_floor{0};
 
   Sequence& sequence() { return *stream.sequence; }

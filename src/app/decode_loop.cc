@@ -104,7 +104,7 @@ DecodeLoop::DecodeLoop(Session& session, const Tokenizer& tokenizer)
 DecodeLoop::DecodeLoop(DecodeLoop&&) noexcept = default;
 DecodeLoop::~DecodeLoop() = default;
 
-// Said before the work, not in the middle of the prompt.
+// Checked before any work, so that a prompt never fails in its middle.
 Status check_room(const Sequence& sequence, int64_t length, size_t tokens, const std::string& what) {
   const int64_t room = sequence.options().context - length;
   if (sequence.endless() || static_cast<int64_t>(tokens) <= room) return {};
@@ -142,8 +142,10 @@ Status DecodeLoop::check(const DecodeRequest& request) const {
   if (options.resume && !sequence.endless()) {
     const int64_t context = sequence.options().context, room = context - sequence.length();
     if (static_cast<int64_t>(tokens) > room) {
-      return bad_input("cache full", "room for " + std::to_string(tokens) + " tokens",
-                       std::to_string(room) + " left of the snapshot's context of " + std::to_string(context));
+      return Status::error(
+          StatusCode::cache_full,
+          expected_message("cache full", "room for " + std::to_string(tokens) + " tokens",
+                           std::to_string(room) + " left of the snapshot's context of " + std::to_string(context)));
     }
   }
   return check_room(sequence, sequence.length(), tokens, "prompt");

@@ -5,19 +5,19 @@
 namespace kvass {
 
 Result<RenderedPrompt> render_prompt(const PromptRequest& request) {
-  std::string source = request.template_text;
+  std::string source = request.template_text.value_or("");
   std::optional<Tokenizer> tokenizer;
   if (request.model != "-") {
     KVASS_ASSIGN_OR_RETURN(const ModelFile file, ModelFile::open(request.model));
     KVASS_ASSIGN_OR_RETURN(tokenizer, file.tokenizer());
-    if (source.empty()) {
+    if (!request.template_text) {
       KVASS_ASSIGN_OR_RETURN(source, file.chat_template());
+      if (source.empty()) {
+        return bad_input(request.model, "a chat model, which has a template, or PromptRequest.template_text",
+                         "a model without one");
+      }
     }
-    if (source.empty()) {
-      return bad_input(request.model, "a chat model, which has a template, or PromptRequest.template_text",
-                       "a model without one");
-    }
-  } else if (source.empty()) {
+  } else if (!request.template_text) {
     return bad_input("PromptRequest.model", "a file, or - together with PromptRequest.template_text", "-");
   }
   KVASS_ASSIGN_OR_RETURN(const jinja::Template style, jinja::Template::parse(source));

@@ -12,10 +12,10 @@
 namespace kvass {
 
 struct PromptRequest {
-  std::string model;          // a file, or - for none: then the template has to be given
-  std::string template_text;  // jinja; empty: the model's own
-  std::string messages;       // a JSON array
-  std::string tools;          // a JSON array; empty: none
+  std::string model;                         // a file, or - for none; then template_text is needed
+  std::optional<std::string> template_text;  // jinja; none: the model's own
+  std::string messages;                      // a JSON array
+  std::string tools;                         // a JSON array; empty: none
   ChatPromptOptions options;
 };
 

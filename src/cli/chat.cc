@@ -150,8 +150,7 @@ CommandAction add_chat(CLI::App& command) {
   command.add_option("MODEL", flags->model, "A GGUF or .kvp file of a chat model")->required()->type_name("");
 
   const std::string group = "Conversation";
-  command
-      .add_option(flags_of("ChatOptions.system"), flags->chat.system, "What the model is told before the conversation")
+  command.add_option(flags_of("ChatOptions.system"), flags->chat.system, "The system text, before the first turn")
       ->type_name("TEXT")
       ->group(group);
   command
@@ -184,6 +183,7 @@ CommandAction add_chat(CLI::App& command) {
 
   command.add_flag("--json", flags->json, "One JSON line per answer instead of text")->group("Output");
   command.add_flag("-q,--quiet", flags->quiet, "No memory plan and no hint")->group("Output");
+  flags->prompt.exclude_others(command);
   return [flags] { return run(*flags); };
 }
 

@@ -93,6 +93,16 @@ void PrintPromptFlags::add(CLI::App& command) {
       ->needs(with);
 }
 
+void PrintPromptFlags::exclude_others(CLI::App& command) const {
+  CLI::Option* with = command.get_option("--print-prompt");
+  for (CLI::Option* option : command.get_options()) {
+    const std::string& name = option->get_name();
+    const bool meant = option == with || option->get_positional() || option->get_group() == with->get_group() ||
+                       name == "--system" || name == "--json" || name == "--quiet" || name == "--help";
+    if (!meant) with->excludes(option);
+  }
+}
+
 Status print_prompt(const PrintPromptFlags& flags, const std::string& model, const std::string& system, bool json) {
   PromptRequest request;
   request.model = model;

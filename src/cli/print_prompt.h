@@ -20,6 +20,8 @@ struct PrintPromptFlags {
   bool continue_final_message = false;
 
   void add(CLI::App& command);
+  // Once the command has all its options: those that have no meaning beside --print-prompt are refused beside it.
+  void exclude_others(CLI::App& command) const;
 };
 
 // `model`: a file, or - with a template file: then there is no tokenizer, and the ids are null. `system`: a system turn

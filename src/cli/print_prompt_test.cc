@@ -58,6 +58,24 @@ TEST(PrintPrompt, ClockAndVariablesAreGiven) {
   EXPECT_EQ(done.out, "2026/11/30 False True") << done.err;
 }
 
+TEST(PrintPrompt, OptionsOfAnAnswerAreRefusedBesideIt) {
+  for (const Arguments& more : std::vector<Arguments>{{"--tokens", "5"},
+                                                      {"--context", "64"},
+                                                      {"--temp", "1"},
+                                                      {"--save", path_of("never.kvsnap")},
+                                                      {"--chat-template", "gemma"},
+                                                      {"--no-endless"},
+                                                      {"--math", "f32"}}) {
+    expect_refused(kvass(print(more), "hi"), 2, {more[0], "--print-prompt"});
+  }
+}
+
+TEST(PrintPrompt, AnEmptyTemplateRendersNothing) {
+  const Finished done = kvass({"chat", "-", "--print-prompt", "--template-file", file("empty.jinja", "")}, "hi");
+  EXPECT_EQ(done.code, 0) << done.err;
+  EXPECT_EQ(done.out, "");
+}
+
 TEST(PrintPrompt, RefusesByName) {
   expect_refused(kvass({"chat", "-", "--print-prompt"}), 1, {"--template-file"});
   expect_refused(kvass({"chat", tiny(), "--print-prompt"}, "hi"), 1, {"--template-file", "without one"});

@@ -82,7 +82,7 @@ TEST_F(EmulatedFailure, AStreamGoesOnWithTheSameBits) {
   const std::unique_ptr<Session> session = make_session(engine_, 64);
   const std::unique_ptr<Sequence> sequence = make_sequence(engine_, caches);
   std::vector<float> logits = run_chunks(*session, *sequence, tokens(0, 100), {50});
-  fail(*session, *sequence, model_->tokens(64, 7));  // other tokens, so that what is left of them would show
+  fail(*session, *sequence, model_->tokens(64, 7));  // other tokens: a wrong key would show in the logits
   const std::vector<float> rest = run_chunks(*session, *sequence, tokens(100, 20), {20});
   logits.insert(logits.end(), rest.begin(), rest.end());
   EXPECT_SAME_BITS(expected, logits);

@@ -77,7 +77,7 @@ class SpanScores : protected KeyStages<S, kRows> {
     if (lane == 0) memory.q_scale[r] = some ? div_rn(most, 127.0f) : finite ? 0.0f : __builtin_nanf("");
   }
 
-  // Computes which keys of the span the rows see, and the range of tiles with such keys. False if there are none.
+  // Finds the keys of the span that the rows see, and the range of tiles that hold them. False if the rows see none.
   KVASS_METHOD bool look() {
     barrier();  // all threads have finished with the last span
     if (thread_ < R) {

@@ -83,7 +83,7 @@ std::string lower(std::string_view text) {
 
 }  // namespace
 
-Result<WeightType> parse_weight_type(std::string_view text) {
+Result<WeightType> parse_weight_type(std::string_view text, std::string_view field) {
   std::string known;
   for (const Quantiser& quantiser : kQuantisers) {
     const std::string name = lower(weight_type_name(quantiser.type));
@@ -91,7 +91,7 @@ Result<WeightType> parse_weight_type(std::string_view text) {
     if (!known.empty()) known += &quantiser == std::end(kQuantisers) - 1 ? " or " : ", ";
     known += name;
   }
-  return bad_input("WeightOptions.type", known, "'" + std::string(text) + "'");
+  return bad_input(field, known, "'" + std::string(text) + "'");
 }
 
 WeightType stored_type(WeightType source, int64_t k, std::optional<WeightType> wanted) {

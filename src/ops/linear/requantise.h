@@ -13,8 +13,8 @@
 
 namespace kvass {
 
-// f32, f16, bf16, q8_0, q4_0, in either case; the error lists them.
-Result<WeightType> parse_weight_type(std::string_view text);
+// f32, f16, bf16, q8_0, q4_0, in either case; the error lists them after `field`, the name of the option.
+Result<WeightType> parse_weight_type(std::string_view text, std::string_view field = "WeightOptions.type");
 
 // What a matrix becomes that is asked to be of `wanted`: its own type where none is asked for, or where its rows are no
 // whole number of blocks; a split one stays split.

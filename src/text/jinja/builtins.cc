@@ -143,7 +143,6 @@ Bound::Bound(std::string_view function, Arguments& arguments, std::initializer_l
   }
   for (size_t i = 0; i < required; ++i) {
     if (!values_[i]) fail(function_ + "() is missing the argument '" + std::string(names_[i]) + "'");
-    if (values_[i]->is_undefined() && names_.size() > 1) continue;
   }
 }
 
