@@ -79,7 +79,7 @@ class [[nodiscard]] Result {
     assert(ok());
     return *value_;
   }
-  T&& value() && {
+  T value() && {  // by value: `const auto& x = f().value();` must not refer into a temporary
     assert(ok());
     return std::move(*value_);
   }
