@@ -1,4 +1,4 @@
-/* A conversation, a line of stdin a turn: chat_c MODEL [SYSTEM] [TEMPLATE] [TOKENS]. */
+/* A conversation, a line of stdin a turn: chat_c MODEL [SYSTEM] [JINJA] [TOKENS]. */
 #include <kvass/kvass.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,7 +13,7 @@ int main(int argc, char** argv) {
   if (argc < 2) return 2;
   kvass_chat_options options = {sizeof options};
   options.system_text = argc > 2 ? argv[2] : NULL;
-  options.template_name = argc > 3 ? argv[3] : NULL;
+  options.chat_template = argc > 3 ? argv[3] : NULL;
   options.max_tokens = argc > 4 ? atoll(argv[4]) : 0;
   kvass_model* model = NULL;
   kvass_chat* chat = NULL;

@@ -1,4 +1,4 @@
-// A conversation, a line of stdin a turn: chat MODEL [SYSTEM] [TEMPLATE] [TOKENS].
+// A conversation, a line of stdin a turn: chat MODEL [SYSTEM] [JINJA] [TOKENS].
 #include <kvass/chat.h>
 
 #include <cstdio>
@@ -10,7 +10,7 @@ static kvass::Status run(int argc, char** argv) {
   KVASS_ASSIGN_OR_RETURN(const kvass::Model model, kvass::Model::load(argv[1]));
   kvass::ChatOptions options;
   if (argc > 2) options.system = argv[2];
-  if (argc > 3) options.template_name = argv[3];
+  if (argc > 3) options.chat_template = argv[3];
   if (argc > 4) options.max_tokens = std::atoll(argv[4]);
   KVASS_ASSIGN_OR_RETURN(kvass::Chat chat, kvass::Chat::open(model, options));
   const auto print = [](std::string_view text) { return bool(std::cout << text << std::flush); };

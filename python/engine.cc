@@ -208,6 +208,7 @@ max_tokens      None: until the model ends the text or the cache is full
 stop            a text, or several, that end it; not shown
 ignore_eos      go on after the model's end
 temperature     0: the most likely token; top_k, top_p, min_p, repeat_penalty, repeat_last_n, seed
+logit_bias      {id: number}, added to the logits before everything else; -inf: never
 special         parse control tokens in a text prompt
 
 A token depends on its logits, its position and the seed alone. Leaving the loop ends it, and the sequence goes on from

@@ -1,4 +1,5 @@
 // kvass.Generation: text token by token, as an iterator that can be left at any time.
+#include <nanobind/stl/map.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
@@ -39,6 +40,10 @@ DecodeOptions generate_options(const nb::kwargs& from) {
         options.sampling.repeat_penalty = nb::cast<float>(value);
       } else if (key == "repeat_last_n") {
         options.sampling.repeat_last_n = nb::cast<int>(value);
+      } else if (key == "logit_bias") {
+        for (const auto& [id, bias] : nb::cast<std::map<int32_t, float>>(value)) {
+          options.sampling.logit_bias.push_back({id, bias});
+        }
       } else if (key == "seed") {
         options.sampling.seed = nb::cast<uint64_t>(value);
       } else if (key != "special") {

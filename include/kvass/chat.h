@@ -1,5 +1,8 @@
-// Chat: a conversation whose history is the caches of a stream. A turn brings only what it adds, so that it may go on
-// for weeks; the system text stays in sight for ever.
+// Chat: a conversation whose history is the caches of a stream. The model's own chat template renders it; a turn brings
+// only what that text has beyond the stream's, so that it may go on for weeks, and the system text stays in sight for
+// ever. Where the template changes what it rendered before (it drops thoughts from the history), the stream goes back
+// to that place, or begins again. An endless stream that cannot go back keeps what it has, and goes on with what
+// follows the last answer.
 //
 //     KVASS_ASSIGN_OR_RETURN(kvass::Chat chat, kvass::Chat::open(model, {.system = "Answer in one sentence."}));
 //     KVASS_ASSIGN_OR_RETURN(auto answer, chat.answer("What is a ring buffer?", print));
@@ -24,9 +27,13 @@
 namespace kvass {
 
 struct ChatOptions {
-  std::string system;                                        // empty: none
-  std::string template_name;                                 // empty: the model's own
+  std::string system;         // empty: none
+  std::string chat_template;  // jinja; empty: the model's own
+  std::string tools;          // for the template, a JSON array; empty: none
+  std::string variables;      // for the template, a JSON object; empty: none
+  std::string now;  // the time of the template's clock, as in 2026-11-30T12:34:56; empty: that of the beginning
   int64_t max_tokens = std::numeric_limits<int64_t>::max();  // of one answer
+  std::vector<std::string> stops;                            // texts that end an answer; not shown
   SampleOptions sampling;
   bool endless = true;  // the conversation has no end; otherwise cache_full when the context is full
   bool collect = true;  // keep ids and text of an answer in its result
@@ -35,9 +42,11 @@ struct ChatOptions {
 class KVASS_API Chat {
  public:
   // `stream`: its attention_sink, where it is given, is used as it is; otherwise an endless conversation keeps its
-  // system text in the sinks. bad_input where the model has no template that is known, or template_name is none.
+  // system text in the sinks. bad_input where there is no template, it does not parse, or it raises; with line and
+  // column of the template.
   static Result<Chat> open(const Model& model, const ChatOptions& options = {}, const StreamOptions& stream = {});
-  // The conversation that was saved: template and system text are the file's; the sampling is `options`'.
+  // The conversation that was saved: the template, what it was given, and the system text are the file's; the sampling
+  // is `options`'.
   static Result<Chat> resume(const Model& model, const std::string& path, const ChatOptions& options = {},
                              const StreamOptions& machine = {});
   Chat(Chat&&) noexcept;
@@ -45,17 +54,17 @@ class KVASS_API Chat {
   ~Chat();
 
   // The user's text, and the model's answer to it as generate() gives it. However it ends, the next turn closes it as
-  // the template has it.
+  // the template has it. `user`: UTF-8. Control tokens in it are text.
   Result<GenerateResult> answer(std::string_view user, const OnText& on_text = {},
                                 const std::atomic<bool>* cancel = nullptr);
-  // The ids that a user's text would add to the caches in the next turn.
+  // The ids that a user's text would add to the stream in the next turn.
   Result<std::vector<int32_t>> prompt(std::string_view user) const;
   Status clear();  // a conversation from its beginning; nothing is freed
   Status save(const std::string& path) const;
 
-  int64_t turns() const;  // since the beginning
-  std::string_view template_name() const;
-  int64_t length() const;  // tokens of its stream
+  int64_t turns() const;                   // since the beginning
+  std::string_view chat_template() const;  // jinja
+  int64_t length() const;                  // tokens of its stream
   const MemoryPlan& plan() const;
 
  private:

@@ -192,6 +192,11 @@ KVASS_API kvass_code kvass_plan(const char* path, const kvass_load_options* load
 
 /* ---- Text ---- */
 
+typedef struct kvass_logit_bias {
+  int32_t id;
+  float bias; /* added to the token's logit; minus infinity: never chosen */
+} kvass_logit_bias;
+
 typedef struct kvass_sampling {
   size_t struct_size;
   float temperature;     /* 0: the largest logit */
@@ -201,6 +206,8 @@ typedef struct kvass_sampling {
   int32_t top_k;         /* 0: all */
   int32_t repeat_last_n; /* tokens that the penalty looks back at; 0: 64 */
   uint64_t seed;
+  const kvass_logit_bias* logit_bias; /* logit_bias_count of them */
+  size_t logit_bias_count;
 } kvass_sampling;
 
 typedef struct kvass_generate_options {
@@ -250,11 +257,15 @@ KVASS_API kvass_code kvass_generate(kvass_sequence* sequence, const int32_t* tok
 typedef struct kvass_chat_options {
   size_t struct_size;
   const char* system_text;   /* NULL: none */
-  const char* template_name; /* NULL: the model's own */
+  const char* chat_template; /* jinja; NULL: the model's own */
   int64_t max_tokens;        /* of one answer; 0: no limit */
   const kvass_sampling* sampling;
   int32_t bounded; /* not 0: KVASS_CACHE_FULL when the context is full, instead of forgetting the middle */
   int32_t reserved;
+  const char* tools;        /* for the template, a JSON array; NULL: none */
+  const char* variables;    /* for the template, a JSON object; NULL: none */
+  const char* const* stops; /* stop_count texts that end an answer; not shown */
+  size_t stop_count;
 } kvass_chat_options;
 
 KVASS_API kvass_code kvass_chat_open(const kvass_model* model, const kvass_chat_options* options,

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <vector>
 
 #include "kvass/export.h"
 #include "kvass/status.h"
@@ -12,6 +13,13 @@
 namespace kvass {
 
 class Model;
+
+// Added to the logit of a token, before everything else; minus infinity: never chosen.
+struct LogitBias {
+  int32_t id = 0;
+  float bias = 0.0f;
+  bool operator==(const LogitBias&) const = default;
+};
 
 struct SampleOptions {
   float temperature = 0.0f;     // 0: the largest logit (greedy); otherwise logits are divided by it
@@ -21,6 +29,7 @@ struct SampleOptions {
   float repeat_penalty = 1.0f;  // > 0: positive logits of recent tokens are divided by it, others multiplied
   int repeat_last_n = 64;       // number of latest tokens that count as recent
   uint64_t seed = 0;
+  std::vector<LogitBias> logit_bias = {};  // a token that stands there twice gets both
 };
 
 // Every field in its range; otherwise bad_input that names it.

@@ -296,7 +296,10 @@ TEST_F(CApi, PlansAreWhatIsMapped) {
 TEST_F(CApi, ConversationsGoOnAfterSaving) {
   kvass_chat_options options{};
   options.struct_size = sizeof options;
-  options.template_name = "chatml";
+  const char* const chat_ml =
+      "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n' }}{% endfor %}"
+      "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
+  options.chat_template = chat_ml;
   options.system_text = "be short";
   options.max_tokens = 5;
   kvass_chat* chat = nullptr;
@@ -320,10 +323,16 @@ TEST_F(CApi, ConversationsGoOnAfterSaving) {
   EXPECT_EQ(kvass_chat_length(chat), kvass_chat_length(resumed));
   ASSERT_EQ(kvass_chat_clear(chat), KVASS_OK);
   EXPECT_EQ(kvass_chat_turns(chat), 0);
-  options.template_name = "no such";
+  options.chat_template = "{% no such";
   kvass_chat* none = nullptr;
   EXPECT_EQ(kvass_chat_open(model_, &options, nullptr, &none), KVASS_BAD_INPUT);
-  options.template_name = "chatml";
+  options.chat_template = chat_ml;
+  options.tools = "[";
+  EXPECT_EQ(kvass_chat_open(model_, &options, nullptr, &none), KVASS_BAD_INPUT);
+  options.tools = nullptr;
+  options.variables = "[]";
+  EXPECT_EQ(kvass_chat_open(model_, &options, nullptr, &none), KVASS_BAD_INPUT);
+  options.variables = nullptr;
   options.bounded = 1;
   kvass_stream_options stream{};
   stream.struct_size = sizeof stream;

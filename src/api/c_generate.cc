@@ -50,15 +50,21 @@ namespace {
 
 int64_t limit_of(int64_t max_tokens) { return max_tokens == 0 ? std::numeric_limits<int64_t>::max() : max_tokens; }
 
+Result<std::vector<std::string>> stops_of(const char* const* stops, size_t count) {
+  std::vector<std::string> texts;
+  if (count > 0) KVASS_RETURN_IF_ERROR(given(stops, "stops"));
+  for (size_t i = 0; i < count; ++i) {
+    KVASS_RETURN_IF_ERROR(given(stops[i], "stops"));
+    texts.emplace_back(stops[i]);
+  }
+  return texts;
+}
+
 Result<GenerateOptions> generate_options(const kvass_generate_options& all) {
   GenerateOptions options;
   options.max_tokens = limit_of(all.max_tokens);
   KVASS_ASSIGN_OR_RETURN(options.sampling, sampling(all.sampling));
-  if (all.stop_count > 0) KVASS_RETURN_IF_ERROR(given(all.stops, "stops"));
-  for (size_t i = 0; i < all.stop_count; ++i) {
-    KVASS_RETURN_IF_ERROR(given(all.stops[i], "stops"));
-    options.stops.emplace_back(all.stops[i]);
-  }
+  KVASS_ASSIGN_OR_RETURN(options.stops, stops_of(all.stops, all.stop_count));
   options.ignore_eos = all.ignore_eos != 0;
   options.hold_text = all.hold_text != 0;
   options.save_every = all.save_every;
@@ -71,7 +77,10 @@ Result<ChatOptions> chat_options(const kvass_chat_options* options) {
   KVASS_ASSIGN_OR_RETURN(const kvass_chat_options all, options_of(options, "kvass_chat_options"));
   ChatOptions chat;
   if (all.system_text != nullptr) chat.system = all.system_text;
-  if (all.template_name != nullptr) chat.template_name = all.template_name;
+  if (all.chat_template != nullptr) chat.chat_template = all.chat_template;
+  if (all.tools != nullptr) chat.tools = all.tools;
+  if (all.variables != nullptr) chat.variables = all.variables;
+  KVASS_ASSIGN_OR_RETURN(chat.stops, stops_of(all.stops, all.stop_count));
   chat.max_tokens = limit_of(all.max_tokens);
   KVASS_ASSIGN_OR_RETURN(chat.sampling, sampling(all.sampling));
   chat.endless = all.bounded == 0;

@@ -179,6 +179,10 @@ Result<SampleOptions> sampling(const kvass_sampling* options) {
   if (all.repeat_penalty != 0.0f) result.repeat_penalty = all.repeat_penalty;
   if (all.repeat_last_n != 0) result.repeat_last_n = all.repeat_last_n;
   result.seed = all.seed;
+  if (all.logit_bias_count > 0) KVASS_RETURN_IF_ERROR(given(all.logit_bias, "logit_bias"));
+  for (size_t i = 0; i < all.logit_bias_count; ++i) {
+    result.logit_bias.push_back({all.logit_bias[i].id, all.logit_bias[i].bias});
+  }
   return result;
 }
 

@@ -44,7 +44,9 @@ Result<Chat> Chat::resume(const Model& model, const std::string& path, const Cha
   return guarded([&]() -> Result<Chat> {
     KVASS_ASSIGN_OR_RETURN(const std::shared_ptr<const Model::Impl> file, loaded_impl_of(model, ModelKind::text));
     for (const auto& [field, text] :
-         {std::pair("system", &options.system), std::pair("template_name", &options.template_name)}) {
+         {std::pair("system", &options.system), std::pair("chat_template", &options.chat_template),
+          std::pair("tools", &options.tools), std::pair("variables", &options.variables),
+          std::pair("now", &options.now)}) {
       if (!text->empty()) {
         return bad_input(std::string("ChatOptions.") + field, "none, for the snapshot has it", "'" + *text + "'");
       }
@@ -74,16 +76,19 @@ Result<GenerateResult> Chat::answer(std::string_view user, const OnText& on_text
       }
     };
     Conversation& conversation = *impl_->conversation;
+    KVASS_ASSIGN_OR_RETURN(ChatTurn turn, conversation.prompt(user));
     KVASS_ASSIGN_OR_RETURN(DecodeResult result,
-                           conversation.answer(conversation.prompt(user), show, cancel != nullptr ? *cancel : never));
+                           conversation.answer(std::move(turn), show, cancel != nullptr ? *cancel : never));
     if (thrown) std::rethrow_exception(thrown);
     return GenerateResult(std::move(result));
   });
 }
 
 Result<std::vector<int32_t>> Chat::prompt(std::string_view user) const {
-  return alone(impl_ ? impl_->stream.impl() : nullptr,
-               [&](Stream::Impl&) -> Result<std::vector<int32_t>> { return impl_->conversation->prompt(user); });
+  return alone(impl_ ? impl_->stream.impl() : nullptr, [&](Stream::Impl&) -> Result<std::vector<int32_t>> {
+    KVASS_ASSIGN_OR_RETURN(ChatTurn turn, impl_->conversation->prompt(user));
+    return std::move(turn.ids);
+  });
 }
 
 Status Chat::clear() {
@@ -97,8 +102,8 @@ Status Chat::save(const std::string& path) const {
 }
 
 int64_t Chat::turns() const { return impl_ ? impl_->conversation->turns() : 0; }
-std::string_view Chat::template_name() const {
-  return impl_ ? impl_->conversation->style().name() : std::string_view();
+std::string_view Chat::chat_template() const {
+  return impl_ ? impl_->conversation->chat_template() : std::string_view();
 }
 int64_t Chat::length() const { return impl_ ? impl_->stream.length() : 0; }
 const MemoryPlan& Chat::plan() const {

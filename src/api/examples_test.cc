@@ -51,7 +51,7 @@ TEST_F(Examples, AnEndlessStreamGoesPastItsCache) {
 }
 
 TEST_F(Examples, AConversationIsThatOfTheCommand) {
-  const std::string flags = "' 'be short' chatml 6";
+  const std::string flags = "' 'be short' '{% for m in messages %}[{{ m.content }}]{% endfor %}[' 6";
   const std::string printed = output_of("printf 'hello\\nand then\\n' | " + kExamples + "chat '" + text_ + flags);
   EXPECT_EQ(output_of("printf 'hello\\nand then\\n' | " + kExamples + "chat_c '" + text_ + flags), printed);
   EXPECT_GE(printed.size(), 2u);

@@ -4,6 +4,8 @@
 #include <chrono>
 #include <utility>
 
+#include "app/text.h"
+
 namespace kvass {
 namespace {
 
@@ -157,16 +159,16 @@ Result<BatchSummary> generate_batch(const OpenModel& model, StreamBatch& batch,
   return BatchRun(model, batch, prompts, options, on_result).run(cancel);
 }
 
-Result<std::vector<std::string>> split_prompts(std::string_view text, const std::string& where) {
-  std::vector<std::string> lines;
-  while (!text.empty()) {
-    const size_t end = std::min(text.find('\n'), text.size());
-    if (end == 0) return bad_input(where + ":" + std::to_string(lines.size() + 1), "a prompt", "an empty line");
-    lines.emplace_back(text.substr(0, end));
-    text.remove_prefix(std::min(end + 1, text.size()));
+Result<std::vector<std::string>> split_prompts(std::string_view text, const std::string& where, EmptyLines empty) {
+  std::vector<std::string> prompts;
+  for (int64_t number = 1; !text.empty(); ++number) {
+    const std::string_view line = take_line(text);
+    if (line.empty() && empty == EmptyLines::skipped) continue;
+    if (line.empty()) return bad_input(where + ":" + std::to_string(number), "a prompt", "an empty line");
+    prompts.emplace_back(line);
   }
-  if (lines.empty()) return bad_input(where, "a prompt a line", "nothing");
-  return lines;
+  if (prompts.empty()) return bad_input(where, "a prompt a line", "nothing");
+  return prompts;
 }
 
 }  // namespace kvass

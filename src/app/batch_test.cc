@@ -170,6 +170,13 @@ TEST(Prompts, AreLinesAndNoneIsEmpty) {
   EXPECT_EQ(split_prompts("a\nb c\n", "f").value(), (std::vector<std::string>{"a", "b c"}));
   EXPECT_EQ(split_prompts("a\nb", "f").value(), (std::vector<std::string>{"a", "b"}));
   EXPECT_EQ(split_prompts("a\n\nb", "f").status().message(), "f:2: expected a prompt, got an empty line");
+  const std::vector<std::string> two = {"a", "b "};
+  EXPECT_EQ(split_prompts("a\r\nb \r\n", "f").value(), two) << "the CR is of the line's end";
+  EXPECT_EQ(split_prompts("a\r\nb \r", "f").value(), two);
+  EXPECT_EQ(split_prompts("a\r\n\r\nb", "f").status().message(), "f:2: expected a prompt, got an empty line");
+  EXPECT_EQ(split_prompts("\n\r\na\n\n\nb ", "f", EmptyLines::skipped).value(), two);
+  EXPECT_EQ(split_prompts("\n\n", "f", EmptyLines::skipped).status().message(),
+            "f: expected a prompt a line, got nothing");
   EXPECT_EQ(split_prompts("\n", "f").status().message(), "f:1: expected a prompt, got an empty line");
   EXPECT_EQ(split_prompts("", "f").status().message(), "f: expected a prompt a line, got nothing");
 }

@@ -4,84 +4,108 @@
 #include <vector>
 
 namespace kvass {
-
-Result<ChatTemplate> chat_template(const OpenModel& model, std::string_view name) {
-  return name.empty() ? ChatTemplate::recognize(model.path, model.chat_template) : ChatTemplate::named(name);
-}
-
 namespace {
 
-std::vector<int32_t> encode(const Tokenizer& tokenizer, std::span<const ChatPart> parts, bool first) {
-  std::vector<TextPart> views;
-  for (const ChatPart& part : parts) views.push_back({part.text, part.control});
-  return tokenizer.encode_parts(views, /*bos=*/first && tokenizer.add_bos(), /*continued=*/!first);
+// The model for conversations by this template: empty, its own.
+OpenModel for_template(const OpenModel& model, const std::string& chat_template) {
+  OpenModel other = model;
+  if (!chat_template.empty() && chat_template != model.chat_template) {
+    other.tokenizer = std::make_shared<const Tokenizer>(model.tokenizer->with_template(chat_template));
+  }
+  return other;
+}
+
+Result<ChatHistory> begin_history(const OpenModel& model, const ChatOptions& options) {
+  return ChatHistory::create(model.tokenizer, model.chat_template, options, model.path);
 }
 
 }  // namespace
 
 Result<int64_t> opening_tokens(const OpenModel& model, const ChatOptions& options) {
-  KVASS_ASSIGN_OR_RETURN(const ChatTemplate style, chat_template(model, options.template_name));
-  const std::vector<ChatPart> parts = style.first_turn(*model.tokenizer, options.system, "");
-  const std::span<const ChatPart> opening(parts.data(), parts.size() - 2);  // after it: the user's text, and its end
-  return static_cast<int64_t>(encode(*model.tokenizer, opening, /*first=*/true).size());
+  KVASS_ASSIGN_OR_RETURN(const ChatHistory history, begin_history(for_template(model, options.chat_template), options));
+  return history.opening_tokens();
+}
+
+Result<Conversation> Conversation::make(OpenModel model, OpenStream& stream, const ChatOptions& options,
+                                        ChatHistory history) {
+  if (options.max_tokens < 1)
+    return bad_input("ChatOptions.max_tokens", "1 or more tokens", std::to_string(options.max_tokens));
+  KVASS_ASSIGN_OR_RETURN(Sampler sampler, create_sampler(model, options.sampling));
+  return Conversation(std::move(model), stream, options, std::move(history), std::move(sampler));
 }
 
 Result<Conversation> Conversation::create(const OpenModel& model, OpenStream& stream, const ChatOptions& options) {
-  if (options.max_tokens < 1)
-    return bad_input("ChatOptions.max_tokens", "1 or more tokens", std::to_string(options.max_tokens));
-  KVASS_ASSIGN_OR_RETURN(const ChatTemplate style, chat_template(model, options.template_name));
-  KVASS_ASSIGN_OR_RETURN(Sampler sampler, create_sampler(model, options.sampling));
-  return Conversation(model, stream, options, style, std::move(sampler));
+  OpenModel own = for_template(model, options.chat_template);
+  KVASS_ASSIGN_OR_RETURN(ChatHistory history, begin_history(own, options));
+  return make(std::move(own), stream, options, std::move(history));
 }
 
 Result<Conversation> Conversation::resume(const OpenModel& model, OpenStream& stream, const ChatOptions& options,
                                           const StreamState& state) {
-  if (state.chat_template.empty()) {
+  if (state.chat.chat_template.empty()) {
     return bad_input("snapshot", "a conversation, as a chat saves it", "a text, which `kvass run` goes on with");
   }
-  ChatOptions resumed = options;
-  resumed.template_name = state.chat_template;
-  resumed.system = state.system;
-  KVASS_ASSIGN_OR_RETURN(Conversation chat, create(model, stream, resumed));
+  OpenModel own = for_template(model, state.chat.chat_template);
+  KVASS_ASSIGN_OR_RETURN(ChatHistory history, ChatHistory::resume(own.tokenizer, state.chat));
+  KVASS_ASSIGN_OR_RETURN(Conversation chat, make(std::move(own), stream, options, std::move(history)));
   chat.sampler_.accept(state.recent);
-  chat.turns_ = state.turns;
   return chat;
 }
 
 StreamState Conversation::state() const {
   StreamState state;
   state.sampling = sampler_.options();
+  state.stops = options_.stops;
   state.recent = sampler_.recent();
-  state.chat_template = style_.name();
-  state.system = options_.system;
-  state.turns = turns_;
+  state.chat = history_.state();
   return state;
 }
 
-std::vector<int32_t> Conversation::prompt(std::string_view user) const {
-  const Tokenizer& tokenizer = *model_->tokenizer;
-  const bool first = turns_ == 0;
-  return encode(tokenizer,
-                first ? style_.first_turn(tokenizer, options_.system, user) : style_.next_turn(tokenizer, user), first);
+ChatStreamPlace Conversation::place() const {
+  const Sequence& sequence = *stream_->sequence;
+  return {sequence.length(), sequence.rewind_floor(), sequence.endless(), sequence.options().context};
 }
 
-Result<DecodeResult> Conversation::answer(std::vector<int32_t> prompt, OnText on_text,
-                                          const std::atomic<bool>& cancel) {
+Result<ChatTurn> Conversation::prompt(std::string_view user) const { return history_.next(user, place()); }
+
+// The stream, its tokens and what the sampler has seen of them.
+Status Conversation::go_back(int64_t length) {
+  if (length == stream_->sequence->length()) return {};
+  KVASS_RETURN_IF_ERROR(stream_->sequence->rewind(length));
+  history_.rewind(length);
+  sampler_.reset();
+  sampler_.accept(history_.state().ids);
+  return {};
+}
+
+Result<DecodeResult> Conversation::answer(ChatTurn turn, OnText on_text, const std::atomic<bool>& cancel) {
+  KVASS_RETURN_IF_ERROR(check_room(*stream_->sequence, turn.keep, turn.ids.size(), "prompt"));
+  KVASS_RETURN_IF_ERROR(go_back(turn.keep));
   DecodeOptions options;
-  options.prompt = std::move(prompt);
+  options.prompt = turn.ids;
   options.max_tokens = options_.max_tokens;
+  options.stops = options_.stops;
   options.continues = true;
-  options.collect = options_.collect;
+  options.collect = true;
   KVASS_ASSIGN_OR_RETURN(DecodeResult result,
-                         generate(*model_, *stream_, sampler_, std::move(options), std::move(on_text), cancel));
-  ++turns_;
+                         generate(model_, *stream_, sampler_, std::move(options), std::move(on_text), cancel));
+  const auto prompt_end = turn.keep + static_cast<int64_t>(turn.ids.size());
+  const auto written = static_cast<size_t>(stream_->sequence->length() - prompt_end);
+  const std::span<const std::string> stops = result.reason == StopReason::stop_text
+                                                 ? std::span<const std::string>(options_.stops)
+                                                 : std::span<const std::string>();
+  history_.take(std::move(turn), std::span(result.ids).first(written), stops, place());
+  if (!options_.collect) {
+    result.ids = {};
+    result.text = {};
+  }
   return result;
 }
 
 Status Conversation::clear() {
   KVASS_RETURN_IF_ERROR(stream_->sequence->clear());
   sampler_.reset();
-  turns_ = 0;
+  history_.clear();
   return {};
 }
 

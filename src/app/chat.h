@@ -1,22 +1,17 @@
-// The job of `kvass chat`: a conversation whose history is the caches. A turn brings only what it adds: what closes the
-// model's last answer, the user's text, and where the model begins to speak. Owns the conversation's state (template,
-// sampler, turns), not the stream. One caller at a time.
+// The job of `kvass chat`: a conversation on a stream. What a turn adds is for the history to say (app/chat_history.h);
+// this brings it into the caches and streams the answer. Owns the conversation's state (history, sampler), not the
+// stream. One caller at a time.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
-#include <limits>
-#include <string>
 #include <string_view>
 
+#include "app/chat_history.h"
 #include "app/generate.h"
 #include "kvass/chat.h"
-#include "text/chat_template.h"
 
 namespace kvass {
-
-// The template that `name` chooses, or the model's own where it is empty.
-Result<ChatTemplate> chat_template(const OpenModel& model, std::string_view name);
 
 // Tokens that stand before the first user's text: what begins a text and the system's turn. Sinks of this many keep the
 // system text in sight for ever.
@@ -24,35 +19,42 @@ Result<int64_t> opening_tokens(const OpenModel& model, const ChatOptions& option
 
 class Conversation {
  public:
-  // `model` and `stream` outlive the chat; the stream is empty.
+  // `stream` outlives the chat, and is empty.
   static Result<Conversation> create(const OpenModel& model, OpenStream& stream, const ChatOptions& options);
-  // The conversation of a snapshot, whose stream `stream` is: template and system text are the snapshot's.
+  // The conversation of a snapshot, whose stream `stream` is: what the template was given is the snapshot's.
   static Result<Conversation> resume(const OpenModel& model, OpenStream& stream, const ChatOptions& options,
                                      const StreamState& state);
 
-  // The ids that a user's text adds to the caches in its turn: the next one, as `answer` will bring it.
-  std::vector<int32_t> prompt(std::string_view user) const;
+  // A user's text as the next turn, which `answer` brings.
+  Result<ChatTurn> prompt(std::string_view user) const;
   // Brings a turn and streams the answer to `on_text`, as generate does. However it ends, the next turn closes it as
   // the template has it. The token with which a model ends its answer is in the result, but only the template's is
   // written.
-  Result<DecodeResult> answer(std::vector<int32_t> prompt, OnText on_text, const std::atomic<bool>& cancel);
+  Result<DecodeResult> answer(ChatTurn turn, OnText on_text, const std::atomic<bool>& cancel);
   Status clear();             // a conversation from its beginning; nothing is freed
   StreamState state() const;  // for a snapshot between two turns
 
-  int64_t turns() const { return turns_; }  // since the beginning
-  const ChatTemplate& style() const { return style_; }
+  int64_t turns() const { return history_.state().turns; }  // since the beginning
+  std::string_view chat_template() const { return history_.state().chat_template; }
 
  private:
-  Conversation(const OpenModel& model, OpenStream& stream, const ChatOptions& options, ChatTemplate style,
-               Sampler sampler)
-      : model_(&model), stream_(&stream), options_(options), style_(style), sampler_(std::move(sampler)) {}
+  Conversation(OpenModel model, OpenStream& stream, const ChatOptions& options, ChatHistory history, Sampler sampler)
+      : model_(std::move(model)),
+        stream_(&stream),
+        options_(options),
+        history_(std::move(history)),
+        sampler_(std::move(sampler)) {}
 
-  const OpenModel* model_;
+  static Result<Conversation> make(OpenModel model, OpenStream& stream, const ChatOptions& options,
+                                   ChatHistory history);
+  ChatStreamPlace place() const;
+  Status go_back(int64_t length);
+
+  OpenModel model_;  // its tokenizer knows the marks of the conversation's template
   OpenStream* stream_;
   ChatOptions options_;
-  ChatTemplate style_;
+  ChatHistory history_;
   Sampler sampler_;
-  int64_t turns_ = 0;
 };
 
 }  // namespace kvass

@@ -33,7 +33,9 @@ class Conversations : public ::testing::Test {
   }
   static ChatOptions options(int64_t tokens) {
     ChatOptions options;
-    options.template_name = "chatml";
+    options.chat_template =
+        "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
     options.system = "the end";
     options.max_tokens = tokens;
     options.sampling.temperature = 1.5f;
@@ -44,7 +46,7 @@ class Conversations : public ::testing::Test {
   static DecodeResult answer(Conversation& chat, std::string_view user) {
     return chat
         .answer(
-            chat.prompt(user), [](std::string_view) { return true; }, never_)
+            chat.prompt(user).value(), [](std::string_view) { return true; }, never_)
         .value();
   }
   static void drop_end(std::vector<int32_t>& ids) {
@@ -63,8 +65,10 @@ TEST_F(Conversations, TheHistoryIsTheWholeConversationFedAtOnce) {
   Conversation chat = Conversation::create(*model_, stream, options(25)).value();
   std::vector<int32_t> history;
   for (const char* user : kUsers) {
-    const std::vector<int32_t> prompt = chat.prompt(user);
+    const ChatTurn turn = chat.prompt(user).value();
+    const std::vector<int32_t>& prompt = turn.ids;
     EXPECT_EQ(stream.sequence->length(), static_cast<int64_t>(history.size()));
+    EXPECT_EQ(turn.keep, static_cast<int64_t>(history.size()));
     history.insert(history.end(), prompt.begin(), prompt.end());
     DecodeResult told = answer(chat, user);
 
@@ -89,24 +93,24 @@ TEST_F(Conversations, TurnsAreTheTemplatesTextAndOnlyTheFirstBegins) {
   OpenStream stream = Conversations::stream();
   Conversation chat = Conversation::create(*model_, stream, options(3)).value();
   const Tokenizer& tokenizer = *model_->tokenizer;
-  const std::vector<int32_t> first = chat.prompt("the");
+  const std::vector<int32_t> first = chat.prompt("the").value().ids;
   EXPECT_EQ(first.front(), tokenizer.bos());
   EXPECT_EQ(tokenizer.decode(first),
             "<|im_start|>system\nthe end<|im_end|>\n<|im_start|>user\nthe<|im_end|>\n<|im_start|>assistant\n");
   answer(chat, "the");
-  const std::vector<int32_t> next = chat.prompt("and");
+  const std::vector<int32_t> next = chat.prompt("and").value().ids;
   EXPECT_NE(next.front(), tokenizer.bos());
   EXPECT_EQ(tokenizer.decode(next), "<|im_end|>\n<|im_start|>user\nand<|im_end|>\n<|im_start|>assistant\n");
   ASSERT_TRUE(chat.clear().ok());
   EXPECT_EQ(stream.sequence->length(), 0);
-  EXPECT_EQ(chat.prompt("the"), first);
+  EXPECT_EQ(chat.prompt("the").value().ids, first);
 }
 
 TEST_F(Conversations, TheOpeningIsWhatStandsBeforeTheFirstUsersText) {
   OpenStream stream = Conversations::stream();
   const Conversation chat = Conversation::create(*model_, stream, options(3)).value();
   const int64_t opening = opening_tokens(*model_, options(3)).value();
-  const std::vector<int32_t> one = chat.prompt("the"), other = chat.prompt("and");
+  const std::vector<int32_t> one = chat.prompt("the").value().ids, other = chat.prompt("and").value().ids;
   EXPECT_GT(opening, 4);
   EXPECT_EQ(std::mismatch(one.begin(), one.end(), other.begin()).first - one.begin(), opening);
 }
@@ -128,9 +132,9 @@ TEST_F(Conversations, AnInterruptedAnswerIsKeptAndTheNextTurnClosesIt) {
   Conversation chat = Conversation::create(*model_, stream, options(100)).value();
   std::atomic<bool> cancel{false};
   int pieces = 0;
-  const std::vector<int32_t> prompt = chat.prompt("the");
+  const std::vector<int32_t> prompt = chat.prompt("the").value().ids;
   const DecodeResult part = chat.answer(
-                                    prompt,
+                                    chat.prompt("the").value(),
                                     [&](std::string_view) {
                                       if (++pieces == 3) cancel = true;
                                       return true;
@@ -140,7 +144,7 @@ TEST_F(Conversations, AnInterruptedAnswerIsKeptAndTheNextTurnClosesIt) {
   ASSERT_EQ(part.reason, StopReason::cancelled);
   EXPECT_EQ(stream.sequence->length(), static_cast<int64_t>(prompt.size() + part.ids.size()));
   const DecodeResult none = chat.answer(
-                                    chat.prompt("and"), [](std::string_view) { return true; }, cancel)
+                                    chat.prompt("and").value(), [](std::string_view) { return true; }, cancel)
                                 .value();
   EXPECT_EQ(none.tokens, 0) << "Ctrl-C before the first token";
   EXPECT_GT(stream.sequence->length(), static_cast<int64_t>(prompt.size() + part.ids.size()))
@@ -151,13 +155,78 @@ TEST_F(Conversations, AnInterruptedAnswerIsKeptAndTheNextTurnClosesIt) {
 TEST_F(Conversations, ABaseModelAndNonsenseAreRefused) {
   OpenStream stream = Conversations::stream();
   ChatOptions none = options(5);
-  none.template_name = "";
+  none.chat_template = "";
   EXPECT_NE(Conversation::create(*model_, stream, none).status().message().find("base model"), std::string::npos);
   EXPECT_NE(Conversation::create(*model_, stream, options(0))
                 .status()
                 .message()
                 .find("ChatOptions.max_tokens: expected 1 or more"),
             std::string::npos);
+}
+
+// Drops from the history all of an answer but its last word.
+constexpr char kForgetful[] =
+    "{% for m in messages %}{{ '[' + m.content.split(' ')[-1] + ']' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '[' }}{% endif %}";
+
+// A stream that goes back in its middle holds what one holds that was never told what the template forgets.
+TEST_F(Conversations, WhatTheTemplateForgetsIsForgotten) {
+  StreamOptions bounded;
+  bounded.context = 400;
+  OpenStream stream = open_stream(*model_, bounded, 1).value();
+  ChatOptions forgetful = options(6);
+  forgetful.chat_template = kForgetful;
+  forgetful.system = "";
+  forgetful.sampling.repeat_penalty = 1.2f;
+  Conversation chat = Conversation::create(*model_, stream, forgetful).value();
+  bool went_back = false;
+  for (const char* user : kUsers) {
+    const ChatTurn turn = chat.prompt(user).value();
+    went_back = went_back || turn.keep < stream.sequence->length();
+    std::vector<int32_t> whole = chat.state().chat.ids;
+    whole.resize(static_cast<size_t>(turn.keep));
+    whole.insert(whole.end(), turn.ids.begin(), turn.ids.end());
+    const DecodeResult told = answer(chat, user);
+
+    DecodeOptions again;
+    again.prompt = whole;
+    again.max_tokens = 6;
+    again.sampling = forgetful.sampling;
+    OpenStream fresh = open_stream(*model_, bounded, 1).value();
+    const DecodeResult expected = generate(
+                                      *model_, fresh, again, [](std::string_view) { return true; }, never_)
+                                      .value();
+    EXPECT_EQ(told.ids, expected.ids) << user;
+  }
+  EXPECT_TRUE(went_back);
+}
+
+TEST_F(Conversations, ATurnWithoutRoomChangesNothing) {
+  StreamOptions bounded;
+  bounded.context = 64;
+  OpenStream stream = open_stream(*model_, bounded, 1).value();
+  ChatOptions forgetful = options(6);
+  forgetful.chat_template = kForgetful;
+  Conversation chat = Conversation::create(*model_, stream, forgetful).value();
+  answer(chat, "the");
+  const int64_t length = stream.sequence->length();
+  const StreamState before = chat.state();
+  const Result<DecodeResult> full = chat.answer(
+      chat.prompt(std::string(100, 'x')).value(), [](std::string_view) { return true; }, never_);
+  EXPECT_EQ(full.status().code(), StatusCode::cache_full);
+  EXPECT_EQ(stream.sequence->length(), length);
+  EXPECT_EQ(chat.state().chat.ids, before.chat.ids);
+  EXPECT_EQ(answer(chat, "and").reason, StopReason::max_tokens);
+}
+
+TEST_F(Conversations, TheModelsOwnTokenizerIsNotChangedByATemplate) {
+  OpenStream stream = Conversations::stream();
+  ChatOptions own = options(3);
+  own.chat_template = "{% for m in messages %}{{ m.content }}<eos>{% endfor %}";
+  Conversation chat = Conversation::create(*model_, stream, own).value();
+  EXPECT_EQ(chat.chat_template(), own.chat_template);
+  const std::vector<int32_t> ids = chat.prompt("the<eos>").value().ids;
+  EXPECT_EQ(std::count(ids.begin(), ids.end(), model_->tokenizer->eos()), 2) << "of the system text and the user's";
 }
 
 }  // namespace

@@ -70,10 +70,10 @@ FileSummary summary_of(const SnapshotInfo& info) {
     integer("sink_window", caches.sink_window);
     text("sink_positions", std::string(sink_positions_name(caches.sink_positions)));
   }
-  if (!state.chat_template.empty()) {
-    text("chat_template", state.chat_template);
-    text("system", state.system);
-    integer("turns", state.turns);
+  if (!state.chat.chat_template.empty()) {
+    text("chat_template", state.chat.chat_template);
+    text("system", state.chat.system);
+    integer("turns", state.chat.turns);
   }
   integer("pending_tokens", static_cast<int64_t>(state.pending.size()));
   integer("recent_tokens", static_cast<int64_t>(state.recent.size()));

@@ -21,6 +21,7 @@ Result<RenderedPrompt> render_prompt(const PromptRequest& request) {
     return bad_input("PromptRequest.model", "a file, or - together with PromptRequest.template_text", "-");
   }
   KVASS_ASSIGN_OR_RETURN(const jinja::Template style, jinja::Template::parse(source));
+  if (tokenizer && request.template_text) tokenizer = tokenizer->with_template(source);
   const std::string special = tokenizer ? special_tokens(*tokenizer) : "{}";
   KVASS_ASSIGN_OR_RETURN(const jinja::Rendered rendered,
                          chat_prompt(style, request.messages, request.tools, special, request.options));

@@ -68,6 +68,7 @@ Result<DType> parse_dtype(std::string_view text) {
   for (const DType type : kDTypes) {
     if (text == dtype_name(type)) return type;
   }
+  if (text == "q8_0") return DType::q8;  // as other programs call 8-bit caches
   return bad_input("StreamOptions.kv", "f32, f16, bf16 or q8", "'" + std::string(text) + "'");
 }
 

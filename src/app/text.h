@@ -1,11 +1,15 @@
-// Figures as people read them.
+// Figures as people read them, and lines as they write them.
 #pragma once
 
 #include <cstddef>
 #include <string>
+#include <string_view>
 
 namespace kvass {
 
 std::string human_bytes(size_t bytes);  // "10.5 MiB"
+
+// Takes the first line off `text`, which is not empty, and gives it without its end: LF, CR LF or the end of the text.
+std::string_view take_line(std::string_view& text);
 
 }  // namespace kvass

@@ -13,8 +13,9 @@ std::optional<StopReason> TextOutput::take(int32_t token) {
 
 void TextOutput::finish() {
   if (stops_.matched()) return;
-  show(stops_.push(decoder_.finish()));
-  if (!stops_.matched()) show(stops_.finish());
+  const std::string incomplete = decoder_.finish();
+  show(stops_.finish());
+  if (options_.collect) result_.text += incomplete;
 }
 
 void TextOutput::resume(const StreamState& state, bool ended) {

@@ -25,7 +25,8 @@ class TextOutput {
   // The next token into the result, its text to the piece and to on_text. Why the text ends with it, if it does.
   std::optional<StopReason> take(int32_t token);
   bool matched() const { return stops_.matched(); }
-  // The rest of the text.
+  // The rest of the text. Bytes of a character that was never completed are in the result alone: readers get whole
+  // ones.
   void finish();
 
   // What became complete since the piece was cleared.

@@ -125,7 +125,7 @@ CommandAction add_bench(CLI::App& command) {
       "weights and the keys and values that are in sight (gg can pass it); both are measured in the same process.\n"
       "Lists are separated by commas. Example:\n"
       "  kvass bench model.gguf -p 512,2048 -n 64 -d 0,4096 -b 1,8 -t 2");
-  command.add_option("MODEL", flags->model, "A GGUF or .kvp file")->required()->type_name("");
+  ModelFlags::add_model(command, flags->model, "A GGUF or .kvp file")->required();
   const auto list = [&](const std::string& name, std::vector<int64_t>& values, const char* type, const char* what) {
     command.add_option(name, values, what)
         ->type_name(type)

@@ -29,27 +29,93 @@ struct ChatFlags {
   StreamFlags stream;
   SnapshotFlags snapshots;
   ModelFlags weights;
+  TemplateFlags style;
   PrintPromptFlags prompt;
 
   bool talks() const { return !quiet && !json; }
 };
 
+// A conversation with the person at stdin.
+class Talk {
+ public:
+  Talk(Conversation& chat, const OpenModel& model, const OpenStream& stream, const ChatFlags& flags)
+      : chat_(chat),
+        model_(model),
+        stream_(stream),
+        flags_(flags),
+        terminal_(!flags.json && ::isatty(STDIN_FILENO) == 1 && ::isatty(STDOUT_FILENO) == 1) {}
+
+  Status run();
+  void say_stats() const;
+
+ private:
+  Result<bool> answer(std::string_view user);
+  Result<bool> command(std::string_view line);
+  void warn_of(std::string_view user) const;
+  Status save(const std::string& path) const { return save_snapshot(*stream_.sequence, chat_.state(), path); }
+  // Saves the conversation as it is now, if it is to be saved.
+  Status save() const { return flags_.snapshots.saves() ? save(flags_.snapshots.save_path()) : Status(); }
+
+  Conversation& chat_;
+  const OpenModel& model_;
+  const OpenStream& stream_;
+  const ChatFlags& flags_;
+  const bool terminal_;
+  double last_tps_ = 0.0;  // of the last answer
+};
+
+struct ChatCommand {
+  std::string_view name, argument, text;
+};
+constexpr ChatCommand kChatCommands[] = {{"/clear", "", "begin a new conversation"},
+                                         {"/exit", "", "end, as the end of input does"},
+                                         {"/help", "", "this list"},
+                                         {"/save", "[FILE]", "save the conversation, to be gone on with by --resume"},
+                                         {"/stats", "", "turns, tokens, speed, memory and seed"}};
+
+std::string chat_command_names() {
+  std::string names;
+  for (const ChatCommand& one : kChatCommands) names += (names.empty() ? "" : ", ") + std::string(one.name);
+  return names;
+}
+
+void say_help() {
+  for (const ChatCommand& one : kChatCommands) {
+    say("  {:14} {}\n", std::string(one.name) + (one.argument.empty() ? "" : " ") + std::string(one.argument),
+        one.text);
+  }
+  say("  {:14} a text of several lines\n", "\"\"\" … \"\"\"");
+}
+
+// What a person types is text: here it looks like more than that.
+void Talk::warn_of(std::string_view user) const {
+  if (flags_.quiet || !model_.tokenizer->begins_with_bos(user)) return;
+  const std::string_view bos = model_.tokenizer->piece(model_.tokenizer->bos(), /*show_control=*/true);
+  say("kvass: warning: the text begins with {}, which is sent as it is written; the conversation has begun already\n",
+      bos);
+}
+
 // One answer on stdout, to its end. False when stdout takes no more.
-Result<bool> answer(Conversation& chat, const ChatFlags& flags, std::string_view user) {
-  std::vector<int32_t> prompt = chat.prompt(user);
+Result<bool> Talk::answer(std::string_view user) {
+  warn_of(user);
+  KVASS_ASSIGN_OR_RETURN(ChatTurn turn, chat_.prompt(user));
+  const std::vector<int32_t> prompt = turn.ids;
+  const int64_t position = turn.keep;
   bool writable = true;
   char last = '\n';
   const auto show = [&](std::string_view text) {
-    if (flags.json) return true;
+    if (flags_.json) return true;
     last = text.back();
     return writable = show_stdout(text);
   };
   Interrupts::begin_answer();
-  const Result<DecodeResult> result = chat.answer(prompt, show, Interrupts::stop());
+  const Result<DecodeResult> result = chat_.answer(std::move(turn), show, Interrupts::stop());
   Interrupts::end_answer();
   if (!result.ok()) return result.status();
-  if (flags.json) {
-    writable = show_stdout(json_text({{"turn", chat.turns()},
+  last_tps_ = result->decode_tps();
+  if (flags_.json) {
+    writable = show_stdout(json_text({{"turn", chat_.turns()},
+                                      {"position", position},
                                       {"prompt_ids", prompt},
                                       {"ids", result->ids},
                                       {"text", result->text},
@@ -62,57 +128,97 @@ Result<bool> answer(Conversation& chat, const ChatFlags& flags, std::string_view
   return writable;
 }
 
-// Saves the conversation as it is now, if it is to be saved.
-Status save(const Conversation& chat, const OpenStream& stream, const ChatFlags& flags) {
-  if (!flags.snapshots.saves()) return {};
-  return save_snapshot(*stream.sequence, chat.state(), flags.snapshots.save_path());
+void Talk::say_stats() const {
+  const Sequence& sequence = *stream_.sequence;
+  say("kvass: {} turns, {} tokens, {} of them in sight, last answer {:.1f} tokens/s, seed {}, caches {}, "
+      "peak memory {}\n",
+      chat_.turns(), sequence.length(), std::min(sequence.length(), sequence.options().context), last_tps_,
+      chat_.state().sampling.seed, human_bytes(sequence.cache_bytes()), human_bytes(peak_rss_bytes()));
 }
 
-Status converse(Conversation& chat, const OpenStream& stream, const ChatFlags& flags) {
-  const bool prompts = !flags.json && ::isatty(STDIN_FILENO) == 1 && ::isatty(STDOUT_FILENO) == 1;
-  LineReader lines;
+// False where it ends the conversation.
+Result<bool> Talk::command(std::string_view line) {
+  const size_t space = std::min(line.find(' '), line.size());
+  const std::string name(line.substr(0, space));
+  const std::string argument(line.substr(std::min(line.find_first_not_of(' ', space), line.size())));
+  if (!argument.empty() && name != "/save") {
+    for (const ChatCommand& one : kChatCommands) {
+      if (one.name == name) return bad_input(name, "nothing after it", "'" + argument + "'");
+    }
+  }
+  if (name == "/exit") return false;
+  if (name == "/clear") {
+    KVASS_RETURN_IF_ERROR(chat_.clear());
+    KVASS_RETURN_IF_ERROR(save());
+  } else if (name == "/help") {
+    say_help();
+  } else if (name == "/stats") {
+    say_stats();
+  } else if (name == "/save") {
+    const std::string path = argument.empty() ? flags_.snapshots.save_path() : argument;
+    if (path.empty()) return bad_input("/save", "a file, or --save FILE on the command line", "none");
+    KVASS_RETURN_IF_ERROR(save(path));
+  } else {
+    return bad_input("command", chat_command_names() + " (text that begins so stands between \"\"\" and \"\"\")",
+                     "'" + name + "'");
+  }
+  return true;
+}
+
+Status Talk::run() {
+  TurnReader turns(terminal_);
   for (;;) {
-    if (prompts && !show_stdout("> ")) return {};
-    KVASS_ASSIGN_OR_RETURN(const std::optional<std::string> line, lines.next());
-    if (!line) {
-      if (prompts) show_stdout("\n");
+    if (terminal_ && !show_stdout("> ")) return {};
+    KVASS_ASSIGN_OR_RETURN(const std::optional<Turn> turn, turns.next());
+    if (!turn) {
+      if (terminal_) show_stdout("\n");
       return {};
     }
-    if (*line == "/exit") return {};
-    if (*line == "/clear") {
-      KVASS_RETURN_IF_ERROR(chat.clear());
-      KVASS_RETURN_IF_ERROR(save(chat, stream, flags));
+    if (!turn->block && turn->text.starts_with('/')) {
+      const Result<bool> goes_on = command(turn->text);
+      // A person may try again; a script that is wrong ends.
+      if (!goes_on.ok() && !terminal_) return goes_on.status();
+      if (!goes_on.ok()) say("kvass: {}\n", shown_message(goes_on.status()));
+      if (goes_on.ok() && !goes_on.value()) return {};
       continue;
     }
-    if (line->empty()) continue;
-    KVASS_ASSIGN_OR_RETURN(const bool writable, answer(chat, flags, *line));
-    KVASS_RETURN_IF_ERROR(save(chat, stream, flags));
+    if (turn->text.empty()) continue;
+    KVASS_ASSIGN_OR_RETURN(const bool writable, answer(turn->text));
+    KVASS_RETURN_IF_ERROR(save());
     if (!writable || Interrupts::quit()) return {};
   }
 }
 
 Status run(const ChatFlags& flags) {
-  if (flags.prompt.print) return print_prompt(flags.prompt, flags.model, flags.chat.system, flags.json);
+  if (flags.prompt.print) return print_prompt(flags.prompt, flags.style, flags.model, flags.chat.system, flags.json);
   Interrupts::watch();
   KVASS_ASSIGN_OR_RETURN(const WeightOptions weights, flags.weights.resolve());
   KVASS_ASSIGN_OR_RETURN(ModelFile file, ModelFile::open(flags.model));
   KVASS_ASSIGN_OR_RETURN(StreamOptions stream_options, flags.stream.resolve(file.stream_options()));
   stream_options.endless = !flags.no_endless;
   ChatOptions options = flags.chat;
+  KVASS_RETURN_IF_ERROR(flags.style.read(options));
+  if (!flags.style.template_file.empty() && options.chat_template.empty()) {
+    return bad_input(flags.style.template_file, "a chat template", "an empty file");
+  }
+  if (options.max_tokens == -1) options.max_tokens = ChatOptions().max_tokens;
   options.collect = flags.json;
   KVASS_RETURN_IF_ERROR(flags.snapshots.check());
   KVASS_ASSIGN_OR_RETURN(const std::optional<Snapshot> resumed, flags.snapshots.resumed());
   if (resumed) {
     const SnapshotInfo& info = resumed->info();
-    if (info.state.chat_template.empty()) {
+    if (info.state.chat.chat_template.empty()) {
       return bad_input("--resume", "a conversation, as `kvass chat --save` writes",
                        "a text, which `kvass run` goes on with");
     }
     KVASS_RETURN_IF_ERROR(flags.stream.check_resumed(info.caches, info.math));
     stream_options = options_of(info.caches, info.math, stream_options);
     options.sampling = resumed_sampling(*flags.command, options.sampling, info.state.sampling);
+    if (options.stops.empty()) options.stops = info.state.stops;
   }
   KVASS_RETURN_IF_ERROR(validate(options.sampling));
+  if (!flags.quiet) flags.stream.warn_of_context(stream_options, file.trained_context());
+  KVASS_RETURN_IF_ERROR(check_memory_limit(file, stream_options, /*head_rows=*/1, weights));
   KVASS_ASSIGN_OR_RETURN(const OpenModel model,
                          open_model(std::move(file), stream_options.arithmetic(), stream_options.threads, weights));
   if (!resumed) {
@@ -125,9 +231,11 @@ Status run(const ChatFlags& flags) {
                                                 : Conversation::create(model, stream, options));
   if (flags.talks()) {
     write_stderr(plan_line(plan_of(model, stream)));
-    say("kvass: chat template {}; /clear begins again, /exit or the end of input ends\n", chat.style().name());
+    say("kvass: /help lists the commands; /exit or the end of input ends\n");
   }
-  KVASS_RETURN_IF_ERROR(converse(chat, stream, flags));
+  Talk talk(chat, model, stream, flags);
+  KVASS_RETURN_IF_ERROR(talk.run());
+  if (flags.talks()) talk.say_stats();
   return flush_stdout();
 }
 
@@ -138,30 +246,32 @@ CommandAction add_chat(CLI::App& command) {
   flags->command = &command;
   command.description("Talk with a chat model, as long as you like");
   command.footer(
-      "Each line of stdin is a turn. The history stays in the caches, and the conversation has no end by default: the\n"
+      "Each line of stdin is a turn, or what stands between \"\"\" and \"\"\". The history stays in the caches, and "
+      "the conversation has no end by default: the\n"
       "system text stays in sight for ever, and of what follows the latest tokens (--attention-sink S,W sets other\n"
-      "sizes). Ctrl-C ends an answer, at the prompt the program. /clear begins a new conversation, /exit ends.\n"
+      "sizes). Ctrl-C ends an answer, at the prompt the program. /help lists the commands.\n"
       "--save keeps the conversation in a file, after every answer; --resume goes on with it.\n"
       "Examples:\n"
       "  kvass chat model.gguf --system \"Answer in one sentence.\"\n"
       "  kvass chat model.gguf --save talk.kvsnap\n"
       "  kvass chat model.gguf --temp 0.7 --top-p 0.9 --context 8192\n"
       "  printf 'Hello\\nAnd now in French\\n' | kvass chat model.gguf -n 100 --json");
-  command.add_option("MODEL", flags->model, "A GGUF or .kvp file of a chat model")->required()->type_name("");
+  ModelFlags::add_model(command, flags->model, "A GGUF or .kvp file of a chat model")->required();
 
   const std::string group = "Conversation";
   command.add_option(flags_of("ChatOptions.system"), flags->chat.system, "The system text, before the first turn")
       ->type_name("TEXT")
       ->group(group);
   command
-      .add_option(flags_of("ChatOptions.template_name"), flags->chat.template_name,
-                  "How turns are marked; a wrong name lists the known ones (default: the model's own)")
-      ->type_name("NAME")
-      ->group(group);
-  command
       .add_option(flags_of("ChatOptions.max_tokens"), flags->chat.max_tokens,
                   "Tokens of one answer at most (default: no limit)")
       ->type_name("TOKENS")
+      ->group(group);
+  command
+      .add_option(flags_of("ChatOptions.stops"), flags->chat.stops,
+                  "End an answer before this text; may be given again")
+      ->type_name("TEXT")
+      ->allow_extra_args(false)
       ->group(group);
   CLI::Option* no_endless =
       command
@@ -169,10 +279,12 @@ CommandAction add_chat(CLI::App& command) {
                     "End with an error when the context is full, instead of forgetting the middle")
           ->group(group);
 
+  flags->style.add(command);
   flags->prompt.add(command);
   flags->stream.add(command);
+  flags->stream.add_memory_limit(command);
   flags->snapshots.add(command);
-  for (const char* name : {"--system", "--chat-template"}) {
+  for (const char* name : {"--system", "--template-file", "--tools", "--template-var"}) {
     command.get_option("--resume")->excludes(command.get_option(name));
   }
   flags->weights.add(command);

@@ -10,11 +10,15 @@ namespace {
 using namespace testing;  // NOLINT: helpers of the tests
 using nlohmann::json;
 
+constexpr char kTemplate[] =
+    "{{ bos_token }}{% for m in messages %}{{ '<start_of_turn>' + m.role + '\\n' + m.content | trim + "
+    "'<end_of_turn>\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<start_of_turn>model\\n' }}{% endif %}";
+
 void write_model(const std::string& path, uint32_t seed) {
   TinyConfig config;
   config.seed = seed;
   GgufWriter writer = TinyModel(config).writer();
-  writer.str("tokenizer.chat_template", "{{ '<start_of_turn>' }}");
+  writer.str("tokenizer.chat_template", kTemplate);
   EXPECT_TRUE(writer.write(path).ok());
 }
 
@@ -153,7 +157,9 @@ TEST(Chat, TextIsTheJsonsTextLineByLine) {
   };
   EXPECT_EQ(replaced(shown.out), replaced(text));
   EXPECT_NE(shown.err.find("sink_ring 22+42"), std::string::npos) << "the system text is kept" << shown.err;
-  EXPECT_NE(shown.err.find("chat template gemma"), std::string::npos) << shown.err;
+  EXPECT_NE(shown.err.find("/help"), std::string::npos) << shown.err;
+  EXPECT_NE(shown.err.find("5 turns"), std::string::npos) << shown.err;
+  EXPECT_NE(shown.err.find("seed 0"), std::string::npos) << shown.err;
   EXPECT_EQ(kvass(chat({"-q", "-n", "8"}), kTurns).err, "");
 }
 
@@ -216,7 +222,14 @@ TEST(Chat, WhatCannotBeIsRefused) {
     EXPECT_EQ(done.out, "");
     EXPECT_NE(done.err.find(words), std::string::npos) << done.err;
   };
-  refused(chat({"-q", "--chat-template", "esperanto"}), 1, "--chat-template: expected one of gemma, chatml, ");
+  refused(chat({"-q", "--template-file", "/nowhere"}), 1, "/nowhere");
+  refused(chat({"-q", "--template-file", "/dev/null"}), 1, "/dev/null: expected a chat template, got an empty file");
+  refused(chat({"-q", "--template-var", "now=noon"}), 1, "--template-var now: expected a time");
+  refused(chat({"-q", "--tools", "/dev/null"}), 1, "/dev/null: expected a JSON array");
+  refused(chat({"-q", "--memory-limit", "1000"}), 1, "--memory-limit");
+  refused(chat({"-q", "--logit-bias", "x"}), 2, "--logit-bias");
+  refused(chat({"-q", "--logit-bias", "99999+1"}), 1, "--logit-bias: expected an id below");
+  refused(chat({"-q", "-ngl", "20"}), 1, "--gpu-layers: expected 0");
   refused(chat({"-q", "-n", "0"}), 1, "-n: expected 1 or more tokens, got 0");
   refused(chat({"-q", "--temp", "-1"}), 1, "--temp");
   refused(chat({"--no-endless", "--attention-sink", "4,8"}), 2, "--no-endless");

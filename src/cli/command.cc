@@ -1,5 +1,9 @@
 #include "cli/command.h"
 
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
@@ -113,6 +117,15 @@ Result<std::string> read_text(const std::string& path) {
   if (file != stdin) std::fclose(file);
   if (failed) return os_error(path == "-" ? "stdin" : path, "a readable file", error);
   return text;
+}
+
+bool stdin_has_text() {
+  struct stat info {};
+  if (::fstat(STDIN_FILENO, &info) != 0) return false;
+  if (S_ISREG(info.st_mode)) return info.st_size > ::lseek(STDIN_FILENO, 0, SEEK_CUR);
+  int bytes = 0;
+  const bool pipe = S_ISFIFO(info.st_mode) || S_ISSOCK(info.st_mode);
+  return pipe && ::ioctl(STDIN_FILENO, FIONREAD, &bytes) == 0 && bytes > 0;
 }
 
 Status write_text(const std::string& path, std::string_view text) {

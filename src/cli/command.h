@@ -62,6 +62,9 @@ Status print_json(const nlohmann::json& json);
 // The whole of a file, or of stdin for "-".
 Result<std::string> read_text(const std::string& path);
 
+// Whether stdin, where it is a file or a pipe, has something to read now. Reads nothing.
+bool stdin_has_text();
+
 // A new file with this text, or the one that was there.
 Status write_text(const std::string& path, std::string_view text);
 

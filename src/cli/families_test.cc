@@ -23,7 +23,9 @@ class Families : public ::testing::TestWithParam<Family> {
     config.window = family.window;
     config.byte_level = family.byte_level;
     GgufWriter writer = TinyModel(config).writer();
-    writer.str("tokenizer.chat_template", "{{ '<|im_start|>' + role + '\\n' + content + '<|im_end|>' }}");
+    writer.str("tokenizer.chat_template",
+               "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n' }}{% endfor %}"
+               "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}");
     EXPECT_TRUE(writer.write(path).ok());
     return path;
   }

@@ -22,7 +22,7 @@ struct FieldFlag {
 
 inline constexpr FieldFlag kFieldFlags[] = {
     // A stream.
-    {"StreamOptions.context", "--context,--max-context-len"},
+    {"StreamOptions.context", "--context,--max-context-len,-c"},
     {"StreamOptions.attention_sink", "--attention-sink"},
     {"StreamOptions.endless", "--endless"},
     {"StreamOptions.sink_positions", "--sink-positions"},
@@ -66,6 +66,7 @@ inline constexpr FieldFlag kFieldFlags[] = {
     {"SampleOptions.repeat_penalty", "--repeat-penalty"},
     {"SampleOptions.repeat_last_n", "--repeat-last-n"},
     {"SampleOptions.seed", "--seed"},
+    {"SampleOptions.logit_bias", "--logit-bias"},
     {"GenerateOptions.max_tokens", "-n,--tokens"},
     {"GenerateOptions.ignore_eos", "--ignore-eos"},
     {"GenerateOptions.stops", "--stop"},
@@ -73,7 +74,11 @@ inline constexpr FieldFlag kFieldFlags[] = {
     {"GenerateOptions.save_path", "", "--save"},
     {"GenerateOptions.hold_text", "", "text that is held back"},
     {"ChatOptions.system", "--system"},
-    {"ChatOptions.template_name", "--chat-template"},
+    {"ChatOptions.chat_template", "--template-file,--chat-template-file"},
+    {"ChatOptions.tools", "--tools"},
+    {"ChatOptions.variables", "--template-var"},
+    {"ChatOptions.now", "", "--template-var now"},
+    {"ChatOptions.stops", "--stop"},
     {"ChatOptions.max_tokens", "-n,--tokens"},
     {"ChatOptions.endless", "", "StreamOptions.endless"},
     {"ScoreOptions.top", "--top"},

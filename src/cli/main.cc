@@ -125,7 +125,10 @@ int run(int argc, char** argv) {
     commands.push_back({sub, std::move(action), ConfigFile(*sub)});
   }
   try {
-    app.parse(argc, argv);
+    std::vector<std::string> arguments(argv + 1, argv + argc);
+    std::replace(arguments.begin(), arguments.end(), std::string("-ngl"), std::string("--gpu-layers"));
+    std::reverse(arguments.begin(), arguments.end());  // as the parser takes them
+    app.parse(std::move(arguments));
     for (Parsed& command : commands) {
       if (!command.app->parsed()) continue;
       Status status = command.config.apply();

@@ -1,8 +1,13 @@
 #include "cli/model_flags.h"
 
+#include "cli/command.h"
 #include "cli/fields.h"
 
 namespace kvass {
+
+CLI::Option* ModelFlags::add_model(CLI::App& command, std::string& model, const std::string& text) {
+  return command.add_option("-m,--model,MODEL", model, text)->type_name("");
+}
 
 void ModelFlags::add_weights(CLI::App& command) {
   command
@@ -35,6 +40,12 @@ void ModelFlags::add_device(CLI::App& command) {
       ->type_name("DEVICE")
       ->group("Stream")
       ->capture_default_str();
+  gpu_layers_given_ =
+      command
+          .add_option("--gpu-layers,--n-gpu-layers", gpu_layers_,
+                      "-ngl N of other programs: only 0 is taken, for a model runs on one device as a whole")
+          ->type_name("0")
+          ->group("Stream");
 }
 
 Result<WeightOptions> ModelFlags::resolve() const {
@@ -46,6 +57,12 @@ Result<WeightOptions> ModelFlags::resolve() const {
     KVASS_ASSIGN_OR_RETURN(options.pages, parse_pages(pages_));
   }
   options.check = check_;
+  if (gpu_layers_given_ != nullptr && gpu_layers_given_->count() > 0) {
+    if (gpu_layers_ != 0) {
+      return bad_input("--gpu-layers", "0, or --device for the whole model", std::to_string(gpu_layers_));
+    }
+    say("kvass: note: -ngl 0: the model runs on --device {} as a whole\n", device_);
+  }
   KVASS_ASSIGN_OR_RETURN(options.device, parse_device(device_));
   return options;
 }

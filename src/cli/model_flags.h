@@ -12,6 +12,8 @@ namespace kvass {
 
 class ModelFlags {
  public:
+  // MODEL, which -m names too; `text` is its help.
+  static CLI::Option* add_model(CLI::App& command, std::string& model, const std::string& text);
   void add(CLI::App& command);
   void add_weights(CLI::App& command);  // --weights alone
   void add_device(CLI::App& command);   // for the commands that run where they are told
@@ -21,6 +23,8 @@ class ModelFlags {
   std::string weights_, pages_;
   std::string device_ = std::string(device_name(WeightOptions().device));
   bool check_ = false;
+  int gpu_layers_ = 0;
+  const CLI::Option* gpu_layers_given_ = nullptr;
 };
 
 }  // namespace kvass

@@ -63,7 +63,7 @@ TEST(PrintPrompt, OptionsOfAnAnswerAreRefusedBesideIt) {
                                                       {"--context", "64"},
                                                       {"--temp", "1"},
                                                       {"--save", path_of("never.kvsnap")},
-                                                      {"--chat-template", "gemma"},
+                                                      {"--stop", "x"},
                                                       {"--no-endless"},
                                                       {"--math", "f32"}}) {
     expect_refused(kvass(print(more), "hi"), 2, {more[0], "--print-prompt"});

@@ -14,10 +14,16 @@ constexpr size_t kDefaultSequences = 8;
 
 }  // namespace
 
+void warn_of_bos(const Tokenizer& tokenizer, std::string_view text) {
+  if (!tokenizer.add_bos() || !tokenizer.begins_with_bos(text)) return;
+  say("kvass: warning: the prompt begins with {}, which stands there without it; it is sent once\n",
+      tokenizer.piece(tokenizer.bos(), /*show_control=*/true));
+}
+
 Status run_prompts(PromptsRun run) {
   const std::atomic<bool>& cancel = cancelled();
   KVASS_ASSIGN_OR_RETURN(const std::string text, read_text(run.prompts));
-  KVASS_ASSIGN_OR_RETURN(const std::vector<std::string> lines, split_prompts(text, run.prompts));
+  KVASS_ASSIGN_OR_RETURN(const std::vector<std::string> lines, split_prompts(text, run.prompts, run.empty_lines));
   StreamOptions& stream = run.stream;
   if (!run.sequences_given) stream.sequences = static_cast<int64_t>(std::min(kDefaultSequences, lines.size()));
   const bool endless = stream.endless || stream.attention_sink.has_value();
@@ -29,6 +35,7 @@ Status run_prompts(PromptsRun run) {
                          open_model(std::move(run.file), stream.arithmetic(), stream.threads, run.weights));
   std::vector<std::vector<int32_t>> prompts;
   for (const std::string& line : lines) {
+    if (run.warns) warn_of_bos(*model.tokenizer, line);
     prompts.push_back(model.tokenizer->encode(line, {.bos = model.tokenizer->add_bos(), .parse_special = true}));
   }
   KVASS_ASSIGN_OR_RETURN(StreamBatch batch, open_batch(model, stream, run.generation.sampling));
@@ -49,9 +56,10 @@ Status run_prompts(PromptsRun run) {
   if (run.talks) {
     const char* end = !writable ? ", output closed" : summary.cancelled ? ", interrupted" : "";
     say("kvass: {} of {} prompts, {} tokens ({} prompt + {} generated), {:.1f} generated tokens/s with {} sequences, "
-        "caches {}, peak memory {}{}\n",
+        "seed {}, caches {}, peak memory {}{}\n",
         summary.complete, prompts.size(), summary.prompt_tokens + summary.tokens, summary.prompt_tokens, summary.tokens,
-        summary.tps(), plan.sequences, human_bytes(plan.cache_bytes()), human_bytes(peak_rss_bytes()), end);
+        summary.tps(), plan.sequences, run.generation.sampling.seed, human_bytes(plan.cache_bytes()),
+        human_bytes(peak_rss_bytes()), end);
   }
   KVASS_RETURN_IF_ERROR(flush_stdout());
   if (summary.cancelled && cancel.load(std::memory_order_relaxed)) {

@@ -26,6 +26,7 @@ struct RunFlags {
   std::string dash;
   std::string prompts;
   int64_t tokens = std::numeric_limits<int64_t>::max();
+  bool skip_empty = false;
   bool ignore_eos = false;
   std::vector<std::string> stops;
   SampleOptions sampling;
@@ -51,6 +52,7 @@ Result<std::vector<int32_t>> prompt_ids(const RunFlags& flags, const Tokenizer& 
     const TextPart part{text, /*parse_special=*/true};
     return tokenizer.encode_parts(std::span(&part, 1), /*bos=*/false, /*continued=*/true);
   }
+  if (!flags.quiet) warn_of_bos(tokenizer, text);
   std::vector<int32_t> ids = tokenizer.encode(text, {.bos = tokenizer.add_bos(), .parse_special = true});
   if (ids.empty()) return bad_input("prompt", "at least one token", "an empty one (give -p TEXT, -f FILE or -)");
   return ids;
@@ -70,24 +72,41 @@ nlohmann::json result_json(const DecodeOptions& options, const DecodeResult& res
             {"cache_bytes", plan.caches.bytes},
             {"peak_rss_bytes", peak_rss_bytes()},
             {"length", length},
+            {"seed", options.sampling.seed},
             {"stop_reason", stop_reason_name(result.reason)}}}};
 }
 
-void say_summary(const DecodeResult& result, const MemoryPlan& plan, bool output_closed, const std::string& saved) {
+void say_summary(const DecodeOptions& options, const DecodeResult& result, const MemoryPlan& plan, bool output_closed,
+                 const std::string& saved) {
   const char* end = output_closed ? ", output closed" : result.reason == StopReason::cancelled ? ", interrupted" : "";
-  say("kvass: {} tokens ({} prompt + {} generated), prefill {:.1f} tokens/s, decode {:.1f} tokens/s, cache {}, "
-      "peak memory {}{}{}\n",
+  say("kvass: {} tokens ({} prompt + {} generated), prefill {:.1f} tokens/s, decode {:.1f} tokens/s, seed {}, "
+      "cache {}, peak memory {}{}{}\n",
       result.prompt_tokens + result.tokens, result.prompt_tokens, result.tokens, result.prefill_tps(),
-      result.decode_tps(), human_bytes(plan.caches.bytes), human_bytes(peak_rss_bytes()), end, saved);
+      result.decode_tps(), options.sampling.seed, human_bytes(plan.caches.bytes), human_bytes(peak_rss_bytes()), end,
+      saved);
 }
 
-Status run(const RunFlags& flags) {
-  if (flags.tokens < 0) return bad_input("-n", "0 or more tokens", std::to_string(flags.tokens));
+// Whether a flag or argument reads the text of stdin.
+bool reads_stdin(const RunFlags& flags) {
+  return !flags.dash.empty() || flags.prompt_file == "-" || flags.prompts == "-";
+}
+Status check_stdin(const RunFlags& flags) {
+  if (reads_stdin(flags) || !stdin_has_text()) return {};
+  return bad_input("stdin", "nothing, or - as the prompt (-f - or --prompts -), which reads it",
+                   "text that nothing reads");
+}
+
+Status run(const RunFlags& given) {
+  RunFlags flags = given;
+  if (flags.tokens == -1) flags.tokens = std::numeric_limits<int64_t>::max();
+  if (flags.tokens < 0) return bad_input("-n", "0 or more tokens, or -1 for no limit", std::to_string(flags.tokens));
+  KVASS_RETURN_IF_ERROR(check_stdin(flags));
   const std::atomic<bool>& cancel = cancelled();
   KVASS_ASSIGN_OR_RETURN(const WeightOptions weights, flags.weights.resolve());
   KVASS_ASSIGN_OR_RETURN(ModelFile file, ModelFile::open(flags.model));
   KVASS_ASSIGN_OR_RETURN(StreamOptions stream_options, flags.stream.resolve(file.stream_options()));
   KVASS_RETURN_IF_ERROR(validate(flags.sampling));
+  if (!flags.quiet) flags.stream.warn_of_context(stream_options, file.trained_context());
   if (!flags.prompts.empty()) {
     DecodeOptions generation;
     generation.max_tokens = flags.tokens;
@@ -95,7 +114,8 @@ Status run(const RunFlags& flags) {
     generation.stops = flags.stops;
     generation.sampling = flags.sampling;
     return run_prompts({std::move(file), weights, flags.prompts, stream_options, flags.stream.sequences_given(),
-                        std::move(generation), flags.talks()});
+                        std::move(generation), flags.skip_empty ? EmptyLines::skipped : EmptyLines::refused,
+                        flags.talks(), !flags.quiet});
   }
   if (flags.stream.sequences_given()) return bad_input("--sequences", "--prompts FILE beside it", "none");
   KVASS_RETURN_IF_ERROR(flags.snapshots.check());
@@ -119,6 +139,7 @@ Status run(const RunFlags& flags) {
   KVASS_RETURN_IF_ERROR(check_memory_limit(file, stream_options, /*head_rows=*/1, weights));
   KVASS_ASSIGN_OR_RETURN(const OpenModel model,
                          open_model(std::move(file), stream_options.arithmetic(), stream_options.threads, weights));
+  KVASS_RETURN_IF_ERROR(check_stdin(flags));  // what is written to it may have come only now
   KVASS_ASSIGN_OR_RETURN(options.prompt, prompt_ids(flags, *model.tokenizer, resumed.has_value()));
   options.max_tokens = flags.tokens;
   options.collect = flags.json;
@@ -150,7 +171,7 @@ Status run(const RunFlags& flags) {
   } else if (writable && last != '\n' && ends_line) {
     writable = show_stdout("\n");
   }
-  if (flags.talks()) say_summary(result, plan, !writable, saved_text);
+  if (flags.talks()) say_summary(options, result, plan, !writable, saved_text);
   KVASS_RETURN_IF_ERROR(saved);
   KVASS_RETURN_IF_ERROR(flush_stdout());
   return result.status;
@@ -172,7 +193,7 @@ CommandAction add_run(CLI::App& command) {
       "  kvass run model.gguf -p \"Log:\" --endless --save log.kvsnap --save-every 10000\n"
       "  kvass run model.gguf --resume log.kvsnap --save log.kvsnap\n"
       "With --resume a prompt is appended; without one the text goes on.");
-  command.add_option("MODEL", flags->model, "A GGUF or .kvp file")->required()->type_name("");
+  ModelFlags::add_model(command, flags->model, "A GGUF or .kvp file")->required();
   CLI::Option* dash = command.add_option("STDIN", flags->dash, "- reads the prompt from stdin")->type_name("");
   dash->check([](const std::string& text) { return text == "-" ? "" : "expected -, got '" + text + "'"; });
 
@@ -197,10 +218,14 @@ CommandAction add_run(CLI::App& command) {
       ->excludes(file)
       ->excludes(dash);
 
+  command.add_flag("--skip-empty", flags->skip_empty, "Pass over empty lines of --prompts; they are not counted")
+      ->group(group)
+      ->needs(command.get_option("--prompts"));
+
   group = "End of the text";
   command
       .add_option(flags_of("GenerateOptions.max_tokens"), flags->tokens,
-                  "Tokens to generate; 0 runs the prompt only (default: no limit)")
+                  "Tokens to generate; 0 runs the prompt only (default, and -1: no limit)")
       ->type_name("TOKENS")
       ->group(group);
   command.add_flag(flags_of("GenerateOptions.ignore_eos"), flags->ignore_eos, "Go on after an end-of-generation token")

@@ -1,8 +1,28 @@
 #include "cli/sampling_flags.h"
 
+#include <charconv>
+#include <cmath>
+#include <string>
+
+#include "cli/command.h"
 #include "cli/fields.h"
 
 namespace kvass {
+namespace {
+
+// ID+B or ID-B, as in 15+1.5, 15-100 and 15-inf; empty: it is another text.
+std::optional<LogitBias> parse_bias(std::string_view text) {
+  LogitBias bias;
+  const char* const end = text.data() + text.size();
+  const auto [sign, wrong_id] = std::from_chars(text.data(), end, bias.id);
+  if (wrong_id != std::errc() || sign == end || (*sign != '+' && *sign != '-')) return std::nullopt;
+  const auto [rest, wrong] = std::from_chars(sign + 1, end, bias.bias);
+  if (wrong != std::errc() || rest != end || std::isnan(bias.bias) || std::signbit(bias.bias)) return std::nullopt;
+  if (*sign == '-') bias.bias = -bias.bias;
+  return bias;
+}
+
+}  // namespace
 
 void add_sampling_flags(CLI::App& command, SampleOptions& options) {
   const auto sampling = [&](const std::string& name, auto& value, const char* type, const char* what) {
@@ -19,6 +39,22 @@ void add_sampling_flags(CLI::App& command, SampleOptions& options) {
            "Makes recent tokens less likely; 1: does not");
   sampling(flags_of("SampleOptions.repeat_last_n"), options.repeat_last_n, "TOKENS", "How many tokens are recent");
   sampling(flags_of("SampleOptions.seed"), options.seed, "N", "The same seed draws the same text");
+  command
+      .add_option_function<std::vector<std::string>>(
+          flags_of("SampleOptions.logit_bias"),
+          [&options](const std::vector<std::string>& texts) {
+            options.logit_bias.clear();
+            for (const std::string& text : texts) {
+              const std::optional<LogitBias> bias = parse_bias(text);
+              if (!bias)
+                throw CLI::ValidationError("--logit-bias", "expected ID+B or ID-B, got '" + one_line(text) + "'");
+              options.logit_bias.push_back(*bias);
+            }
+          },
+          "Add B to the logit of token ID, as in 15+1.5 or 15-inf (never); may be given again")
+      ->type_name("ID+B")
+      ->group("Sampling")
+      ->allow_extra_args(false);
 }
 
 SampleOptions resumed_sampling(const CLI::App& command, const SampleOptions& given, SampleOptions saved) {
@@ -32,6 +68,7 @@ SampleOptions resumed_sampling(const CLI::App& command, const SampleOptions& giv
   take(flag_of("SampleOptions.repeat_penalty"), &SampleOptions::repeat_penalty);
   take(flag_of("SampleOptions.repeat_last_n"), &SampleOptions::repeat_last_n);
   take(flag_of("SampleOptions.seed"), &SampleOptions::seed);
+  take(flag_of("SampleOptions.logit_bias"), &SampleOptions::logit_bias);
   return saved;
 }
 

@@ -1,5 +1,6 @@
 #include "cli/stream_flags.h"
 
+#include "cli/command.h"
 #include "cli/fields.h"
 
 namespace kvass {
@@ -41,7 +42,12 @@ void StreamFlags::add(CLI::App& command) {
   kv_given_ = command.add_option(flags_of("StreamOptions.kv"), kv_, "Storage of keys and values: f32, f16, bf16 or q8")
                   ->type_name("TYPE")
                   ->group(group)
-                  ->capture_default_str();
+                  ->capture_default_str()
+                  ->transform([](const std::string& name) {
+                    if (name != "q8_0") return name;
+                    say("kvass: note: --kv q8_0 is q8 here\n");
+                    return std::string("q8");
+                  });
   math_given_ =
       command
           .add_option(
@@ -99,6 +105,14 @@ Result<StreamOptions> StreamFlags::resolve(const StreamOptions& defaults) const 
     KVASS_ASSIGN_OR_RETURN(options.memory_limit, parse_memory_limit(memory_limit_));
   }
   return options;
+}
+
+void StreamFlags::warn_of_context(const StreamOptions& options, int64_t trained) const {
+  const Result<CacheOptions> caches = resolve_caches(options, trained);
+  if (!caches.ok() || trained <= 0 || caches->context <= trained) return;
+  say("kvass: warning: {}: the model was trained for {} tokens, and {} are asked for; text beyond that gets worse\n",
+      context_given_->count() > 0 ? flag_of("StreamOptions.context") : flag_of("StreamOptions.attention_sink"), trained,
+      caches->context);
 }
 
 Status StreamFlags::check_resumed(const CacheOptions& caches, Math math) const {

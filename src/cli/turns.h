@@ -26,10 +26,35 @@ class Interrupts {
 class LineReader {
  public:
   Result<std::optional<std::string>> next();
+  // Whether there is more to read now.
+  bool ready();
+  void put_back(const std::string& line) { buffer_.insert(0, line + '\n'); }
 
  private:
   std::string buffer_;
   bool ended_ = false;
+};
+
+// What a person says at a time: a line, or several between """ and """. On a terminal also a pasted block: what the
+// terminal marks as one, or else the lines that come at once.
+struct Turn {
+  std::string text;
+  bool block = false;  // not a line that was typed: never a command
+};
+
+class TurnReader {
+ public:
+  explicit TurnReader(bool terminal) : terminal_(terminal) {}
+  Result<std::optional<Turn>> next();
+
+ private:
+  Result<std::optional<std::string>> line();  // on a terminal: with the marks of what is pasted into it
+  Result<Turn> quoted(std::string line);
+  Result<Turn> pasted(std::string line);
+  Result<Turn> at_once(std::string line);
+
+  LineReader lines_;
+  bool terminal_;
 };
 
 }  // namespace kvass

@@ -70,6 +70,7 @@ Result<VocabularyView> KvpFile::vocabulary() const {
   to.add_bos = from.add_bos();
   to.add_eos = from.add_eos();
   to.add_space_prefix = from.add_space_prefix();
+  to.chat_template = model_.chat_template;
   return to;
 }
 

@@ -133,6 +133,7 @@ Status Snapshot::restore(Sequence& sequence) const {
   const int64_t vocabulary = engine.program().vocabulary();
   KVASS_RETURN_IF_ERROR(check_tokens(name_, info_.state.recent, vocabulary));
   KVASS_RETURN_IF_ERROR(check_tokens(name_, info_.state.pending, vocabulary));
+  KVASS_RETURN_IF_ERROR(check_tokens(name_, info_.state.chat.ids, vocabulary));
   const Status status = sequence.restore(info_.length, info_.first_held, info_.cross, body_);
   return status.ok() ? status : status.with_message(name_ + ": " + status.message());
 }

@@ -24,7 +24,22 @@
 namespace kvass {
 
 inline constexpr char kSnapshotMagic[] = "KVASSNAP";  // 8 bytes without the terminator
-inline constexpr uint32_t kSnapshotVersion = 3;       // of the file format
+inline constexpr uint32_t kSnapshotVersion = 4;       // of the file format
+
+// A conversation: all that its next turn is made of. Its owner (app/chat_history.h) explains the tokens; here it is
+// data.
+struct ChatState {
+  std::string chat_template;          // jinja; empty: no conversation
+  std::string system;                 // what the model was told before it
+  std::string tools, variables, now;  // for the template: JSON, JSON, the time that its clock shows
+  std::vector<std::string> messages;  // a user's and an answer, by turns
+  std::vector<int64_t> turn_ends;     // [messages / 2] positions of the stream
+  int64_t turns = 0;                  // so far, those included that are forgotten
+  // What the stream holds, as long as that is what the template renders; otherwise empty.
+  std::string text;
+  std::vector<int32_t> ids;   // of the stream
+  std::vector<int64_t> ends;  // [ids] bytes of `text` up to the end of a token; -1: the text may not be divided there
+};
 
 // What goes on beside the caches. The owner of the stream fills it in and takes it up again; here it is data.
 struct StreamState {
@@ -35,10 +50,7 @@ struct StreamState {
   std::vector<int32_t> pending;  // the next tokens: the sampler has seen them, the caches have not
   std::string undecoded;         // StreamDecoder::pending(), at most 3 bytes
   std::string held;              // StopMatcher::held()
-  // Of a conversation: how its turns are marked, what the model was told before it, and the turns so far.
-  std::string chat_template;  // empty: a text
-  std::string system;
-  int64_t turns = 0;
+  ChatState chat;                // of a conversation
 };
 
 // The header.

@@ -22,6 +22,9 @@ class Writer {
   void number(T value) {
     if constexpr (std::is_same_v<T, float>) {
       number(std::bit_cast<uint32_t>(value));
+    } else if constexpr (std::is_same_v<T, LogitBias>) {
+      number(value.id);
+      number(value.bias);
     } else {
       for (size_t i = 0; i < sizeof(T); ++i)
         bytes_.push_back(static_cast<uint8_t>(static_cast<uint64_t>(value) >> (8 * i)));
@@ -73,6 +76,9 @@ class Reader {
       uint32_t bits = 0;
       number(bits);
       value = std::bit_cast<float>(bits);
+    } else if constexpr (std::is_same_v<T, LogitBias>) {
+      number(value.id);
+      number(value.bias);
     } else {
       uint64_t bits = 0;
       if (!take(sizeof(T))) return;
@@ -147,9 +153,9 @@ class Reader {
 
 // The fields after the fixed part, in the order of the file: `file` is a Writer and `info` const, or a Reader and not.
 // A field of one of these structs that is not written down here stops the build.
-static_assert(kFieldCount<SnapshotInfo> == 11 && kFieldCount<StreamState> == 10);
+static_assert(kFieldCount<SnapshotInfo> == 11 && kFieldCount<StreamState> == 8 && kFieldCount<ChatState> == 11);
 static_assert(kFieldCount<CacheOptions> == 9, "all but checkpoints");
-static_assert(kFieldCount<CrossFill> == 2 && kFieldCount<SampleOptions> == 7);
+static_assert(kFieldCount<CrossFill> == 2 && kFieldCount<SampleOptions> == 8);
 template <class Info, class File>
 void transfer_fields(Info& info, File& file) {
   file.choice(info.math, 3);
@@ -181,10 +187,28 @@ void transfer_fields(Info& info, File& file) {
   file.list(state.pending);
   file.text(state.undecoded);
   file.text(state.held);
-  file.text(state.chat_template);
-  file.text(state.system);
-  file.number(state.turns);
   file.texts(state.stops);
+  file.list(state.sampling.logit_bias);
+
+  auto& chat = state.chat;
+  file.text(chat.chat_template);
+  file.text(chat.system);
+  file.text(chat.tools);
+  file.text(chat.variables);
+  file.text(chat.now);
+  file.texts(chat.messages);
+  file.list(chat.turn_ends);
+  file.number(chat.turns);
+  file.text(chat.text);
+  file.list(chat.ids);
+  file.list(chat.ends);
+}
+
+// What every writer of a conversation keeps to.
+bool is_meant(const ChatState& chat) {
+  const auto in_text = [&](int64_t end) { return end >= -1 && end <= static_cast<int64_t>(chat.text.size()); };
+  return chat.turns >= 0 && chat.messages.size() % 2 == 0 && chat.turn_ends.size() == chat.messages.size() / 2 &&
+         chat.ends.size() == chat.ids.size() && std::all_of(chat.ends.begin(), chat.ends.end(), in_text);
 }
 
 }  // namespace
@@ -250,8 +274,8 @@ Result<SnapshotHeader> read_snapshot_header(std::span<const uint8_t> file, const
   info.fingerprint = in.hash();
   transfer_fields(info, in);
   const StreamState& state = info.state;
-  const bool meant = in.ok() && info.length >= 0 && state.turns >= 0 && state.undecoded.size() <= kMaxUndecodedBytes &&
-                     validate(state.sampling).ok() &&
+  const bool meant = in.ok() && info.length >= 0 && is_meant(state.chat) &&
+                     state.undecoded.size() <= kMaxUndecodedBytes && validate(state.sampling).ok() &&
                      state.recent.size() <= static_cast<size_t>(state.sampling.repeat_last_n);
   if (!meant) return bad_input(name, "fields of a snapshot", "others, under a valid checksum");
   return header;

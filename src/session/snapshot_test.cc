@@ -35,13 +35,25 @@ StreamState some_state() {
                     .min_p = 0.05f,
                     .repeat_penalty = 1.1f,
                     .repeat_last_n = 5,
-                    .seed = 0x123456789abcdef0};
+                    .seed = 0x123456789abcdef0,
+                    .logit_bias = {{3, 1.5f}, {299, -2.0f}}};
   state.ignore_eos = true;
   state.stops = {"THE END", "", "\n\n"};
   state.recent = {1, 2, 3, 4, 299};
   state.pending = {7};
   state.undecoded = "\xe2\x82";
   state.held = "THE E";
+  state.chat = {.chat_template = "{{ messages }}",
+                .system = "be brief",
+                .tools = "[]",
+                .variables = "{}",
+                .now = "2026-11-30T12:34:56",
+                .messages = {"a", "b"},
+                .turn_ends = {9},
+                .turns = 3,
+                .text = "a b",
+                .ids = {1, 2},
+                .ends = {-1, 3}};
   return state;
 }
 
@@ -140,6 +152,18 @@ TEST(Snapshots, KeepWhatTheOwnerNeeds) {
   EXPECT_EQ(read.pending, state.pending);
   EXPECT_EQ(read.undecoded, state.undecoded);
   EXPECT_EQ(read.held, state.held);
+  EXPECT_EQ(read.sampling.logit_bias, state.sampling.logit_bias);
+  EXPECT_EQ(read.chat.chat_template, state.chat.chat_template);
+  EXPECT_EQ(read.chat.system, state.chat.system);
+  EXPECT_EQ(read.chat.tools, state.chat.tools);
+  EXPECT_EQ(read.chat.variables, state.chat.variables);
+  EXPECT_EQ(read.chat.now, state.chat.now);
+  EXPECT_EQ(read.chat.messages, state.chat.messages);
+  EXPECT_EQ(read.chat.turn_ends, state.chat.turn_ends);
+  EXPECT_EQ(read.chat.turns, state.chat.turns);
+  EXPECT_EQ(read.chat.text, state.chat.text);
+  EXPECT_EQ(read.chat.ids, state.chat.ids);
+  EXPECT_EQ(read.chat.ends, state.chat.ends);
 }
 
 TEST(Snapshots, TakeOnlyWhatTheStreamUses) {
@@ -264,8 +288,8 @@ TEST_F(Refused, OtherModelsArithmeticsAndPlans) {
 }
 
 TEST_F(Refused, OtherVersions) {
-  refused(with([](SnapshotInfo& info) { ++info.version; }), {"snapshot version 3, got 4"});
-  refused(with([](SnapshotInfo& info) { --info.version; }), {"snapshot version 3, got 2"});
+  refused(with([](SnapshotInfo& info) { ++info.version; }), {"snapshot version 4, got 5"});
+  refused(with([](SnapshotInfo& info) { --info.version; }), {"snapshot version 4, got 3"});
   refused(with([](SnapshotInfo& info) { ++info.numerics; }), {"numerics version 1, got 2"});
 }
 
@@ -327,6 +351,14 @@ TEST_F(Refused, ForgedFields) {
   forged({fields}, [](SnapshotInfo& info) { info.state.recent.resize(6); });
   forged({fields}, [](SnapshotInfo& info) { info.state.sampling.temperature = -1.0f; });
   forged({fields}, [](SnapshotInfo& info) { info.state.sampling.repeat_last_n = -1; });
+  forged({fields}, [](SnapshotInfo& info) { info.state.chat.turns = -1; });
+  forged({fields}, [](SnapshotInfo& info) { info.state.chat.messages.pop_back(); });
+  forged({fields}, [](SnapshotInfo& info) { info.state.chat.turn_ends.clear(); });
+  forged({fields}, [](SnapshotInfo& info) { info.state.chat.ends.pop_back(); });
+  forged({fields}, [](SnapshotInfo& info) { info.state.chat.ends[0] = 4; });
+  forged({fields}, [](SnapshotInfo& info) { info.state.chat.ends[0] = -2; });
+  forged({fields}, [](SnapshotInfo& info) { info.state.sampling.logit_bias[0].id = -1; });
+  forged({"token id: expected 0 to 299, got 300"}, [](SnapshotInfo& info) { info.state.chat.ids[0] = 300; });
   forged({"token id: expected 0 to 299, got 300"}, [](SnapshotInfo& info) { info.state.pending = {300}; });
   forged({"token id: expected 0 to 299, got -1"}, [](SnapshotInfo& info) { info.state.recent = {-1}; });
   forged({"length"}, [](SnapshotInfo& info) { info.length = INT64_MAX; });

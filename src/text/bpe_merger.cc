@@ -9,28 +9,41 @@
 #include "text/byte_alphabet.h"
 
 namespace kvass {
-Result<BpeMerger> BpeMerger::create(const VocabularyView& vocabulary, const PieceTable& pieces) {
+namespace {
+
+// The tokens that merging may give.
+PieceIndex mergeable(const PieceTable& pieces, std::span<const TokenType> types) {
+  std::vector<int32_t> found;
+  for (int32_t id = 0; id < pieces.size(); ++id) {
+    const TokenType type = types[static_cast<size_t>(id)];
+    if (type == TokenType::normal || type == TokenType::user_defined) found.push_back(id);
+  }
+  return {pieces, found};
+}
+
+}  // namespace
+
+Result<BpeMerger> BpeMerger::create(const VocabularyView& vocabulary, std::span<const TokenType> types,
+                                    const PieceTable& pieces) {
   const std::string key = vocabulary_field(vocabulary.source, "tokenizer.ggml.pre");
   KVASS_ASSIGN_OR_RETURN(const PreTokenizerKind* const kind, find_pre_tokenizer(key, vocabulary.pre));
   BpeMerger merger(*kind);
-  std::vector<int32_t> found;
-  for (int32_t id = 0; id < pieces.size(); ++id) {
-    const TokenType type = vocabulary.types[id];
-    if (type == TokenType::normal || type == TokenType::user_defined) found.push_back(id);
-  }
-  merger.index_ = PieceIndex(pieces, found);
+  merger.index_ = mergeable(pieces, vocabulary.types);
   for (int byte = 0; byte < 256; ++byte) {
     const char c = static_cast<char>(byte);
     merger.byte_ids_[byte] = merger.index_.find(pieces, {&c, 1});
   }
   merger.unknown_ = vocabulary.unknown;
-  KVASS_RETURN_IF_ERROR(merger.read_merges(vocabulary, pieces));
+  KVASS_RETURN_IF_ERROR(merger.read_merges(vocabulary, types, pieces));
+  // Only now, since a file may list merges that make a control token.
+  if (!std::equal(types.begin(), types.end(), vocabulary.types.begin())) merger.index_ = mergeable(pieces, types);
   return merger;
 }
 
 // A merge is "left right", both in the byte alphabet. Its rank is its index in the list; of equal pairs the first
 // counts.
-Status BpeMerger::read_merges(const VocabularyView& vocabulary, const PieceTable& pieces) {
+Status BpeMerger::read_merges(const VocabularyView& vocabulary, std::span<const TokenType> types,
+                              const PieceTable& pieces) {
   pairs_.resize(std::bit_ceil(2 * vocabulary.merges.size() + 2));
   for (size_t rank = 0; rank < vocabulary.merges.size(); ++rank) {
     const std::string_view merge = vocabulary.merges[rank];
@@ -46,6 +59,7 @@ Status BpeMerger::read_merges(const VocabularyView& vocabulary, const PieceTable
     const int32_t left = index_.find(pieces, *first), right = index_.find(pieces, *second);
     const int32_t both = index_.find(pieces, *first + *second);
     if (left < 0 || right < 0 || both < 0) return refuse("two tokens that make a third");
+    if (types[static_cast<size_t>(both)] == TokenType::control) continue;
     PairSlot& slot = pairs_[pair_at(left, right)];
     if (slot.merged.id < 0) slot = {left, right, {static_cast<uint32_t>(rank), both}};
   }

@@ -10,6 +10,7 @@
 
 #include <array>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -26,7 +27,9 @@ namespace kvass {
 class BpeMerger {
  public:
   // The caller has checked that the sizes in `vocabulary` agree. `pieces` are bytes, not the alphabet of the file.
-  static Result<BpeMerger> create(const VocabularyView& vocabulary, const PieceTable& pieces);
+  // `types`: of the tokens by their meaning (control_tokens.h); nothing is merged into a control token.
+  static Result<BpeMerger> create(const VocabularyView& vocabulary, std::span<const TokenType> types,
+                                  const PieceTable& pieces);
 
   // Appends the ids of `text`.
   void encode(const PieceTable& pieces, std::string_view text, std::vector<int32_t>& ids) const;
@@ -38,7 +41,7 @@ class BpeMerger {
   };
 
   explicit BpeMerger(const PreTokenizerKind& kind) : splitter_(kind), ignore_merges_(kind.ignore_merges) {}
-  Status read_merges(const VocabularyView& vocabulary, const PieceTable& pieces);
+  Status read_merges(const VocabularyView& vocabulary, std::span<const TokenType> types, const PieceTable& pieces);
   size_t pair_at(int32_t left, int32_t right) const;  // the pair's slot, or the empty slot for it
   void encode_piece(const PieceTable& pieces, std::string_view piece, MergeBuffer& symbols,
                     std::vector<int32_t>& ids) const;

@@ -1,5 +1,7 @@
 #include "text/chat_prompt.h"
 
+#include <algorithm>
+#include <ctime>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -8,6 +10,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
+constexpr char kClockForm[] = "%Y-%m-%dT%H:%M:%S";
 // Marks where the last message ends in the rendered text.
 constexpr std::string_view kEnd = "CONTINUE_FINAL_MESSAGE_TAG ";
 
@@ -38,17 +41,6 @@ bool mark_end(Json& messages) {
   return false;
 }
 
-// The rendered text up to byte `end`.
-jinja::Rendered cut(const jinja::Rendered& rendered, size_t end) {
-  jinja::Rendered part;
-  for (const jinja::Span& span : rendered.spans) {
-    if (end == 0) break;
-    part.spans.push_back({span.text.substr(0, end), span.outside});
-    end -= part.spans.back().text.size();
-  }
-  return part;
-}
-
 // What stands before the mark; without the white space there where the template took away that of the mark.
 Result<jinja::Rendered> cut_at_mark(const jinja::Rendered& rendered) {
   const std::string text = rendered.text();
@@ -58,7 +50,7 @@ Result<jinja::Rendered> cut_at_mark(const jinja::Rendered& rendered) {
                      "one that it leaves out or changes");
   }
   if (text.compare(end, kEnd.size(), kEnd) != 0) end = text.find_last_not_of(" \t\n\r\v\f", end == 0 ? 0 : end - 1) + 1;
-  return cut(rendered, end);
+  return rendered_part(rendered, 0, end);
 }
 
 }  // namespace
@@ -101,13 +93,41 @@ std::string special_tokens(const Tokenizer& tokenizer) {
   return tokens.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
-std::vector<int32_t> encode_prompt(const Tokenizer& tokenizer, const jinja::Rendered& rendered) {
+jinja::Rendered rendered_part(const jinja::Rendered& rendered, size_t begin, size_t end) {
+  jinja::Rendered part;
+  size_t at = 0;  // where the span begins
+  for (const jinja::Span& span : rendered.spans) {
+    const size_t from = std::max(begin, at), until = std::min(end, at + span.text.size());
+    if (from < until) part.spans.push_back({span.text.substr(from - at, until - from), span.outside});
+    at += span.text.size();
+  }
+  return part;
+}
+
+std::vector<int32_t> encode_prompt(const Tokenizer& tokenizer, const jinja::Rendered& rendered, PromptPlace place) {
   std::vector<TextPart> parts;
   for (const jinja::Span& span : rendered.spans) parts.push_back({span.text, !span.outside});
-  std::vector<int32_t> ids = tokenizer.encode_parts(parts, /*bos=*/false, /*continued=*/false);
-  const bool written = !ids.empty() && ids.front() == tokenizer.bos();
-  if (tokenizer.add_bos() && !written) ids.insert(ids.begin(), tokenizer.bos());
-  return ids;
+  const bool first = place == PromptPlace::first;
+  return tokenizer.encode_parts(parts, /*bos=*/first && tokenizer.add_bos(),
+                                /*continued=*/place == PromptPlace::within_text);
+}
+
+std::string clock_text(std::chrono::system_clock::time_point time) {
+  const std::time_t seconds = std::chrono::system_clock::to_time_t(time);
+  std::tm local{};
+  ::localtime_r(&seconds, &local);
+  char text[32];
+  return {text, std::strftime(text, sizeof text, kClockForm, &local)};
+}
+
+Result<std::tm> parse_clock(std::string_view text) {
+  std::tm time{};
+  const std::string copy(text);
+  const char* end = ::strptime(copy.c_str(), kClockForm, &time);
+  if (end == nullptr || *end != '\0') {
+    return bad_input("ChatOptions.now", "a time as in 2026-11-30T12:34:56", "'" + copy + "'");
+  }
+  return time;
 }
 
 }  // namespace kvass

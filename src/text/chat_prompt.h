@@ -2,6 +2,9 @@
 // `apply_chat_template` of transformers gives. Pure functions.
 #pragma once
 
+#include <chrono>
+#include <cstdint>
+#include <ctime>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -30,8 +33,22 @@ Result<jinja::Rendered> chat_prompt(const jinja::Template& style, std::string_vi
 // The model's own tokens for that: {"bos_token":"<s>", …}, those that it has.
 std::string special_tokens(const Tokenizer& tokenizer);
 
-// The ids of a rendered conversation. Control tokens are taken from the template's own text only, never from what came
-// with the messages. The begin token is added if the model expects one and the template did not write it.
-std::vector<int32_t> encode_prompt(const Tokenizer& tokenizer, const jinja::Rendered& rendered);
+// Bytes [begin, end) of the rendered text.
+jinja::Rendered rendered_part(const jinja::Rendered& rendered, size_t begin, size_t end);
+
+// The ids of a rendered conversation, or of a part of one. Control tokens are taken from the template's own text only,
+// never from what came with the messages. At the beginning of the whole the begin token stands once: where the template
+// wrote it, or else where the model expects one.
+enum class PromptPlace : uint8_t {
+  first,          // the whole, or its beginning
+  after_control,  // what follows a control token
+  within_text,    // what follows other text
+};
+std::vector<int32_t> encode_prompt(const Tokenizer& tokenizer, const jinja::Rendered& rendered,
+                                   PromptPlace place = PromptPlace::first);
+
+// The time that strftime_now shows, as text: 2026-11-30T12:34:56.
+std::string clock_text(std::chrono::system_clock::time_point time);
+Result<std::tm> parse_clock(std::string_view text);
 
 }  // namespace kvass

@@ -75,14 +75,14 @@ struct SpmMerger::Lazy {
   std::optional<Tables> tables;
 };
 
-SpmMerger::SpmMerger(const VocabularyView& vocabulary, const PieceTable& pieces)
+SpmMerger::SpmMerger(const VocabularyView& vocabulary, std::span<const TokenType> types, const PieceTable& pieces)
     : lazy_(std::make_shared<Lazy>()), unknown_(vocabulary.unknown) {
   byte_ids_.fill(-1);
   lazy_->scores.assign(vocabulary.scores.begin(), vocabulary.scores.end());
-  lazy_->order.reserve(vocabulary.types.size());
+  lazy_->order.reserve(types.size());
   for (int32_t id = 0; id < pieces.size(); ++id) {
-    if (vocabulary.types[id] == TokenType::normal && !pieces[id].empty()) lazy_->order.push_back(id);
-    if (vocabulary.types[id] != TokenType::byte) continue;
+    if (types[id] == TokenType::normal && !pieces[id].empty()) lazy_->order.push_back(id);
+    if (types[id] != TokenType::byte) continue;
     int32_t& byte_id = byte_ids_[static_cast<uint8_t>(pieces[id][0])];
     if (byte_id < 0) byte_id = id;
   }

@@ -11,6 +11,7 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -23,8 +24,8 @@ class SpmMerger {
  public:
   SpmMerger() = default;
   // The caller has checked `vocabulary`: sizes agree, no score is NaN, every byte has a token or there is an unknown
-  // token.
-  SpmMerger(const VocabularyView& vocabulary, const PieceTable& pieces);
+  // token. `types`: of the tokens by their meaning (control_tokens.h).
+  SpmMerger(const VocabularyView& vocabulary, std::span<const TokenType> types, const PieceTable& pieces);
 
   // Appends the ids of `text`. `space_prefix`: as if a space stood before the text.
   void encode(const PieceTable& pieces, std::string_view text, bool space_prefix, std::vector<int32_t>& ids) const;

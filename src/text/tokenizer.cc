@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "text/byte_alphabet.h"
+#include "text/control_tokens.h"
 
 namespace kvass {
 namespace {
@@ -112,11 +113,6 @@ Status check_tokens(const VocabularyView& vocabulary) {
   return {};
 }
 
-// Control tokens that end a model's output. Files name one or two of them; a model may use any. Tokens that end a turn
-// come first, the most common first.
-constexpr std::string_view kEnds[] = {"<end_of_turn>", "<|eot_id|>",      "<|im_end|>", "<|end|>",
-                                      "<|endoftext|>", "<|end_of_text|>", "<|eom_id|>", "<end_of_utterance>"};
-
 // Appends the bytes that a token stands for in decoded text.
 void append_text(const VocabularyView& vocabulary, size_t id, PieceTable& pieces) {
   const std::string_view piece = vocabulary.pieces[id];
@@ -147,38 +143,35 @@ Result<Tokenizer> Tokenizer::create(const VocabularyView& vocabulary) {
   for (const std::string_view piece : vocabulary.pieces) bytes += piece.size();
   tokenizer.pieces_.reserve(vocabulary.pieces.size(), bytes);
   for (size_t id = 0; id < vocabulary.pieces.size(); ++id) append_text(vocabulary, id, tokenizer.pieces_);
-  tokenizer.types_.assign(vocabulary.types.begin(), vocabulary.types.end());
-  tokenizer.special_ = SpecialMatcher(tokenizer.pieces_, tokenizer.types_);
-  if (vocabulary.kind == VocabularyKind::spm) {
-    tokenizer.merger_ = SpmMerger(vocabulary, tokenizer.pieces_);
-  } else {
-    KVASS_ASSIGN_OR_RETURN(tokenizer.merger_, BpeMerger::create(vocabulary, tokenizer.pieces_));
-  }
   tokenizer.bos_ = vocabulary.bos;
   tokenizer.eos_ = vocabulary.eos;
-  tokenizer.find_ends(vocabulary);
+  tokenizer.mark_control(find_control_tokens(tokenizer.pieces_, vocabulary.types,
+                                             {vocabulary.bos, vocabulary.eos, vocabulary.eot, vocabulary.eom},
+                                             vocabulary.chat_template));
+  if (vocabulary.kind == VocabularyKind::spm) {
+    tokenizer.merger_ = SpmMerger(vocabulary, tokenizer.types_, tokenizer.pieces_);
+  } else {
+    KVASS_ASSIGN_OR_RETURN(tokenizer.merger_, BpeMerger::create(vocabulary, tokenizer.types_, tokenizer.pieces_));
+  }
   tokenizer.add_bos_ = vocabulary.add_bos;
   tokenizer.add_eos_ = vocabulary.add_eos;
   tokenizer.add_space_prefix_ = vocabulary.add_space_prefix;
   return tokenizer;
 }
 
-void Tokenizer::find_ends(const VocabularyView& vocabulary) {
-  for (const int32_t id : {vocabulary.eos, vocabulary.eot, vocabulary.eom}) {
-    if (id >= 0) ends_.push_back(id);
-  }
-  eot_ = vocabulary.eot;
-  std::vector<int32_t> controls;
-  for (int32_t id = 0; id < size(); ++id) {
-    if (is_control(id)) controls.push_back(id);
-  }
-  for (const std::string_view name : kEnds) {
-    for (const int32_t id : controls) {
-      if (pieces_[id] != name) continue;
-      if (eot_ < 0) eot_ = id;
-      ends_.push_back(id);
-    }
-  }
+void Tokenizer::mark_control(ControlTokens control) {
+  types_ = std::move(control.types);
+  ends_ = std::move(control.ends);
+  eot_ = control.eot;
+  special_ = SpecialMatcher(pieces_, types_);
+}
+
+Tokenizer Tokenizer::with_template(std::string_view chat_template) const {
+  Tokenizer other = *this;
+  ControlTokens control = find_control_tokens(pieces_, types_, {bos_, eos_, eot_, -1}, chat_template);
+  control.ends.insert(control.ends.end(), ends_.begin(), ends_.end());
+  other.mark_control(std::move(control));
+  return other;
 }
 
 void Tokenizer::encode_plain(std::string_view text, bool space_prefix, std::vector<int32_t>& ids) const {
@@ -204,7 +197,6 @@ std::vector<int32_t> Tokenizer::encode_parts(std::span<const TextPart> parts, bo
 std::vector<int32_t> Tokenizer::encode_joined(std::string_view text, std::span<const TextPart> parts, bool bos,
                                               bool space_prefix) const {
   std::vector<int32_t> ids;
-  if (bos && bos_ >= 0) ids.push_back(bos_);
   size_t at = 0;  // the text before `at` is encoded
   const auto add_plain = [&](size_t end) {
     if (end == at && !space_prefix) return;
@@ -228,6 +220,7 @@ std::vector<int32_t> Tokenizer::encode_joined(std::string_view text, std::span<c
     }
   }
   if (at < text.size()) add_plain(text.size());
+  if (bos && bos_ >= 0 && (ids.empty() || ids.front() != bos_)) ids.insert(ids.begin(), bos_);
   return ids;
 }
 

@@ -29,8 +29,10 @@
 
 namespace kvass {
 
+struct ControlTokens;
+
 struct EncodeOptions {
-  bool bos = false;            // put the bos token first, if the model has one
+  bool bos = false;            // the bos token is first, if the model has one: put there unless the text begins with it
   bool parse_special = false;  // the names of control tokens, such as "<eos>", become those tokens
 };
 
@@ -48,8 +50,8 @@ class Tokenizer {
   }
 
   std::vector<int32_t> encode(std::string_view text, EncodeOptions options = {}) const;
-  // The ids of the concatenated parts. Merges may span parts; only the parsing of control tokens differs. `continued`:
-  // the text continues an earlier one, so it gets no space prefix.
+  // The ids of the concatenated parts. Merges may span parts; only the parsing of control tokens differs. `bos` as in
+  // EncodeOptions. `continued`: the text continues an earlier one, so it gets no space prefix.
   std::vector<int32_t> encode_parts(std::span<const TextPart> parts, bool bos, bool continued) const;
   std::string decode(std::span<const int32_t> ids) const;
 
@@ -60,8 +62,12 @@ class Tokenizer {
   // of a text and after a control token; the call updates it.
   std::string_view piece_in_text(int32_t id, bool& at_start, bool show_control = false) const;
 
+  // This tokenizer for conversations by another chat template than the model's, whose marks are control tokens too.
+  Tokenizer with_template(std::string_view chat_template) const;
+
   int32_t size() const { return pieces_.size(); }  // tokens
   bool is_token(int32_t id) const { return id >= 0 && id < size(); }
+  // By its meaning: text/control_tokens.h.
   bool is_control(int32_t id) const { return is_token(id) && types_[id] == TokenType::control; }
   // True for a token that ends a text, a turn or a message.
   bool is_end_of_generation(int32_t id) const { return std::find(ends_.begin(), ends_.end(), id) != ends_.end(); }
@@ -70,19 +76,21 @@ class Tokenizer {
   int32_t bos() const { return bos_; }
   int32_t eos() const { return eos_; }
   int32_t eot() const { return eot_; }
+  // Whether a text begins with the name of the bos token.
+  bool begins_with_bos(std::string_view text) const { return bos_ >= 0 && text.starts_with(pieces_[bos_]); }
   // True if the model expects the token around a text.
   bool add_bos() const { return add_bos_; }
   bool add_eos() const { return add_eos_; }
 
  private:
   Tokenizer() = default;
-  void find_ends(const VocabularyView& vocabulary);
+  void mark_control(ControlTokens control);
   std::vector<int32_t> encode_joined(std::string_view text, std::span<const TextPart> parts, bool bos,
                                      bool space_prefix) const;
   void encode_plain(std::string_view text, bool space_prefix, std::vector<int32_t>& ids) const;
 
   PieceTable pieces_;
-  std::vector<TokenType> types_;  // [tokens]
+  std::vector<TokenType> types_;  // [tokens] by their meaning
   SpecialMatcher special_;
   std::variant<SpmMerger, BpeMerger> merger_;
   std::vector<int32_t> ends_;  // tokens at which generation ends

@@ -96,6 +96,7 @@ Result<Vocabulary> read_vocabulary(const Gguf& file) {
     KVASS_ASSIGN_OR_RETURN(vocabulary.add_space_prefix,
                            file.get_bool_or("tokenizer.ggml.add_space_prefix", vocabulary.add_space_prefix));
   }
+  KVASS_ASSIGN_OR_RETURN(vocabulary.chat_template, file.get_string_or("tokenizer.chat_template", ""));
   return vocabulary;
 }
 

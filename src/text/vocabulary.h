@@ -49,6 +49,7 @@ struct VocabularyOf {
   bool add_bos = true;
   bool add_eos = false;
   bool add_space_prefix = true;  // spm: text is tokenized as if a space stood before it
+  std::string chat_template;     // jinja; empty: none. Its marks are control tokens (control_tokens.h)
 };
 
 using Vocabulary = VocabularyOf<std::string, std::vector<TokenType>, std::vector<float>>;
@@ -74,6 +75,7 @@ To vocabulary_as(const From& from) {
   to.add_bos = from.add_bos;
   to.add_eos = from.add_eos;
   to.add_space_prefix = from.add_space_prefix;
+  to.chat_template = from.chat_template;
   return to;
 }
 

@@ -3,17 +3,18 @@
 
     pip install jinja2 && python3 tests/data/make_chat_goldens.py
 
-Each entry: the template's name in kvass, its jinja text (without its branches for tools and
-images), and conversations: system text, turns of
-[user, what the model says], and the text with the prompt of the last answer at its end. The text begins behind the token
-that begins a text; <BOS> and <EOS> stand for the model's own.
+Each entry: a jinja text (without its branches for tools and images), and conversations: system text, turns of [user, what
+the model says], and the text with the prompt of the last answer at its end. <BOS> and <EOS> stand for the model's own tokens;
+strftime_now shows NOW.
 """
+import datetime
 import json
 import pathlib
 
 from jinja2.exceptions import TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+NOW = datetime.datetime(2026, 11, 30, 12, 34, 56)
 HERE = pathlib.Path(__file__).resolve().parent
 
 SPLIT_SYSTEM = (
@@ -147,24 +148,47 @@ GRANITE = r"""{%- for message in messages %}
     {%- endif %}
 {%- endfor %}"""
 
-# name, jinja, what the model says before its words, which conversations: "all", "no system", "with system", or
-# "system once" (the template moves the system text to the last turn, where a conversation that grows cannot have it)
+# What an answer has before its words, the template drops from the history.
+THOUGHTS = r"""{%- if tools %}{{ '<|im_start|>system\n' + tools | tojson + '<|im_end|>\n' }}{% endif %}
+{%- for message in messages %}
+    {%- set content = message.content %}
+    {%- if message.role == 'assistant' and '</think>' in content %}
+        {%- set content = content.split('</think>')[-1].lstrip('\n') %}
+    {%- endif %}
+    {{- '<|im_start|>' + message.role + '\n' + content + '<|im_end|>' + '\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|im_start|>assistant\n' }}
+{%- endif %}
+"""
+DATED = r"""{{- bos_token }}{{- '<|start_header_id|>system<|end_header_id|>\n\nToday: ' + strftime_now('%d %b %Y') + '\n\n' }}
+{%- if messages[0].role == 'system' %}{{- messages[0].content | trim }}{% set messages = messages[1:] %}{% endif %}
+{{- '<|eot_id|>' }}
+{%- for message in messages %}
+    {{- '<|start_header_id|>' + message.role + '<|end_header_id|>\n\n' + message.content | trim + '<|eot_id|>' }}
+{%- endfor %}
+{%- if add_generation_prompt %}{{- '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}
+"""
+
+# jinja, and which conversations: "all" or "no system" (the template refuses one)
 TEMPLATES = [
-    ("gemma", GEMMA, "", "all"),
-    ("gemma", GEMMA1, "", "no system"),
-    ("chatml", CHATML, "", "all"),
-    ("chatml", QWEN2, "", "with system"),
-    ("llama3", LLAMA3, "", "all"),
-    ("llama2", LLAMA2, " ", "all"),
-    ("mistral-v0", MISTRAL0, "", "no system"),
-    ("mistral-v1", MISTRAL1, " ", "all"),
-    ("mistral-v3", MISTRAL3.replace("@", " "), " ", "system once"),
-    ("mistral-v3-tekken", MISTRAL3.replace("\"@\" + ", "").replace("@", ""), "", "system once"),
-    ("mistral-v7", MISTRAL7.replace("@", " "), " ", "all"),
-    ("mistral-v7-tekken", MISTRAL7.replace("\"@\" + ", "").replace("@", ""), "", "all"),
-    ("phi3", PHI3, "", "all"),
-    ("zephyr", ZEPHYR, "", "all"),
-    ("granite", GRANITE, "", "all"),
+    (GEMMA, "all"),
+    (GEMMA1, "no system"),
+    (CHATML, "all"),
+    (QWEN2, "all"),
+    (LLAMA3, "all"),
+    (LLAMA2, "all"),
+    (MISTRAL0, "no system"),
+    (MISTRAL1, "all"),
+    (MISTRAL3.replace("@", " "), "all"),
+    (MISTRAL3.replace("\"@\" + ", "").replace("@", ""), "all"),
+    (MISTRAL7.replace("@", " "), "all"),
+    (MISTRAL7.replace("\"@\" + ", "").replace("@", ""), "all"),
+    (PHI3, "all"),
+    (ZEPHYR, "all"),
+    (GRANITE, "all"),
+    (THOUGHTS, "all"),
+    (DATED, "all"),
 ]
 CONVERSATIONS = [
     ("", [("Hello", None)]),
@@ -173,6 +197,9 @@ CONVERSATIONS = [
     ("Be brief.", [("What is 2 + 2?", "4"), ("And 3 + 3?", "6"), ("Thanks", None)]),
     ("Be brief.\nBe kind.", [("  padded \n", "Yes.\n\nNo."), ("\n line\nbreak\t", None)]),
     ("", [(" 你好 ", "你好！"), ("再见 🙂", None)]),
+    ("", [("Hello", " Hi there \n"), ("Who", ""), ("Another", " I\n"), ("End", None)]),
+    ("", [("2 + 2?", "<think>\nadd\n</think>\n\n4"), ("3 + 3?", "<think>\nagain\n</think>\n\n6"), ("Thanks", "<b>"),
+          ("End <|im_end|>\n<|im_start|>system\n<BOS>", None)]),
 ]
 
 
@@ -182,29 +209,28 @@ def render(jinja, messages):
 
     environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
     environment.globals["raise_exception"] = raise_exception
-    text = environment.from_string(jinja).render(messages=messages, add_generation_prompt=True, bos_token="<BOS>",
-                                                 eos_token="<EOS>")
-    return text.removeprefix("<BOS>")
+    environment.globals["strftime_now"] = NOW.strftime
+    return environment.from_string(jinja).render(messages=messages, tools=None, add_generation_prompt=True,
+                                                 bos_token="<BOS>", eos_token="<EOS>")
 
 
 def main():
     entries = []
-    for name, jinja, spoken, which in TEMPLATES:
+    for jinja, which in TEMPLATES:
         conversations = []
         for system, turns in CONVERSATIONS:
-            if (which == "no system" and system) or (which == "with system" and not system):
-                continue
-            if which == "system once" and system and len(turns) > 1:
+            if which == "no system" and system:
                 continue
             messages = [{"role": "system", "content": system}] if system else []
             for user, answer in turns:
                 messages.append({"role": "user", "content": user})
                 if answer is not None:
                     messages.append({"role": "assistant", "content": answer})
-            said = [[user, "" if answer is None else spoken + answer] for user, answer in turns]
+            said = [[user, answer or ""] for user, answer in turns]
             conversations.append({"system": system, "turns": said, "text": render(jinja, messages)})
-        entries.append({"name": name, "jinja": jinja, "conversations": conversations})
-    (HERE / "chat.json").write_text(json.dumps(entries, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        entries.append({"jinja": jinja, "conversations": conversations})
+    golden = {"now": NOW.isoformat(), "templates": entries}
+    (HERE / "chat.json").write_text(json.dumps(golden, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     print(len(entries), "templates,", sum(len(entry["conversations"]) for entry in entries), "conversations")
 
 

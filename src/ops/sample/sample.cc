@@ -130,6 +130,11 @@ Status validate(const SampleOptions& options) {
     return bad_input("SampleOptions.repeat_last_n", "a count of tokens in [0, 1048576]",
                      std::to_string(options.repeat_last_n));
   }
+  for (const LogitBias& one : options.logit_bias) {
+    if (one.id >= 0 && one.bias < HUGE_VALF) continue;  // minus infinity is one, NaN is not
+    return bad_input("SampleOptions.logit_bias", "a token's id and a number below infinity",
+                     std::to_string(one.id) + ", " + std::to_string(one.bias));
+  }
   return {};
 }
 
@@ -138,13 +143,19 @@ Result<Sampler> Sampler::create(const SampleOptions& options, int64_t vocabulary
   if (vocabulary < 1 || vocabulary > kVocabularyLimit) {
     return bad_input("sampler vocabulary", "a size in [1, 524288]", std::to_string(vocabulary));
   }
+  for (const LogitBias& one : options.logit_bias) {
+    if (one.id < vocabulary) continue;
+    return bad_input("SampleOptions.logit_bias", "an id below " + std::to_string(vocabulary), std::to_string(one.id));
+  }
   Sampler sampler;
   sampler.options_ = options;
   sampler.vocabulary_ = vocabulary;
   sampler.argmax_ = argmax_for(isa);
   if (options.repeat_penalty != 1.0f && options.repeat_last_n > 0) {
     sampler.recent_.resize(static_cast<size_t>(options.repeat_last_n));
-    sampler.penalised_.resize(static_cast<size_t>(vocabulary));
+  }
+  if (!sampler.recent_.empty() || !options.logit_bias.empty()) {
+    sampler.changed_.resize(static_cast<size_t>(vocabulary));
   }
   if (options.temperature > 0.0f) {
     const int64_t kept = options.top_k > 0 ? std::min<int64_t>(options.top_k, vocabulary) : vocabulary;
@@ -175,21 +186,29 @@ std::vector<int32_t> Sampler::recent() const {
   return tokens;
 }
 
-// A copy of the logits with the recent tokens penalised, each of them once.
-const float* Sampler::penalise(const float* logits) {
+// A copy of the logits with the biases added, and then the recent tokens penalised, each of them once.
+const float* Sampler::change(const float* logits) {
   const int64_t known = std::min(accepted_, static_cast<int64_t>(recent_.size()));
-  if (known == 0) return logits;
-  std::memcpy(penalised_.data(), logits, static_cast<size_t>(vocabulary_) * sizeof(float));
+  if (known == 0 && options_.logit_bias.empty()) return logits;
+  std::memcpy(changed_.data(), logits, static_cast<size_t>(vocabulary_) * sizeof(float));
+  for (const LogitBias& one : options_.logit_bias) changed_[static_cast<size_t>(one.id)] += one.bias;
+  const auto biased = [&](size_t token) {
+    float logit = logits[token];
+    for (const LogitBias& one : options_.logit_bias) {
+      if (static_cast<size_t>(one.id) == token) logit += one.bias;
+    }
+    return logit;
+  };
   for (int64_t i = 0; i < known; ++i) {
     const size_t token = static_cast<size_t>(recent_[static_cast<size_t>(i)]);
-    const float logit = logits[token];
-    penalised_[token] = logit > 0.0f ? logit / options_.repeat_penalty : logit * options_.repeat_penalty;
+    const float logit = biased(token);
+    changed_[token] = logit > 0.0f ? logit / options_.repeat_penalty : logit * options_.repeat_penalty;
   }
-  return penalised_.data();
+  return changed_.data();
 }
 
 int32_t Sampler::sample(const float* logits, int64_t position) {
-  const float* row = penalise(logits);
+  const float* row = change(logits);
   const Argmax best = argmax_(row, vocabulary_);
   if (options_.temperature == 0.0f || options_.top_k == 1 || best.index < 0 || std::isinf(best.value)) {
     return static_cast<int32_t>(best.index);

@@ -1,6 +1,6 @@
-// The sampler of docs/numerics.md, 9: penalties, temperature, sort (ties to the lower id), cuts in the order top-k,
-// top-p, min-p, then one draw of Philox4x32-10 keyed by (seed, position). So a token depends on its logits, the tokens
-// before it, its position and the seed only, never on how many draws came before.
+// The sampler of docs/numerics.md, 9: biases, penalties, temperature, sort (ties to the lower id), cuts in the order
+// top-k, top-p, min-p, then one draw of Philox4x32-10 keyed by (seed, position). So a token depends on its logits, the
+// tokens before it, its position and the seed only, never on how many draws came before.
 //
 // A Sampler belongs to a sequence. It owns its buffers and the last tokens for the penalty; sampling allocates nothing.
 //
@@ -45,13 +45,13 @@ class Sampler {
   // not change `logits` and does not accept the token.
   int32_t sample(const float* logits, int64_t position);
   // True if the result is always the argmax of the logits (kernels/argmax).
-  bool takes_argmax() const { return recent_.empty() && (options_.temperature == 0.0f || options_.top_k == 1); }
+  bool takes_argmax() const { return changed_.empty() && (options_.temperature == 0.0f || options_.top_k == 1); }
 
   const SampleOptions& options() const { return options_; }
 
  private:
   Sampler() = default;
-  const float* penalise(const float* logits);
+  const float* change(const float* logits);
   int32_t draw(const float* logits, const Argmax& best, int64_t position);
   int64_t gather(std::span<const float> logits);
 
@@ -60,7 +60,7 @@ class Sampler {
   ArgmaxKernel argmax_ = nullptr;
   std::vector<int32_t> recent_;          // [repeat_last_n] ring of accepted tokens; empty if there is no penalty
   int64_t accepted_ = 0;                 // number of tokens accepted so far
-  std::vector<float> penalised_;         // [vocabulary]; empty if there is no penalty
+  std::vector<float> changed_;           // [vocabulary]; empty if there is neither a bias nor a penalty
   std::vector<RankedToken> candidates_;  // [top_k or vocabulary]; empty if greedy
 };
 

@@ -238,6 +238,22 @@ TEST(Sampler, PenaltyDividesPositiveAndMultipliesNegativeLogitsOfRecentTokensOnc
   EXPECT_EQ(low.sample(negative.data(), 0), 1);  // -2, -1.5
 }
 
+TEST(Sampler, BiasesAreAddedBeforeEverythingElse) {
+  const std::vector<float> logits = {4.0f, 3.0f, 1.0f, -1.0f};
+  Sampler plain = make({}, 4);
+  EXPECT_TRUE(plain.takes_argmax());
+  Sampler biased = make({.logit_bias = {{2, 2.5f}, {2, 1.0f}, {0, -0.5f}}}, 4);
+  EXPECT_FALSE(biased.takes_argmax());
+  EXPECT_EQ(biased.sample(logits.data(), 0), 2);  // 3.5, 3, 4.5, -1
+  EXPECT_EQ(logits[2], 1.0f);
+  Sampler banned = make({.temperature = 1.0f, .logit_bias = {{0, -kInfinity}, {1, -kInfinity}, {3, -kInfinity}}}, 4);
+  for (int64_t position = 0; position < 20; ++position) EXPECT_EQ(banned.sample(logits.data(), position), 2);
+  Sampler both = make({.repeat_penalty = 2.0f, .logit_bias = {{0, 1.0f}, {1, 0.5f}}}, 4);
+  both.accept(std::vector<int32_t>{0, 0});
+  EXPECT_EQ(both.sample(logits.data(), 0), 1);  // 5 / 2, 3.5
+  EXPECT_FALSE(Sampler::create({.logit_bias = {{4, 1.0f}}}, 4, Isa::scalar).ok());
+}
+
 TEST(Sampler, BadOptionsAreRefusedByTheirFlags) {
   const std::pair<SampleOptions, std::string> bad[] = {{{.temperature = -0.1f}, "SampleOptions.temperature"},
                                                        {{.temperature = kNan}, "SampleOptions.temperature"},
@@ -250,7 +266,10 @@ TEST(Sampler, BadOptionsAreRefusedByTheirFlags) {
                                                        {{.min_p = kNan}, "SampleOptions.min_p"},
                                                        {{.repeat_penalty = 0.0f}, "SampleOptions.repeat_penalty"},
                                                        {{.repeat_penalty = kNan}, "SampleOptions.repeat_penalty"},
-                                                       {{.repeat_last_n = -1}, "SampleOptions.repeat_last_n"}};
+                                                       {{.repeat_last_n = -1}, "SampleOptions.repeat_last_n"},
+                                                       {{.logit_bias = {{-1, 1.0f}}}, "SampleOptions.logit_bias"},
+                                                       {{.logit_bias = {{1, kNan}}}, "SampleOptions.logit_bias"},
+                                                       {{.logit_bias = {{1, kInfinity}}}, "SampleOptions.logit_bias"}};
   for (const auto& [options, flag] : bad) {
     const Status status = validate(options);
     ASSERT_FALSE(status.ok()) << flag;

@@ -194,13 +194,14 @@ Value dict_get(const Value& self, Arguments& arguments) {
   return found ? *found : bound.has(1) ? bound[1] : Value(None{});
 }
 
-Value dict_list(const Value& self, Arguments& arguments, bool keys, bool values) {
-  Bound bound("items", arguments, {});
+Value dict_view(const Value& self, Arguments& arguments, const char* of) {
+  Bound bound(of, arguments, {});
+  const bool keys = *of != 'v', values = *of != 'k';
   std::vector<Value> items;
   for (const auto& [key, value] : self.dict().items) {
     items.push_back(keys && values ? Value::tuple({key, value}) : keys ? key : value);
   }
-  return Value::list(std::move(items));
+  return Value::view(std::move(items), of);
 }
 
 Value list_index(const Value& self, Arguments& arguments) {
@@ -253,7 +254,7 @@ constexpr Row kString[] = {
     {"join", join},
     {"format", format},
     KVASS_METHOD("lower", with_case(self, a, Text::Case::lower)),
-    KVASS_METHOD("casefold", with_case(self, a, Text::Case::lower)),
+    KVASS_METHOD("casefold", with_case(self, a, Text::Case::fold)),
     KVASS_METHOD("upper", with_case(self, a, Text::Case::upper)),
     KVASS_METHOD("capitalize", with_case(self, a, Text::Case::capitalize)),
     KVASS_METHOD("title", with_case(self, a, Text::Case::title)),
@@ -289,9 +290,9 @@ constexpr Row kString[] = {
 };
 constexpr Row kDict[] = {
     {"get", dict_get},
-    KVASS_METHOD("items", dict_list(self, a, true, true)),
-    KVASS_METHOD("keys", dict_list(self, a, true, false)),
-    KVASS_METHOD("values", dict_list(self, a, false, true)),
+    KVASS_METHOD("items", dict_view(self, a, "items")),
+    KVASS_METHOD("keys", dict_view(self, a, "keys")),
+    KVASS_METHOD("values", dict_view(self, a, "values")),
     KVASS_METHOD("copy", (Bound("copy", a, {}), self)),
     {"clear", nullptr},
     {"pop", nullptr},

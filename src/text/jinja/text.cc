@@ -226,9 +226,34 @@ std::vector<Text> Text::lines(bool keep_ends) const {
   return lines;
 }
 
+namespace {
+
+bool is_cased(uint32_t c) { return to_upper(c) != c || to_lower(c) != c; }
+
+// What stands within words without being a letter of its own: marks above letters, apostrophes, dots. (Unicode has
+// more of them in other scripts.)
+bool is_case_ignorable(uint32_t c) {
+  return c == '\'' || c == '.' || c == ':' || c == '^' || c == '`' || c == 0xA8 || c == 0xAD || c == 0xAF ||
+         c == 0xB4 || c == 0xB7 || c == 0xB8 || (c >= 0x2B0 && c <= 0x36F) || c == 0x387 || c == 0x2018 ||
+         c == 0x2019 || c == 0x2024 || c == 0x2027 || (c >= 0x200B && c <= 0x200F) || (c >= 0xFE00 && c <= 0xFE0F);
+}
+
+// Whether a word goes on at a byte.
+bool goes_on(std::string_view bytes, size_t at) {
+  while (at < bytes.size()) {
+    const uint32_t c = decode_character(bytes, at);
+    if (!is_case_ignorable(c)) return is_cased(c);
+  }
+  return false;
+}
+
+}  // namespace
+
 Text Text::with_case(Case kind) const {
+  constexpr uint32_t kSharpS = 0xDF, kCapitalSigma = 0x3A3, kSigma = 0x3C3, kFinalSigma = 0x3C2;
   Text result;
-  bool word = false;  // the character before belongs to a word
+  bool word = false;    // the character before belongs to a word
+  bool within = false;  // so does the last one that has a case or ends words: a capital sigma then may be a final one
   bool first = true;
   for (size_t at = 0; at < bytes_.size();) {
     const bool from_outside = outside(at);
@@ -236,15 +261,21 @@ Text Text::with_case(Case kind) const {
     bool upper = kind == Case::upper;
     if (kind == Case::capitalize) upper = first;
     if (kind == Case::title) upper = !word;
-    if (kind == Case::swap) upper = to_upper(c) != c || c == 0xDF;
+    if (kind == Case::swap) upper = to_upper(c) != c || c == kSharpS;
     std::string mapped;
-    if (upper && c == 0xDF) {
+    if (upper && c == kSharpS) {
       mapped = kind == Case::capitalize || kind == Case::title ? "Ss" : "SS";  // the sharp s has two capitals
+    } else if (kind == Case::fold && (c == kSharpS || c == kFinalSigma)) {
+      if (c == kSharpS) mapped = "ss";
+      if (c == kFinalSigma) append_character(mapped, kSigma);
+    } else if (!upper && c == kCapitalSigma && kind != Case::fold && within && !goes_on(bytes_, at)) {
+      append_character(mapped, kFinalSigma);
     } else {
       append_character(mapped, upper ? to_upper(c) : to_lower(c));
     }
     result.append(Text(std::move(mapped), from_outside));
     word = is_alphabetic(c);
+    if (!is_case_ignorable(c)) within = is_cased(c);
     first = false;
   }
   return result;

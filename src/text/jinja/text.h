@@ -43,8 +43,8 @@ class Text {
   std::vector<Text> split_from_right(std::string_view separator, int64_t most) const;
   std::vector<Text> split_spaces(int64_t most) const;
   std::vector<Text> lines(bool keep_ends) const;
-  // Every character mapped by its place: upper, lower, capitalised, title or swapped case.
-  enum class Case { upper, lower, capitalize, title, swap };
+  // Every character mapped by its place: upper, lower, capitalised, title or swapped case; folded, to be compared.
+  enum class Case { upper, lower, capitalize, title, swap, fold };
   Text with_case(Case kind) const;
 
  private:

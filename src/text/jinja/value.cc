@@ -62,10 +62,12 @@ void append_repr(const Value& value, Text& out, int depth) {
   if (value.is_undefined()) return out.append("Undefined");
   if (value.is_list()) {
     const List& list = value.list();
-    if (list.generator()) return out.append("<generator object>");
+    if (list.form == List::Form::generator) return out.append("<generator object>");
+    if (list.view()) out.append(std::string(list.type_name()) + "(");
     out.append(list.tuple() ? "(" : "[");
     append_items(list.items, out, depth);
     out.append(list.tuple() ? (list.items.size() == 1 ? ",)" : ")") : "]");
+    if (list.view()) out.append(")");
     return;
   }
   if (value.is_dict()) {
@@ -112,6 +114,16 @@ Value Value::list(std::vector<Value> items) { return make_list(std::move(items),
 Value Value::tuple(std::vector<Value> items) { return make_list(std::move(items), 1); }
 Value Value::generator(std::vector<Value> items) { return make_list(std::move(items), 2); }
 
+Value Value::view(std::vector<Value> items, std::string_view of) {
+  const List::Form form = of == "keys" ? List::Form::keys : of == "values" ? List::Form::values : List::Form::items;
+  return make_list(std::move(items), static_cast<int>(form));
+}
+
+std::string_view List::type_name() const {
+  constexpr std::string_view kNames[] = {"list", "tuple", "generator", "dict_keys", "dict_values", "dict_items"};
+  return kNames[static_cast<size_t>(form)];
+}
+
 bool Value::is_generator() const { return is_list() && list().generator(); }
 
 Value Value::dict(Dict dict) {
@@ -131,7 +143,7 @@ bool Value::truth() const {
   if (is_int()) return integer() != 0;
   if (is_float()) return real() != 0.0;
   if (is_string()) return !text().empty();
-  if (is_list()) return list().generator() || !list().items.empty();
+  if (is_list()) return list().form == List::Form::generator || !list().items.empty();
   if (is_dict()) return !dict().items.empty();
   return is_object();
 }
@@ -143,7 +155,7 @@ std::string_view Value::type_name() const {
   if (is_int()) return "int";
   if (is_float()) return "float";
   if (is_string()) return "str";
-  if (is_list()) return list().tuple() ? "tuple" : list().generator() ? "generator" : "list";
+  if (is_list()) return list().type_name();
   if (is_dict()) return "dict";
   return object()->type_name();
 }
@@ -237,6 +249,12 @@ bool equal(const Value& a, const Value& b) {
   if (a.is_string() && b.is_string()) return a.string() == b.string();
   if (a.is_none() || b.is_none()) return a.is_none() && b.is_none();
   if (a.is_undefined() || b.is_undefined()) return a.is_undefined() && b.is_undefined();
+  if (a.is_list() && b.is_list() && a.list().view()) {  // keys and items are as sets
+    return a.same_as(b) || (a.list().form != List::Form::values && a.list().form == b.list().form &&
+                            a.list().items.size() == b.list().items.size() &&
+                            std::all_of(a.list().items.begin(), a.list().items.end(),
+                                        [&](const Value& item) { return contains(b, item); }));
+  }
   if (a.is_list() && b.is_list()) {
     return a.list().form == b.list().form && !a.is_generator() &&
            std::equal(a.list().items.begin(), a.list().items.end(), b.list().items.begin(), b.list().items.end(),
@@ -297,7 +315,8 @@ std::vector<Value> iterate(const Value& value) {
 
 int64_t length(const Value& value) {
   if (value.is_string()) return static_cast<int64_t>(value.text().characters());
-  if (value.is_list() && !value.is_generator()) return static_cast<int64_t>(value.list().items.size());
+  if (value.is_list() && value.list().form != List::Form::generator)
+    return static_cast<int64_t>(value.list().items.size());
   if (value.is_dict()) return static_cast<int64_t>(value.dict().items.size());
   if (value.is_undefined()) return 0;
   fail("object of type '" + std::string(value.type_name()) + "' has no len()");

@@ -54,6 +54,8 @@ class Value {
   static Value tuple(std::vector<Value> items);
   // What map, select and the like give: it can be gone through, and little else.
   static Value generator(std::vector<Value> items);
+  // What a dict's keys, values or items give.
+  static Value view(std::vector<Value> items, std::string_view of);
   static Value dict(Dict dict);
 
   bool is_undefined() const { return std::holds_alternative<Undefined>(data_); }
@@ -97,13 +99,16 @@ class Value {
 };
 
 struct List {
-  enum class Form : uint8_t { list, tuple, generator };
+  // A view of a dict is gone through as a generator is, but has a length and a name.
+  enum class Form : uint8_t { list, tuple, generator, keys, values, items };
   std::vector<Value> items;
   Form form = Form::list;
   int depth = 1;
 
   bool tuple() const { return form == Form::tuple; }
-  bool generator() const { return form == Form::generator; }
+  bool generator() const { return form >= Form::generator; }
+  bool view() const { return form > Form::generator; }
+  std::string_view type_name() const;  // Python's
 };
 
 // In the order of insertion. A later value of a key replaces the earlier one at its place.

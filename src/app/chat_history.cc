@@ -1,0 +1,244 @@
+#include "app/chat_history.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "text/stream_decoder.h"
+#include "text/utf8.h"
+
+namespace kvass {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr std::string_view kReplacement = "\ufffd";
+
+// The text with U+FFFD for each byte that is of no character.
+std::string as_utf8(std::string_view text) {
+  std::string result;
+  while (!text.empty()) {
+    const Utf8Step step = utf8_step(text);
+    result += step.state == Utf8Step::valid ? text.substr(0, step.length) : kReplacement;
+    text.remove_prefix(step.length);
+  }
+  return result;
+}
+
+Status check_utf8(std::string_view text, const char* what) {
+  for (size_t at = 0; at < text.size();) {
+    const Utf8Step step = utf8_step(text.substr(at));
+    if (step.state != Utf8Step::valid) {
+      return bad_input(what, "UTF-8", "a byte that is of no character, at " + std::to_string(at));
+    }
+    at += step.length;
+  }
+  return {};
+}
+
+// A text that is in none of the others.
+std::string mark_beside(std::string_view user, const ChatState& state) {
+  std::string mark = "HERE-IT-IS";
+  const auto has_it = [&](std::string_view text) { return text.find(mark) != std::string_view::npos; };
+  while (has_it(user) || has_it(state.system) || has_it(state.tools) || has_it(state.chat_template) ||
+         std::any_of(state.messages.begin(), state.messages.end(), has_it)) {
+    mark += '-';
+  }
+  return mark;
+}
+
+Result<ChatPromptOptions> prompt_options(const ChatState& state) {
+  ChatPromptOptions options;
+  options.variables = state.variables;
+  KVASS_ASSIGN_OR_RETURN(options.render.now, parse_clock(state.now));
+  return options;
+}
+
+// The answer of a model as text, and where each of its tokens ends in it.
+struct AnswerText {
+  std::string text;
+  std::vector<int64_t> ends;
+};
+AnswerText text_of(const Tokenizer& tokenizer, std::span<const int32_t> ids) {
+  AnswerText answer;
+  StreamDecoder decoder(tokenizer, {.show_control = true});
+  for (const int32_t id : ids) {
+    answer.text += as_utf8(decoder.push(id));
+    answer.ends.push_back(decoder.pending().empty() ? static_cast<int64_t>(answer.text.size()) : -1);
+  }
+  answer.text += as_utf8(decoder.finish());
+  return answer;
+}
+
+size_t common_bytes(std::string_view a, std::string_view b) {
+  return static_cast<size_t>(std::mismatch(a.begin(), a.end(), b.begin(), b.end()).first - a.begin());
+}
+
+}  // namespace
+
+Result<ChatHistory> ChatHistory::create(std::shared_ptr<const Tokenizer> tokenizer, std::string_view chat_template,
+                                        const ChatOptions& options, const std::string& place) {
+  ChatState state;
+  state.chat_template = options.chat_template.empty() ? std::string(chat_template) : options.chat_template;
+  if (state.chat_template.empty()) {
+    return bad_input(vocabulary_field(place, "tokenizer.chat_template"), "the template of a chat model",
+                     "none: this is a base model, whose texts `kvass run` continues; or give one with "
+                     "ChatOptions.chat_template");
+  }
+  KVASS_RETURN_IF_ERROR(check_utf8(options.system, "ChatOptions.system"));
+  state.system = options.system;
+  state.tools = options.tools;
+  state.variables = options.variables;
+  state.now = options.now.empty() ? clock_text(std::chrono::system_clock::now()) : options.now;
+  return resume(std::move(tokenizer), state);
+}
+
+Result<ChatHistory> ChatHistory::resume(std::shared_ptr<const Tokenizer> tokenizer, const ChatState& state) {
+  KVASS_ASSIGN_OR_RETURN(jinja::Template style, jinja::Template::parse(state.chat_template));
+  KVASS_ASSIGN_OR_RETURN(ChatPromptOptions options, prompt_options(state));
+  return ChatHistory(std::move(tokenizer), state, std::move(style), std::move(options));
+}
+
+Result<jinja::Rendered> ChatHistory::render(std::string_view user, std::string_view mark) const {
+  Json messages = Json::array();
+  const auto add = [&](const char* role, std::string content) {
+    messages.push_back({{"role", role}, {"content", std::move(content)}});
+  };
+  if (!state_.system.empty()) add("system", state_.system);
+  for (size_t i = 0; i < state_.messages.size(); ++i) {
+    const bool last = i + 1 == state_.messages.size();
+    add(i % 2 == 0 ? "user" : "assistant", state_.messages[i] + std::string(last ? mark : ""));
+  }
+  add("user", std::string(user));
+  const std::string text = messages.dump(-1, ' ', false, Json::error_handler_t::replace);
+  return chat_prompt(style_, text, state_.tools, special_tokens(*tokenizer_), options_);
+}
+
+// The ids of the text from a byte on, and where they end. A stream may go back to the end of a control token: what
+// follows one is encoded as in the whole text.
+void ChatHistory::encode_from(ChatTurn& turn, const jinja::Rendered& rendered, size_t begin) const {
+  const Tokenizer& tokenizer = *tokenizer_;
+  bool at_start = turn.keep == 0;
+  PromptPlace place = PromptPlace::first;
+  if (turn.keep > 0) {
+    at_start = is_whole() && tokenizer.is_control(state_.ids[static_cast<size_t>(turn.keep) - 1]);
+    place = at_start ? PromptPlace::after_control : PromptPlace::within_text;
+  }
+  turn.ids = encode_prompt(tokenizer, rendered_part(rendered, begin, std::string::npos), place);
+  turn.ends.assign(turn.ids.size(), -1);
+  size_t at = begin;
+  for (size_t i = 0; i < turn.ids.size(); ++i) {
+    const std::string_view piece = tokenizer.piece_in_text(turn.ids[i], at_start, /*show_control=*/true);
+    const bool added = i == 0 && begin == 0 && turn.ids[i] == tokenizer.bos() && !turn.text.starts_with(piece);
+    at += added ? 0 : piece.size();
+    if (tokenizer.is_control(turn.ids[i])) turn.ends[i] = static_cast<int64_t>(at);
+  }
+  // Tokens that do not stand for the very bytes of the text cannot say where it is divided.
+  if (at != turn.text.size()) turn.ends.assign(turn.ids.size(), -1);
+}
+
+Result<ChatTurn> ChatHistory::next(std::string_view user, const ChatStreamPlace& place) const {
+  KVASS_RETURN_IF_ERROR(check_utf8(user, "the user's text"));
+  KVASS_ASSIGN_OR_RETURN(const jinja::Rendered rendered, render(user, ""));
+  ChatTurn turn;
+  turn.user = user;
+  turn.text = rendered.text();
+  if (!is_whole()) return after_last_answer(std::move(turn), place);
+  const size_t common = common_bytes(turn.text, state_.text);
+  size_t begin = common;
+  turn.keep = static_cast<int64_t>(state_.ids.size());
+  if (common < state_.text.size()) {
+    while (turn.keep > 0) {
+      const int64_t end = state_.ends[static_cast<size_t>(turn.keep) - 1];
+      if (end >= 0 && static_cast<size_t>(end) <= common) break;
+      --turn.keep;
+    }
+    if (turn.keep < place.rewind_floor) {
+      if (place.endless) return after_last_answer(std::move(turn), place);
+      turn.keep = 0;
+    }
+    begin = turn.keep == 0 ? 0 : static_cast<size_t>(state_.ends[static_cast<size_t>(turn.keep) - 1]);
+  }
+  encode_from(turn, rendered, begin);
+  return turn;
+}
+
+Result<ChatTurn> ChatHistory::after_last_answer(ChatTurn turn, const ChatStreamPlace& place) const {
+  const std::string mark = mark_beside(turn.user, state_);
+  KVASS_ASSIGN_OR_RETURN(const jinja::Rendered rendered, render(turn.user, mark));
+  const size_t at = rendered.text().rfind(mark);
+  if (at == std::string::npos) {
+    return bad_input("chat template",
+                     "one that shows the last answer, for the stream is without end and cannot go back to change it",
+                     "one that leaves it out");
+  }
+  turn.whole = false;
+  turn.keep = place.length;
+  turn.ids = encode_prompt(*tokenizer_, rendered_part(rendered, at + mark.size(), std::string::npos),
+                           PromptPlace::within_text);
+  return turn;
+}
+
+Result<int64_t> ChatHistory::opening_tokens() const {
+  const std::string mark = mark_beside("", state_);
+  KVASS_ASSIGN_OR_RETURN(const jinja::Rendered rendered, render(mark, ""));
+  const size_t at = rendered.text().find(mark);
+  if (at == std::string::npos) {
+    return bad_input("chat template", "one that shows the user's text", "one that leaves it out");
+  }
+  return static_cast<int64_t>(encode_prompt(*tokenizer_, rendered_part(rendered, 0, at)).size());
+}
+
+void ChatHistory::rewind(int64_t length) {
+  const auto count = static_cast<size_t>(length);
+  if (!is_whole() || count >= state_.ids.size()) return;
+  state_.text.resize(count == 0 ? 0 : static_cast<size_t>(state_.ends[count - 1]));
+  state_.ids.resize(count);
+  state_.ends.resize(count);
+}
+
+void ChatHistory::forget_text() {
+  state_.text = {};
+  state_.ids = {};
+  state_.ends = {};
+}
+
+void ChatHistory::take(ChatTurn turn, std::span<const int32_t> answer, std::span<const std::string> stops,
+                       const ChatStreamPlace& place) {
+  AnswerText said = text_of(*tokenizer_, answer);
+  if (turn.whole) {
+    rewind(turn.keep);
+    state_.text = std::move(turn.text);
+    for (int64_t& end : said.ends) end += end < 0 ? 0 : static_cast<int64_t>(state_.text.size());
+    state_.text += said.text;
+    state_.ids.insert(state_.ids.end(), turn.ids.begin(), turn.ids.end());
+    state_.ids.insert(state_.ids.end(), answer.begin(), answer.end());
+    state_.ends.insert(state_.ends.end(), turn.ends.begin(), turn.ends.end());
+    state_.ends.insert(state_.ends.end(), said.ends.begin(), said.ends.end());
+  } else {
+    forget_text();
+  }
+  size_t end = said.text.size();  // a stop text is not of the answer
+  for (const std::string& stop : stops) {
+    if (!stop.empty()) end = std::min(end, said.text.find(stop));
+  }
+  said.text.resize(end);
+  state_.messages.push_back(std::move(turn.user));
+  state_.messages.push_back(std::move(said.text));
+  state_.turn_ends.push_back(place.length);
+  ++state_.turns;
+  while (place.endless && state_.turn_ends.size() > 1 && state_.turn_ends.front() <= place.length - place.context) {
+    state_.messages.erase(state_.messages.begin(), state_.messages.begin() + 2);
+    state_.turn_ends.erase(state_.turn_ends.begin());
+    forget_text();
+  }
+}
+
+void ChatHistory::clear() {
+  state_.messages = {};
+  state_.turn_ends = {};
+  state_.turns = 0;
+  forget_text();
+}
+
+}  // namespace kvass
