@@ -143,7 +143,7 @@ Result<ChatTurn> ChatHistory::next(std::string_view user, const ChatStreamPlace&
   ChatTurn turn;
   turn.user = user;
   turn.text = rendered.text();
-  if (!is_whole()) return after_last_answer(std::move(turn), place);
+  if (!is_whole() && place.length > 0) return after_last_answer(std::move(turn), place);
   const size_t common = common_bytes(turn.text, state_.text);
   size_t begin = common;
   turn.keep = static_cast<int64_t>(state_.ids.size());

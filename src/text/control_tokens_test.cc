@@ -148,7 +148,7 @@ TEST(ControlTokens, ATemplateThatFailsMarksNothing) {
 }
 
 TEST(ControlTokens, OfTheFilesOwnTypesNothingIsLost) {
-  Marked file = byte_level("<odd name", TokenType::control);
+  Marked file = byte_level("<odd-name", TokenType::control);
   file.vocabulary.chat_template = kChatMl;
   EXPECT_TRUE(file.build().is_control(file.mark));
 }

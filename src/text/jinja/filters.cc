@@ -14,16 +14,22 @@
 namespace kvass::jinja {
 namespace {
 
+// What a word of `title` begins after.
+bool begins_word(uint32_t c) { return is_space(c) || c == '-' || c == '(' || c == '{' || c == '[' || c == '<'; }
+
 Value title(Interpreter&, const Value& input, Arguments& arguments) {
   Bound bound("title", arguments, {});
   const Text text = input.str();
   Text result;
-  bool begin = true;
+  // Each word: its first character, and the rest as a whole, for which a capital sigma may be the last letter.
   for (size_t at = 0; at < text.size();) {
-    const size_t from = at;
-    const uint32_t c = decode_character(text.bytes(), at);
-    result.append(text.slice(from, at).with_case(begin ? Text::Case::upper : Text::Case::lower));
-    begin = is_space(c) || c == '-' || c == '(' || c == '{' || c == '[' || c == '<';
+    const size_t first = at;
+    uint32_t c = decode_character(text.bytes(), at);
+    result.append(text.slice(first, at).with_case(Text::Case::upper));
+    if (begins_word(c)) continue;
+    const size_t rest = at;
+    while (at < text.size() && !begins_word(c)) c = decode_character(text.bytes(), at);
+    result.append(text.slice(rest, at).with_case(Text::Case::lower));
   }
   return Value(std::move(result));
 }
