@@ -83,7 +83,8 @@ TokenArgument::TokenArgument(nb::handle from, bool special) : special_(special) 
 std::vector<int32_t> TokenArgument::ids(const LoadedModel& model, bool begin) const {
   if (!text_) return ids_;
   const Tokenizer& tokenizer = *model.model.tokenizer;
-  return tokenizer.encode(*text_, {.bos = begin && tokenizer.add_bos(), .parse_special = special_});
+  const TextPart part{*text_, special_};
+  return tokenizer.encode_parts(std::span(&part, 1), begin && tokenizer.add_bos(), /*continued=*/false);
 }
 
 }  // namespace kvass::python

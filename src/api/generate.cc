@@ -131,9 +131,9 @@ Result<GenerateResult> StreamGeneration::end(Stream::Impl& stream) {
 
 Result<std::vector<int32_t>> prompt_ids(Stream::Impl& stream, std::string_view text) {
   const Tokenizer& tokenizer = *stream.group->model.impl()->tokenizer;
-  if (stream.now() == 0) return tokenizer.encode(text, {.bos = tokenizer.add_bos(), .parse_special = true});
+  const bool begins = stream.now() == 0;
   const TextPart part{text, /*parse_special=*/true};
-  return tokenizer.encode_parts(std::span(&part, 1), /*bos=*/false, /*continued=*/true);
+  return tokenizer.encode_parts(std::span(&part, 1), begins && tokenizer.add_bos(), /*continued=*/!begins);
 }
 
 namespace {

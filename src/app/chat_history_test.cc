@@ -180,7 +180,7 @@ TEST(ChatHistory, AnEndlessStreamForgetsTheMessagesWhoseTokensItForgets) {
   for (int i = 0; i < 100; ++i) talk.say("Hello", "Hi there");
   const ChatState& state = talk.history().state();
   EXPECT_EQ(state.turns, 100);
-  EXPECT_LT(state.messages.size(), 12u);
+  EXPECT_LT(state.messages.size(), 20u) << "of 200";
   EXPECT_EQ(state.turn_ends.size(), state.messages.size() / 2);
   EXPECT_EQ(talk.text(talk.ask("more").ids), "<|im_end|>\n<|im_start|>user\nmore<|im_end|>\n<|im_start|>assistant\n");
 }

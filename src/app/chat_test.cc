@@ -164,10 +164,10 @@ TEST_F(Conversations, ABaseModelAndNonsenseAreRefused) {
             std::string::npos);
 }
 
-// Drops from the history all of an answer but its last word.
+// Drops from the history all of an answer but its last character.
 constexpr char kForgetful[] =
-    "{% for m in messages %}{{ '[' + m.content.split(' ')[-1] + ']' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '[' }}{% endif %}";
+    "{% for m in messages %}[{{ m.content if m.role == 'user' else m.content[-1:] }}]{% endfor %}"
+    "{% if add_generation_prompt %}[{% endif %}";
 
 // A stream that goes back in its middle holds what one holds that was never told what the template forgets.
 TEST_F(Conversations, WhatTheTemplateForgetsIsForgotten) {

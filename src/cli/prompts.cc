@@ -36,7 +36,9 @@ Status run_prompts(PromptsRun run) {
   std::vector<std::vector<int32_t>> prompts;
   for (const std::string& line : lines) {
     if (run.warns) warn_of_bos(*model.tokenizer, line);
-    prompts.push_back(model.tokenizer->encode(line, {.bos = model.tokenizer->add_bos(), .parse_special = true}));
+    const TextPart part{line, /*parse_special=*/true};
+    prompts.push_back(
+        model.tokenizer->encode_parts(std::span(&part, 1), model.tokenizer->add_bos(), /*continued=*/false));
   }
   KVASS_ASSIGN_OR_RETURN(StreamBatch batch, open_batch(model, stream, run.generation.sampling));
   const MemoryPlan plan = plan_of(model, batch);

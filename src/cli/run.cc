@@ -48,13 +48,11 @@ Result<std::string> prompt_text(const RunFlags& flags) {
 // `resumed`: the prompt goes on from what is there, or there is none.
 Result<std::vector<int32_t>> prompt_ids(const RunFlags& flags, const Tokenizer& tokenizer, bool resumed) {
   KVASS_ASSIGN_OR_RETURN(const std::string text, prompt_text(flags));
-  if (resumed) {
-    const TextPart part{text, /*parse_special=*/true};
-    return tokenizer.encode_parts(std::span(&part, 1), /*bos=*/false, /*continued=*/true);
-  }
-  if (!flags.quiet) warn_of_bos(tokenizer, text);
-  std::vector<int32_t> ids = tokenizer.encode(text, {.bos = tokenizer.add_bos(), .parse_special = true});
-  if (ids.empty()) return bad_input("prompt", "at least one token", "an empty one (give -p TEXT, -f FILE or -)");
+  if (!flags.quiet && !resumed) warn_of_bos(tokenizer, text);
+  const TextPart part{text, /*parse_special=*/true};
+  std::vector<int32_t> ids = tokenizer.encode_parts(std::span(&part, 1), !resumed && tokenizer.add_bos(), resumed);
+  if (ids.empty() && !resumed)
+    return bad_input("prompt", "at least one token", "an empty one (give -p TEXT, -f FILE or -)");
   return ids;
 }
 

@@ -157,11 +157,16 @@ TEST(ControlTokens, TheBeginTokenStandsOnce) {
   Marked file = byte_level("<begin>", TokenType::control);
   file.vocabulary.bos = file.mark;
   const Tokenizer tokenizer = file.build();
-  const EncodeOptions options{.bos = true, .parse_special = true};
-  EXPECT_EQ(tokenizer.encode("<begin>", options), Ids{file.mark});
-  EXPECT_EQ(tokenizer.encode("", options), Ids{file.mark});
-  EXPECT_EQ(tokenizer.encode("<begin><begin>", options), (Ids{file.mark, file.mark})) << "as the text has it";
-  EXPECT_EQ(tokenizer.encode("a<begin>", options).front(), file.mark);
+  const auto encode = [&](const char* text) {
+    const TextPart part{text, /*parse_special=*/true};
+    return tokenizer.encode_parts({&part, 1}, /*bos=*/true, /*continued=*/false);
+  };
+  EXPECT_EQ(encode("<begin>"), Ids{file.mark});
+  EXPECT_EQ(encode(""), Ids{file.mark});
+  EXPECT_EQ(encode("<begin><begin>"), (Ids{file.mark, file.mark})) << "as the text has it";
+  EXPECT_EQ(encode("a<begin>").front(), file.mark);
+  EXPECT_EQ(tokenizer.encode("<begin>", {.bos = true, .parse_special = true}), (Ids{file.mark, file.mark}))
+      << "as it is asked for";
   EXPECT_TRUE(tokenizer.begins_with_bos("<begin> a"));
   EXPECT_FALSE(tokenizer.begins_with_bos(" <begin>"));
 }

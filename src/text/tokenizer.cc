@@ -190,13 +190,16 @@ std::vector<int32_t> Tokenizer::encode(std::string_view text, EncodeOptions opti
 std::vector<int32_t> Tokenizer::encode_parts(std::span<const TextPart> parts, bool bos, bool continued) const {
   std::string text;
   for (const TextPart& part : parts) text += part.text;
-  return encode_joined(text, parts, bos, add_space_prefix_ && !continued);
+  std::vector<int32_t> ids = encode_joined(text, parts, /*bos=*/false, add_space_prefix_ && !continued);
+  if (bos && bos_ >= 0 && (ids.empty() || ids.front() != bos_)) ids.insert(ids.begin(), bos_);
+  return ids;
 }
 
 // `text` is the concatenation of the parts.
 std::vector<int32_t> Tokenizer::encode_joined(std::string_view text, std::span<const TextPart> parts, bool bos,
                                               bool space_prefix) const {
   std::vector<int32_t> ids;
+  if (bos && bos_ >= 0) ids.push_back(bos_);
   size_t at = 0;  // the text before `at` is encoded
   const auto add_plain = [&](size_t end) {
     if (end == at && !space_prefix) return;
@@ -220,7 +223,6 @@ std::vector<int32_t> Tokenizer::encode_joined(std::string_view text, std::span<c
     }
   }
   if (at < text.size()) add_plain(text.size());
-  if (bos && bos_ >= 0 && (ids.empty() || ids.front() != bos_)) ids.insert(ids.begin(), bos_);
   return ids;
 }
 

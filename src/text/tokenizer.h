@@ -32,7 +32,7 @@ namespace kvass {
 struct ControlTokens;
 
 struct EncodeOptions {
-  bool bos = false;            // the bos token is first, if the model has one: put there unless the text begins with it
+  bool bos = false;            // put the bos token first, if the model has one, whatever the text begins with
   bool parse_special = false;  // the names of control tokens, such as "<eos>", become those tokens
 };
 
@@ -50,8 +50,8 @@ class Tokenizer {
   }
 
   std::vector<int32_t> encode(std::string_view text, EncodeOptions options = {}) const;
-  // The ids of the concatenated parts. Merges may span parts; only the parsing of control tokens differs. `bos` as in
-  // EncodeOptions. `continued`: the text continues an earlier one, so it gets no space prefix.
+  // The ids of the concatenated parts. Merges may span parts; only the parsing of control tokens differs. `bos`: the
+  // bos token is first, and once. `continued`: the text continues an earlier one, so it gets no space prefix.
   std::vector<int32_t> encode_parts(std::span<const TextPart> parts, bool bos, bool continued) const;
   std::string decode(std::span<const int32_t> ids) const;
 
