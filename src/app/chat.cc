@@ -1,5 +1,7 @@
 #include "app/chat.h"
 
+#include <algorithm>
+#include <cstdint>
 #include <utility>
 #include <vector>
 
@@ -63,15 +65,24 @@ StreamState Conversation::state() const {
 
 ChatStreamPlace Conversation::place() const {
   const Sequence& sequence = *stream_->sequence;
-  return {sequence.length(), sequence.rewind_floor(), sequence.endless(), sequence.options().context};
+  ChatStreamPlace place{sequence.length(), sequence.endless(), INT64_MAX, sequence.options().context};
+  for (const LayerCache& layer : sequence.plan().layers) {
+    const Layout& layout = layer.layout;
+    if (layout.endless()) place.whole_until = std::min(place.whole_until, layout.sink() + layout.window());
+  }
+  return place;
 }
 
 Result<ChatTurn> Conversation::prompt(std::string_view user) const { return history_.next(user, place()); }
 
-// The stream, its tokens and what the sampler has seen of them.
-Status Conversation::go_back(int64_t length) {
-  if (length == stream_->sequence->length()) return {};
-  KVASS_RETURN_IF_ERROR(stream_->sequence->rewind(length));
+// To where the turn begins: the stream, its tokens, and what the sampler has seen of them. Where a layer has
+// overwritten what the stream needs there, it begins again, with the very tokens that it had.
+Status Conversation::go_back(ChatTurn& turn) {
+  Sequence& sequence = *stream_->sequence;
+  if (turn.keep == sequence.length()) return {};
+  const int64_t length = turn.keep >= sequence.rewind_floor() ? turn.keep : 0;
+  KVASS_RETURN_IF_ERROR(sequence.rewind(length));
+  history_.begin_from(turn, length);
   history_.rewind(length);
   sampler_.reset();
   sampler_.accept(history_.state().ids);
@@ -80,7 +91,7 @@ Status Conversation::go_back(int64_t length) {
 
 Result<DecodeResult> Conversation::answer(ChatTurn turn, OnText on_text, const std::atomic<bool>& cancel) {
   KVASS_RETURN_IF_ERROR(check_room(*stream_->sequence, turn.keep, turn.ids.size(), "prompt"));
-  KVASS_RETURN_IF_ERROR(go_back(turn.keep));
+  KVASS_RETURN_IF_ERROR(go_back(turn));
   DecodeOptions options;
   options.prompt = turn.ids;
   options.max_tokens = options_.max_tokens;

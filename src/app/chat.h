@@ -48,7 +48,7 @@ class Conversation {
   static Result<Conversation> make(OpenModel model, OpenStream& stream, const ChatOptions& options,
                                    ChatHistory history);
   ChatStreamPlace place() const;
-  Status go_back(int64_t length);
+  Status go_back(ChatTurn& turn);
 
   OpenModel model_;  // its tokenizer knows the marks of the conversation's template
   OpenStream* stream_;

@@ -148,14 +148,11 @@ Result<ChatTurn> ChatHistory::next(std::string_view user, const ChatStreamPlace&
   size_t begin = common;
   turn.keep = static_cast<int64_t>(state_.ids.size());
   if (common < state_.text.size()) {
+    if (place.endless && place.length > place.whole_until) return after_last_answer(std::move(turn), place);
     while (turn.keep > 0) {
       const int64_t end = state_.ends[static_cast<size_t>(turn.keep) - 1];
       if (end >= 0 && static_cast<size_t>(end) <= common) break;
       --turn.keep;
-    }
-    if (turn.keep < place.rewind_floor) {
-      if (place.endless) return after_last_answer(std::move(turn), place);
-      turn.keep = 0;
     }
     begin = turn.keep == 0 ? 0 : static_cast<size_t>(state_.ends[static_cast<size_t>(turn.keep) - 1]);
   }
@@ -177,6 +174,15 @@ Result<ChatTurn> ChatHistory::after_last_answer(ChatTurn turn, const ChatStreamP
   turn.ids = encode_prompt(*tokenizer_, rendered_part(rendered, at + mark.size(), std::string::npos),
                            PromptPlace::within_text);
   return turn;
+}
+
+void ChatHistory::begin_from(ChatTurn& turn, int64_t length) const {
+  const auto range = [&](const auto& list) { return std::pair(list.begin() + length, list.begin() + turn.keep); };
+  const auto [first_id, last_id] = range(state_.ids);
+  const auto [first_end, last_end] = range(state_.ends);
+  turn.ids.insert(turn.ids.begin(), first_id, last_id);
+  turn.ends.insert(turn.ends.begin(), first_end, last_end);
+  turn.keep = length;
 }
 
 Result<int64_t> ChatHistory::opening_tokens() const {

@@ -5,13 +5,13 @@
 //   it begins with the stream's text     the rest is added
 //   it differs earlier (thoughts that    the stream goes back to the last token before the difference, and the rest is
 //   the template drops from history)     added from there
-//   … where the stream cannot go back    a bounded stream begins again with the whole text; an endless one keeps what
-//   it
-//                                        has and is given what follows the last answer
+//   … in an endless stream that has      it keeps what it has, and is given what follows the last answer
+//   forgotten a token
 //
-// In an endless stream messages are forgotten once their tokens are, all but the system text and the last turn; from
-// then on every turn is of that last kind. What is between messages comes from the template alone. Owns the state, not
-// the stream; a copy of state() is the same history.
+// What a turn brings depends on the conversation and the stream's windows alone, not on how it was cut into steps. In
+// an endless stream messages are forgotten once their tokens are, all but the system text and the last turn; from then
+// on every turn is of that last kind. What is between messages comes from the template alone. Owns the state, not the
+// stream; a copy of state() is the same history.
 #pragma once
 
 #include <cstdint>
@@ -42,9 +42,9 @@ struct ChatTurn {
 // What a turn finds in the stream.
 struct ChatStreamPlace {
   int64_t length = 0;  // tokens
-  int64_t rewind_floor = 0;
   bool endless = false;
-  int64_t context = 0;  // tokens that an endless stream still has
+  int64_t whole_until = 0;  // of an endless stream: the length up to which no layer forgets a token
+  int64_t context = 0;      // of an endless stream: tokens that some layer still has
 };
 
 class ChatHistory {
@@ -57,6 +57,8 @@ class ChatHistory {
 
   // The turn of a user's text. Bad input: text that is not UTF-8, and what the template raises.
   Result<ChatTurn> next(std::string_view user, const ChatStreamPlace& place) const;
+  // The same turn on a stream that goes back to `length`, further than it would have to.
+  void begin_from(ChatTurn& turn, int64_t length) const;
   // Tokens before the first user's text: what begins a text and the system's turn.
   Result<int64_t> opening_tokens() const;
 

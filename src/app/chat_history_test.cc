@@ -147,22 +147,29 @@ TEST(ChatHistory, WhatTheTemplateForgetsIsTakenBack) {
   EXPECT_EQ(talk.ask("s").keep, static_cast<int64_t>(talk.stream.size())) << "nothing to forget";
 }
 
-TEST(ChatHistory, ABoundedStreamThatCannotGoBackBeginsAgain) {
+TEST(ChatHistory, AStreamThatGoesBackFurtherGetsTheTokensThatItHad) {
   Talk talk(byte_level(), kForgetful);
   talk.say("q", "thoughts|Hi");
-  talk.place.rewind_floor = 5;
   const ChatTurn turn = talk.ask("r");
-  EXPECT_EQ(turn.keep, 0);
-  EXPECT_EQ(talk.text(turn.ids), "<|im_start|>q<|im_end|><|im_start|>Hi<|im_end|><|im_start|>r<|im_end|><|im_start|>");
+  for (const int64_t length : {0, 3}) {
+    ChatTurn further = turn;
+    talk.history().begin_from(further, length);
+    EXPECT_EQ(further.keep, length);
+    Ids ids(talk.stream.begin() + length, talk.stream.begin() + turn.keep);
+    ids.insert(ids.end(), turn.ids.begin(), turn.ids.end());
+    EXPECT_EQ(further.ids, ids);
+    EXPECT_EQ(further.ends.size(), ids.size());
+  }
 }
 
 TEST(ChatHistory, AnEndlessStreamThatCannotGoBackGoesOn) {
   Talk talk(byte_level(), kForgetful);
   talk.place.endless = true;
   talk.place.context = 1000;
+  talk.place.whole_until = 100;
   talk.say("q", "thoughts|Hi");
   EXPECT_EQ(talk.ask("r").keep, 4) << "it still can";
-  talk.place.rewind_floor = 5;
+  talk.place.whole_until = 5;
   for (const char* user : {"r", "s"}) {
     const ChatTurn turn = talk.ask(user);
     EXPECT_EQ(turn.keep, talk.place.length);

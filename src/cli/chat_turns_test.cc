@@ -24,7 +24,10 @@ const std::string& model() {
   return path;
 }
 
-Arguments chat(const Arguments& more) { return with({"chat", model(), "--context", "256", "-n", "3"}, more); }
+Arguments chat(const Arguments& more) {
+  const Arguments known = with({"chat", model(), "--context", "256"}, more);
+  return std::count(more.begin(), more.end(), "-n") > 0 ? known : with(known, {"-n", "3"});
+}
 
 std::vector<json> answers(const Finished& done) {
   EXPECT_EQ(done.code, 0) << done.err;
@@ -79,7 +82,7 @@ TEST(ChatTurns, SaveKeepsTheConversationAsItIs) {
   const std::string file = path_of("turns.kvsnap");
   const std::vector<json> whole = answers_to("the\nand\n", {"--system", "of"});
   EXPECT_EQ(answers_to("the\n/save " + file + "\n", {"--system", "of"}).size(), 1u);
-  EXPECT_EQ(answers_to("and\n", {"--resume", file}), std::vector<json>{whole[1]});
+  EXPECT_EQ(answers_to("and\n", {"--resume", file}), std::vector<json>{whole.at(1)});
 }
 
 TEST(ChatTurns, TemplatesToolsAndVariablesAreThoseOfTheWholeConversation) {
@@ -95,8 +98,8 @@ TEST(ChatTurns, TemplatesToolsAndVariablesAreThoseOfTheWholeConversation) {
   const json printed = parsed(kvass(with({"chat", model(), "--print-prompt", "--json"}, own), "the\n"));
   EXPECT_EQ(printed["text"], "[1]x1999[the][");
   EXPECT_EQ(whole[0]["prompt_ids"], printed["ids"]);
-  EXPECT_EQ(answers_to("the\n", with(own, {"--save", file})), std::vector<json>{whole[0]});
-  EXPECT_EQ(answers_to("and\n", {"--resume", file}), std::vector<json>{whole[1]});
+  EXPECT_EQ(answers_to("the\n", with(own, {"--save", file})), std::vector<json>{whole.at(0)});
+  EXPECT_EQ(answers_to("and\n", {"--resume", file}), std::vector<json>{whole.at(1)});
   for (const Arguments& more :
        std::vector<Arguments>{{"--template-file", style}, {"--tools", tools}, {"--template-var", "a=b"}}) {
     EXPECT_EQ(kvass(chat(with({"--resume", file}, more)), "the\n").code, 2);
@@ -115,20 +118,21 @@ TEST(ChatTurns, ATemplateThatFailsIsAnErrorWithItsPlace) {
 
 TEST(ChatTurns, StopTextsEndAnswersAndTheNextTurnGoesOn) {
   const std::vector<json> plain = answers_to("the\n", {"-n", "20"});
-  std::string text = plain[0]["text"];
+  ASSERT_FALSE(plain.empty());
+  const std::string text = plain[0]["text"];
   size_t at = 0;
   while (at < text.size() && (text[at] < 'a' || text[at] > 'z')) ++at;
   ASSERT_LT(at, text.size()) << "a letter to stop at";
   const std::vector<json> stopped = answers_to("the\nand\n", {"-n", "20", "--stop", text.substr(at, 1)});
+  ASSERT_EQ(stopped.size(), 2u);
   EXPECT_EQ(stopped[0]["reason"], "stop_text");
   EXPECT_EQ(stopped[0]["text"], text.substr(0, at));
-  EXPECT_EQ(stopped.size(), 2u);
 }
 
 TEST(ChatTurns, ABeginTokenThatIsTypedIsTextAndWarnedOf) {
   const Finished done = kvass(chat({"--json"}), "<bos>the\n");
   EXPECT_TRUE(has(done.err, "<bos>")) << done.err;
-  const std::vector<int> ids = answers(done)[0]["prompt_ids"];
+  const std::vector<int> ids = answers(done).at(0)["prompt_ids"];
   EXPECT_EQ(std::count(ids.begin(), ids.end(), 2), 1);
   EXPECT_EQ(kvass(chat({"-q"}), "<bos>the\n").err, "");
 }
