@@ -217,7 +217,6 @@ Status run(const ChatFlags& flags) {
     if (options.stops.empty()) options.stops = info.state.stops;
   }
   KVASS_RETURN_IF_ERROR(validate(options.sampling));
-  if (!flags.quiet) flags.stream.warn_of_context(stream_options, file.trained_context());
   KVASS_RETURN_IF_ERROR(check_memory_limit(file, stream_options, /*head_rows=*/1, weights));
   KVASS_ASSIGN_OR_RETURN(const OpenModel model,
                          open_model(std::move(file), stream_options.arithmetic(), stream_options.threads, weights));
@@ -225,6 +224,7 @@ Status run(const ChatFlags& flags) {
     KVASS_ASSIGN_OR_RETURN(stream_options.endless_sink_tokens, opening_tokens(model, options));
   }
   KVASS_ASSIGN_OR_RETURN(OpenStream stream, open_stream(model, stream_options, /*head_rows=*/1));
+  if (!flags.quiet) warn_of_context(stream.sequence->options(), model.trained_context);
   if (resumed) KVASS_RETURN_IF_ERROR(resumed->restore(*stream.sequence));
   KVASS_ASSIGN_OR_RETURN(Conversation chat, resumed
                                                 ? Conversation::resume(model, stream, options, resumed->info().state)

@@ -73,7 +73,7 @@ TEST(CommandLine, BadValuesAreOneWithWhatExpectedAndGot) {
       {{"run", tiny(), "--chunk", "1000000000000000000"}, ": expected "},
       {{"run", tiny(), "--context", "1000000000000000000"}, ": expected "},
       {{"run", tiny(), "--endless", "--context", "4"}, "--context: expected "},
-      {{"run", tiny(), "-n", "-1"}, "-n: expected 0 or more tokens, got -1"},
+      {{"run", tiny(), "-n", "-2"}, "-n: expected 0 or more tokens, or -1 for no limit, got -2"},
       {{"run", tiny(), "--temp", "-1"}, "--temp: expected "},
       {{"run", tiny(), "--top-p", "2"}, "--top-p: expected "},
       {{"run", tiny(), "-f", path_of("none")}, "none: expected a readable file, got "},

@@ -119,7 +119,7 @@ Status ConfigFile::apply() {
     KVASS_RETURN_IF_ERROR(apply_text(path, text));
   }
   for (const CLI::Option* option : required_) {
-    if (option->count() == 0) throw CLI::RequiredError(option->get_name());
+    if (option->count() == 0) throw CLI::RequiredError(option->get_name(/*positional=*/option->get_positional()));
   }
   return {};
 }

@@ -22,7 +22,7 @@ TEST(Fields, EachHasOneRowWithAFlagOrAWord) {
   EXPECT_EQ(flag_word("StreamOptions.context"), "--context");
   EXPECT_EQ(flag_word("CacheOptions.context"), "--context");
   EXPECT_EQ(flag_word("StreamOptions.contexts"), "");
-  EXPECT_EQ(flags_of("StreamOptions.context"), "--context,--max-context-len");
+  EXPECT_EQ(flags_of("StreamOptions.context"), "--context,--max-context-len,-c");
   EXPECT_EQ(flag_of("GenerateOptions.max_tokens"), "-n");
 }
 

@@ -6,6 +6,7 @@
 #include "app/batch.h"
 #include "app/plan.h"
 #include "cli/command.h"
+#include "cli/stream_flags.h"
 
 namespace kvass {
 namespace {
@@ -41,6 +42,7 @@ Status run_prompts(PromptsRun run) {
         model.tokenizer->encode_parts(std::span(&part, 1), model.tokenizer->add_bos(), /*continued=*/false));
   }
   KVASS_ASSIGN_OR_RETURN(StreamBatch batch, open_batch(model, stream, run.generation.sampling));
+  if (run.warns) warn_of_context(batch.sequences.front()->options(), model.trained_context);
   const MemoryPlan plan = plan_of(model, batch);
   if (run.talks) write_stderr(plan_line(plan));
 
@@ -58,10 +60,10 @@ Status run_prompts(PromptsRun run) {
   if (run.talks) {
     const char* end = !writable ? ", output closed" : summary.cancelled ? ", interrupted" : "";
     say("kvass: {} of {} prompts, {} tokens ({} prompt + {} generated), {:.1f} generated tokens/s with {} sequences, "
-        "seed {}, caches {}, peak memory {}{}\n",
+        "caches {}, peak memory {}, seed {}{}\n",
         summary.complete, prompts.size(), summary.prompt_tokens + summary.tokens, summary.prompt_tokens, summary.tokens,
-        summary.tps(), plan.sequences, run.generation.sampling.seed, human_bytes(plan.cache_bytes()),
-        human_bytes(peak_rss_bytes()), end);
+        summary.tps(), plan.sequences, human_bytes(plan.cache_bytes()), human_bytes(peak_rss_bytes()),
+        run.generation.sampling.seed, end);
   }
   KVASS_RETURN_IF_ERROR(flush_stdout());
   if (summary.cancelled && cancel.load(std::memory_order_relaxed)) {

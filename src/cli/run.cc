@@ -77,10 +77,10 @@ nlohmann::json result_json(const DecodeOptions& options, const DecodeResult& res
 void say_summary(const DecodeOptions& options, const DecodeResult& result, const MemoryPlan& plan, bool output_closed,
                  const std::string& saved) {
   const char* end = output_closed ? ", output closed" : result.reason == StopReason::cancelled ? ", interrupted" : "";
-  say("kvass: {} tokens ({} prompt + {} generated), prefill {:.1f} tokens/s, decode {:.1f} tokens/s, seed {}, "
-      "cache {}, peak memory {}{}{}\n",
+  say("kvass: {} tokens ({} prompt + {} generated), prefill {:.1f} tokens/s, decode {:.1f} tokens/s, cache {}, "
+      "peak memory {}, seed {}{}{}\n",
       result.prompt_tokens + result.tokens, result.prompt_tokens, result.tokens, result.prefill_tps(),
-      result.decode_tps(), options.sampling.seed, human_bytes(plan.caches.bytes), human_bytes(peak_rss_bytes()), end,
+      result.decode_tps(), human_bytes(plan.caches.bytes), human_bytes(peak_rss_bytes()), options.sampling.seed, end,
       saved);
 }
 
@@ -104,7 +104,6 @@ Status run(const RunFlags& given) {
   KVASS_ASSIGN_OR_RETURN(ModelFile file, ModelFile::open(flags.model));
   KVASS_ASSIGN_OR_RETURN(StreamOptions stream_options, flags.stream.resolve(file.stream_options()));
   KVASS_RETURN_IF_ERROR(validate(flags.sampling));
-  if (!flags.quiet) flags.stream.warn_of_context(stream_options, file.trained_context());
   if (!flags.prompts.empty()) {
     DecodeOptions generation;
     generation.max_tokens = flags.tokens;
@@ -142,6 +141,7 @@ Status run(const RunFlags& given) {
   options.max_tokens = flags.tokens;
   options.collect = flags.json;
   KVASS_ASSIGN_OR_RETURN(OpenStream stream, open_stream(model, stream_options, /*head_rows=*/1));
+  if (!flags.quiet) warn_of_context(stream.sequence->options(), model.trained_context);
   if (resumed) KVASS_RETURN_IF_ERROR(resumed->restore(*stream.sequence));
   resumed.reset();  // its file may be a gigabyte of page cache
   flags.snapshots.arrange(options, *stream.sequence);

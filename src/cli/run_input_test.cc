@@ -77,7 +77,7 @@ TEST(RunInput, BiasesChooseTokens) {
   const std::vector<int> plain = ids({});
   const std::vector<int> banned = ids({"--logit-bias", std::to_string(plain[0]) + "-inf"});
   EXPECT_EQ(std::count(banned.begin(), banned.end(), plain[0]), 0);
-  for (const char* wrong : {"x", "7", "7+", "+1", "7+nan", "7*2", "-1+1", "7--1"}) {
+  for (const char* wrong : {"x", "7", "7+", "+1", "7+nan", "7*2", "7--1"}) {
     EXPECT_EQ(kvass({"run", tiny(), "-p", "the", "-n", "1", "--logit-bias", wrong}).code, 2) << wrong;
   }
   EXPECT_EQ(kvass({"run", tiny(), "-p", "the", "-n", "1", "--logit-bias", "7+inf"}).code, 1);

@@ -146,7 +146,7 @@ TEST(Snapshots, OtherFilesAndDamagedOnesAreRefusedInOneLine) {
   config.seed = 2;
   ASSERT_TRUE(TinyModel(config).writer().write(path_of("other.gguf")).ok());
   expect_refused(kvass({"run", path_of("other.gguf"), "--json", "--resume", path}), 1, {"a snapshot of this model"});
-  EXPECT_TRUE(has(kvass({"inspect", path}).out, "kvass snapshot version 3"));
+  EXPECT_TRUE(has(kvass({"inspect", path}).out, "kvass snapshot version 4"));
 }
 
 // Waits until the running kvass has said something on stderr: the plan, which comes before the first token.

@@ -107,12 +107,10 @@ Result<StreamOptions> StreamFlags::resolve(const StreamOptions& defaults) const 
   return options;
 }
 
-void StreamFlags::warn_of_context(const StreamOptions& options, int64_t trained) const {
-  const Result<CacheOptions> caches = resolve_caches(options, trained);
-  if (!caches.ok() || trained <= 0 || caches->context <= trained) return;
-  say("kvass: warning: {}: the model was trained for {} tokens, and {} are asked for; text beyond that gets worse\n",
-      context_given_->count() > 0 ? flag_of("StreamOptions.context") : flag_of("StreamOptions.attention_sink"), trained,
-      caches->context);
+void warn_of_context(const CacheOptions& caches, int64_t trained) {
+  if (trained <= 0 || caches.context <= trained) return;
+  say("kvass: warning: a context of {} tokens ({}, {}): the model was trained for {}; text beyond that gets worse\n",
+      caches.context, flag_of("StreamOptions.context"), flag_of("StreamOptions.attention_sink"), trained);
 }
 
 Status StreamFlags::check_resumed(const CacheOptions& caches, Math math) const {

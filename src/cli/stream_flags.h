@@ -19,8 +19,6 @@ class StreamFlags {
   bool sequences_given() const { return sequences_given_ && sequences_given_->count() > 0; }
   // What is not given is as in `defaults`: those of the model's file (app/open.h).
   Result<StreamOptions> resolve(const StreamOptions& defaults = {}) const;
-  // Says so where the context is above what the model was trained for.
-  void warn_of_context(const StreamOptions& options, int64_t trained) const;
   // For a stream of these caches and this arithmetic that goes on: flags that are given must say the same.
   Status check_resumed(const CacheOptions& caches, Math math) const;
 
@@ -45,5 +43,8 @@ class StreamFlags {
   std::string memory_limit_;
   const CLI::Option* memory_limit_given_ = nullptr;
 };
+
+// Says so where the context is above what the model was trained for.
+void warn_of_context(const CacheOptions& caches, int64_t trained);
 
 }  // namespace kvass
