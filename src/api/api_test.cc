@@ -299,11 +299,13 @@ TEST_F(Api, ScoresAreOneTextInAnyChunks) {
 TEST_F(Api, ChatsKeepTheirHistoryAndGoOnAfterSaving) {
   kvass::ChatOptions options;
   options.system = "be short";
-  options.template_name = "chatml";
+  options.chat_template =
+      "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n' }}{% endfor %}"
+      "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
   options.max_tokens = 6;
   StreamOptions streams = small();
   kvass::Chat chat = kvass::Chat::open(*model_, options, streams).value();
-  EXPECT_EQ(chat.template_name(), "chatml");
+  EXPECT_EQ(chat.chat_template(), options.chat_template);
   const std::vector<int32_t> opening = chat.prompt("hello").value();
   ASSERT_TRUE(chat.answer("hello").ok());
   EXPECT_EQ(chat.turns(), 1);

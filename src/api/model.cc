@@ -155,8 +155,9 @@ Result<const Tokenizer*> tokenizer_of(const Model& model) {
 Result<std::vector<int32_t>> Model::encode(std::string_view text, const EncodeTextOptions& options) const {
   return guarded([&]() -> Result<std::vector<int32_t>> {
     KVASS_ASSIGN_OR_RETURN(const Tokenizer* tokenizer, tokenizer_of(*this));
-    return tokenizer->encode(
-        text, {.bos = options.bos.value_or(tokenizer->add_bos()), .parse_special = options.parse_special});
+    if (options.bos) return tokenizer->encode(text, {.bos = *options.bos, .parse_special = options.parse_special});
+    const TextPart part{text, options.parse_special};
+    return tokenizer->encode_parts(std::span(&part, 1), tokenizer->add_bos(), /*continued=*/false);
   });
 }
 
