@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "app/model_names.h"
 #include "app/plan.h"
 #include "app/text.h"
 #include "file/gguf.h"
@@ -218,7 +219,8 @@ std::string escaped(std::string_view text) {
 
 }  // namespace
 
-Result<FileSummary> inspect_file(const std::string& path) {
+Result<FileSummary> inspect_file(const std::string& path_or_name) {
+  const std::string path = model_path(path_or_name);
   if (is_snapshot(path)) {
     KVASS_ASSIGN_OR_RETURN(const Snapshot snapshot, Snapshot::open(path));
     return summary_of(snapshot.info());

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <utility>
 
+#include "app/model_names.h"
 #include "app/speech_source.h"
 #include "model/alignment_heads.h"
 
@@ -44,7 +45,8 @@ Status check_weight_options(const WeightOptions& options, bool is_static, const 
   return {};
 }
 
-Result<ModelFile> ModelFile::open(const std::string& path) {
+Result<ModelFile> ModelFile::open(const std::string& path_or_name) {
+  const std::string path = model_path(path_or_name);
   const bool speech = is_speech_source(path) || std::filesystem::is_directory(path);
   KVASS_ASSIGN_OR_RETURN(ModelFile file, is_kvp(path) ? open_static(path)
                                          : speech     ? open_speech(path)

@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 #if defined(__x86_64__)
@@ -16,7 +17,10 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
+#include <fstream>
 #include <new>
+#include <string_view>
 
 namespace kvass::platform {
 namespace {
@@ -29,6 +33,26 @@ FileInfo info_of(const struct stat& about) {
 }
 
 void* mapping(void* data) { return data == MAP_FAILED ? nullptr : data; }
+
+// What follows `key` and `separator` in the first line of a text file that begins with `key`; empty: none.
+std::string value_in(const char* path, std::string_view key, char separator) {
+  std::ifstream file(path);
+  for (std::string line; std::getline(file, line);) {
+    if (!line.starts_with(key)) continue;
+    const size_t at = line.find(separator, key.size());
+    const size_t begin = at == std::string::npos ? at : line.find_first_not_of(" \t\"", at + 1);
+    if (begin == std::string::npos) return {};
+    return line.substr(begin, line.find_last_not_of(" \t\"") + 1 - begin);
+  }
+  return {};
+}
+
+// A number at the beginning of a file; 0: none ("max").
+size_t number_in(const char* path) {
+  size_t number = 0;
+  std::ifstream file(path);
+  return file >> number ? number : 0;
+}
 
 }  // namespace
 
@@ -98,6 +122,35 @@ size_t peak_rss_bytes() {
   rusage usage{};
   ::getrusage(RUSAGE_SELF, &usage);
   return static_cast<size_t>(usage.ru_maxrss) * 1024;
+}
+
+std::string system_name() {
+  utsname kernel{};
+  const bool known = ::uname(&kernel) == 0;
+  const std::string name = value_in("/etc/os-release", "PRETTY_NAME", '=');
+  const std::string what = known ? std::string(kernel.sysname) + " " + kernel.release + " " + kernel.machine : "";
+  return name.empty() ? what : name + ", " + what;
+}
+
+std::string cpu_name() { return value_in("/proc/cpuinfo", "model name", ':'); }
+
+MemoryInfo memory_info() {
+  const auto kilobytes = [](const char* key) {
+    return static_cast<size_t>(std::strtoull(value_in("/proc/meminfo", key, ':').c_str(), nullptr, 10)) * 1024;
+  };
+  MemoryInfo memory;
+  memory.bytes = kilobytes("MemTotal");
+  memory.available = kilobytes("MemAvailable");
+  const auto at_most = [&](size_t limit) {
+    if (limit != 0 && limit < memory.bytes) memory.limit = memory.limit == 0 ? limit : std::min(memory.limit, limit);
+  };
+  at_most(number_in("/sys/fs/cgroup/memory.max"));
+  at_most(number_in("/sys/fs/cgroup/memory/memory.limit_in_bytes"));
+  rlimit addresses{};
+  if (::getrlimit(RLIMIT_AS, &addresses) == 0 && addresses.rlim_cur != RLIM_INFINITY) at_most(addresses.rlim_cur);
+  std::ifstream pages("/sys/kernel/mm/transparent_hugepage/enabled");
+  std::getline(pages, memory.huge_pages);
+  return memory;
 }
 
 CpuFeatures cpu_features() {

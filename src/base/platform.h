@@ -1,4 +1,4 @@
-// Everything that the library asks of the operating system, and how it tells CPUs apart: a port replaces platform.cc,
+// Everything that the library asks of the operating system, and how it detects a CPU: a port replaces platform.cc,
 // which is for Linux on x86-64 and AArch64. A test finds system headers anywhere else in the library.
 //
 // Thin calls that decide nothing. Where one fails it returns null, -1 or false, and errno has the reason. Not here: the
@@ -19,7 +19,7 @@ void* map_memory(size_t bytes);  // zeroed
 void ask_for_huge_pages(void* data, size_t bytes);
 void unmap(const void* data, size_t bytes);
 
-// What is behind a path or an open file; links are followed.
+// What a path or an open file is; links are followed.
 enum class FileKind : uint8_t { none, file, folder, special };  // none: the call failed
 struct FileInfo {
   FileKind kind = FileKind::none;
@@ -47,6 +47,17 @@ bool close_file(int file);
 // The process.
 int64_t process_id();
 size_t peak_rss_bytes();  // the most memory that it has had resident
+
+// The machine, for people: "Debian GNU/Linux 12 (bookworm), Linux 6.1.0 x86_64"; "Intel(R) …", empty: not known.
+std::string system_name();
+std::string cpu_name();
+struct MemoryInfo {
+  size_t bytes = 0;        // that the machine has
+  size_t available = 0;    // that programs can still have without swapping
+  size_t limit = 0;        // of this process and its group; 0: none
+  std::string huge_pages;  // the system's own words: "always [madvise] never"; empty: not known
+};
+MemoryInfo memory_info();
 
 // CPUs. base/cpu.h has what they mean.
 CpuFeatures cpu_features();
