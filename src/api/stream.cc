@@ -344,7 +344,7 @@ Status Stream::clear() {
 Status Stream::save(const std::string& path) {
   return alone(impl_.get(), [&](Impl& impl) -> Status {
     if (!impl.text.pending.empty() || impl.row < 0) return save_snapshot(impl.sequence(), impl.text, path);
-    // Logits are not saved: in the file the last token is pending, so that whoever resumes it has them.
+    // Logits are not saved: in the file the last token is pending, so that a resumed stream has them.
     const bool kept = impl.checkpointed();
     KVASS_RETURN_IF_ERROR(impl.take_back_last());
     const Status saved = save_snapshot(impl.sequence(), impl.text, path);

@@ -35,7 +35,7 @@ size_t SessionDecoder::cache_bytes() const {
 
 Status SessionDecoder::encode(const float* mel) {
   const auto begin = std::chrono::steady_clock::now();
-  // The others let go of what the encoder left, so that it is written where it was.
+  // The others let go of the encoder output, so that the new one is written in its place.
   for (size_t i = 1; i < order_.size(); ++i) KVASS_RETURN_IF_ERROR(sequences_[order_[i]]->clear());
   live_ = 0;
   const std::array<int64_t, 2> shape = {shape_.mels, shape_.frames};

@@ -1,6 +1,6 @@
-// What transcribing needs of a model, and no more: windows of a spectrogram in, logits of token sequences out. The
-// model behind it is SessionDecoder; tests put recorded logits there. One caller at a time. A broken call order is the
-// caller's mistake and asserts or fails; nothing is lost by an error but the window.
+// What transcribing needs of a model: windows of a spectrogram in, logits of token sequences out. SessionDecoder
+// implements it with a model; tests implement it with recorded logits. One caller at a time. Calls in a wrong order are
+// a mistake of the caller: they assert or fail. An error loses nothing but the window.
 #pragma once
 
 #include <cstdint>

@@ -29,7 +29,7 @@ struct Form {
 };
 
 // A window that the text outruns eight times. In a cache that is planned for the text as one chunk nothing wraps: it is
-// flat, with the same sinks and the same keys in sight.
+// flat, with the same sinks and the same visible keys.
 CacheOptions caches_of(const VerifyInput& input, const Form& form) {
   CacheOptions caches;
   caches.context = tokens_of(input);

@@ -65,7 +65,7 @@ Result<std::string> read_text(const std::string& path);
 // A new file with this text, or the one that was there.
 Status write_text(const std::string& path, std::string_view text);
 
-// A JSON array of token ids; `where` stands in messages.
+// A JSON array of token ids; messages say `where`.
 Result<std::vector<int32_t>> parse_ids(const std::string& text, const std::string& where);
 
 }  // namespace kvass

@@ -14,7 +14,7 @@ class ModelFlags {
  public:
   void add(CLI::App& command);
   void add_weights(CLI::App& command);  // --weights alone
-  void add_device(CLI::App& command);   // for the commands that run where they are told
+  void add_device(CLI::App& command);   // for the commands that can run on a device
   Result<WeightOptions> resolve() const;
 
  private:

@@ -53,7 +53,7 @@ struct KvpModel {
   std::optional<KvpSpeech> speech;  // none: a model that writes text
 };
 
-// Tokens that each layer keeps in sight: the export rule (cache_plan.h), but for a decoder beside an encoder that takes
+// Tokens that each layer keeps visible: the export rule (cache_plan.h), but for a decoder beside an encoder that takes
 // its whole context in one step, and has nothing else to keep.
 Result<std::vector<int64_t>> kept_tokens(const Program& program, const CacheOptions& caches);
 
@@ -66,7 +66,7 @@ struct KvpSection {
 class KvpFile {
  public:
   static Result<KvpFile> open(const std::string& path);
-  // The same of bytes that outlive it, at an address that is a multiple of 64; `name` stands in messages.
+  // The same of bytes that outlive it, at an address that is a multiple of 64; messages name it `name`.
   static Result<KvpFile> parse(std::span<const uint8_t> bytes, const std::string& name);
 
   const std::string& name() const { return name_; }

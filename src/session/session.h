@@ -45,8 +45,8 @@ struct Run {
 struct StepRequest {
   std::span<const Run> runs = {};
   std::span<const int32_t> logits = {};  // rows whose logits are wanted
-  std::span<const int32_t> argmax =
-      {};                           // rows whose largest logit is wanted; the others are not brought to this machine
+  // Rows whose argmax is wanted; their other logits are not copied from a device.
+  std::span<const int32_t> argmax = {};
   CrossWeights cross_weights = {};  // of the runs
 };
 

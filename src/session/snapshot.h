@@ -50,9 +50,9 @@ struct SnapshotInfo {
   CacheOptions caches;              // without checkpoints
   int64_t length = 0;               // tokens in the caches
   std::vector<int64_t> first_held;  // [layers]
-  CrossFill cross;                  // what an encoder left
+  CrossFill cross;                  // encoder output
   size_t header_bytes = 0;
-  size_t body_bytes = 0;  // keys and values, and what an encoder left
+  size_t body_bytes = 0;  // keys and values, and encoder output
   StreamState state;
 };
 
@@ -67,7 +67,7 @@ class Snapshot {
  public:
   // Verifies form, versions and checksums. The file is mapped; the snapshot owns the mapping.
   static Result<Snapshot> open(const std::string& path);
-  // The same of bytes that outlive the snapshot; `name` stands in messages.
+  // The same of bytes that outlive the snapshot; messages name it `name`.
   static Result<Snapshot> parse(std::span<const uint8_t> bytes, const std::string& name);
 
   const SnapshotInfo& info() const { return info_; }

@@ -53,8 +53,8 @@ class Writer {
   }
   void padding() { number(uint32_t{0}); }
   void raw(std::string_view text) { bytes_.insert(bytes_.end(), text.begin(), text.end()); }
-  void align(size_t alignment, size_t behind = 0) {
-    while ((bytes_.size() + behind) % alignment != 0) bytes_.push_back(0);
+  void align(size_t alignment, size_t after = 0) {
+    while ((bytes_.size() + after) % alignment != 0) bytes_.push_back(0);
   }
   std::vector<uint8_t>& bytes() { return bytes_; }
 
