@@ -47,6 +47,7 @@ struct DecodeLoop::Slot {
   std::optional<Sampler> own_sampler;
 
   std::vector<int32_t> prompt;  // what is pending of a resumed text, then its prompt
+  size_t resumed = 0;           // tokens of it that were pending
   size_t read = 0;              // tokens of it that are in the caches
   int32_t token = 0;            // the latest: the last of the prompt, then the generated ones
   bool pending = false;         // the sampler has seen `token`, the caches have not
@@ -164,6 +165,7 @@ Result<int64_t> DecodeLoop::add(DecodeRequest request) {
   slot->sampler().accept(options.prompt);
   if (resume) {
     slot->prompt = resume->pending;
+    slot->resumed = slot->prompt.size();
     slot->output.resume(*resume, /*ended=*/!options.prompt.empty());
   }
   slot->prompt.insert(slot->prompt.end(), options.prompt.begin(), options.prompt.end());
@@ -360,6 +362,12 @@ bool DecodeLoop::ended(int64_t id) const {
 bool DecodeLoop::reading(int64_t id) const {
   const Slot* slot = find(id);
   return slot != nullptr && !slot->ended && slot->reading();
+}
+
+int64_t DecodeLoop::prompt_done(int64_t id) const {
+  const Slot* slot = find(id);
+  if (slot == nullptr) return 0;
+  return static_cast<int64_t>(slot->read - std::min(slot->read, slot->resumed));
 }
 
 void DecodeLoop::cancel(int64_t id) {

@@ -75,7 +75,8 @@ class DecodeLoop {
   int64_t size() const { return static_cast<int64_t>(slots_.size()); }  // added and not removed
   bool running() const;                                                 // some text has not ended
   bool ended(int64_t id) const;
-  bool reading(int64_t id) const;  // some of its prompt is not in the caches yet
+  bool reading(int64_t id) const;         // some of its prompt is not in the caches yet
+  int64_t prompt_done(int64_t id) const;  // tokens of its prompt that are; of a resumed text without what was pending
 
  private:
   struct Slot;

@@ -72,6 +72,7 @@ inline constexpr FieldFlag kFieldFlags[] = {
     {"GenerateOptions.save_every", "--save-every"},
     {"GenerateOptions.save_path", "", "--save"},
     {"GenerateOptions.hold_text", "", "text that is held back"},
+    {"GenerateOptions.on_progress", "", "progress through a prompt"},
     {"ChatOptions.system", "--system"},
     {"ChatOptions.template_name", "--chat-template"},
     {"ChatOptions.max_tokens", "-n,--tokens"},
