@@ -37,7 +37,7 @@ constexpr Row kGenerateKeywords[] = {
     {"hold_text", "True or False", [](GenerateOptions& o, nb::handle v) { return nb::try_cast(v, o.hold_text); }},
     {"collect", "True or False", [](GenerateOptions& o, nb::handle v) { return nb::try_cast(v, o.collect); }},
     {"save_every", "a number", [](GenerateOptions& o, nb::handle v) { return nb::try_cast(v, o.save_every); }},
-    {"save_path", "a path", [](GenerateOptions& o, nb::handle v) { return nb::try_cast(v, o.save_path); }},
+    {"save_path", "a str", [](GenerateOptions& o, nb::handle v) { return nb::try_cast(v, o.save_path); }},
 };
 
 // The options of a Sequence's generate(): text that is held back stays for what goes on with it.
