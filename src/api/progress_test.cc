@@ -81,6 +81,13 @@ TEST_F(Progress, APromptThatStopsGoesOnWithTheNextCall) {
   options.on_progress = {};
   EXPECT_EQ(kvass::generate(stream, std::span<const int32_t>(), options).value().ids, want);
 
+  options.max_tokens = 0;
+  options.on_progress = heard(calls, -1, {});
+  calls.clear();
+  Stream prompt_only = open();
+  ASSERT_TRUE(kvass::generate(prompt_only, ids, options).ok());
+  EXPECT_EQ(calls, (std::vector<int64_t>{16, 32, 40}));
+
   options.on_progress = heard(calls, 32, raise);
   for (const bool pulled : {false, true}) {
     Stream thrown = open();

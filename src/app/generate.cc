@@ -35,9 +35,12 @@ Result<std::unique_ptr<TextGeneration>> TextGeneration::begin(const OpenModel& m
                                                      .sampler = sampler,
                                                      .on_text = std::move(on_text),
                                                      .cancel = cancel}));
+  int64_t done = 0;
   while (loop.reading(id)) {
     KVASS_RETURN_IF_ERROR(loop.advance());
-    if (on_prompt && !on_prompt(loop.prompt_done(id))) loop.cancel(id);
+    if (!on_prompt || loop.prompt_done(id) == done) continue;
+    done = loop.prompt_done(id);
+    if (!on_prompt(done)) loop.cancel(id);
   }
   return std::unique_ptr<TextGeneration>(new TextGeneration(std::move(loop), id));
 }
