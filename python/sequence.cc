@@ -59,7 +59,7 @@ nb::ndarray<nb::numpy, double> score_of(const PySequence& self, const TokenArgum
   return numpy_array<double>(std::move(nll), {count});
 }
 
-void bind(nb::class_<PySequence>& sequence) {
+void bind_tokens(nb::class_<PySequence>& sequence) {
   sequence
       .def(
           "prefill",
@@ -106,7 +106,11 @@ the last token.)")
           nb::arg("tokens"), nb::arg("special") = false,
           R"(Appends tokens and returns float64 [n - 1]: -ln p of token i + 1 after tokens 0 to i.
 
-The bits are those of -logprob() before each step: a rollout and its score agree, in any chunks.)")
+The bits are those of -logprob() before each step: a rollout and its score agree, in any chunks.)");
+}
+
+void bind_state(nb::class_<PySequence>& sequence) {
+  sequence
       .def(
           "save",
           [](const PySequence& self, const std::string& path) {
@@ -148,8 +152,11 @@ The bits are those of -logprob() before each step: a rollout and its score agree
       .def("__enter__", [](nb::handle self) { return nb::borrow(self); })
       .def(
           "__exit__", [](const PySequence& self, nb::handle, nb::handle, nb::handle) { self.shared().close(); },
-          nb::arg("type") = nb::none(), nb::arg("value") = nb::none(), nb::arg("traceback") = nb::none())
-      .def("__len__", [](const PySequence& self) { return self.stream().length(); })
+          nb::arg("type") = nb::none(), nb::arg("value") = nb::none(), nb::arg("traceback") = nb::none());
+}
+
+void bind_figures(nb::class_<PySequence>& sequence) {
+  sequence.def("__len__", [](const PySequence& self) { return self.stream().length(); })
       .def_prop_ro(
           "length", [](const PySequence& self) { return self.stream().length(); },
           "Tokens so far: the position of the next one. While another thread works with the sequence: before its call.")
@@ -183,7 +190,9 @@ void add_sequence(nb::module_& module) {
 
 All of its memory is mapped when it is made. One thread at a time: a second one gets kvass.Busy, and nothing has
 happened. Calls release the GIL; Ctrl-C ends long ones between chunks: what has run stays.)");
-  bind(sequence);
+  bind_tokens(sequence);
+  bind_state(sequence);
+  bind_figures(sequence);
 }
 
 }  // namespace kvass::python
