@@ -3,7 +3,9 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/file.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/utsname.h>
@@ -17,10 +19,12 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <climits>
 #include <cstdlib>
 #include <fstream>
 #include <new>
 #include <string_view>
+#include <vector>
 
 namespace kvass::platform {
 namespace {
@@ -80,6 +84,10 @@ bool may_read(const std::string& path) { return ::access(path.c_str(), R_OK) == 
 
 int open_to_read(const std::string& path) { return ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK); }
 
+int64_t read_at(int file, size_t offset, void* to, size_t bytes) {
+  return ::pread(file, to, bytes, static_cast<off_t>(offset));
+}
+
 const void* map_file(int file, size_t bytes) {
   return mapping(::mmap(nullptr, bytes, PROT_READ, MAP_PRIVATE, file, 0));
 }
@@ -92,21 +100,56 @@ bool may_create_in(const std::string& folder) { return ::access(folder.c_str(), 
 
 int create_file(const std::string& path) { return ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666); }
 
-void copy_permissions(const std::string& from, int file) {
+void copy_owner_and_mode(const std::string& from, int file) {
   struct stat about {};
-  if (::stat(from.c_str(), &about) == 0) (void)::fchmod(file, about.st_mode & 07777);
+  if (::stat(from.c_str(), &about) != 0) return;
+  // The owner first: giving a file away clears bits of its mode.
+  const bool owner = ::fchown(file, about.st_uid, static_cast<gid_t>(-1)) == 0;
+  const bool group = ::fchown(file, static_cast<uid_t>(-1), about.st_gid) == 0;
+  mode_t mode = about.st_mode & 07777;
+  if (!owner || !group) mode &= 0777;  // not with the rights of somebody else
+  if (!group) mode &= ~static_cast<mode_t>(070) | (mode & 07) << 3;
+  (void)::fchmod(file, mode);
+}
+
+bool may_keep_owner(const std::string& of) {
+  struct stat about {};
+  if (::stat(of.c_str(), &about) != 0 || ::geteuid() == 0) return true;
+  if (about.st_uid != ::geteuid()) return false;
+  if (about.st_gid == ::getegid()) return true;
+  std::vector<gid_t> groups(static_cast<size_t>(std::max(::getgroups(0, nullptr), 0)));
+  const int count = ::getgroups(static_cast<int>(groups.size()), groups.data());
+  return count > 0 && std::find(groups.begin(), groups.begin() + count, about.st_gid) != groups.begin() + count;
+}
+
+bool is_link(const std::string& path) {
+  struct stat about {};
+  return ::lstat(path.c_str(), &about) == 0 && S_ISLNK(about.st_mode);
+}
+
+std::string real_path(const std::string& path) {
+  char* const found = ::realpath(path.c_str(), nullptr);
+  if (found == nullptr) return {};
+  std::string real = found;
+  std::free(found);
+  return real;
 }
 
 int64_t write_at(int file, size_t offset, const void* from, size_t bytes) {
   return ::pwrite(file, from, bytes, static_cast<off_t>(offset));
 }
 
-bool sync_file(int file) { return ::fsync(file) == 0; }
+bool sync_file(int file) {
+  int result = 0;
+  do result = ::fsync(file);
+  while (result != 0 && errno == EINTR);
+  return result == 0;
+}
 
 bool sync_folder(const std::string& folder) {
   const int file = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (file < 0) return false;
-  const bool done = ::fsync(file) == 0 || errno == EINVAL;  // EINVAL: a file system that cannot sync folders
+  const bool done = sync_file(file) || errno == EINVAL;  // EINVAL: a file system that cannot sync folders
   const int error = errno;
   ::close(file);
   errno = error;
@@ -116,7 +159,37 @@ bool sync_folder(const std::string& folder) {
 // Linux has closed the file when a signal interrupts the call.
 bool close_file(int file) { return ::close(file) == 0 || errno == EINTR; }
 
+bool remove_file(const char* path) { return ::unlink(path) == 0; }
+
+int open_to_lock(const std::string& path, bool create) {
+  constexpr int kFlags = O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
+  const int file = ::open(path.c_str(), O_RDWR | kFlags | (create ? O_CREAT : 0), 0666);
+  // Of another user it can still be locked, though not written.
+  return file < 0 && errno == EACCES ? ::open(path.c_str(), O_RDONLY | kFlags) : file;
+}
+
+Lock lock_file(int file) {
+  int result = 0;
+  do result = ::flock(file, LOCK_EX | LOCK_NB);
+  while (result != 0 && errno == EINTR);
+  return result == 0 ? Lock::taken : errno == EWOULDBLOCK ? Lock::busy : Lock::unsupported;
+}
+
+bool is_at(int file, const std::string& path) {
+  struct stat open {
+  }, named{};
+  return ::fstat(file, &open) == 0 && ::lstat(path.c_str(), &named) == 0 && open.st_dev == named.st_dev &&
+         open.st_ino == named.st_ino;
+}
+
 int64_t process_id() { return ::getpid(); }
+
+std::string host_name() {
+  char name[HOST_NAME_MAX + 1] = {};
+  return ::gethostname(name, sizeof name - 1) == 0 ? name : "this host";
+}
+
+bool random_bytes(void* to, size_t bytes) { return ::getrandom(to, bytes, 0) == static_cast<ssize_t>(bytes); }
 
 size_t peak_rss_bytes() {
   rusage usage{};

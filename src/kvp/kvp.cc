@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <bit>
-#include <cstring>
 
 #include "kvp/table.h"
 
@@ -103,9 +102,8 @@ WeightStore KvpFile::take_weights() && {
   return store;
 }
 
-bool is_kvp(const std::string& path) {
-  const Result<FileMap> map = FileMap::open(path);
-  return map.ok() && map->bytes().size() >= 8 && std::memcmp(map->bytes().data(), kKvpMagic, 8) == 0;
-}
+Status check_kvp_path(const std::string& path) { return check_replaceable(path, kKvpMagic, "a .kvp file"); }
+
+bool is_kvp(const std::string& path) { return begins_with(path, kKvpMagic); }
 
 }  // namespace kvass

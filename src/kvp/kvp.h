@@ -17,6 +17,7 @@
 
 #include "base/file_map.h"
 #include "base/hash.h"
+#include "base/new_file.h"
 #include "base/thread_pool.h"
 #include "kvass/cache_plan.h"
 #include "kvass/status.h"
@@ -102,12 +103,17 @@ class KvpFile {
   std::vector<const float*> vectors_;
 };
 
+// Whether a file can be written at `path`, and what is there is one of these, or empty.
+Status check_kvp_path(const std::string& path);
+
 // Whether the file at `path` begins as these do.
 bool is_kvp(const std::string& path);
 
 // Writes the file beside `path` and renames it (base/new_file.h): it appears whole or not at all. Of a model that
-// transcribes the vocabulary has pieces alone. `cache_lens`: kept_tokens. Returns its bytes.
+// transcribes the vocabulary has pieces alone. `cache_lens`: kept_tokens. `held`: the caller's lock of `path`; null: it
+// is taken. Returns its bytes.
 Result<size_t> write_kvp(const std::string& path, const KvpModel& model, const Vocabulary& vocabulary,
-                         const WeightStore& weights, const std::vector<int64_t>& cache_lens);
+                         const WeightStore& weights, const std::vector<int64_t>& cache_lens,
+                         const FileLock* held = nullptr);
 
 }  // namespace kvass

@@ -1,11 +1,8 @@
 #include "session/snapshot.h"
 
-#include <cstring>
-#include <string_view>
 #include <utility>
 
 #include "base/busy.h"
-#include "base/new_file.h"
 #include "kvass/version.h"
 #include "session/snapshot_header.h"
 
@@ -56,7 +53,9 @@ Status check_tokens(const std::string& name, const std::vector<int32_t>& tokens,
 
 }  // namespace
 
-Status save_snapshot(const Sequence& sequence, const StreamState& state, const std::string& path) {
+Status save_snapshot(const Sequence& sequence, const StreamState& state, const std::string& path,
+                     const FileLock* held) {
+  KVASS_RETURN_IF_ERROR(check_snapshot_path(path));
   const Busy busy(sequence.busy());
   if (!busy.mine()) return Sequence::busy_error();
   SnapshotInfo info;
@@ -71,7 +70,7 @@ Status save_snapshot(const Sequence& sequence, const StreamState& state, const s
   info.state = state;
   info.body_bytes = sequence.held_bytes();
 
-  KVASS_ASSIGN_OR_RETURN(NewFile file, NewFile::create(path));
+  KVASS_ASSIGN_OR_RETURN(NewFile file, NewFile::create(path, held));
   const size_t header_bytes = write_snapshot_header(info, {}).size();
   size_t at = header_bytes;
   Hasher hasher;
@@ -85,12 +84,9 @@ Status save_snapshot(const Sequence& sequence, const StreamState& state, const s
   return file.commit();
 }
 
-bool is_snapshot(const std::string& path) {
-  const Result<FileMap> map = FileMap::open(path);
-  if (!map.ok()) return false;
-  const std::string_view magic(kSnapshotMagic);
-  return map->bytes().size() >= magic.size() && std::memcmp(map->bytes().data(), magic.data(), magic.size()) == 0;
-}
+Status check_snapshot_path(const std::string& path) { return check_replaceable(path, kSnapshotMagic, "a snapshot"); }
+
+bool is_snapshot(const std::string& path) { return begins_with(path, kSnapshotMagic); }
 
 Result<Snapshot> Snapshot::open(const std::string& path) {
   KVASS_ASSIGN_OR_RETURN(FileMap map, FileMap::open(path));

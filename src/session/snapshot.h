@@ -15,6 +15,7 @@
 
 #include "base/file_map.h"
 #include "base/hash.h"
+#include "base/new_file.h"
 #include "kvass/cache_plan.h"
 #include "kvass/status.h"
 #include "ops/linear/linear.h"
@@ -39,6 +40,7 @@ struct StreamState {
   std::string chat_template;  // empty: a text
   std::string system;
   int64_t turns = 0;
+  uint32_t answer_tokens = 0;  // of its last answer, where that was suspended: then there are pending tokens
 };
 
 // The header.
@@ -58,7 +60,12 @@ struct SnapshotInfo {
 
 // Writes the new file beside `path`, syncs it and renames it (base/new_file.h). On an error what was there is still
 // there. Nothing is copied: keys and values go from the caches to the file. The sequence does not step meanwhile.
-Status save_snapshot(const Sequence& sequence, const StreamState& state, const std::string& path);
+// A file that is there already must be a snapshot, or empty. `held`: the caller's lock of `path`; null: it is taken.
+Status save_snapshot(const Sequence& sequence, const StreamState& state, const std::string& path,
+                     const FileLock* held = nullptr);
+
+// Whether such a file can be written at `path`, as far as that can be said before it is.
+Status check_snapshot_path(const std::string& path);
 
 // Whether the file at `path` begins as snapshots do.
 bool is_snapshot(const std::string& path);

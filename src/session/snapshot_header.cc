@@ -51,7 +51,6 @@ class Writer {
     number(uint64_t{list.size()});
     for (const std::string& one : list) text(one);
   }
-  void padding() { number(uint32_t{0}); }
   void raw(std::string_view text) { bytes_.insert(bytes_.end(), text.begin(), text.end()); }
   void align(size_t alignment, size_t after = 0) {
     while ((bytes_.size() + after) % alignment != 0) bytes_.push_back(0);
@@ -121,7 +120,6 @@ class Reader {
     const auto count = number<uint64_t>();
     for (uint64_t i = 0; i < count && fits(count - i, sizeof(uint64_t)); ++i) text(list.emplace_back());
   }
-  void padding() { (void)number<uint32_t>(); }
   // Whether `count` items of at least `bytes` can still come; otherwise nothing more is read.
   bool fits(uint64_t count, size_t bytes) {
     if (!ok_ || count > (bytes_.size() - at_) / bytes) ok_ = false;
@@ -147,7 +145,7 @@ class Reader {
 
 // The fields after the fixed part, in the order of the file: `file` is a Writer and `info` const, or a Reader and not.
 // A field of one of these structs that is not written down here stops the build.
-static_assert(kFieldCount<SnapshotInfo> == 11 && kFieldCount<StreamState> == 10);
+static_assert(kFieldCount<SnapshotInfo> == 11 && kFieldCount<StreamState> == 11);
 static_assert(kFieldCount<CacheOptions> == 9, "all but checkpoints");
 static_assert(kFieldCount<CrossFill> == 2 && kFieldCount<SampleOptions> == 7);
 template <class Info, class File>
@@ -176,7 +174,7 @@ void transfer_fields(Info& info, File& file) {
   file.number(state.sampling.repeat_last_n);
   file.number(state.sampling.seed);
   file.choice(state.ignore_eos, 2);
-  file.padding();
+  file.number(state.answer_tokens);
   file.list(state.recent);
   file.list(state.pending);
   file.text(state.undecoded);
@@ -251,7 +249,7 @@ Result<SnapshotHeader> read_snapshot_header(std::span<const uint8_t> file, const
   transfer_fields(info, in);
   const StreamState& state = info.state;
   const bool meant = in.ok() && info.length >= 0 && state.turns >= 0 && state.undecoded.size() <= kMaxUndecodedBytes &&
-                     validate(state.sampling).ok() &&
+                     (!state.chat_template.empty() || state.answer_tokens == 0) && validate(state.sampling).ok() &&
                      state.recent.size() <= static_cast<size_t>(state.sampling.repeat_last_n);
   if (!meant) return bad_input(name, "fields of a snapshot", "others, under a valid checksum");
   return header;
