@@ -5,7 +5,9 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <limits>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -22,6 +24,12 @@ Result<ChatTemplate> chat_template(const OpenModel& model, std::string_view name
 // system text in sight for ever.
 Result<int64_t> opening_tokens(const OpenModel& model, const ChatOptions& options);
 
+// How an answer may be left in its middle.
+struct AnswerOptions {
+  const std::atomic<bool>* suspend = nullptr;          // ends it where it is; it goes on with `go_on`
+  std::function<std::string_view()> undelivered = {};  // as in DecodeOptions
+};
+
 class Conversation {
  public:
   // `model` and `stream` outlive the chat; the stream is empty.
@@ -34,15 +42,31 @@ class Conversation {
   std::vector<int32_t> prompt(std::string_view user) const;
   // Brings a turn and streams the answer to `on_text`, as generate does. However it ends, the next turn closes it as
   // the template has it. The token with which a model ends its answer is in the result, but only the template's is
-  // written.
-  Result<DecodeResult> answer(std::vector<int32_t> prompt, OnText on_text, const std::atomic<bool>& cancel);
+  // written. Cancelled while the prompt is read, the turn is taken back; where the rings no longer hold what was before
+  // it, what was read of it stays.
+  //
+  // Suspended (by its flag, or as `on_text` took no more), the answer waits in the state of a snapshot: nothing but
+  // state() and go_on() may follow.
+  Result<DecodeResult> answer(std::vector<int32_t> prompt, OnText on_text, const std::atomic<bool>& cancel,
+                              const AnswerOptions& how = {});
+  bool suspended() const { return !rest_.pending.empty(); }
+  int64_t answered() const { return rest_.answer_tokens; }  // tokens of the suspended answer so far
+  std::string last_piece() const;                           // the text of the last of them
+  // The rest of a suspended answer.
+  Result<DecodeResult> go_on(OnText on_text, const std::atomic<bool>& cancel, const AnswerOptions& how = {});
+  // Text after an answer that was not delivered: part of the state.
+  void owe(std::string_view text) { rest_.held = text; }
+  std::string take_owed();    // before anything else is shown
   Status clear();             // a conversation from its beginning; nothing is freed
-  StreamState state() const;  // for a snapshot between two turns
+  StreamState state() const;  // for a snapshot
 
   int64_t turns() const { return turns_; }  // since the beginning
   const ChatTemplate& style() const { return style_; }
 
  private:
+  Result<DecodeResult> run(DecodeOptions options, OnText on_text, const std::atomic<bool>& cancel,
+                           const AnswerOptions& how);
+  Status take_back(int64_t length, std::span<const int32_t> recent);
   Conversation(const OpenModel& model, OpenStream& stream, const ChatOptions& options, ChatTemplate style,
                Sampler sampler)
       : model_(&model), stream_(&stream), options_(options), style_(style), sampler_(std::move(sampler)) {}
@@ -53,6 +77,7 @@ class Conversation {
   ChatTemplate style_;
   Sampler sampler_;
   int64_t turns_ = 0;
+  StreamState rest_;  // pending, undecoded, held and answer_tokens of the last answer, which was not delivered whole
 };
 
 }  // namespace kvass

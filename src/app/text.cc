@@ -4,6 +4,8 @@
 
 #include <iterator>
 
+#include "text/utf8.h"
+
 namespace kvass {
 
 std::string human_bytes(size_t bytes) {
@@ -15,6 +17,31 @@ std::string human_bytes(size_t bytes) {
     ++unit;
   }
   return unit == 0 ? fmt::format("{} B", bytes) : fmt::format("{:.1f} {}", value, units[unit]);
+}
+
+bool is_utf8(std::string_view text) {
+  while (!text.empty()) {
+    const Utf8Step step = utf8_step(text);
+    if (step.state != Utf8Step::valid) return false;
+    text.remove_prefix(step.length);
+  }
+  return true;
+}
+
+std::string valid_utf8(std::string_view text) {
+  std::string valid;
+  valid.reserve(text.size());
+  while (!text.empty()) {
+    const Utf8Step step = utf8_step(text);
+    if (step.state == Utf8Step::valid) {
+      valid += text.substr(0, step.length);
+      text.remove_prefix(step.length);
+    } else {
+      valid += "\xef\xbf\xbd";
+      text.remove_prefix(1);
+    }
+  }
+  return valid;
 }
 
 }  // namespace kvass

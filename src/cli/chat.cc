@@ -12,6 +12,7 @@
 #include "cli/model_flags.h"
 #include "cli/print_prompt.h"
 #include "cli/sampling_flags.h"
+#include "cli/signals.h"
 #include "cli/snapshot_flags.h"
 #include "cli/stream_flags.h"
 #include "cli/turns.h"
@@ -34,18 +35,30 @@ struct ChatFlags {
   bool talks() const { return !quiet && !json; }
 };
 
-// One answer on stdout, to its end. False when stdout takes no more.
-Result<bool> answer(Conversation& chat, const ChatFlags& flags, std::string_view user) {
-  std::vector<int32_t> prompt = chat.prompt(user);
+// Saves the conversation as it is now, if it is to be saved.
+Status save(const Conversation& chat, const OpenStream& stream, const ChatFlags& flags) {
+  return flags.snapshots.saves() ? flags.snapshots.save(*stream.sequence, chat.state()) : Status();
+}
+
+// One answer on stdout, to its end, and the conversation after it saved: `user` is its turn; none: the rest of an
+// answer that was suspended. False where the conversation cannot go on.
+Result<bool> answer(Conversation& chat, const OpenStream& stream, const ChatFlags& flags,
+                    std::optional<std::string_view> user) {
+  const std::vector<int32_t> prompt = user ? chat.prompt(*user) : std::vector<int32_t>();
   bool writable = true;
-  char last = '\n';
+  const int64_t answered = user ? 0 : chat.answered();
+  const std::string before = user ? std::string() : chat.last_piece();
+  char last = before.empty() ? '\n' : before.back();
   const auto show = [&](std::string_view text) {
     if (flags.json) return true;
     last = text.back();
     return writable = show_stdout(text);
   };
+  // What nobody keeps need not be left in its middle.
+  const AnswerOptions how{flags.snapshots.saves() ? &Interrupts::quit() : nullptr, undelivered_stdout};
   Interrupts::begin_answer();
-  const Result<DecodeResult> result = chat.answer(prompt, show, Interrupts::stop());
+  const Result<DecodeResult> result =
+      user ? chat.answer(prompt, show, Interrupts::stop(), how) : chat.go_on(show, Interrupts::stop(), how);
   Interrupts::end_answer();
   if (!result.ok()) return result.status();
   if (flags.json) {
@@ -55,23 +68,32 @@ Result<bool> answer(Conversation& chat, const ChatFlags& flags, std::string_view
                                       {"text", result->text},
                                       {"reason", stop_reason_name(result->reason)}}) +
                            "\n");
-  } else if (writable && (last != '\n' || result->tokens == 0)) {
-    writable = show_stdout("\n");
+    if (!writable) return false;  // an answer that is not delivered is not saved
+  } else if (!result->suspended) {
+    const bool refused_before = !writable;
+    const bool ends_line = last != '\n' || answered + result->tokens == 0;
+    const std::string_view line = ends_line ? "\n" : "";
+    if (writable) writable = show_stdout(line);
+    // The answer is complete, but its very end did not come out: an incomplete character, or the end of the line.
+    if (!writable) chat.owe(std::string(undelivered_stdout()) + std::string(refused_before ? line : ""));
   }
+  KVASS_RETURN_IF_ERROR(save(chat, stream, flags));
   if (result->reason == StopReason::cache_full) return result->status;
-  return writable;
-}
-
-// Saves the conversation as it is now, if it is to be saved.
-Status save(const Conversation& chat, const OpenStream& stream, const ChatFlags& flags) {
-  if (!flags.snapshots.saves()) return {};
-  return save_snapshot(*stream.sequence, chat.state(), flags.snapshots.save_path());
+  return writable && !result->suspended;
 }
 
 Status converse(Conversation& chat, const OpenStream& stream, const ChatFlags& flags) {
   const bool prompts = !flags.json && ::isatty(STDIN_FILENO) == 1 && ::isatty(STDOUT_FILENO) == 1;
+  if (const std::string owed = chat.take_owed(); !flags.json && !show_stdout(owed)) {
+    chat.owe(undelivered_stdout());
+    return save(chat, stream, flags);
+  }
+  if (chat.suspended()) {
+    KVASS_ASSIGN_OR_RETURN(const bool more, answer(chat, stream, flags, std::nullopt));
+    if (!more) return {};
+  }
   LineReader lines;
-  for (;;) {
+  while (!Interrupts::quit().load(std::memory_order_relaxed)) {
     if (prompts && !show_stdout("> ")) return {};
     KVASS_ASSIGN_OR_RETURN(const std::optional<std::string> line, lines.next());
     if (!line) {
@@ -85,22 +107,21 @@ Status converse(Conversation& chat, const OpenStream& stream, const ChatFlags& f
       continue;
     }
     if (line->empty()) continue;
-    KVASS_ASSIGN_OR_RETURN(const bool writable, answer(chat, flags, *line));
-    KVASS_RETURN_IF_ERROR(save(chat, stream, flags));
-    if (!writable || Interrupts::quit()) return {};
+    KVASS_ASSIGN_OR_RETURN(const bool more, answer(chat, stream, flags, *line));
+    if (!more) return {};
   }
+  return {};
 }
 
-Status run(const ChatFlags& flags) {
+Status run(ChatFlags& flags) {
   if (flags.prompt.print) return print_prompt(flags.prompt, flags.model, flags.chat.system, flags.json);
-  Interrupts::watch();
   KVASS_ASSIGN_OR_RETURN(const WeightOptions weights, flags.weights.resolve());
   KVASS_ASSIGN_OR_RETURN(ModelFile file, ModelFile::open(flags.model));
   KVASS_ASSIGN_OR_RETURN(StreamOptions stream_options, flags.stream.resolve(file.stream_options()));
   stream_options.endless = !flags.no_endless;
   ChatOptions options = flags.chat;
   options.collect = flags.json;
-  KVASS_RETURN_IF_ERROR(flags.snapshots.check());
+  KVASS_RETURN_IF_ERROR(flags.snapshots.check(flags.json));
   KVASS_ASSIGN_OR_RETURN(const std::optional<Snapshot> resumed, flags.snapshots.resumed());
   if (resumed) {
     const SnapshotInfo& info = resumed->info();
@@ -123,12 +144,16 @@ Status run(const ChatFlags& flags) {
   KVASS_ASSIGN_OR_RETURN(Conversation chat, resumed
                                                 ? Conversation::resume(model, stream, options, resumed->info().state)
                                                 : Conversation::create(model, stream, options));
+  Interrupts::watch();
   if (flags.talks()) {
     write_stderr(plan_line(plan_of(model, stream)));
     say("kvass: chat template {}; /clear begins again, /exit or the end of input ends\n", chat.style().name());
   }
   KVASS_RETURN_IF_ERROR(converse(chat, stream, flags));
-  return flush_stdout();
+  KVASS_RETURN_IF_ERROR(flush_stdout());
+  if (!Interrupts::quit().load(std::memory_order_relaxed)) return {};
+  return Status::error(StatusCode::cancelled, fmt::format("chat: interrupted after {} turns{}", chat.turns(),
+                                                          chat.suspended() ? ", the last one not at its end" : ""));
 }
 
 }  // namespace

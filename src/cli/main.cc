@@ -9,6 +9,7 @@
 #include "base/cpu.h"
 #include "cli/command.h"
 #include "cli/config.h"
+#include "cli/signals.h"
 #include "kvass/version.h"
 
 namespace kvass {
@@ -78,10 +79,12 @@ std::string version_text() {
                      kNumericsVersion, isa.ok() ? isa_name(isa.value()) : isa.status().message(), available);
 }
 
-// The exit code, with the message of a failure on stderr.
+// The exit code, with the message of a failure on stderr. What was said to stdout must have come out.
 int end(const Status& status) {
-  if (!status.ok()) say("kvass: {}\n", shown_message(status));
-  return exit_code(status);
+  const Status flushed = flush_stdout();
+  const Status& whole = status.ok() ? flushed : status;
+  if (!whole.ok()) say("kvass: {}\n", shown_message(whole));
+  return exit_code(whole);
 }
 
 std::string command_names() {
@@ -133,11 +136,13 @@ int run(int argc, char** argv) {
       return end(status);
     }
   } catch (const CLI::ParseError& error) {
-    if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
-    return bad_usage(app, error);
+    if (error.get_exit_code() != 0) return bad_usage(app, error);
+    const bool version = dynamic_cast<const CLI::CallForVersion*>(&error) != nullptr;
+    write_stdout(version ? version_text() + "\n" : app.help());
+    return end({});
   }
   write_stdout(app.help());
-  return end(flush_stdout());
+  return end({});
 }
 
 // A stream that the caller closed stays closed to us: the next file opened must not become it.
@@ -152,6 +157,7 @@ void hold_standard_streams() {
 
 int main(int argc, char** argv) {
   kvass::hold_standard_streams();
+  kvass::end_on_signals();
   std::signal(SIGPIPE, SIG_IGN);  // a closed stdout is a write that fails, and ends the command in order
   std::signal(SIGXFSZ, SIG_IGN);  // so is a snapshot beyond the limit of files
   try {

@@ -6,6 +6,7 @@
 #include "app/batch.h"
 #include "app/plan.h"
 #include "cli/command.h"
+#include "cli/signals.h"
 
 namespace kvass {
 namespace {
@@ -15,7 +16,6 @@ constexpr size_t kDefaultSequences = 8;
 }  // namespace
 
 Status run_prompts(PromptsRun run) {
-  const std::atomic<bool>& cancel = cancelled();
   KVASS_ASSIGN_OR_RETURN(const std::string text, read_text(run.prompts));
   KVASS_ASSIGN_OR_RETURN(const std::vector<std::string> lines, split_prompts(text, run.prompts));
   StreamOptions& stream = run.stream;
@@ -33,6 +33,7 @@ Status run_prompts(PromptsRun run) {
   }
   KVASS_ASSIGN_OR_RETURN(StreamBatch batch, open_batch(model, stream, run.generation.sampling));
   const MemoryPlan plan = plan_of(model, batch);
+  const std::atomic<bool>& cancel = cancelled();
   if (run.talks) write_stderr(plan_line(plan));
 
   bool writable = true;
