@@ -26,6 +26,7 @@ Result<json> read_json(const std::string& path) {
   if (!is_file(path)) return json();
   KVASS_ASSIGN_OR_RETURN(const FileMap map, FileMap::open(path));
   json parsed = json::parse(map.bytes().begin(), map.bytes().end(), nullptr, /*allow_exceptions=*/false);
+  KVASS_RETURN_IF_ERROR(map.check());
   if (!parsed.is_object()) return bad_input(path, "a JSON object", "something else");
   return parsed;
 }

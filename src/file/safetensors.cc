@@ -134,7 +134,7 @@ Result<SafeTensors> SafeTensors::parse(std::span<const uint8_t> bytes, const std
 
 Result<SafeTensors> SafeTensors::open(const std::string& path) {
   KVASS_ASSIGN_OR_RETURN(FileMap map, FileMap::open(path));
-  KVASS_ASSIGN_OR_RETURN(SafeTensors file, parse(map.bytes(), path));
+  KVASS_ASSIGN_OR_RETURN(SafeTensors file, map.checked(parse(map.bytes(), path)));
   file.map_.emplace(std::move(map));
   return file;
 }

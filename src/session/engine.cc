@@ -63,6 +63,7 @@ Result<std::shared_ptr<const Engine>> Engine::on_device(const DeviceKernels& dev
   for (const Weight& weight : program_.weights) widths.push_back(weight.inputs);
   std::shared_ptr<Engine> engine(new Engine(*this));
   KVASS_ASSIGN_OR_RETURN(engine->device_weights_, DeviceWeights::upload(device, *weights_, widths));
+  KVASS_RETURN_IF_ERROR(weights_->check());
   return std::shared_ptr<const Engine>(std::move(engine));
 }
 

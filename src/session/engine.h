@@ -41,6 +41,8 @@ class Engine {
   const WeightStore& weights() const { return *weights_; }                       // in this machine's memory
   const DeviceWeights* device_weights() const { return device_weights_.get(); }  // null: runs on the CPU
   const DeviceRuntime* device() const;
+  // WeightStore::check() of the weights that steps read; those of a device are copies.
+  Status check_weights() const { return device_weights_ ? Status() : weights_->check(); }
   Math math() const { return options_.math; }
   Isa isa() const { return options_.isa; }
   ExecModel model() const {  // views of this engine

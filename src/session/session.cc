@@ -310,6 +310,7 @@ Result<StepResult> Session::answer(const StepRequest& request) {
     result.logits = std::span(logits, request.logits.size() * static_cast<size_t>(program.vocabulary()));
   }
   if (request.logits.empty() && request.argmax.empty()) KVASS_RETURN_IF_ERROR(backend_->finish());
+  KVASS_RETURN_IF_ERROR(engine_->check_weights());
   return result;
 }
 
@@ -355,7 +356,10 @@ Status Session::encode(Sequence& sequence, const EncoderInput& input) {
   frame_->begin_encode(frame_run(sequence, 0), frames);
   KVASS_RETURN_IF_ERROR(backend_->begin(*frame_));
   execute(*program.find_method("encode"), &input);
-  return backend_->finish();
+  Status status = backend_->finish();
+  if (status.ok()) status = engine_->check_weights();
+  if (!status.ok()) sequence.cross()->clear();
+  return status;
 }
 
 int64_t Session::executed(OpKind kind) const {

@@ -97,6 +97,7 @@ Result<SpeechVocabulary> read_speech_vocabulary(const std::string& folder) {
         rest.remove_prefix(std::min(end + 1, rest.size()));
         if (out.pieces.size() > kMaxTokens) return too_many(path, out.pieces.size());
       }
+      KVASS_RETURN_IF_ERROR(map.check());
       return out;
     }
     const std::string path = folder + "/" + name;
@@ -104,6 +105,7 @@ Result<SpeechVocabulary> read_speech_vocabulary(const std::string& folder) {
     KVASS_ASSIGN_OR_RETURN(const FileMap map, FileMap::open(path));
     const std::string_view text = text_of(map);
     const json parsed = json::parse(text, nullptr, /*allow_exceptions=*/false);
+    KVASS_RETURN_IF_ERROR(map.check());
     if (parsed.is_discarded()) return bad_input(path, "JSON", "no valid JSON");
     out.source = path;
     if (name[0] == 't' && !parsed.is_object()) return bad_input(path, "a JSON object", std::string(parsed.type_name()));
