@@ -13,8 +13,7 @@ namespace kvass {
 std::vector<CacheShape> Engine::cache_shapes() const { return kvass::cache_shapes(program_); }
 
 const Hash128& Engine::fingerprint() const {
-  std::call_once(fingerprint_->computed,
-                 [this] { fingerprint_->hash = fingerprint_of(without_greedy(program_), *weights_); });
+  fingerprint_->computed.call([this] { fingerprint_->hash = fingerprint_of(without_greedy(program_), *weights_); });
   return fingerprint_->hash;
 }
 

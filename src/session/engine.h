@@ -3,11 +3,11 @@
 #pragma once
 
 #include <memory>
-#include <mutex>
 #include <vector>
 
 #include "base/cpu.h"
 #include "base/hash.h"
+#include "base/once.h"
 #include "exec/context.h"
 #include "exec/device/weights.h"
 #include "kernels/rotary/rotary.h"
@@ -61,7 +61,7 @@ class Engine {
   EngineOptions options_;
   std::vector<Rotary> rotaries_;  // [rotaries of the program]
   struct Fingerprint {
-    std::once_flag computed;
+    Once computed;
     Hash128 hash;
   };
   std::shared_ptr<Fingerprint> fingerprint_;  // shared with the engines made of this one, which are of the same model
