@@ -25,13 +25,13 @@ Status NewFile::failed(const char* what) const { return os_error(path_, what, er
 Result<NewFile> NewFile::create(const std::string& path) {
   NewFile made;
   made.path_ = path;
-  const std::string temporary =
+  std::string temporary =
       path + ".tmp-" + std::to_string(platform::process_id()) + "-" + std::to_string(g_temporaries++);
   // One that a process of the same number has left; never written through, whatever it is now.
   std::remove(temporary.c_str());
   made.file_ = platform::create_file(temporary);
   if (made.file_ < 0) return made.failed("a folder that takes a new file");
-  made.temporary_ = temporary;
+  made.temporary_.swap(temporary);               // no copy: one that failed would leave the file
   platform::copy_permissions(path, made.file_);  // its readers stay the same
   return made;
 }
