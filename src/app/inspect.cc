@@ -227,7 +227,9 @@ Result<FileSummary> inspect_file(const std::string& path_or_name) {
   }
   if (is_kvp(path)) {
     KVASS_ASSIGN_OR_RETURN(const KvpFile file, KvpFile::open(path));
-    return summary_of(file);
+    FileSummary summary = summary_of(file);
+    KVASS_RETURN_IF_ERROR(file.check());
+    return summary;
   }
   KVASS_ASSIGN_OR_RETURN(const Gguf file, Gguf::open(path));
   FileSummary summary{"gguf", file.version(), {}, {}};
@@ -235,6 +237,7 @@ Result<FileSummary> inspect_file(const std::string& path_or_name) {
   for (const GgufTensor& tensor : file.tensors()) {
     summary.tensors.push_back({tensor.name, std::string(ggml_type_name(tensor.type)), tensor.shape, tensor.bytes});
   }
+  KVASS_RETURN_IF_ERROR(file.check());
   return summary;
 }
 

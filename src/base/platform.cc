@@ -18,6 +18,7 @@
 #endif
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <climits>
 #include <cstdlib>
@@ -33,7 +34,8 @@ FileInfo info_of(const struct stat& about) {
   const FileKind kind = S_ISREG(about.st_mode)   ? FileKind::file
                         : S_ISDIR(about.st_mode) ? FileKind::folder
                                                  : FileKind::special;
-  return {kind, static_cast<size_t>(about.st_size)};
+  const int64_t modified = int64_t{about.st_mtim.tv_sec} * 1'000'000'000 + about.st_mtim.tv_nsec;
+  return {kind, static_cast<size_t>(about.st_size), modified};
 }
 
 void* mapping(void* data) { return data == MAP_FAILED ? nullptr : data; }
@@ -56,6 +58,36 @@ size_t number_in(const char* path) {
   size_t number = 0;
   std::ifstream file(path);
   return file >> number ? number : 0;
+}
+
+// Page faults. Both are set before the signal handler is.
+std::atomic<PageFault> g_page_fault{nullptr};
+struct sigaction g_before_page_faults;  // the handler that the process had
+bool g_page_faults_taken = false;       // the process has set another handler after ours, which may call ours
+
+// As the system would treat a signal that we do not want.
+void pass_on(int number, siginfo_t* info, void* context) {
+  const struct sigaction& before = g_before_page_faults;
+  const bool from_kernel = info->si_code > 0;
+  if (before.sa_handler == SIG_IGN && !from_kernel) return;
+  if (before.sa_handler != SIG_DFL && before.sa_handler != SIG_IGN) {
+    if ((before.sa_flags & SA_SIGINFO) != 0) return before.sa_sigaction(number, info, context);
+    return before.sa_handler(number);
+  }
+  ::signal(number, SIG_DFL);  // a fault comes again when this returns
+  if (!from_kernel) ::raise(number);
+}
+
+void on_page_fault(int number, siginfo_t* info, void* context) {
+  const int error = errno;
+  const PageFault handler = g_page_fault.load(std::memory_order_acquire);
+  const bool handled = info->si_code > 0 && handler != nullptr && handler(info->si_addr);
+  errno = error;
+  if (!handled) pass_on(number, info, context);
+}
+
+bool is_ours(const struct sigaction& action) {
+  return (action.sa_flags & SA_SIGINFO) != 0 && action.sa_sigaction == on_page_fault;
 }
 
 }  // namespace
@@ -93,6 +125,33 @@ const void* map_file(int file, size_t bytes) {
 }
 
 void drop_pages(const void* data, size_t bytes) { ::madvise(const_cast<void*>(data), bytes, MADV_DONTNEED); }
+
+void catch_page_faults(PageFault handler) {
+  g_page_fault.store(handler, std::memory_order_release);
+  struct sigaction now {};
+  // A handler that came after ours may have ours to go on with: each would call the other.
+  if (::sigaction(SIGBUS, nullptr, &now) != 0 || is_ours(now) || g_page_faults_taken) return;
+  g_before_page_faults = now;
+  struct sigaction action {};
+  action.sa_sigaction = on_page_fault;
+  action.sa_flags = SA_SIGINFO | SA_ONSTACK;
+  ::sigaction(SIGBUS, &action, nullptr);
+}
+
+void leave_page_faults() {
+  struct sigaction now {};
+  if (::sigaction(SIGBUS, nullptr, &now) != 0) return;
+  if (is_ours(now)) {
+    ::sigaction(SIGBUS, &g_before_page_faults, nullptr);
+  } else {
+    g_page_faults_taken = true;
+  }
+}
+
+bool put_zeros(const void* data, size_t bytes) {
+  return ::mmap(const_cast<void*>(data), bytes, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) !=
+         MAP_FAILED;
+}
 
 int64_t read_standard_input(void* to, size_t bytes) { return ::read(STDIN_FILENO, to, bytes); }
 
@@ -269,6 +328,7 @@ NoSignals::NoSignals() {
   static_assert(sizeof(sigset_t) <= sizeof before_);
   sigset_t all;
   sigfillset(&all);
+  for (const int fault : {SIGBUS, SIGSEGV, SIGILL, SIGFPE}) sigdelset(&all, fault);  // blocked, they end the process
   pthread_sigmask(SIG_SETMASK, &all, new (before_) sigset_t);
 }
 

@@ -24,6 +24,7 @@ enum class FileKind : uint8_t { none, file, folder, special };  // none: the cal
 struct FileInfo {
   FileKind kind = FileKind::none;
   size_t bytes = 0;
+  int64_t modified = 0;  // when its bytes last changed, in nanoseconds
 };
 FileInfo file_info(const std::string& path);
 FileInfo file_info(int file);
@@ -34,6 +35,14 @@ int open_to_read(const std::string& path);                         // does not w
 int64_t read_at(int file, size_t offset, void* to, size_t bytes);  // bytes read, which may be fewer; 0: the end
 const void* map_file(int file, size_t bytes);     // read-only; unmap() ends it, closing the file does not
 void drop_pages(const void* data, size_t bytes);  // whole pages of a mapped file leave memory; they can be read again
+// A thread that reads a mapped page whose bytes the file has no more, or the disk does not give, gets a signal. From
+// catch_page_faults to leave_page_faults `handler` is asked first, in that thread and as part of its signal: true means
+// that the read can go on. Other faults go to the handler that the process had before. Where the process has set one of
+// its own in between, that one stays, and gets the signals.
+using PageFault = bool (*)(const void* address);
+void catch_page_faults(PageFault handler);
+void leave_page_faults();
+bool put_zeros(const void* data, size_t bytes);  // whole pages, instead of what is mapped there; for such a handler too
 int64_t read_standard_input(void* to, size_t bytes);  // bytes read; 0: the end
 
 // Files that are written.
@@ -81,7 +90,8 @@ int usable_cpus();
 void pin_to_cpu(int index);
 size_t last_level_cache_bytes();  // 0: not known
 
-// While it lives, threads that the caller makes get no signals, so that none interrupts them instead of the caller.
+// While it lives, threads that the caller makes get no signals but those of their own faults, so that none interrupts
+// them instead of the caller.
 class NoSignals {
  public:
   NoSignals();

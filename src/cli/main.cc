@@ -1,10 +1,16 @@
 // The `kvass` command: parses, runs one command, turns its status into an exit code.
+#include <cxxabi.h>
 #include <fcntl.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <exception>
 #include <new>
+#include <typeinfo>
 
 #include "base/cpu.h"
 #include "cli/command.h"
@@ -152,6 +158,29 @@ void hold_standard_streams() {
   }
 }
 
+// The end by an exception, which is that of no memory or a mistake. Nothing here allocates.
+int end_by_exception(const char* what) {
+  static char line[512];
+  std::snprintf(line, sizeof line - 1, "kvass: %s", what);
+  const size_t length = std::strlen(line);
+  line[length] = '\n';
+  (void)!::write(STDERR_FILENO, line, length + 1);
+  return kFailed;
+}
+
+constexpr char kNoMemory[] = "memory: expected enough for this command, got none";
+
+// Where the exception of no memory meets code that must not throw, or there is no memory for the exception itself,
+// nobody can catch it.
+void end_without_catching() {
+  const std::type_info* const type = abi::__cxa_current_exception_type();
+  if (type == nullptr || *type == typeid(std::bad_alloc)) std::_Exit(end_by_exception(kNoMemory));
+  std::abort();
+}
+
+// Before every other constructor of the program: the parser's are among those that allocate.
+[[gnu::constructor(101)]] void watch_for_the_end() { std::set_terminate(end_without_catching); }
+
 }  // namespace
 }  // namespace kvass
 
@@ -164,7 +193,8 @@ int main(int argc, char** argv) {
     kvass::set_arguments(argc, argv);
     return kvass::run(argc, argv);
   } catch (const std::bad_alloc&) {
-    return kvass::end(
-        kvass::Status::error(kvass::StatusCode::out_of_memory, "memory: expected enough for this command, got none"));
+    return kvass::end_by_exception(kvass::kNoMemory);
+  } catch (const std::exception& error) {
+    return kvass::end_by_exception(error.what());
   }
 }

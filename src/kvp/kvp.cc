@@ -87,6 +87,7 @@ Status KvpFile::check_weights(ThreadPool& pool) const {
     const KvpSection& section = sections_[static_cast<size_t>(i)];
     right[static_cast<size_t>(i)] = hash_bytes(bytes_.subspan(section.offset, section.bytes)) == section.hash;
   });
+  KVASS_RETURN_IF_ERROR(check());
   const auto bad = std::find(right.begin(), right.end(), 0);
   if (bad == right.end()) return {};
   return bad_input(name_ + ": section " + std::to_string(bad - right.begin()), "bytes of the hash that the table has",

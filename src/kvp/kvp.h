@@ -5,7 +5,7 @@
 //
 // Opening maps the file and verifies all of it but the weights' bytes, which are only read when they are used (or when
 // asked: check_weights). Files are taken for hostile: what has passed `open` can be run, and reads and writes nothing
-// outside its buffers. A file that is changed while it is mapped is the one thing that nobody can check.
+// outside its buffers. A file that is changed while it is mapped is found by check(), after the bytes were read.
 #pragma once
 
 #include <cstdint>
@@ -84,6 +84,8 @@ class KvpFile {
   Result<VocabularyView> vocabulary() const;
   Result<SpeechVocabulary> speech_vocabulary() const;
   Status check_weights(ThreadPool& pool) const;  // reads every section and compares its hash
+  // FileMap::check() of the file: to be asked after bytes of it were read and before they are used.
+  Status check() const { return map_ ? map_->check() : Status(); }
 
   // The weights where they are: of a file that `open` mapped. Nothing else of it may be used afterwards.
   WeightStore take_weights() &&;

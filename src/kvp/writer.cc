@@ -239,8 +239,11 @@ Result<size_t> write_kvp(const std::string& path, const KvpModel& model, const V
   KVASS_RETURN_IF_ERROR(file.write(0, header_of(table, file_bytes)));
   KVASS_RETURN_IF_ERROR(file.write(kKvpHeaderBytes, table));
   for (const Placed& weight : layout.weights) {
-    KVASS_RETURN_IF_ERROR(file.write(first + layout.sections[weight.section].offset + weight.offset, weight.bytes));
+    const Status written = file.write(first + layout.sections[weight.section].offset + weight.offset, weight.bytes);
+    if (!written.ok()) KVASS_RETURN_IF_ERROR(weights.check());  // the system could not read what it was to write
+    KVASS_RETURN_IF_ERROR(written);
   }
+  KVASS_RETURN_IF_ERROR(weights.check());
   const uint8_t zero = 0;  // the last page is whole
   const KvpSection& last = layout.sections.back();
   if (last.offset + last.bytes < layout.bytes) KVASS_RETURN_IF_ERROR(file.write(file_bytes - 1, {&zero, 1}));

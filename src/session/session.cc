@@ -319,6 +319,7 @@ Result<StepResult> Session::answer(const StepRequest& request) {
     result.logits = std::span(logits, request.logits.size() * static_cast<size_t>(program.vocabulary()));
   }
   if (request.logits.empty() && request.argmax.empty()) KVASS_RETURN_IF_ERROR(backend_->finish());
+  KVASS_RETURN_IF_ERROR(engine_->check_weights());
   return result;
 }
 
@@ -366,10 +367,9 @@ Status Session::encode(Sequence& sequence, const EncoderInput& input, const std:
   const ThreadPool::Cancel scope(pool_, cancel);
   execute(*program.find_method("encode"), &input);
   Status status = backend_->finish();
-  if (status.ok() && pool_.cancelled()) {
-    sequence.cross()->clear();
-    status = cancelled_error();
-  }
+  if (status.ok() && pool_.cancelled()) status = cancelled_error();
+  if (status.ok()) status = engine_->check_weights();
+  if (!status.ok()) sequence.cross()->clear();
   return status;
 }
 

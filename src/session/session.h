@@ -69,14 +69,14 @@ class Session {
 
   // Runs the program's body over the runs' tokens, row after row in the order of the runs, answers what is wanted, and
   // advances the sequences. On an error no sequence has advanced and each goes on as if the step had not been; only
-  // where it was cancelled or a device failed while it ran, sequences cannot be rewound as far as before
-  // (Sequence::abandon), and rows of the last step are gone.
+  // where it was cancelled, a device failed or the file of the weights changed while it ran, sequences cannot be rewound
+  // as far as before (Sequence::abandon), and rows of the last step are gone.
   Result<StepResult> step(const StepRequest& request);
 
   // Runs the program's encoder and keeps its rows with the sequence: the next step's cross-attention makes its keys
   // and values of them. An earlier encode's output is forgotten for this sequence; sequences that share it keep it.
-  // The sequence's own stream is not touched. On an error nothing has changed; cancelled (as in StepRequest), the
-  // sequence has no encoder output.
+  // The sequence's own stream is not touched. On an error nothing has changed; only where it was cancelled (as in
+  // StepRequest), a device failed or the file of the weights changed while it ran, the sequence has no encoder output.
   Status encode(Sequence& sequence, const EncoderInput& input, const std::atomic<bool>* cancel = nullptr);
 
   int threads() const { return pool_.threads(); }

@@ -62,6 +62,7 @@ Status save_snapshot(const Sequence& sequence, const StreamState& state, const s
   info.version = kSnapshotVersion;
   info.numerics = static_cast<uint32_t>(kNumericsVersion);
   info.fingerprint = sequence.engine().fingerprint();
+  KVASS_RETURN_IF_ERROR(sequence.engine().weights().check());  // the fingerprint is made of them
   info.math = sequence.engine().math();
   info.caches = sequence.options();
   info.length = sequence.length();
@@ -90,7 +91,7 @@ bool is_snapshot(const std::string& path) { return begins_with(path, kSnapshotMa
 
 Result<Snapshot> Snapshot::open(const std::string& path) {
   KVASS_ASSIGN_OR_RETURN(FileMap map, FileMap::open(path));
-  KVASS_ASSIGN_OR_RETURN(Snapshot snapshot, parse(map.bytes(), path));
+  KVASS_ASSIGN_OR_RETURN(Snapshot snapshot, map.checked(parse(map.bytes(), path)));
   snapshot.map_.emplace(std::move(map));
   return snapshot;
 }
@@ -116,13 +117,16 @@ Result<Snapshot> Snapshot::parse(std::span<const uint8_t> bytes, const std::stri
 }
 
 Status Snapshot::restore(Sequence& sequence) const {
+  if (map_) KVASS_RETURN_IF_ERROR(map_->check());
   const Engine& engine = sequence.engine();
   if (info_.math != engine.math()) {
     return bad_input(name_ + ": StreamOptions.math", std::string(math_name(engine.math())),
                      std::string(math_name(info_.math)));
   }
-  if (info_.fingerprint != engine.fingerprint()) {
-    return bad_input(name_, "a snapshot of this model, " + hash_text(engine.fingerprint()),
+  const Hash128& fingerprint = engine.fingerprint();
+  KVASS_RETURN_IF_ERROR(engine.weights().check());
+  if (info_.fingerprint != fingerprint) {
+    return bad_input(name_, "a snapshot of this model, " + hash_text(fingerprint),
                      "one of another, " + hash_text(info_.fingerprint));
   }
   KVASS_RETURN_IF_ERROR(same_caches(name_, info_.caches, sequence.options()));
@@ -130,7 +134,10 @@ Status Snapshot::restore(Sequence& sequence) const {
   KVASS_RETURN_IF_ERROR(check_tokens(name_, info_.state.recent, vocabulary));
   KVASS_RETURN_IF_ERROR(check_tokens(name_, info_.state.pending, vocabulary));
   const Status status = sequence.restore(info_.length, info_.first_held, info_.cross, body_);
-  return status.ok() ? status : status.with_message(name_ + ": " + status.message());
+  if (!status.ok()) return status.with_message(name_ + ": " + status.message());
+  const Status same = map_ ? map_->check() : Status();
+  if (!same.ok()) KVASS_RETURN_IF_ERROR(sequence.clear());  // of what was there nothing is left
+  return same;
 }
 
 }  // namespace kvass

@@ -79,7 +79,8 @@ class Snapshot {
 
   const SnapshotInfo& info() const { return info_; }
   // The sequence of `info().caches` becomes the stream that was saved; on an error it is as it was, or empty where a
-  // device's memory failed midway. The tokens of the state are then known to be of the vocabulary.
+  // device's memory failed midway or the file changed meanwhile. The tokens of the state are then known to be of the
+  // vocabulary.
   Status restore(Sequence& sequence) const;
 
  private:
