@@ -21,7 +21,7 @@ void add_notes(MachineReport& report) {
     note("KVASS_ISA forces the instruction set " + report.isa + "; this machine has " + report.isas.back() + ".");
   }
   if (report.memory.huge_pages.find("[never]") != std::string::npos) {
-    note("Huge pages are off (/sys/kernel/mm/transparent_hugepage/enabled): --pages huge has no effect.");
+    note("Huge pages are off (/sys/kernel/mm/transparent_hugepage/enabled): weights in huge pages get small ones.");
   }
   if (report.memory.limit != 0) note("Memory is limited below what the machine has (a container, or ulimit -v).");
   const auto [low, high] = std::minmax_element(report.reads.begin(), report.reads.end());

@@ -13,6 +13,7 @@
 #include <typeinfo>
 
 #include "base/cpu.h"
+#include "base/new_file.h"
 #include "cli/command.h"
 #include "cli/config.h"
 #include "cli/signals.h"
@@ -174,6 +175,7 @@ constexpr char kNoMemory[] = "memory: expected enough for this command, got none
 // nobody can catch it.
 void end_without_catching() {
   const std::type_info* const type = abi::__cxa_current_exception_type();
+  remove_unfinished_files();  // no destructor runs
   if (type == nullptr || *type == typeid(std::bad_alloc)) std::_Exit(end_by_exception(kNoMemory));
   std::abort();
 }
