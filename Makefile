@@ -17,6 +17,11 @@ DEMO_PROMPT := Once upon a time, in a small town by the sea, there lived
 DEMO_STREAM := --context 512 --attention-sink 4,508
 DEMO_TOKENS := 1500
 
+# Defines stage: a line with the time since the recipe began.
+stages = stage() { printf '== %d:%02d %s\n' $$((SECONDS / 60)) $$((SECONDS % 60)) "$$1"; }
+# On a terminal Ninja shows its progress in one line; elsewhere it would write a line for each file.
+quiet_ninja = $$([ -t 1 ] || echo -- --quiet)
+
 # $(call build,<preset>): configure once, then compile what changed.
 build = echo "== building preset $(1) in build/$(1)"; \
 	cmake --preset $(1) --log-level=WARNING; \
@@ -49,7 +54,7 @@ else
 fi
 endef
 
-.PHONY: help packages build fetch demo test test-long soak fuzz bench install clean
+.PHONY: help packages build fetch demo test test-long soak fuzz bench install package clean
 
 help: ## this list
 	@echo "kvass: make <target>"
@@ -65,12 +70,23 @@ build: packages ## build the release preset in build/release
 fetch: packages ## fetch Gemma 3 270M into the cache folder, once
 	@scripts/fetch-model.sh $(MODEL_NAME)
 
-demo: build ## set up everything, then stream text well past the context
-	@model=$$(scripts/fetch-model.sh $(MODEL_NAME))
-	echo "== the memory plan of this stream"
+demo: ## set up everything (the program alone), then stream text well past the context
+	@$(stages)
+	stage "packages"
+	scripts/install-packages.sh --program
+	stage "the model, fetched while the program is built"
+	mkdir -p build
+	scripts/fetch-model.sh $(MODEL_NAME) >build/demo-model &
+	fetching=$$!
+	cmake --preset program --log-level=WARNING >build/demo-configure.log
+	cmake --build --preset program --parallel $(JOBS) $(quiet_ninja)
+	wait $$fetching
+	model=$$(cat build/demo-model)
+	stage "the memory plan of this stream"
 	$(KVASS) plan "$$model" $(DEMO_STREAM)
-	echo "== $(DEMO_TOKENS) tokens in a context of 512: $(KVASS) run $$model $(DEMO_STREAM) -n $(DEMO_TOKENS) --ignore-eos"
+	stage "$(DEMO_TOKENS) tokens in a context of 512: $(KVASS) run $$model $(DEMO_STREAM) -n $(DEMO_TOKENS) --ignore-eos"
 	$(KVASS) run "$$model" $(DEMO_STREAM) -n $(DEMO_TOKENS) --ignore-eos -p "$(DEMO_PROMPT)"
+	stage "done"
 
 test: build ## build and run every quick test
 	@$(model_for_tests)
@@ -107,6 +123,22 @@ bench: packages ## kernel benchmarks (Google Benchmark; BENCH_ARGS are handed on
 
 install: build ## install the program, the library and its headers below PREFIX
 	@cmake --install build/release --prefix "$(PREFIX)"
+
+package: ## a Debian package, and a .tar.gz that runs on any Linux, in build/packages
+	@$(stages)
+	scripts/install-packages.sh --program --package
+	stage "the program and the library"
+	cmake --preset package --log-level=WARNING
+	cmake --build --preset package --parallel $(JOBS) $(quiet_ninja)
+	stage "the packages"
+	mkdir -p build/packages
+	rm -f build/packages/*
+	version=$$(sed -n 's/^#define KVASS_VERSION "\(.*\)"/\1/p' include/kvass/version.h)
+	(cd build/release && cpack --config CPackConfig.cmake -B $(CURDIR)/build/packages >$(CURDIR)/build/cpack.log)
+	rm -rf build/packages/_CPack_Packages
+	packaging/portable.sh $(KVASS) "$$version" build/packages >/dev/null
+	stage "done"
+	ls -l build/packages
 
 clean: ## remove build/ (not the fetched models)
 	rm -rf build

@@ -5,11 +5,11 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
-#include "app/stream_options.h"
+#include "keywords.h"
 #include "kvass/cache_plan.h"
 #include "kvass/layout.h"
+#include "kvass/plan.h"
 #include "module.h"
-#include "stream_arguments.h"
 #include "tensors.h"
 
 namespace kvass::python {
@@ -174,13 +174,14 @@ void add_plan(nb::module_& module) {
   module.def(
       "plan",
       [](const std::vector<CacheShape>& layers, const nb::kwargs& options) {
-        const StreamOptions stream = stream_arguments(options, StreamOptions());
+        const StreamOptions stream = cache_keywords(options);
         return value_of(plan_caches(layers, value_of(resolve_caches(stream, StreamOptions::kDefaultContext))));
       },
       nb::arg("layers"), nb::arg("options"),
       R"(The CachePlan of layers [CacheShape] under a stream's options, before anything is allocated.
 
-context, chunk, attention_sink=(sinks, window), endless, sink_positions, kv: as Engine.sequence() has them.)");
+context, chunk, attention_sink=(sinks, window), endless, sink_positions, kv, checkpoints: as Engine.sequence() has
+them.)");
   module.def(
       "cache_lens",
       [](const std::vector<CacheShape>& layers, int64_t max_context_len, int64_t input_len) {

@@ -51,8 +51,10 @@ PyObject* add_type(nanobind::module_& module, const char* name, const char* abou
 
 }  // namespace
 
+std::string message_of(const Status& status) { return translate_fields(status.message(), keyword_of); }
+
 void raise(const Status& status) {
-  const std::string text = translate_fields(status.message(), keyword_of);
+  const std::string text = message_of(status);
   // A name of a file may be no UTF-8.
   PyObject* message = PyUnicode_DecodeUTF8(text.data(), static_cast<Py_ssize_t>(text.size()), "replace");
   if (message != nullptr) {
@@ -62,7 +64,8 @@ void raise(const Status& status) {
   throw nanobind::python_error();
 }
 
-void raise_busy(const char* what) {
+Claim::Claim(std::atomic_flag& flag, const char* what) : flag_(flag) {
+  if (!flag.test_and_set(std::memory_order_acquire)) return;
   raise(Status::error(StatusCode::busy, expected_message(what, "one caller at a time", "a second one")));
 }
 

@@ -4,68 +4,79 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
-#include "fields.h"
-#include "kvass/fields.h"
+#include "keywords.h"
+#include "module.h"
 #include "stream.h"
 
 namespace kvass::python {
 namespace {
 
-// The options of generate() by their names.
-DecodeOptions generate_options(const nb::kwargs& from) {
-  DecodeOptions options;
-  options.keep_state = true;
-  for (const auto& [name, value] : from) {
-    const std::string key = nb::cast<std::string>(name);
-    try {
-      if (key == "max_tokens") {
-        if (!value.is_none()) options.max_tokens = nb::cast<int64_t>(value);
-      } else if (key == "stop") {
-        if (nb::isinstance<nb::str>(value)) {
-          options.stops = {nb::cast<std::string>(value)};
-        } else if (!value.is_none()) {
-          options.stops = nb::cast<std::vector<std::string>>(value);
-        }
-      } else if (key == "ignore_eos") {
-        options.ignore_eos = nb::cast<bool>(value);
-      } else if (key == "temperature") {
-        options.sampling.temperature = nb::cast<float>(value);
-      } else if (key == "top_k") {
-        options.sampling.top_k = nb::cast<int>(value);
-      } else if (key == "top_p") {
-        options.sampling.top_p = nb::cast<float>(value);
-      } else if (key == "min_p") {
-        options.sampling.min_p = nb::cast<float>(value);
-      } else if (key == "repeat_penalty") {
-        options.sampling.repeat_penalty = nb::cast<float>(value);
-      } else if (key == "repeat_last_n") {
-        options.sampling.repeat_last_n = nb::cast<int>(value);
-      } else if (key == "logit_bias") {
-        for (const auto& [id, bias] : nb::cast<std::map<int32_t, float>>(value)) {
-          options.sampling.logit_bias.push_back({id, bias});
-        }
-      } else if (key == "seed") {
-        options.sampling.seed = nb::cast<uint64_t>(value);
-      } else if (key != "special") {
-        throw nb::type_error(("generate: no option " + key).c_str());
-      }
-    } catch (const nb::cast_error&) {
-      const std::string got = nb::cast<std::string>(nb::str(nb::getattr(value.type(), "__name__")));
-      throw nb::type_error(("generate: " + key + ": expected another type, got " + got).c_str());
-    }
-  }
-  if (options.max_tokens < 0) check(bad_input("max_tokens", "0 or more", std::to_string(options.max_tokens)));
-  return options;
+bool set_stops(GenerateOptions& options, nb::handle value) {
+  std::string one;
+  if (!nb::try_cast(value, one)) return nb::try_cast(value, options.stops);
+  options.stops.assign(1, std::move(one));
+  return true;
+}
+
+bool set_logit_bias(GenerateOptions& options, nb::handle value) {
+  std::map<int32_t, float> biases;
+  if (!nb::try_cast(value, biases)) return false;
+  for (const auto& [id, bias] : biases) options.sampling.logit_bias.push_back({id, bias});
+  return true;
+}
+
+using Row = Keyword<GenerateOptions>;
+
+constexpr Row kGenerateKeywords[] = {
+    {"max_tokens", "a number", [](GenerateOptions& o, nb::handle v) { return nb::try_cast(v, o.max_tokens); }},
+    {"stop", "a text or several", set_stops},
+    {"ignore_eos", "True or False", [](GenerateOptions& o, nb::handle v) { return nb::try_cast(v, o.ignore_eos); }},
+    {"temperature", "a number",
+     [](GenerateOptions& o, nb::handle v) { return nb::try_cast(v, o.sampling.temperature); }},
+    {"top_k", "a number", [](GenerateOptions& o, nb::handle v) { return nb::try_cast(v, o.sampling.top_k); }},
+    {"top_p", "a number", [](GenerateOptions& o, nb::handle v) { return nb::try_cast(v, o.sampling.top_p); }},
+    {"min_p", "a number", [](GenerateOptions& o, nb::handle v) { return nb::try_cast(v, o.sampling.min_p); }},
+    {"repeat_penalty", "a number",
+     [](GenerateOptions& o, nb::handle v) { return nb::try_cast(v, o.sampling.repeat_penalty); }},
+    {"repeat_last_n", "a number",
+     [](GenerateOptions& o, nb::handle v) { return nb::try_cast(v, o.sampling.repeat_last_n); }},
+    {"logit_bias", "a dict of ids and numbers", set_logit_bias},
+    {"seed", "a number of 64 bits, 0 or more",
+     [](GenerateOptions& o, nb::handle v) { return nb::try_cast(v, o.sampling.seed); }},
+    {"hold_text", "True or False", [](GenerateOptions& o, nb::handle v) { return nb::try_cast(v, o.hold_text); }},
+    {"collect", "True or False", [](GenerateOptions& o, nb::handle v) { return nb::try_cast(v, o.collect); }},
+    {"save_every", "a number", [](GenerateOptions& o, nb::handle v) { return nb::try_cast(v, o.save_every); }},
+    {"save_path", "a str", [](GenerateOptions& o, nb::handle v) { return nb::try_cast(v, o.save_path); }},
+};
+
+// The options of a Sequence's generate(): text that is held back stays for what goes on with it.
+GenerateOptions generate_options(const nb::kwargs& given) {
+  GenerateOptions options;
+  options.hold_text = true;
+  return from_keywords<GenerateOptions>(given, {kGenerateKeywords}, std::move(options));
+}
+
+nb::str text_of(const std::string& bytes) {  // what is no character becomes U+FFFD
+  return nb::steal<nb::str>(PyUnicode_DecodeUTF8(bytes.data(), static_cast<Py_ssize_t>(bytes.size()), "replace"));
 }
 
 class PyGeneration {
  public:
-  PyGeneration(SharedStream stream, const TokenArgument& prompt, DecodeOptions options)
-      : stream_(std::move(stream)), options_(std::move(options)) {
-    alone(*stream_, [&] {
-      options_.prompt = prompt.ids(*stream_);
-      return begin();
+  PyGeneration(std::shared_ptr<SharedStream> shared, const TokenArgument& prompt, GenerateOptions options)
+      : shared_(std::move(shared)) {
+    options.on_progress = [this](int64_t) { prompt_interrupt_.poll(); };
+    if (options.save_every > 0) {
+      options.on_save = [this](const Status& status) {
+        if (!status.ok()) failed_save_ = status;
+      };
+    }
+    alone(*shared_, prompt_interrupt_, [&](Stream& stream) -> Status {
+      KVASS_ASSIGN_OR_RETURN(const std::vector<int32_t> ids, prompt.ids(stream));
+      KVASS_ASSIGN_OR_RETURN(Generation begun, Generation::begin(stream, ids, options, prompt_interrupt_.flag()));
+      generation_->emplace(std::move(begun));
+      return {};
     });
+    shared_->latest = generation_;
   }
   PyGeneration(const PyGeneration&) = delete;
   ~PyGeneration() {
@@ -76,33 +87,25 @@ class PyGeneration {
     }
   }
 
-  // The next piece of text; bytes that are no character become U+FFFD.
+  // The next piece of text.
   nb::str next() {
-    const Busy turn(busy_);
-    if (!turn.mine()) refuse();
+    const Claim turn(busy_, "generation");
     while (shown_.empty()) {
-      if (!generation_) throw nb::stop_iteration();
+      if (ended_.load(std::memory_order_relaxed)) throw nb::stop_iteration();
       Interrupt interrupt;
-      alone(*stream_, [&] { return noted(step(interrupt)); });
-      interrupt.rethrow();
+      alone(*shared_, interrupt, [&](Stream&) { return step(interrupt); });
+      warn();
     }
-    const std::string text = std::exchange(shown_, {});
-    return nb::steal<nb::str>(PyUnicode_DecodeUTF8(text.data(), static_cast<Py_ssize_t>(text.size()), "replace"));
+    return text_of(std::exchange(shown_, {}));
   }
   // The sequence goes on from here with whatever comes next.
   void close() {
-    const Busy turn(busy_);
-    if (!turn.mine()) refuse();
-    if (!generation_) return;
-    if (!stream_->stream.sequence) {  // closed before
-      generation_.reset();
-      (void)noted({});
-      return;
-    }
-    alone(*stream_, [&] {
-      if (stream_->changes == changes_) return noted(end(StopReason::cancelled));
-      generation_.reset();
-      return noted({});
+    const Claim turn(busy_, "generation");
+    if (ended_.load(std::memory_order_relaxed)) return;
+    if (!shared_->stream) return set_ended();
+    alone(*shared_, [&](Stream&) -> Status {
+      const Status status = finish();
+      return status.code() == StatusCode::bad_input ? Status() : status;  // somebody changed the sequence
     });
   }
   // Once it has ended nobody writes to these.
@@ -114,53 +117,47 @@ class PyGeneration {
   }
 
  private:
-  static void refuse() {
-    check(Status::error(StatusCode::busy, expected_message("generation", "one caller at a time", "a second one")));
-  }
-  Status noted(Status status) {
-    if (!generation_) ended_.store(true, std::memory_order_release);
-    return status;
-  }
-  Status begin() {
-    StreamState& stream = *stream_;
-    KVASS_RETURN_IF_ERROR(validate(options_.sampling));
-    if (options_.prompt.empty() && stream.text.pending.empty()) KVASS_RETURN_IF_ERROR(stream.take_back_last());
-    if (!stream.text.pending.empty()) options_.resume = &stream.text;
-    KVASS_ASSIGN_OR_RETURN(generation_, TextGeneration::begin(stream.loaded->model, stream.stream, /*sampler=*/nullptr,
-                                                              std::exchange(options_, {})));
-    stream.moved();
-    changes_ = ++stream.changes;
-    return {};
+  void set_ended() { ended_.store(true, std::memory_order_release); }
+  // A save that failed ends nothing.
+  void warn() {
+    const Status failed = std::exchange(failed_save_, {});
+    if (!failed.ok() && PyErr_WarnEx(PyExc_RuntimeWarning, message_of(failed).c_str(), 1) != 0) {
+      throw nb::python_error();
+    }
   }
   Status step(Interrupt& interrupt) {
-    if (stream_->changes != changes_) {
-      generation_.reset();
-      return bad_input("generation", "a sequence that nobody else changed", "one that went on");
+    const Result<bool> more = (*generation_)->next();
+    if (!more.ok()) {
+      generation_->reset();
+      set_ended();
+      return more.status();
     }
-    KVASS_ASSIGN_OR_RETURN(const bool more, generation_->next());
-    shown_.append(generation_->piece());
+    shown_.append((*generation_)->text());
     interrupt.poll();
-    return more ? Status() : end(std::nullopt);
+    return more.value() ? Status() : finish();
   }
-  Status end(std::optional<StopReason> reason) {
-    const std::unique_ptr<TextGeneration> generation = std::move(generation_);
-    KVASS_ASSIGN_OR_RETURN(DecodeResult result, generation->end());
-    reason_ = reason.value_or(result.reason);
-    ids_ = std::move(result.ids);
-    if (!result.status.ok()) error_ = translate_fields(result.status.message(), keyword_of);
-    stream_->moved();
-    stream_->text = std::move(result.state);
-    ++stream_->changes;
-    return {};
+  Status finish() {
+    Result<GenerateResult> ended = (*generation_)->end();
+    if (ended.ok()) {
+      GenerateResult& result = ended.value();
+      shown_.append((*generation_)->text());
+      reason_ = result.reason;
+      ids_ = std::move(result.ids);
+      if (!result.status.ok()) error_ = message_of(result.status);
+    }
+    generation_->reset();
+    set_ended();
+    return ended.status();
   }
 
-  SharedStream stream_;
-  DecodeOptions options_;
-  std::unique_ptr<TextGeneration> generation_;  // null: it has ended
-  std::atomic<bool> busy_{false};               // a thread is in next or close
-  std::atomic<bool> ended_{false};              // and what follows of it is there to be read
-  uint64_t changes_ = 0;
+  std::shared_ptr<SharedStream> shared_;
+  Interrupt prompt_interrupt_;  // outlives the generation
+  // Used with the claim on the stream; none once it has ended or the sequence was closed.
+  std::shared_ptr<std::optional<Generation>> generation_ = std::make_shared<std::optional<Generation>>();
+  std::atomic_flag busy_;           // a thread is in next or close
+  std::atomic<bool> ended_{false};  // and what follows of it is there to be read
   std::string shown_;
+  Status failed_save_;
   std::vector<int32_t> ids_;
   std::optional<std::string> error_;
   StopReason reason_ = StopReason::cancelled;
@@ -168,11 +165,11 @@ class PyGeneration {
 
 }  // namespace
 
-nb::object begin_generation(SharedStream stream, nb::handle prompt, const nb::kwargs& options) {
-  const bool special = options.contains("special") && nb::cast<bool>(options["special"]);
-  if (!stream->stream.sequence) check(bad_input("sequence", "an open one", "one that was closed"));
+nb::object begin_generation(std::shared_ptr<SharedStream> shared, nb::handle prompt, bool special,
+                            const nb::kwargs& options) {
+  shared->opened();
   const TokenArgument tokens(prompt, special);
-  return nb::cast(new PyGeneration(std::move(stream), tokens, generate_options(options)),
+  return nb::cast(new PyGeneration(std::move(shared), tokens, generate_options(options)),
                   nb::rv_policy::take_ownership);
 }
 
@@ -184,7 +181,7 @@ Leaving the loop, close() or deleting it ends it; the sequence then goes on from
       .def("__iter__", [](nb::handle self) { return nb::borrow(self); })
       .def("__next__", &PyGeneration::next)
       .def("close", &PyGeneration::close, "Ends it here.")
-      .def_prop_ro("ids", &PyGeneration::ids, "The tokens, once it has ended.")
+      .def_prop_ro("ids", &PyGeneration::ids, "The tokens, once it has ended; with collect=False none.")
       .def_prop_ro("reason", &PyGeneration::reason,
                    "max_tokens, end_of_generation, stop_text, cancelled or cache_full; None while it goes on.")
       .def_prop_ro("error", &PyGeneration::error,

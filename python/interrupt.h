@@ -1,10 +1,13 @@
-// Ctrl-C in long calls: the job asks now and then, and ends as cancelled; the call then raises what Python's handler
-// did.
+// Long calls: without the GIL, and with Ctrl-C. The job asks now and then whether there was one and ends as cancelled;
+// the call then raises what Python's handler did.
 #pragma once
 
 #include <nanobind/nanobind.h>
 
 #include <atomic>
+#include <utility>
+
+#include "errors.h"
 
 namespace kvass::python {
 
@@ -19,7 +22,7 @@ class Interrupt {
       cancel_.store(true, std::memory_order_relaxed);
     }
   }
-  const std::atomic<bool>& flag() const { return cancel_; }
+  const std::atomic<bool>* flag() const { return &cancel_; }
   // With the GIL, after the job.
   void rethrow() const {
     if (raised_) throw nanobind::python_error();
@@ -29,5 +32,20 @@ class Interrupt {
   std::atomic<bool> cancel_{false};
   bool raised_ = false;
 };
+
+// body() -> Status or Result, without the GIL; errors are exceptions (errors.h).
+template <class Body>
+auto without_gil(const Interrupt& interrupt, Body&& body) {
+  auto result = [&] {
+    nanobind::gil_scoped_release released;
+    return body();
+  }();
+  interrupt.rethrow();
+  return value_of(std::move(result));
+}
+template <class Body>
+auto without_gil(Body&& body) {
+  return without_gil(Interrupt(), std::forward<Body>(body));
+}
 
 }  // namespace kvass::python

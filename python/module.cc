@@ -9,6 +9,8 @@ NB_MODULE(_core, module) {
   kvass::python::add_errors(module);
   kvass::python::add_ops(module);
   kvass::python::add_caches(module);
+  kvass::python::add_generation(module);
+  kvass::python::add_sequence(module);
   kvass::python::add_engine(module);
   kvass::python::add_speech(module);
 }

@@ -4,11 +4,20 @@
 
 #include <nanobind/nanobind.h>
 
+#include <string>
+
+#include "kvass/model.h"
+
 namespace kvass::python {
 
 void add_ops(nanobind::module_& module);
 void add_caches(nanobind::module_& module);
+void add_generation(nanobind::module_& module);
+void add_sequence(nanobind::module_& module);
 void add_engine(nanobind::module_& module);
 void add_speech(nanobind::module_& module);
+
+// A model that is of this kind; another is refused before its weights are read. Without the GIL.
+Result<Model> load_model(const std::string& path, ModelKind kind, const LoadOptions& options);
 
 }  // namespace kvass::python

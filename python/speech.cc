@@ -3,14 +3,13 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
-#include "app/session_decoder.h"
-#include "app/stream_options.h"
-#include "app/transcribe_file.h"
-#include "app/transcript.h"
-#include "base/busy.h"
+#include <algorithm>
+
 #include "interrupt.h"
+#include "kvass/transcribe.h"
 #include "module.h"
-#include "tensors.h"
+
+namespace nb = nanobind;
 
 namespace kvass::python {
 namespace {
@@ -22,65 +21,35 @@ class PyTranscriber {
                 int beam_size, int best_of, int threads) {
     search_.beam_size = beam_size;
     search_.best_of = best_of;
-    Status status;
-    {
-      nb::gil_scoped_release released;
-      status = open(path, math, weights, kv, threads);
-    }
-    check(status);
+    LoadOptions load;
+    load.weights = weights;
+    load.threads = threads;
+    if (!math.empty()) load.math = value_of(parse_math(math));
+    TranscriberOptions options;
+    if (!kv.empty()) options.kv = value_of(parse_dtype(kv));
+    options.threads = threads;
+    options.sequences = std::max({1, beam_size, best_of});
+    transcriber_ = without_gil([&]() -> Result<Transcriber> {
+      KVASS_ASSIGN_OR_RETURN(const Model model, load_model(path, ModelKind::speech, load));
+      return Transcriber::open(model, options);
+    });
   }
 
-  // The transcript as the command's JSON.
+  // The transcript in a format.
   std::string run(const std::string& path, TranscribeOptions options, const std::string& format) {
-    Busy busy(busy_);
-    if (!busy.mine()) raise_busy("transcriber");
-    options.search.beam_size = search_.beam_size;
-    options.search.best_of = search_.best_of;
+    options.search = search_;
     const TranscriptFormat form = value_of(parse_transcript_format(format));
-    check(check_options(options, *model_.speech->tokenizer));
     Interrupt interrupt;
     TranscribeEvents events;
     events.on_progress = [&](double, double) { interrupt.poll(); };
-    std::optional<Result<Transcript>> result;
-    {
-      nb::gil_scoped_release released;
-      result.emplace(transcribe_file(*decoder_, *model_.speech->tokenizer, path, options, decoder_->session().pool(),
-                                     events, interrupt.flag()));
-    }
-    interrupt.rethrow();
-    return transcript_text(form, value_of(std::move(*result)), path);
+    const Transcript transcript =
+        without_gil(interrupt, [&] { return transcriber_->transcribe_file(path, options, events, interrupt.flag()); });
+    return transcript_text(form, transcript, path);
   }
 
  private:
-  Status open(const std::string& path, const std::string& math, const std::string& weights, const std::string& kv,
-              int threads) {
-    std::optional<Math> wanted;
-    if (!math.empty()) {
-      KVASS_ASSIGN_OR_RETURN(wanted, parse_math(math));
-    }
-    WeightOptions options;
-    if (!weights.empty()) {
-      KVASS_ASSIGN_OR_RETURN(options.type, parse_weight_type(weights));
-    }
-    SpeechSessionOptions session;
-    if (!kv.empty()) {
-      KVASS_ASSIGN_OR_RETURN(session.caches, parse_dtype(kv));
-    }
-    KVASS_ASSIGN_OR_RETURN(session.threads, resolve_threads(threads));
-    TranscribeOptions search;
-    search.search = search_;
-    session.sequences = sequences_of(search);
-    KVASS_ASSIGN_OR_RETURN(ModelFile file, ModelFile::open(path));
-    const Math chosen = wanted.value_or(file.stream_options().arithmetic());
-    KVASS_ASSIGN_OR_RETURN(model_, open_speech_model(std::move(file), chosen, session.threads, options));
-    KVASS_ASSIGN_OR_RETURN(decoder_, SessionDecoder::create(model_, session));
-    return {};
-  }
-
-  SearchOptions search_{.beam_size = 5};
-  OpenModel model_;
-  std::unique_ptr<SessionDecoder> decoder_;
-  std::atomic<bool> busy_{false};
+  SearchOptions search_;
+  std::optional<Transcriber> transcriber_;
 };
 
 std::string transcribe_call(PyTranscriber& self, const std::string& path, const std::string& language,
@@ -89,7 +58,7 @@ std::string transcribe_call(PyTranscriber& self, const std::string& path, const 
                             const std::string& format) {
   TranscribeOptions options;
   if (!language.empty()) {
-    options.language = find_language(language);
+    options.language = language_code(language);
     if (options.language.empty()) check(bad_input("language", "a language by its code or English name", language));
   }
   if (task == "translate") {

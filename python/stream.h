@@ -1,5 +1,5 @@
-// A model and its streams as Python holds them: what a Sequence of Python is beside the library's, and the claim that
-// keeps a second thread out. Plain C++; Python's types are bound in engine.cc.
+// A stream as Python holds it, and the tokens that callers hand in. Python's types are bound in sequence.cc and
+// generation.cc.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -7,73 +7,49 @@
 #include <atomic>
 #include <memory>
 #include <optional>
-#include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
-#include "app/generate.h"
-#include "app/open.h"
-#include "app/score.h"
-#include "base/busy.h"
+#include "errors.h"
 #include "interrupt.h"
-#include "session/snapshot.h"
-#include "tensors.h"
+#include "kvass/generate.h"
+#include "kvass/stream.h"
 
 namespace kvass::python {
 
-struct LoadedModel {
-  OpenModel model;
-  StreamOptions stream;  // the file's, over which a sequence's options go
-};
+namespace nb = nanobind;
 
-// Shared with the generations that run on it. While one thread works with it (alone), others may read `shown_length`
-// and what never changes of the stream; the stream itself goes only with the GIL and the claim (Sequence.close).
-struct StreamState {
-  std::shared_ptr<const LoadedModel> loaded;
-  StreamOptions options;
-  OpenStream stream;  // empty: closed
-  // What a snapshot has beside the caches: tokens that are part of the stream but not yet in the caches, text that is
-  // not complete.
-  kvass::StreamState text;
-  int32_t last_row = -1;    // of the last step; -1: it has no logits
-  int32_t last_token = -1;  // of the last step, while last_row is known
-  uint64_t changes = 0;     // a generation goes on only while nobody else changed the stream
-  std::atomic<bool> busy{false};
-  int64_t shown_length = 0;  // as the last call that has ended left it; written and read with the GIL
+// Shared with the generations that run on it. While one thread works with it (alone), others may ask it for what
+// stream.h allows at any time. It is closed only with the GIL and the claim.
+struct SharedStream {
+  explicit SharedStream(Stream opened) : stream(std::move(opened)) {}
 
-  // With the claim.
-  int64_t length() const { return stream.sequence->length() + static_cast<int64_t>(text.pending.size()); }
-  // Runs what is pending, then `ids`.
-  Status run(std::span<const int32_t> ids, Interrupt& interrupt);
-  // The last token becomes pending again, so that a generation has it to begin with.
-  Status take_back_last();
-  void moved() {
-    last_row = -1;
-    last_token = -1;
-    text = {};
+  std::optional<Stream> stream;                     // none: closed
+  std::weak_ptr<std::optional<Generation>> latest;  // generation, which holds memory of the stream until it has ended
+  std::atomic_flag busy;
+
+  Stream& opened() {
+    if (!stream) check(bad_input("sequence", "an open one", "one that was closed"));
+    return *stream;
+  }
+  void close() {
+    const Claim claim(busy, "sequence");
+    if (const auto generation = latest.lock()) generation->reset();
+    stream.reset();
   }
 };
 
-using SharedStream = std::shared_ptr<StreamState>;
-
-Result<SharedStream> open_shared(std::shared_ptr<const LoadedModel> loaded, const StreamOptions& options);
-// The same stream a second time, with caches and an arena of its own.
-Result<SharedStream> fork_shared(StreamState& from);
-
-// Runs body() -> Status alone on the stream and without the GIL. Errors are exceptions: Busy where another thread works
-// with it, ValueError for a closed one, and what errors.h says for the library's own.
+// What body(stream) gives, a Status or a Result, alone on the stream and without the GIL.
 template <class Body>
-void alone(StreamState& state, Body&& body) {
-  Busy busy(state.busy);
-  if (!busy.mine()) raise_busy("sequence");
-  if (!state.stream.sequence) check(bad_input("sequence", "an open one", "one that was closed"));
-  Status status;
-  {
-    nb::gil_scoped_release released;
-    status = body();
-  }
-  state.shown_length = state.length();
-  check(status);
+auto alone(SharedStream& shared, const Interrupt& interrupt, Body&& body) {
+  const Claim claim(shared.busy, "sequence");
+  Stream& stream = shared.opened();
+  return without_gil(interrupt, [&] { return body(stream); });
+}
+template <class Body>
+auto alone(SharedStream& shared, Body&& body) {
+  return alone(shared, Interrupt(), std::forward<Body>(body));
 }
 
 // Tokens of a caller: ids, or a text, which becomes ids with the claim, since the begin token depends on where the
@@ -81,9 +57,9 @@ void alone(StreamState& state, Body&& body) {
 class TokenArgument {
  public:
   TokenArgument(nb::handle from, bool special);  // a list or array of ids, a text, or None
-  // `begin`: a text gets the begin token where the model expects it.
-  std::vector<int32_t> ids(const LoadedModel& model, bool begin) const;
-  std::vector<int32_t> ids(const StreamState& state) const { return ids(*state.loaded, state.length() == 0); }
+  // What follows in the stream: a text gets the begin token where the stream is empty and the model expects it.
+  Result<std::vector<int32_t>> ids(const Stream& stream) const;
+  const std::vector<int32_t>& ids() const { return ids_; }  // of one that is no text
 
  private:
   std::optional<std::string> text_;
@@ -91,8 +67,13 @@ class TokenArgument {
   bool special_;
 };
 
-void add_generation(nb::module_& module);
+// A kvass.Sequence.
+nb::object sequence_object(Stream stream);
 // An iterator over the text that follows.
-nb::object begin_generation(SharedStream stream, nb::handle prompt, const nb::kwargs& options);
+nb::object begin_generation(std::shared_ptr<SharedStream> shared, nb::handle prompt, bool special,
+                            const nb::kwargs& options);
+
+// Rows of logits at once: what score() is fast with.
+inline constexpr int64_t kLogitRows = 16;
 
 }  // namespace kvass::python

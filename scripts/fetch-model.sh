@@ -99,6 +99,9 @@ others_are_right() {
   [ "${#others[@]}" = 0 ] || (cd "$1" && printf '%s\n' "${others[@]}" | sha256sum --quiet --check - >/dev/null 2>&1)
 }
 done_with() {
+  # The name under which `kvass list` and every command know it.
+  mkdir -p "$cache/models"
+  ln -sfn "../${folder:-$file}" "$cache/models/$name"
   printf '%s\n' "$result"
   exit 0
 }

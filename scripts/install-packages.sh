@@ -4,36 +4,42 @@
 set -euo pipefail
 
 # group -> packages
-build=(build-essential g++ cmake ninja-build ccache pkg-config
+program=(g++ libc6-dev cmake ninja-build ccache pkg-config
   libcli11-dev nlohmann-json3-dev libyaml-cpp-dev libfmt-dev libpcre2-dev libxxhash-dev
   flatbuffers-compiler libflatbuffers-dev
   libsndfile1-dev libsamplerate0-dev libkissfft-dev zlib1g-dev
-  libgtest-dev libbenchmark-dev libsimde-dev
-  python3 python3-dev python3-pip python3-venv unzip ca-certificates bible-kjv)
+  python3 python3-pip unzip ca-certificates)
+tests=(build-essential libgtest-dev libbenchmark-dev libsimde-dev python3-dev python3-venv bible-kjv)
 fuzz=(clang llvm)
 arm=(g++-aarch64-linux-gnu qemu-user googletest)
+package=(help2man dpkg-dev file)
 rocm=(hipcc)
 compare=(git)
 
 usage() {
   cat <<'TEXT'
-usage: scripts/install-packages.sh [--fuzz] [--arm] [--rocm] [--compare] [--list]
+usage: scripts/install-packages.sh [--program] [--fuzz] [--arm] [--package] [--rocm] [--compare] [--list]
 
-Without a group: what the build and its tests need. The groups add to it:
+Without a group: what the build and its tests need.
+  --program   only what building the program and fetching a model need
+These groups add to it:
   --fuzz      Clang and llvm-symbolizer, for the libFuzzer programs (preset fuzz)
   --arm       the AArch64 cross compiler and its emulator (preset arm-cross; `make test` then runs NEON kernels)
+  --package   what making a Debian package needs
   --rocm      the HIP compiler with its headers and libraries (preset rocm)
   --compare   what bench/compare builds other programs with
   --list      print the names and install nothing
 TEXT
 }
 
-packages=("${build[@]}")
+packages=("${program[@]}" "${tests[@]}")
 list_only=0
 for argument in "$@"; do
   case "$argument" in
+    --program) packages=("${program[@]}") ;;
     --fuzz) packages+=("${fuzz[@]}") ;;
     --arm) packages+=("${arm[@]}") ;;
+    --package) packages+=("${package[@]}") ;;
     --rocm) packages+=("${rocm[@]}") ;;
     --compare) packages+=("${compare[@]}") ;;
     --list) list_only=1 ;;

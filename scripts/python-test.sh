@@ -15,6 +15,8 @@ cmake --build "$build/python" | tail -n 3
 if grep -qs '^KVASS_EMULATE_CUDA:BOOL=ON' "$build/CMakeCache.txt"; then
   export KVASS_EMULATE_CUDA=1
 fi
+# PyTorch keeps what it has compiled, and would take it for operators that have other arguments by now.
+export TORCHINDUCTOR_CACHE_DIR="$build/python/inductor-$(cksum <"$root/python/kvass/torch/ops.py" | cut -d ' ' -f 1)"
 export PYTHONPATH="$build/python${PYTHONPATH:+:$PYTHONPATH}" MPLCONFIGDIR="$build/python" PYTHONDONTWRITEBYTECODE=1
 cd "$root"
 exec "$python" -m pytest -q --no-header -p no:cacheprovider --durations=5 "$@"

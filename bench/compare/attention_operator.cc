@@ -1,5 +1,5 @@
-// One side of attention_torch.py: decodes over tensors in a file that another process has mapped too, when it is told
-// to.
+// One side of attention_torch.py: decodes over tensors in a file that another process has mapped too. Each line on
+// stdin starts one call.
 //
 //     attention_operator FILE HEADS KV_HEADS HEAD_DIM DTYPE KEYS THREADS
 //

@@ -1,6 +1,6 @@
 """Tokens a second of a prompt, of generation at depths, and of sequences that generate together.
 
-gg is greedy generation, in which kvass asks for the likeliest token alone; llama.cpp's beside it is that of tg, as it computes
+gg is greedy generation, in which kvass asks for the argmax alone; llama.cpp's beside it is that of tg, as it computes
 all logits of every token.
 
 Shares: what a row reads (generation) or multiplies (prompts) is counted by `kvass bench`; its limit is measured around the

@@ -1,4 +1,4 @@
-// Math: what activations become before they meet weights. A choice of whoever loads a model; it changes results.
+// Math: what activations become before they meet weights. Chosen when a model is loaded; it changes results.
 #pragma once
 
 #include <cstdint>

@@ -54,7 +54,9 @@ class KVASS_API Chat {
   ~Chat();
 
   // The user's text, and the model's answer to it as generate() gives it. However it ends, the next turn closes it as
-  // the template has it. `user`: UTF-8. Control tokens in it are text.
+  // the template has it. Cancelled before the model has read the text, the turn is taken back, as if nothing was said;
+  // where the rings no longer hold what was before, what was read of it stays. `user`: UTF-8. Control tokens in it are
+  // text.
   Result<GenerateResult> answer(std::string_view user, const OnText& on_text = {},
                                 const std::atomic<bool>* cancel = nullptr);
   // The ids that a user's text would add to the stream in the next turn.

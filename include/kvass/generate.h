@@ -41,6 +41,7 @@ struct GenerateOptions {
   int64_t save_every = 0;                      // tokens from one save to the next; 0: none
   std::string save_path;                       // where to; with save_every
   std::function<void(const Status&)> on_save;  // how each save went; a failed one does not end the stream
+  std::function<void(int64_t)> on_progress;    // tokens of the prompt that are done, after each chunk
 };
 
 enum class StopReason : uint8_t { max_tokens, end_of_generation, stop_text, cancelled, cache_full, failed };
@@ -89,8 +90,10 @@ KVASS_API Result<GenerateOptions> resumed_options(const Stream& stream);
 // nothing.
 class KVASS_API Generation {
  public:
-  // Runs the prompt.
-  static Result<Generation> begin(Stream& stream, std::span<const int32_t> prompt, const GenerateOptions& options = {});
+  // Runs the prompt. `cancel`, where it is given, outlives the generation; it also ends the prompt between two chunks,
+  // and what is left of it goes first in whatever the stream does next.
+  static Result<Generation> begin(Stream& stream, std::span<const int32_t> prompt, const GenerateOptions& options = {},
+                                  const std::atomic<bool>* cancel = nullptr);
   Generation(Generation&&) noexcept;
   Generation& operator=(Generation&&) noexcept;
   ~Generation();  // ends it; the stream goes on from the last token
@@ -119,7 +122,7 @@ struct BatchSummary {
 
 // Many prompts through streams.sequences sequences that advance together: what prompt i gives is what generate() gives
 // for it alone with seed + i. `on_result` gets (index, result) in the order of the prompts; false ends it.
-// GenerateOptions.save_every and hold_text are unsupported here.
+// GenerateOptions.save_every, hold_text and on_progress are unsupported here.
 KVASS_API Result<BatchSummary> generate_batch(const Model& model, std::span<const std::vector<int32_t>> prompts,
                                               const StreamOptions& streams, const GenerateOptions& options,
                                               const std::function<bool(size_t, const GenerateResult&)>& on_result,

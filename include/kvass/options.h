@@ -6,9 +6,12 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "kvass/arithmetic.h"
+#include "kvass/export.h"
 #include "kvass/sink_positions.h"
+#include "kvass/status.h"
 #include "kvass/tensor.h"
 
 namespace kvass {
@@ -71,5 +74,11 @@ struct StreamOptions {
     return merged;
   }
 };
+
+// Values by the names that the command line has for them. bad_input for another name; the message names the field of
+// StreamOptions and lists what there is.
+KVASS_API Result<Math> parse_math(std::string_view name);                     // f32, a16, a8
+KVASS_API Result<DType> parse_dtype(std::string_view name);                   // f32, f16, bf16, q8
+KVASS_API Result<SinkPositions> parse_sink_positions(std::string_view name);  // in-cache, original, wrapped
 
 }  // namespace kvass

@@ -55,6 +55,11 @@ KVASS_API Result<CacheTotals> cache_totals(const Model& model, const StreamOptio
 KVASS_API Result<int64_t> largest_context(const Model& model, size_t bytes, const StreamOptions& options = {},
                                           const LoadOptions& load = {});
 
+// The caches of a stream with these options, for plan_caches(). `trained_context`: ModelInfo's; the context where the
+// options have none is this or StreamOptions::kDefaultContext, whichever is less. bad_input for options that no stream
+// can have.
+KVASS_API Result<CacheOptions> resolve_caches(const StreamOptions& options, int64_t trained_context);
+
 // "weights 241.0 MiB, caches 12.2 MiB (3 layers sink_ring 4+508, 15 layers ring 512), arena 9.1 MiB, …"
 KVASS_API std::string plan_text(const MemoryPlan& plan);
 

@@ -21,6 +21,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -68,8 +69,10 @@ class KVASS_API Stream {
   ~Stream();
 
   // Appends tokens, any number, in chunks as planned. `cancel` is looked at before each chunk: tokens that have run
-  // stay, and the code is cancelled.
-  Status step(std::span<const int32_t> tokens, const std::atomic<bool>* cancel = nullptr);
+  // stay, and the code is cancelled. `on_progress` gets the tokens done, after each chunk; an exception from it ends
+  // the call there, with StatusCode::internal.
+  Status step(std::span<const int32_t> tokens, const std::atomic<bool>* cancel = nullptr,
+              const std::function<void(int64_t)>& on_progress = {});
   // One step of several streams of one group, each at most once. Together they bring at most the chunk and one token
   // for each other stream of the group (StreamOptions.chunk, sequences). All advance, or none.
   static Status step(std::span<const StreamTokens> tokens);

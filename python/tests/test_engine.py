@@ -312,3 +312,10 @@ def test_transcribe_writes_down_what_is_said(speech_model):
     result = kvass.transcribe(audio, model=speech_model, beam_size=1)
     assert result["language"] and result["duration"] > 0 and result["segments"]
     assert " ".join(s["text"] for s in result["segments"]).strip()
+
+
+def test_a_speech_model_is_no_engine_and_a_text_model_no_transcriber(engine, speech_model):
+    with pytest.raises(ValueError, match="expected a speech model, got a text model"):
+        kvass.Transcriber(engine.path)
+    with pytest.raises(ValueError, match="expected a text model, got a speech model"):
+        kvass.Engine(speech_model)

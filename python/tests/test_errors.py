@@ -1,6 +1,8 @@
 """The type of an exception says what kind of failure it is, and its message names keyword arguments."""
 
+import os
 import resource
+import shutil
 
 import pytest
 
@@ -62,6 +64,20 @@ def test_memory_that_is_not_there(engine):
     finally:
         resource.setrlimit(resource.RLIMIT_AS, before)
     assert engine.sequence(context=16).length == 0
+
+
+def test_a_model_file_that_is_cut_off(tmp_path, tiny_kvp):
+    """The weights of a .kvp file are its pages; huge_pages copies them."""
+    path = str(tmp_path / "model.kvp")
+    shutil.copyfile(tiny_kvp, path)
+    mapped = kvass.Engine(path, threads=1).sequence()
+    copied = kvass.Engine(path, threads=1, huge_pages=True).sequence()
+    mapped.prefill(TOKENS)
+    os.truncate(path, 4096)
+    with pytest.raises(OSError, match="model.kvp: expected all of its .* cut off at offset 4096"):
+        mapped.prefill(TOKENS)
+    assert len(mapped) == len(TOKENS)
+    copied.prefill(TOKENS)
 
 
 @pytest.mark.parametrize(

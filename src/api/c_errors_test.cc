@@ -91,6 +91,29 @@ TEST_F(CErrors, AMappingThatFailsIsOutOfMemoryWithItsBytes) {
   kvass_free(large);
 }
 
+TEST_F(CErrors, AModelFileThatIsCutOffIsAnIoErrorAndTheHostLives) {
+  kvass_load_options load{};
+  load.struct_size = sizeof load;
+  load.threads = 1;
+  load.huge_pages = 1;
+  kvass_model* copied = nullptr;
+  ASSERT_EQ(kvass_load(path_.c_str(), &load, &copied), KVASS_OK) << kvass_message();
+  kvass_sequence *mapped = sequence(), *safe = nullptr;
+  ASSERT_EQ(kvass_sequence_new(copied, &safe), KVASS_OK) << kvass_message();
+  const std::vector<int32_t> tokens = some_tokens(8);
+  ASSERT_EQ(kvass_run(mapped, nullptr, tokens.data(), 8), KVASS_OK) << kvass_message();
+  std::filesystem::resize_file(path_, 4096);
+  EXPECT_EQ(kvass_run(mapped, nullptr, tokens.data(), 8), KVASS_IO);
+  EXPECT_NE(std::strstr(kvass_message(), path_.c_str()), nullptr) << kvass_message();
+  EXPECT_NE(std::strstr(kvass_message(), "cut off at offset 4096"), nullptr) << kvass_message();
+  EXPECT_EQ(kvass_length(mapped), 8);
+  EXPECT_EQ(kvass_save(mapped, snapshot_.c_str()), KVASS_IO);
+  EXPECT_EQ(kvass_run(safe, nullptr, tokens.data(), 8), KVASS_OK) << kvass_message();
+  kvass_sequence_free(mapped);
+  kvass_sequence_free(safe);
+  kvass_free(copied);
+}
+
 TEST_F(CErrors, AFullCacheHasItsCodeAndNamesTheFieldOfC) {
   kvass_sequence* full = sequence();
   const std::vector<int32_t> tokens = some_tokens(16);

@@ -58,6 +58,10 @@ Result<Chat> Chat::resume(const Model& model, const std::string& path, const Cha
       return bad_input("ChatOptions.endless", "true, as in the snapshot", "false");
     }
     KVASS_ASSIGN_OR_RETURN(impl->conversation, Conversation::resume(*file->opened, inner.stream, options, inner.text));
+    if (impl->conversation->suspended()) {
+      return bad_input(path, "a conversation at the end of an answer",
+                       "one in the middle, which `kvass chat` goes on with");
+    }
     inner.forget_text();
     return Chat(std::move(impl));
   });

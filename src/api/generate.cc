@@ -49,6 +49,16 @@ bool StreamGeneration::show(std::string_view text) {
   return !enough_;
 }
 
+bool StreamGeneration::show_progress(int64_t tokens) {
+  if (!options_.on_progress) return true;
+  try {
+    options_.on_progress(tokens);
+  } catch (...) {
+    thrown_ = std::current_exception();
+  }
+  return !thrown_;
+}
+
 Status StreamGeneration::begin(Stream::Impl& stream, std::span<const int32_t> prompt, const GenerateOptions& options) {
   KVASS_RETURN_IF_ERROR(check(options));
   const int64_t vocabulary = stream.group->model.info().vocabulary;
@@ -76,7 +86,8 @@ Status StreamGeneration::begin(Stream::Impl& stream, std::span<const int32_t> pr
   ++stream.group->steps;
   Result<std::unique_ptr<TextGeneration>> loop = TextGeneration::begin(
       stream.group->text(), stream.stream, /*sampler=*/nullptr, std::move(decode),
-      [this](std::string_view text) { return show(text); }, cancel_);
+      [this](std::string_view text) { return show(text); }, cancel_,
+      [this](int64_t tokens) { return show_progress(tokens); });
   if (!loop.ok()) {
     if (stream.sequence().length() != length) {
       stream.forget_text();
@@ -89,14 +100,14 @@ Status StreamGeneration::begin(Stream::Impl& stream, std::span<const int32_t> pr
   loop_ = std::move(loop).value();
   stream.forget_text();
   changes_ = ++stream.changes;
-  return {};
+  return thrown_ ? end(stream).status() : Status();  // of on_progress
 }
 
 Result<bool> StreamGeneration::next(Stream::Impl& stream) {
   if (!loop_) return false;
   if (stream.changes != changes_) {
     loop_.reset();
-    return bad_input("generation", "a stream that nobody else changed", "one that went on");
+    return bad_input("generation", "a sequence that nobody else changed", "one that went on");
   }
   ++stream.group->steps;
   Result<bool> more = loop_->next();
@@ -113,7 +124,7 @@ Result<GenerateResult> StreamGeneration::end(Stream::Impl& stream) {
   if (!loop_) return bad_input("generation", "one that has not ended", "one that has");
   const std::unique_ptr<TextGeneration> loop = std::move(loop_);
   if (stream.changes != changes_)
-    return bad_input("generation", "a stream that nobody else changed", "one that went on");
+    return bad_input("generation", "a sequence that nobody else changed", "one that went on");
   ++stream.group->steps;
   KVASS_ASSIGN_OR_RETURN(DecodeResult result, loop->end());
   if (!options_.hold_text) {
@@ -176,7 +187,7 @@ Result<GenerateOptions> resumed_options(const Stream& stream) {
 
 struct Generation::Impl {
   std::shared_ptr<Stream::Impl> stream;
-  StreamGeneration generation{{}, nullptr};
+  StreamGeneration generation;
 };
 
 Generation::Generation(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -190,10 +201,10 @@ Generation::~Generation() {
   if (impl_ && impl_->generation.running()) (void)end();
 }
 
-Result<Generation> Generation::begin(Stream& stream, std::span<const int32_t> prompt, const GenerateOptions& options) {
+Result<Generation> Generation::begin(Stream& stream, std::span<const int32_t> prompt, const GenerateOptions& options,
+                                     const std::atomic<bool>* cancel) {
   return alone(stream.impl(), [&](Stream::Impl& from) -> Result<Generation> {
-    auto impl = std::make_unique<Impl>();
-    impl->stream = stream.shared();
+    std::unique_ptr<Impl> impl(new Impl{stream.shared(), StreamGeneration({}, cancel)});
     KVASS_RETURN_IF_ERROR(impl->generation.begin(from, prompt, options));
     return Generation(std::move(impl));
   });
@@ -231,6 +242,7 @@ Result<BatchSummary> generate_batch(const Model& model, std::span<const std::vec
     KVASS_RETURN_IF_ERROR(check(options));
     if (options.save_every > 0) return unsupported("GenerateOptions.save_every", "0 in a batch", "another");
     if (options.hold_text) return unsupported("GenerateOptions.hold_text", "false in a batch", "true");
+    if (options.on_progress) return unsupported("GenerateOptions.on_progress", "none in a batch", "a function");
     KVASS_ASSIGN_OR_RETURN(const StreamOptions resolved, resolve_stream(*impl, streams));
     KVASS_ASSIGN_OR_RETURN(const PlannedModel planned, planned_model(*impl, {}));
     KVASS_RETURN_IF_ERROR(planned.check_limit(resolved, resolved.logit_rows));

@@ -31,6 +31,7 @@ class StreamGeneration {
 
  private:
   bool show(std::string_view text);
+  bool show_progress(int64_t tokens);  // false: it threw
 
   GenerateOptions options_;
   OnText on_text_;

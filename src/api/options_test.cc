@@ -172,4 +172,26 @@ TEST_F(Options, EveryGenerateOptionIsHonouredOrRefusedByName) {
   refused(kvass::generate_batch(*model_, {}, small(), holding, {}).status(), StatusCode::unsupported, "hold_text");
 }
 
+TEST_F(Options, NamesAreThoseOfTheCommandLine) {
+  EXPECT_EQ(kvass::parse_math("a8").value(), kvass::Math::a8);
+  EXPECT_EQ(kvass::parse_dtype("q8").value(), kvass::DType::q8);
+  EXPECT_EQ(kvass::parse_sink_positions("in-cache").value(), kvass::SinkPositions::in_cache);
+  refused(kvass::parse_math("f64").status(), StatusCode::bad_input, "StreamOptions.math: expected f32, a16 or a8");
+  refused(kvass::parse_dtype("").status(), StatusCode::bad_input, "StreamOptions.kv");
+  refused(kvass::parse_sink_positions("far").status(), StatusCode::bad_input, "StreamOptions.sink_positions");
+}
+
+TEST_F(Options, CachesAreResolvedAsStreamsResolveThem) {
+  kvass::StreamOptions options;
+  options.endless = true;
+  const kvass::CacheOptions caches = kvass::resolve_caches(options, model_->info().trained_context).value();
+  EXPECT_TRUE(caches.sinks);
+  EXPECT_EQ(caches.sink_tokens + caches.sink_window, kvass::StreamOptions::kDefaultContext);
+  EXPECT_EQ(kvass::resolve_caches({}, 100).value().context, 100);
+  options = small();
+  EXPECT_EQ(kvass::resolve_caches(options, 100).value().context, open(options).options().context);
+  options.context = 0;
+  refused(kvass::resolve_caches(options, 100).status(), StatusCode::bad_input, "StreamOptions.context");
+}
+
 }  // namespace

@@ -2,6 +2,7 @@
 #include "kvass/score.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "api/stream_impl.h"
 #include "app/score.h"
@@ -21,16 +22,26 @@ Result<ScoreResult> score(Stream& stream, std::span<const int32_t> ids, const Sc
     }
     KVASS_RETURN_IF_ERROR(impl.run_pending());
     const int64_t before = impl.sequence().length();
-    Result<ScoreResult> result = score(impl.stream, ids, options.top, options.on_progress, cancel ? *cancel : never);
-    if (impl.sequence().length() == before) return result;
-    ++impl.group->steps;
-    ++impl.changes;
-    impl.forget_text();
-    if (!result.ok()) return result;
+    const auto moved = [&] {
+      if (impl.sequence().length() == before) return false;
+      ++impl.group->steps;
+      ++impl.changes;
+      impl.forget_text();
+      return true;
+    };
+    std::optional<Result<ScoreResult>> scored;
+    try {
+      scored.emplace(score(impl.stream, ids, options.top, options.on_progress, cancel ? *cancel : never));
+    } catch (...) {  // of on_progress
+      moved();
+      throw;
+    }
+    Result<ScoreResult>& result = *scored;
+    if (!moved() || !result.ok()) return std::move(result);
     impl.row = static_cast<int32_t>((ids.size() - 1) % static_cast<size_t>(impl.sequence().plan().chunk));
     impl.row_step = impl.group->steps;
     impl.last_token = ids.back();
-    return result;
+    return std::move(result);
   });
 }
 

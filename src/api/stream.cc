@@ -73,7 +73,8 @@ void Stream::Impl::forget_text() {
   row = last_token = -1;
 }
 
-Status Stream::Impl::run(std::span<const int32_t> ids, const std::atomic<bool>* cancel) {
+Status Stream::Impl::run(std::span<const int32_t> ids, const std::atomic<bool>* cancel,
+                         const std::function<void(int64_t)>& on_progress) {
   std::span<const int32_t> tokens = ids;
   if (!text.pending.empty()) {
     joined = text.pending;
@@ -81,6 +82,7 @@ Status Stream::Impl::run(std::span<const int32_t> ids, const std::atomic<bool>* 
     tokens = joined;
   }
   if (tokens.empty()) return bad_input("tokens", "at least one", "none");
+  const size_t pending = text.pending.size();
   const Sequence& written = sequence();
   KVASS_RETURN_IF_ERROR(check_room(written, written.length(), tokens.size(), "tokens"));
   const int64_t vocabulary = group->model.info().vocabulary;
@@ -92,32 +94,30 @@ Status Stream::Impl::run(std::span<const int32_t> ids, const std::atomic<bool>* 
   const auto chunk = static_cast<size_t>(written.plan().chunk);
   for (size_t at = 0; at < tokens.size(); at += chunk) {
     const std::span<const int32_t> part = tokens.subspan(at, std::min(chunk, tokens.size() - at));
-    Status status;
     if (cancel != nullptr && cancel->load(std::memory_order_relaxed)) {
-      status = Status::error(StatusCode::cancelled, "step: cancelled after " + std::to_string(at) + " of " +
-                                                        std::to_string(tokens.size()) + " tokens");
-    } else {
-      const Run run{&sequence(), written.length(), part};
-      status = group->session->step({.runs = std::span(&run, 1)}).status();
+      return Status::error(StatusCode::cancelled, "step: cancelled after " + std::to_string(at) + " of " +
+                                                      std::to_string(tokens.size()) + " tokens");
     }
-    if (!status.ok()) {
-      // What has run stays; of what was pending the rest still is.
-      if (at == 0) return status;
-      const size_t pending = text.pending.size();
-      std::vector<int32_t> rest;
-      if (at < pending) rest.assign(text.pending.begin() + static_cast<std::ptrdiff_t>(at), text.pending.end());
-      text = {};
-      text.pending = std::move(rest);
-      return status;
-    }
+    const Run run{&sequence(), written.length(), part};
+    KVASS_RETURN_IF_ERROR(group->session->step({.runs = std::span(&run, 1)}).status());
     ++group->steps;
     ++changes;
     row = static_cast<int32_t>(part.size()) - 1;
     row_step = group->steps;
     last_token = part.back();
+    take_from_pending(part.size());
+    const size_t done = at + part.size();
+    if (on_progress) on_progress(static_cast<int64_t>(done - std::min(done, pending)));
   }
-  text = {};
   return {};
+}
+
+void Stream::Impl::take_from_pending(size_t tokens) {
+  StreamState rest;
+  rest.pending = std::move(text.pending);
+  const auto taken = static_cast<std::ptrdiff_t>(std::min(tokens, rest.pending.size()));
+  rest.pending.erase(rest.pending.begin(), rest.pending.begin() + taken);
+  text = std::move(rest);
 }
 
 bool Stream::Impl::checkpointed() const {
@@ -135,13 +135,13 @@ Status Stream::Impl::take_back_last() {
 }
 
 Status Stream::Impl::put_back_last(bool checkpointed) {
-  KVASS_RETURN_IF_ERROR(run({}, nullptr));
+  KVASS_RETURN_IF_ERROR(run({}));
   return checkpointed ? sequence().checkpoint() : Status();
 }
 
 Status Stream::Impl::need_row(const char* what) {
   KVASS_RETURN_IF_ERROR(run_pending());
-  if (row < 0) return bad_input(what, "a step before it", "none since the stream began or moved");
+  if (row < 0) return bad_input(what, "a step before it", "none since it began or moved");
   if (row_step == group->steps) return {};
   const bool kept = checkpointed();
   KVASS_RETURN_IF_ERROR(take_back_last());
@@ -192,10 +192,11 @@ Result<Stream> Stream::resume(const Model& model, const std::string& path, const
   });
 }
 
-Status Stream::step(std::span<const int32_t> tokens, const std::atomic<bool>* cancel) {
+Status Stream::step(std::span<const int32_t> tokens, const std::atomic<bool>* cancel,
+                    const std::function<void(int64_t)>& on_progress) {
   return alone(impl_.get(), [&](Impl& impl) {
     if (tokens.empty()) return bad_input("tokens", "at least one", "none");
-    return impl.run(tokens, cancel);
+    return impl.run(tokens, cancel, on_progress);
   });
 }
 
@@ -344,7 +345,7 @@ Status Stream::clear() {
 Status Stream::save(const std::string& path) {
   return alone(impl_.get(), [&](Impl& impl) -> Status {
     if (!impl.text.pending.empty() || impl.row < 0) return save_snapshot(impl.sequence(), impl.text, path);
-    // Logits are not saved: in the file the last token is pending, so that whoever resumes it has them.
+    // Logits are not saved: in the file the last token is pending, so that a resumed stream has them.
     const bool kept = impl.checkpointed();
     KVASS_RETURN_IF_ERROR(impl.take_back_last());
     const Status saved = save_snapshot(impl.sequence(), impl.text, path);

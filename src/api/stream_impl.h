@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
@@ -48,9 +49,11 @@ struct Stream::Impl {
   int64_t now() const { return stream.sequence->length() + static_cast<int64_t>(text.pending.size()); }
   void publish();  // length and rewind_floor
 
-  // Runs what is pending, then `ids`, a chunk at a time.
-  Status run(std::span<const int32_t> ids, const std::atomic<bool>* cancel);
-  Status run_pending() { return text.pending.empty() ? Status() : run({}, nullptr); }
+  // Runs what is pending, then `ids`, a chunk at a time. `on_progress` gets how many of them are done.
+  Status run(std::span<const int32_t> ids, const std::atomic<bool>* cancel = nullptr,
+             const std::function<void(int64_t)>& on_progress = {});
+  Status run_pending() { return text.pending.empty() ? Status() : run({}); }
+  void take_from_pending(size_t tokens);  // they have run
   // The row with the logits of what follows is in the session: pending tokens run, and the last one again where another
   // stream of the group has stepped since. `what` stands in the message where there is none.
   Status need_row(const char* what);

@@ -36,8 +36,8 @@ Result<BatchSummary> generate_batch(const OpenModel& model, StreamBatch& batch,
                                     const std::function<bool(size_t, const DecodeResult&)>& on_result,
                                     const std::atomic<bool>& cancel);
 
-// The lines of a file: one prompt each; `where` stands in messages. An empty line is an error, since the prompts that
-// follow would have other numbers and seeds than a person counts; or it is skipped, and not counted.
+// The lines of a file: one prompt each; messages say `where`. An empty line is an error, since the prompts that follow
+// would have other numbers and seeds than a person counts; or it is skipped, and not counted.
 enum class EmptyLines : uint8_t { refused, skipped };
 Result<std::vector<std::string>> split_prompts(std::string_view text, const std::string& where,
                                                EmptyLines empty = EmptyLines::refused);

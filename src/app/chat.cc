@@ -51,6 +51,8 @@ Result<Conversation> Conversation::resume(const OpenModel& model, OpenStream& st
   KVASS_ASSIGN_OR_RETURN(ChatHistory history, ChatHistory::resume(own.tokenizer, state.chat));
   KVASS_ASSIGN_OR_RETURN(Conversation chat, make(std::move(own), stream, options, std::move(history)));
   chat.sampler_.accept(state.recent);
+  chat.rest_ = state;
+  chat.rest_.chat = {};  // the history has it
   return chat;
 }
 
@@ -60,6 +62,9 @@ StreamState Conversation::state() const {
   state.stops = options_.stops;
   state.recent = sampler_.recent();
   state.chat = history_.state();
+  state.pending = rest_.pending;
+  state.undecoded = rest_.undecoded;
+  state.held = rest_.held;
   return state;
 }
 
@@ -75,6 +80,14 @@ ChatStreamPlace Conversation::place() const {
 
 Result<ChatTurn> Conversation::prompt(std::string_view user) const { return history_.next(user, place()); }
 
+std::string Conversation::last_piece() const {
+  if (answered() == 0) return {};
+  bool at_start = false;
+  return std::string(model_.tokenizer->piece_in_text(history_.state().answer.back(), at_start));
+}
+
+std::string Conversation::take_owed() { return suspended() ? std::string() : std::exchange(rest_.held, {}); }
+
 // To where the turn begins: the stream, its tokens, and what the sampler has seen of them. Where a layer has
 // overwritten what the stream needs there, it begins again, with the very tokens that it had.
 Status Conversation::go_back(ChatTurn& turn) {
@@ -89,27 +102,79 @@ Status Conversation::go_back(ChatTurn& turn) {
   return {};
 }
 
-Result<DecodeResult> Conversation::answer(ChatTurn turn, OnText on_text, const std::atomic<bool>& cancel) {
-  KVASS_RETURN_IF_ERROR(check_room(*stream_->sequence, turn.keep, turn.ids.size(), "prompt"));
-  KVASS_RETURN_IF_ERROR(go_back(turn));
-  DecodeOptions options;
-  options.prompt = turn.ids;
-  options.max_tokens = options_.max_tokens;
+// As if the turn had never been. What its prompt has overwritten cannot come back: then the next turn closes what was
+// read of it.
+Status Conversation::take_back(ChatTurn turn, std::span<const int32_t> recent) {
+  if (turns() == 0) return clear();
+  Sequence& sequence = *stream_->sequence;
+  if (!sequence.rewind(turn.keep).ok()) {
+    const int64_t missing = turn.keep + static_cast<int64_t>(turn.ids.size()) - sequence.length();
+    history_.begin(std::move(turn));
+    history_.end(-missing, {}, place());
+    return {};
+  }
+  sampler_.reset();
+  sampler_.accept(recent);
+  return {};
+}
+
+Result<DecodeResult> Conversation::run(DecodeOptions options, OnText on_text, const std::atomic<bool>& cancel,
+                                       const AnswerOptions& how) {
   options.stops = options_.stops;
   options.continues = true;
   options.collect = true;
+  options.keep_state = how.suspend != nullptr;
+  options.suspend = how.suspend;
+  options.undelivered = how.undelivered;
   KVASS_ASSIGN_OR_RETURN(DecodeResult result,
                          generate(model_, *stream_, sampler_, std::move(options), std::move(on_text), cancel));
-  const auto prompt_end = turn.keep + static_cast<int64_t>(turn.ids.size());
-  const auto written = static_cast<size_t>(stream_->sequence->length() - prompt_end);
-  const std::span<const std::string> stops = result.reason == StopReason::stop_text
-                                                 ? std::span<const std::string>(options_.stops)
-                                                 : std::span<const std::string>();
-  history_.take(std::move(turn), std::span(result.ids).first(written), stops, place());
+  rest_ = {};
+  if (result.suspended) rest_ = result.state;
+  return result;
+}
+
+// What a run has added to the answer that begins at this position; unless it is suspended, the answer has ended.
+void Conversation::end_turn(DecodeResult& result, int64_t begin) {
+  history_.add(result.ids);
+  if (!result.suspended) {
+    const std::span<const std::string> stops = result.reason == StopReason::stop_text
+                                                   ? std::span<const std::string>(options_.stops)
+                                                   : std::span<const std::string>();
+    history_.end(stream_->sequence->length() - begin, stops, place());
+  }
   if (!options_.collect) {
     result.ids = {};
     result.text = {};
   }
+}
+
+Result<DecodeResult> Conversation::answer(ChatTurn turn, OnText on_text, const std::atomic<bool>& cancel,
+                                          const AnswerOptions& how) {
+  KVASS_RETURN_IF_ERROR(check_room(*stream_->sequence, turn.keep, turn.ids.size(), "prompt"));
+  KVASS_RETURN_IF_ERROR(go_back(turn));
+  const std::vector<int32_t> recent = sampler_.recent();
+  DecodeOptions options;
+  options.prompt = turn.ids;
+  options.max_tokens = options_.max_tokens;
+  KVASS_ASSIGN_OR_RETURN(DecodeResult result, run(std::move(options), std::move(on_text), cancel, how));
+  if (!result.suspended && result.unread > 0) {
+    KVASS_RETURN_IF_ERROR(take_back(std::move(turn), recent));
+  } else {
+    const int64_t begin = turn.keep + static_cast<int64_t>(turn.ids.size());
+    history_.begin(std::move(turn));
+    end_turn(result, begin);
+  }
+  return result;
+}
+
+Result<DecodeResult> Conversation::go_on(OnText on_text, const std::atomic<bool>& cancel, const AnswerOptions& how) {
+  const StreamState rest = rest_;
+  const int64_t begin = stream_->sequence->length() + static_cast<int64_t>(rest.pending.size()) - answered();
+  DecodeOptions options;
+  options.resume = &rest;
+  options.max_tokens = std::max<int64_t>(options_.max_tokens - answered(), 0);
+  KVASS_ASSIGN_OR_RETURN(DecodeResult result, run(std::move(options), std::move(on_text), cancel, how));
+  end_turn(result, begin);
   return result;
 }
 
@@ -117,6 +182,7 @@ Status Conversation::clear() {
   KVASS_RETURN_IF_ERROR(stream_->sequence->clear());
   sampler_.reset();
   history_.clear();
+  rest_ = {};
   return {};
 }
 

@@ -5,6 +5,9 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
 #include <string_view>
 
 #include "app/chat_history.h"
@@ -16,6 +19,12 @@ namespace kvass {
 // Tokens that stand before the first user's text: what begins a text and the system's turn. Sinks of this many keep the
 // system text in sight for ever.
 Result<int64_t> opening_tokens(const OpenModel& model, const ChatOptions& options);
+
+// How an answer may be left in its middle.
+struct AnswerOptions {
+  const std::atomic<bool>* suspend = nullptr;          // ends it where it is; it goes on with `go_on`
+  std::function<std::string_view()> undelivered = {};  // as in DecodeOptions
+};
 
 class Conversation {
  public:
@@ -29,10 +38,24 @@ class Conversation {
   Result<ChatTurn> prompt(std::string_view user) const;
   // Brings a turn and streams the answer to `on_text`, as generate does. However it ends, the next turn closes it as
   // the template has it. The token with which a model ends its answer is in the result, but only the template's is
-  // written.
-  Result<DecodeResult> answer(ChatTurn turn, OnText on_text, const std::atomic<bool>& cancel);
+  // written. Cancelled while the prompt is read, the turn is taken back; where the rings no longer hold what was before
+  // it, what was read of it stays.
+  //
+  // Suspended (by its flag, or as `on_text` took no more), the answer waits in the state of a snapshot: nothing but
+  // state() and go_on() may follow.
+  Result<DecodeResult> answer(ChatTurn turn, OnText on_text, const std::atomic<bool>& cancel,
+                              const AnswerOptions& how = {});
+  bool suspended() const { return !rest_.pending.empty(); }
+  // Tokens of the suspended answer so far.
+  int64_t answered() const { return static_cast<int64_t>(history_.state().answer.size()); }
+  std::string last_piece() const;  // the text of the last of them
+  // The rest of a suspended answer.
+  Result<DecodeResult> go_on(OnText on_text, const std::atomic<bool>& cancel, const AnswerOptions& how = {});
+  // Text after an answer that was not delivered: part of the state.
+  void owe(std::string_view text) { rest_.held = text; }
+  std::string take_owed();    // before anything else is shown
   Status clear();             // a conversation from its beginning; nothing is freed
-  StreamState state() const;  // for a snapshot between two turns
+  StreamState state() const;  // for a snapshot
 
   int64_t turns() const { return history_.state().turns; }  // since the beginning
   std::string_view chat_template() const { return history_.state().chat_template; }
@@ -49,12 +72,17 @@ class Conversation {
                                    ChatHistory history);
   ChatStreamPlace place() const;
   Status go_back(ChatTurn& turn);
+  Status take_back(ChatTurn turn, std::span<const int32_t> recent);
+  Result<DecodeResult> run(DecodeOptions options, OnText on_text, const std::atomic<bool>& cancel,
+                           const AnswerOptions& how);
+  void end_turn(DecodeResult& result, int64_t begin);
 
   OpenModel model_;  // its tokenizer knows the marks of the conversation's template
   OpenStream* stream_;
   ChatOptions options_;
   ChatHistory history_;
   Sampler sampler_;
+  StreamState rest_;  // pending, undecoded and held of the last answer, which was not delivered whole
 };
 
 }  // namespace kvass

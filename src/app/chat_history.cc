@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "app/text.h"
 #include "text/stream_decoder.h"
 #include "text/utf8.h"
 
@@ -11,19 +12,6 @@ namespace kvass {
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-constexpr std::string_view kReplacement = "\ufffd";
-
-// The text with U+FFFD for each byte that is of no character.
-std::string as_utf8(std::string_view text) {
-  std::string result;
-  while (!text.empty()) {
-    const Utf8Step step = utf8_step(text);
-    result += step.state == Utf8Step::valid ? text.substr(0, step.length) : kReplacement;
-    text.remove_prefix(step.length);
-  }
-  return result;
-}
 
 Status check_utf8(std::string_view text, const char* what) {
   for (size_t at = 0; at < text.size();) {
@@ -63,10 +51,10 @@ AnswerText text_of(const Tokenizer& tokenizer, std::span<const int32_t> ids) {
   AnswerText answer;
   StreamDecoder decoder(tokenizer, {.show_control = true});
   for (const int32_t id : ids) {
-    answer.text += as_utf8(decoder.push(id));
+    answer.text += valid_utf8(decoder.push(id));
     answer.ends.push_back(decoder.pending().empty() ? static_cast<int64_t>(answer.text.size()) : -1);
   }
-  answer.text += as_utf8(decoder.finish());
+  answer.text += valid_utf8(decoder.finish());
   return answer;
 }
 
@@ -209,30 +197,43 @@ void ChatHistory::forget_text() {
   state_.ends = {};
 }
 
-void ChatHistory::take(ChatTurn turn, std::span<const int32_t> answer, std::span<const std::string> stops,
-                       const ChatStreamPlace& place) {
-  AnswerText said = text_of(*tokenizer_, answer);
+void ChatHistory::begin(ChatTurn turn) {
   if (turn.whole) {
     rewind(turn.keep);
     state_.text = std::move(turn.text);
-    for (int64_t& end : said.ends) end += end < 0 ? 0 : static_cast<int64_t>(state_.text.size());
-    state_.text += said.text;
     state_.ids.insert(state_.ids.end(), turn.ids.begin(), turn.ids.end());
-    state_.ids.insert(state_.ids.end(), answer.begin(), answer.end());
     state_.ends.insert(state_.ends.end(), turn.ends.begin(), turn.ends.end());
-    state_.ends.insert(state_.ends.end(), said.ends.begin(), said.ends.end());
   } else {
     forget_text();
+  }
+  state_.messages.push_back(std::move(turn.user));
+  state_.answer = {};
+  ++state_.turns;
+}
+
+void ChatHistory::add(std::span<const int32_t> answer) {
+  state_.answer.insert(state_.answer.end(), answer.begin(), answer.end());
+}
+
+void ChatHistory::end(int64_t written, std::span<const std::string> stops, const ChatStreamPlace& place) {
+  if (written < 0) forget_text();
+  const std::vector<int32_t> generated = std::exchange(state_.answer, {});
+  const auto count = static_cast<size_t>(std::max<int64_t>(written, 0));
+  const auto answer = std::span(generated).first(std::min(count, generated.size()));
+  AnswerText said = text_of(*tokenizer_, answer);
+  if (!state_.ids.empty()) {
+    for (int64_t& end : said.ends) end += end < 0 ? 0 : static_cast<int64_t>(state_.text.size());
+    state_.text += said.text;
+    state_.ids.insert(state_.ids.end(), answer.begin(), answer.end());
+    state_.ends.insert(state_.ends.end(), said.ends.begin(), said.ends.end());
   }
   size_t end = said.text.size();  // a stop text is not of the answer
   for (const std::string& stop : stops) {
     if (!stop.empty()) end = std::min(end, said.text.find(stop));
   }
   said.text.resize(end);
-  state_.messages.push_back(std::move(turn.user));
   state_.messages.push_back(std::move(said.text));
   state_.turn_ends.push_back(place.length);
-  ++state_.turns;
   while (place.endless && state_.turn_ends.size() > 1 && state_.turn_ends.front() <= place.length - place.context) {
     state_.messages.erase(state_.messages.begin(), state_.messages.begin() + 2);
     state_.turn_ends.erase(state_.turn_ends.begin());
@@ -242,6 +243,7 @@ void ChatHistory::take(ChatTurn turn, std::span<const int32_t> answer, std::span
 
 void ChatHistory::clear() {
   state_.messages = {};
+  state_.answer = {};
   state_.turn_ends = {};
   state_.turns = 0;
   forget_text();

@@ -64,9 +64,14 @@ class ChatHistory {
 
   // The stream has gone back to this length, at most the turn's `keep`.
   void rewind(int64_t length);
-  // The turn is in the stream, with the answer's tokens that were written. `stops`: what of the options ended answers.
-  void take(ChatTurn turn, std::span<const int32_t> answer, std::span<const std::string> stops,
-            const ChatStreamPlace& place);
+  // The turn is in the stream, or will be when its answer ends. Until then nothing else may be said: a state of this
+  // time is that of a suspended answer.
+  void begin(ChatTurn turn);
+  // Tokens of the answer, as they are generated.
+  void add(std::span<const int32_t> answer);
+  // The answer has ended, and the stream has its first `written` tokens; negative: so many of the turn itself are
+  // missing. `stops`: what of the options ended the answer.
+  void end(int64_t written, std::span<const std::string> stops, const ChatStreamPlace& place);
   void clear();  // from the beginning
 
   const ChatState& state() const { return state_; }

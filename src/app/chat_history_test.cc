@@ -76,7 +76,9 @@ class Talk {
     stream.insert(stream.end(), turn.ids.begin(), turn.ids.end());
     stream.insert(stream.end(), said.begin(), said.end());
     place.length = static_cast<int64_t>(stream.size());
-    history_.take(turn, said, stops, place);
+    history_.begin(turn);
+    history_.add(said);
+    history_.end(static_cast<int64_t>(said.size()), stops, place);
   }
   void say(std::string_view user, std::string_view answer) { bring(ask(user), answer); }
   std::string text() const { return shown(*tokenizer_, stream); }

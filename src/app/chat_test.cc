@@ -147,9 +147,41 @@ TEST_F(Conversations, AnInterruptedAnswerIsKeptAndTheNextTurnClosesIt) {
                                     chat.prompt("and").value(), [](std::string_view) { return true; }, cancel)
                                 .value();
   EXPECT_EQ(none.tokens, 0) << "Ctrl-C before the first token";
-  EXPECT_GT(stream.sequence->length(), static_cast<int64_t>(prompt.size() + part.ids.size()))
-      << "but the turn is there as a whole";
-  EXPECT_EQ(chat.turns(), 2);
+  EXPECT_EQ(none.unread, static_cast<int64_t>(chat.prompt("and").value().ids.size()));
+  EXPECT_EQ(stream.sequence->length(), static_cast<int64_t>(prompt.size() + part.ids.size())) << "it is taken back";
+  EXPECT_EQ(chat.turns(), 1);
+}
+
+TEST_F(Conversations, ASuspendedAnswerGoesOnFromItsStateToTheSameEnd) {
+  const std::atomic<bool> never{false};
+  const auto say = [](std::string_view) { return true; };
+  OpenStream straight = Conversations::stream();
+  Conversation whole = Conversation::create(*model_, straight, options(30)).value();
+  const DecodeResult first = whole.answer(whole.prompt("the").value(), say, never).value();
+  const DecodeResult second = whole.answer(whole.prompt("and").value(), say, never).value();
+  int pieces = 0;
+  for (bool suspended = true; suspended; ++pieces) {
+    SCOPED_TRACE(pieces);
+    OpenStream stream = Conversations::stream();
+    Conversation chat = Conversation::create(*model_, stream, options(30)).value();
+    std::atomic<bool> suspend{pieces == 0}, cancel{pieces == 0};
+    const auto until = [&, left = pieces](std::string_view) mutable {
+      if (--left == 0) suspend = cancel = true;
+      return true;
+    };
+    const DecodeResult part = chat.answer(chat.prompt("the").value(), until, cancel, {&suspend}).value();
+    suspended = part.suspended;
+    ASSERT_EQ(chat.suspended(), suspended);
+    if (!suspended) break;  // the answer was at its end
+    Conversation resumed = Conversation::resume(*model_, stream, options(30), chat.state()).value();
+    const DecodeResult rest = resumed.go_on(say, never).value();
+    EXPECT_EQ(part.text + rest.text, first.text);
+    EXPECT_EQ(part.tokens + rest.tokens, first.tokens);
+    EXPECT_FALSE(resumed.suspended());
+    EXPECT_EQ(resumed.answer(resumed.prompt("and").value(), say, never).value().text, second.text);
+    EXPECT_EQ(resumed.turns(), 2);
+  }
+  EXPECT_GT(pieces, 5);
 }
 
 TEST_F(Conversations, ABaseModelAndNonsenseAreRefused) {

@@ -47,8 +47,10 @@ struct DecodeLoop::Slot {
   std::optional<Sampler> own_sampler;
 
   std::vector<int32_t> prompt;  // what is pending of a resumed text, then its prompt
+  size_t resumed = 0;           // tokens of it that were pending
   size_t read = 0;              // tokens of it that are in the caches
   int32_t token = 0;            // the latest: the last of the prompt, then the generated ones
+  int32_t before = 0;           // the one before the generated one
   bool pending = false;         // the sampler has seen `token`, the caches have not
 
   // Of the step.
@@ -61,6 +63,7 @@ struct DecodeLoop::Slot {
   bool cancelled = false;    // by cancel()
   bool piece_given = false;  // the piece was in an event
   bool end_given = false;
+  bool keeps = false;  // the result has a state
   Clock::time_point begin_time, decode_time;
 
   Sequence& sequence() const { return *request.sequence; }
@@ -68,9 +71,8 @@ struct DecodeLoop::Slot {
   const DecodeOptions& options() const { return request.options; }
   bool reading() const { return read < prompt.size(); }
   bool complete() const { return result.tokens >= options().max_tokens; }
-  bool is_cancelled() const {
-    return cancelled || (request.cancel != nullptr && request.cancel->load(std::memory_order_relaxed));
-  }
+  static bool is_set(const std::atomic<bool>* flag) { return flag && flag->load(std::memory_order_relaxed); }
+  bool is_cancelled() const { return cancelled || is_set(request.cancel) || is_set(request.options.suspend); }
   std::span<const int32_t> tokens() const {  // of the step
     return reading() ? std::span(prompt).subspan(read, static_cast<size_t>(count)) : std::span(&token, 1);
   }
@@ -164,6 +166,7 @@ Result<int64_t> DecodeLoop::add(DecodeRequest request) {
   slot->sampler().accept(options.prompt);
   if (resume) {
     slot->prompt = resume->pending;
+    slot->resumed = slot->prompt.size();
     slot->output.resume(*resume, /*ended=*/!options.prompt.empty());
   }
   slot->prompt.insert(slot->prompt.end(), options.prompt.begin(), options.prompt.end());
@@ -184,7 +187,8 @@ void DecodeLoop::plan() {
     if (std::exchange(slot.piece_given, false)) slot.output.clear_piece();
     if (slot.ended) continue;
     if (!std::exchange(slot.begun, true)) slot.begin_time = Clock::now();
-    if (!slot.options().continues && slot.is_cancelled()) {
+    const bool may_end = !slot.options().continues || slot.reading();
+    if (slot.output.refused() || (may_end && slot.is_cancelled())) {
       end(slot, StopReason::cancelled);
     } else if (!slot.reading()) {
       const int64_t every = slot.options().save_every;
@@ -227,6 +231,18 @@ void DecodeLoop::give_room(int64_t room) {
   }
 }
 
+// What may cut the step short: it reads prompts alone, and one flag ends all of them.
+const std::atomic<bool>* DecodeLoop::step_cancel() const {
+  const std::atomic<bool>* flag = nullptr;
+  for (const auto& slot : slots_) {
+    if (slot->count == 0) continue;
+    const std::atomic<bool>* own = slot->request.cancel;
+    if (!slot->reading() || own == nullptr || (flag != nullptr && flag != own)) return nullptr;
+    flag = own;
+  }
+  return flag;
+}
+
 // The planned step on the session, with what is wanted of it: the largest logit of each row where that is all that any
 // sampler asks for, otherwise all logits. The one place that knows the session's calls.
 Status DecodeLoop::run() {
@@ -234,7 +250,7 @@ Status DecodeLoop::run() {
   largest_.clear();
   const bool largest =
       std::all_of(sampled_.begin(), sampled_.end(), [](Slot* slot) { return slot->sampler().takes_argmax(); });
-  StepRequest request{.runs = runs_};
+  StepRequest request{.runs = runs_, .cancel = step_cancel()};
   (largest ? request.argmax : request.logits) = rows_;
   KVASS_ASSIGN_OR_RETURN(const StepResult result, session_->step(request));
   for (const Argmax& answer : result.argmax) largest_.push_back(static_cast<int32_t>(answer.index));
@@ -267,7 +283,7 @@ Status DecodeLoop::advance() {
   if (runs_.empty()) return {};
   if (Status failed = run(); !failed.ok()) {
     sampled_.clear();
-    return failed;
+    return failed.code() == StatusCode::cancelled ? Status() : failed;  // the next step ends the texts
   }
   commit();
   return {};
@@ -278,6 +294,7 @@ void DecodeLoop::choose_tokens() {
   const auto choose = [&](int64_t i, int) {
     Slot* slot = sampled_[static_cast<size_t>(i)];
     if (slot == nullptr || slot->ended) return;
+    slot->before = slot->token;
     slot->token = logits_.empty() ? largest_[static_cast<size_t>(i)]
                                   : slot->sampler().sample(logits_.data() + i * vocabulary_, slot->sequence().length());
   };
@@ -293,9 +310,19 @@ void DecodeLoop::take_token(Slot& slot) {
   if (slot.token < 0) {
     return end(slot, StopReason::failed, bad_input("logits", "a number among them", "NaN alone"));
   }
+  const std::optional<StopReason> reason = slot.output.take(slot.token);
+  if (reason == StopReason::end_of_generation) {
+    slot.output.finish();
+    if (slot.output.owes() && slot.options().keep_state) {  // whoever goes on from the state draws the end again
+      slot.token = slot.before;
+      --slot.result.tokens;
+      if (slot.options().collect) slot.result.ids.pop_back();
+      return end(slot, StopReason::cancelled);
+    }
+  }
   slot.fresh = slot.pending = true;
   slot.sampler().accept(slot.token);
-  if (const std::optional<StopReason> reason = slot.output.take(slot.token)) return end(slot, *reason);
+  if (reason) return end(slot, *reason);
   if (slot.complete() && !slot.options().continues) return end(slot, StopReason::max_tokens);
   Status full = slot.sequence().check_extend(slot.sequence().length(), 1);
   if (!full.ok()) end(slot, StopReason::cache_full, std::move(full));
@@ -339,8 +366,12 @@ void DecodeLoop::end(Slot& slot, StopReason reason, Status status) {
   slot.result.reason = reason;
   slot.result.status = std::move(status);
   slot.ended = true;
+  slot.result.unread = static_cast<int64_t>(slot.prompt.size() - slot.read);
+  slot.result.suspended = slot.options().keep_state && reason == StopReason::cancelled &&
+                          (slot.output.refused() || Slot::is_set(slot.options().suspend));
+  slot.keeps = slot.options().keep_state && (!slot.options().continues || slot.result.suspended);
   const bool text_ended = reason == StopReason::end_of_generation || reason == StopReason::stop_text;
-  if (text_ended || !slot.options().keep_state) slot.output.finish();
+  if (text_ended || !slot.keeps) slot.output.finish();
 }
 
 DecodeLoop::Slot* DecodeLoop::find(int64_t id) const {
@@ -362,6 +393,12 @@ bool DecodeLoop::reading(int64_t id) const {
   return slot != nullptr && !slot->ended && slot->reading();
 }
 
+int64_t DecodeLoop::prompt_done(int64_t id) const {
+  const Slot* slot = find(id);
+  if (slot == nullptr) return 0;
+  return static_cast<int64_t>(slot->read - std::min(slot->read, slot->resumed));
+}
+
 void DecodeLoop::cancel(int64_t id) {
   if (Slot* slot = find(id)) slot->cancelled = true;
 }
@@ -373,7 +410,7 @@ Result<DecodeResult> DecodeLoop::remove(int64_t id) {
   slots_.erase(found);
   std::replace(sampled_.begin(), sampled_.end(), slot.get(), static_cast<Slot*>(nullptr));
   if (!slot->ended) end(*slot, StopReason::cancelled);
-  if (!slot->options().keep_state) return std::move(slot->result);
+  if (!slot->keeps) return std::move(slot->result);
   std::span<const int32_t> next(&slot->token, 1);
   if (slot->reading()) {
     next = std::span(slot->prompt).subspan(slot->read);

@@ -66,7 +66,7 @@ class DecodeLoop {
   Status advance();
   std::span<const DecodeEvent> sample();
 
-  // The text ends as soon as it may: at once, or with `continues` after its prompt and its last token are written.
+  // The text ends as soon as it may: at once, or with `continues` after its last token is written.
   void cancel(int64_t id);
   // Forgets a text; one that has not ended is cancelled where it is. Its sequence is the caller's again.
   Result<DecodeResult> remove(int64_t id);
@@ -75,7 +75,8 @@ class DecodeLoop {
   int64_t size() const { return static_cast<int64_t>(slots_.size()); }  // added and not removed
   bool running() const;                                                 // some text has not ended
   bool ended(int64_t id) const;
-  bool reading(int64_t id) const;  // some of its prompt is not in the caches yet
+  bool reading(int64_t id) const;         // some of its prompt is not in the caches yet
+  int64_t prompt_done(int64_t id) const;  // tokens of its prompt that are; of a resumed text without what was pending
 
  private:
   struct Slot;
@@ -84,6 +85,7 @@ class DecodeLoop {
   Status check(const DecodeRequest& request) const;
   void plan();
   void give_room(int64_t room);
+  const std::atomic<bool>* step_cancel() const;
   Status run();
   void commit();
   void choose_tokens();

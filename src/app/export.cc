@@ -163,13 +163,14 @@ Result<Source> speech_source(const ExportOptions& options, const std::shared_ptr
 }  // namespace
 
 Result<ExportSummary> export_program(const ExportOptions& options) {
-  KVASS_RETURN_IF_ERROR(check_new_file(options.out));
+  KVASS_RETURN_IF_ERROR(check_kvp_path(options.out));
   KVASS_ASSIGN_OR_RETURN(ModelFile file, ModelFile::open(options.model));
   return export_program(std::move(file), options);
 }
 
 Result<ExportSummary> export_program(ModelFile opened, const ExportOptions& options) {
-  KVASS_RETURN_IF_ERROR(check_new_file(options.out));
+  KVASS_RETURN_IF_ERROR(check_kvp_path(options.out));
+  KVASS_ASSIGN_OR_RETURN(const FileLock lock, FileLock::acquire(options.out));
   const auto file = std::make_shared<ModelFile>(std::move(opened));
   KVASS_ASSIGN_OR_RETURN(Source source, file->speech() ? speech_source(options, file) : text_source(options, file));
   KvpModel& model = source.model;
@@ -196,7 +197,8 @@ Result<ExportSummary> export_program(ModelFile opened, const ExportOptions& opti
   ExportSummary summary;
   const int64_t stream = caches.sinks ? caches.sink_tokens + caches.sink_window : caches.context;
   summary.warnings = window_warnings(trained, shapes, stream);
-  KVASS_ASSIGN_OR_RETURN(summary.file_bytes, write_kvp(options.out, model, source.vocabulary, weights, lens));
+  if (!lock.warning().empty()) summary.warnings.push_back(lock.warning());
+  KVASS_ASSIGN_OR_RETURN(summary.file_bytes, write_kvp(options.out, model, source.vocabulary, weights, lens, &lock));
   summary.weight_bytes = weights.bytes();
   summary.cache_bytes = plan.bytes;
   if (model.program.has_encoder()) {

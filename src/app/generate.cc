@@ -27,14 +27,21 @@ Result<Sampler> create_sampler(const OpenModel& model, const SampleOptions& opti
 
 Result<std::unique_ptr<TextGeneration>> TextGeneration::begin(const OpenModel& model, OpenStream& stream,
                                                               Sampler* sampler, DecodeOptions options, OnText on_text,
-                                                              const std::atomic<bool>* cancel) {
+                                                              const std::atomic<bool>* cancel,
+                                                              const std::function<bool(int64_t)>& on_prompt) {
   DecodeLoop loop(*stream.session, *model.tokenizer);
   KVASS_ASSIGN_OR_RETURN(const int64_t id, loop.add({.options = std::move(options),
                                                      .sequence = stream.sequence.get(),
                                                      .sampler = sampler,
                                                      .on_text = std::move(on_text),
                                                      .cancel = cancel}));
-  while (loop.reading(id)) KVASS_RETURN_IF_ERROR(loop.advance());
+  int64_t done = 0;
+  while (loop.reading(id)) {
+    KVASS_RETURN_IF_ERROR(loop.advance());
+    if (!on_prompt || loop.prompt_done(id) == done) continue;
+    done = loop.prompt_done(id);
+    if (!on_prompt(done)) loop.cancel(id);
+  }
   return std::unique_ptr<TextGeneration>(new TextGeneration(std::move(loop), id));
 }
 

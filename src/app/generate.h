@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string_view>
 
@@ -21,10 +22,11 @@ Result<Sampler> create_sampler(const OpenModel& model, const SampleOptions& opti
 // nobody else touches the stream in between. `sampler` null: one of its own, of options.sampling. `cancel` null: none.
 class TextGeneration {
  public:
-  // Runs the prompt.
+  // Runs the prompt. `on_prompt` gets how many tokens of it are done, after each chunk; false cancels.
   static Result<std::unique_ptr<TextGeneration>> begin(const OpenModel& model, OpenStream& stream, Sampler* sampler,
                                                        DecodeOptions options, OnText on_text = {},
-                                                       const std::atomic<bool>* cancel = nullptr);
+                                                       const std::atomic<bool>* cancel = nullptr,
+                                                       const std::function<bool(int64_t)>& on_prompt = {});
 
   // One more token, or the rest of a text; false: there is none, as the text has ended.
   Result<bool> next();

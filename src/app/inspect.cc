@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "app/model_names.h"
 #include "app/plan.h"
 #include "app/text.h"
 #include "file/gguf.h"
@@ -218,14 +219,17 @@ std::string escaped(std::string_view text) {
 
 }  // namespace
 
-Result<FileSummary> inspect_file(const std::string& path) {
+Result<FileSummary> inspect_file(const std::string& path_or_name) {
+  const std::string path = model_path(path_or_name);
   if (is_snapshot(path)) {
     KVASS_ASSIGN_OR_RETURN(const Snapshot snapshot, Snapshot::open(path));
     return summary_of(snapshot.info());
   }
   if (is_kvp(path)) {
     KVASS_ASSIGN_OR_RETURN(const KvpFile file, KvpFile::open(path));
-    return summary_of(file);
+    FileSummary summary = summary_of(file);
+    KVASS_RETURN_IF_ERROR(file.check());
+    return summary;
   }
   KVASS_ASSIGN_OR_RETURN(const Gguf file, Gguf::open(path));
   FileSummary summary{"gguf", file.version(), {}, {}};
@@ -233,6 +237,7 @@ Result<FileSummary> inspect_file(const std::string& path) {
   for (const GgufTensor& tensor : file.tensors()) {
     summary.tensors.push_back({tensor.name, std::string(ggml_type_name(tensor.type)), tensor.shape, tensor.bytes});
   }
+  KVASS_RETURN_IF_ERROR(file.check());
   return summary;
 }
 

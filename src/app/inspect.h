@@ -35,13 +35,13 @@ struct FileSummary {
   std::vector<FileEntry> metadata;  // in the file's order, as are the tensors
   std::vector<FileTensor> tensors;
 };
-Result<FileSummary> inspect_file(const std::string& path);
+Result<FileSummary> inspect_file(const std::string& path_or_name);  // a name: model_names.h
 
 // What a .kvp has beside that: the program with its plans.
 struct StaticProgram {
   Program program;
   CachePlan caches;
-  std::vector<int64_t> cache_lens;  // [states] tokens in sight by the export rule
+  std::vector<int64_t> cache_lens;  // [states] visible tokens, by the export rule
   std::vector<MethodPlan> methods;
 };
 // `check`: the hashes of the weights, too.

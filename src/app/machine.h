@@ -1,5 +1,5 @@
 // What a machine can do at this moment: a plain read and a loop of multiply-adds, on as many threads as the work beside
-// which they are measured. For benchmarks: a speed is told as a share of one of them.
+// which they are measured. For benchmarks: a speed is given as a share of one of them.
 #pragma once
 
 #include <cstddef>

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <utility>
 
+#include "app/model_names.h"
 #include "app/speech_source.h"
 #include "model/alignment_heads.h"
 
@@ -44,7 +45,8 @@ Status check_weight_options(const WeightOptions& options, bool is_static, const 
   return {};
 }
 
-Result<ModelFile> ModelFile::open(const std::string& path) {
+Result<ModelFile> ModelFile::open(const std::string& path_or_name) {
+  const std::string path = model_path(path_or_name);
   const bool speech = is_speech_source(path) || std::filesystem::is_directory(path);
   KVASS_ASSIGN_OR_RETURN(ModelFile file, is_kvp(path) ? open_static(path)
                                          : speech     ? open_speech(path)
@@ -71,6 +73,7 @@ Result<ModelFile> ModelFile::open_static(const std::string& path) {
     if (!shape.ok()) return shape.status().with_message(path + ": " + shape.status().message());
     speech.shape = shape.value();
     speech.alignment_heads = kvp.model().speech->alignment_heads;
+    KVASS_RETURN_IF_ERROR(kvp.check());
   }
   file.file_ = std::move(kvp);
   return file;
@@ -79,7 +82,9 @@ Result<ModelFile> ModelFile::open_static(const std::string& path) {
 Result<ModelFile> ModelFile::open_speech(const std::string& path) {
   ModelFile file;
   KVASS_ASSIGN_OR_RETURN(SpeechSource source, open_speech_source(path));
-  KVASS_ASSIGN_OR_RETURN(SpeechProgram built, build_speech_program(*source.tensors, source.heads));
+  Result<SpeechProgram> program = build_speech_program(*source.tensors, source.heads);
+  KVASS_RETURN_IF_ERROR(source.tensors->check());
+  KVASS_ASSIGN_OR_RETURN(SpeechProgram built, std::move(program));
   file.format_ = std::move(source.format);
   file.model_ = std::move(built.model);
   file.program_ = std::move(file.model_.program);
@@ -91,7 +96,9 @@ Result<ModelFile> ModelFile::open_speech(const std::string& path) {
 Result<ModelFile> ModelFile::open_gguf(const std::string& path) {
   ModelFile file;
   KVASS_ASSIGN_OR_RETURN(Gguf gguf, Gguf::open(path));
-  KVASS_ASSIGN_OR_RETURN(file.model_, build_program(gguf));
+  Result<ModelProgram> built = build_program(gguf);
+  KVASS_RETURN_IF_ERROR(gguf.check());
+  KVASS_ASSIGN_OR_RETURN(file.model_, std::move(built));
   file.format_ = "GGUF";
   file.program_ = std::move(file.model_.program);
   file.file_ = std::move(gguf);
@@ -149,25 +156,35 @@ std::vector<MethodPlan> ModelFile::methods() const {
 Result<std::string> ModelFile::chat_template() const {
   KVASS_RETURN_IF_ERROR(check_text());
   if (is_static()) return kvp().model().chat_template;
-  KVASS_ASSIGN_OR_RETURN(const std::string_view text,
-                         std::get<Gguf>(file_).get_string_or("tokenizer.chat_template", ""));
-  return std::string(text);
+  const Gguf& gguf = std::get<Gguf>(file_);
+  KVASS_ASSIGN_OR_RETURN(const std::string_view text, gguf.get_string_or("tokenizer.chat_template", ""));
+  std::string copy(text);
+  KVASS_RETURN_IF_ERROR(gguf.check());
+  return copy;
 }
 
 Result<Vocabulary> ModelFile::vocabulary() const {
   KVASS_RETURN_IF_ERROR(check_text());
-  if (!is_static()) return read_vocabulary(std::get<Gguf>(file_));
+  if (!is_static()) {
+    Result<Vocabulary> read = read_vocabulary(std::get<Gguf>(file_));
+    KVASS_RETURN_IF_ERROR(std::get<Gguf>(file_).check());
+    return read;
+  }
   KVASS_ASSIGN_OR_RETURN(const VocabularyView view, kvp().vocabulary());
-  return vocabulary_as<Vocabulary>(view);
+  Vocabulary copy = vocabulary_as<Vocabulary>(view);
+  KVASS_RETURN_IF_ERROR(kvp().check());
+  return copy;
 }
 
 Result<Tokenizer> ModelFile::tokenizer() const {
   KVASS_RETURN_IF_ERROR(check_text());
   if (is_static()) {
     KVASS_ASSIGN_OR_RETURN(const VocabularyView view, kvp().vocabulary());
-    return Tokenizer::create(view);
+    Result<Tokenizer> made = Tokenizer::create(view);
+    KVASS_RETURN_IF_ERROR(kvp().check());
+    return made;
   }
-  KVASS_ASSIGN_OR_RETURN(const Vocabulary vocabulary, read_vocabulary(std::get<Gguf>(file_)));
+  KVASS_ASSIGN_OR_RETURN(const Vocabulary vocabulary, this->vocabulary());
   return Tokenizer::create(vocabulary);
 }
 
@@ -239,6 +256,7 @@ Result<WeightStore> ModelFile::copied_weights(const WeightOptions& options, Thre
     }
     at += aligned(size);
   }
+  KVASS_RETURN_IF_ERROR(kvp().check());
   return store;
 }
 

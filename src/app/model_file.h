@@ -52,7 +52,7 @@ struct SpeechParts {
 
 class ModelFile {
  public:
-  static Result<ModelFile> open(const std::string& path);
+  static Result<ModelFile> open(const std::string& path_or_name);  // a name: model_names.h
 
   const std::string& path() const { return path_; }
   const std::string& format() const { return format_; }  // "GGUF", "kvp", "CTranslate2", …

@@ -7,6 +7,8 @@
 #include "app/plan.h"
 #include "app/test_jobs.h"
 #include "scratch.h"
+#include "session/snapshot.h"
+#include "tiny_speech.h"
 
 namespace kvass {
 namespace {
@@ -55,6 +57,116 @@ TEST_F(Opens, AFileIsOpenedOnceAndPlannedBeforeItIsLoaded) {
                   ->tokens,
               3);
   }
+}
+
+void expect_changed(const Status& status, const std::string& path, const std::string& words) {
+  EXPECT_EQ(status.code(), StatusCode::io) << status.message();
+  expect_words(status.message(), {path.c_str(), words.c_str()});
+}
+
+void cut(const std::string& path, size_t bytes) { std::filesystem::resize_file(path, bytes); }
+
+TEST_F(Opens, AModelThatIsCutOffWhileItIsLoadedIsAnError) {
+  const Scratch scratch;
+  const std::string gguf = scratch.file("model.gguf");
+  ASSERT_TRUE(TinyModel().writer().write(gguf).ok());
+  for (const size_t bytes : {std::filesystem::file_size(gguf) - 1, std::filesystem::file_size(gguf) / 2, size_t{0}}) {
+    ASSERT_TRUE(TinyModel().writer().write(gguf).ok());
+    ModelFile file = ModelFile::open(gguf).value();
+    cut(gguf, bytes);
+    expect_changed(open_model(std::move(file), Math::f32, 2).status(), gguf,
+                   "cut off at offset " + std::to_string(bytes));
+  }
+  const TinySpeech speech;
+  const std::string ct2 = scratch.file("ct2"), hugging_face = scratch.file("hf"), ggml = scratch.file("ggml.bin");
+  speech.write_ct2(ct2);
+  speech.write_hugging_face(hugging_face);
+  speech.write_ggml(ggml);
+  for (const auto& [model, file_name] :
+       {std::pair(ct2, ct2 + "/model.bin"), std::pair(hugging_face, hugging_face + "/model.safetensors"),
+        std::pair(ggml, ggml)}) {
+    ModelFile file = ModelFile::open(model).value();
+    cut(file_name, 5000);
+    expect_changed(open_speech_model(std::move(file), Math::f32, 2).status(), file_name, "cut off at offset 5000");
+  }
+}
+
+class CutOff : public Jobs {
+ protected:
+  void SetUp() override {
+    ExportOptions exported;
+    exported.model = path_;
+    exported.out = kvp_;
+    exported.stream.context = 100;
+    ASSERT_TRUE(export_program(exported).ok());
+    bytes_ = std::filesystem::file_size(kvp_);
+  }
+  Result<DecodeResult> some_tokens(const OpenModel& model, OpenStream& stream) {
+    return generate(
+        model, stream, prompt(5, 8), [](std::string_view) { return true; }, never_);
+  }
+
+  Scratch scratch_;
+  std::string kvp_ = scratch_.file("model.kvp");
+  size_t bytes_ = 0;
+};
+
+// The weights of a .kvp are its pages. One byte less moves no page away: only the size says it.
+TEST_F(CutOff, ARunEndsInAnErrorAndItsStreamIsAsBefore) {
+  const std::string whole(scratch_.file("whole"));
+  std::filesystem::copy_file(kvp_, whole);
+  for (const size_t bytes : {bytes_ - 1, bytes_ / 2, size_t{4096}}) {
+    std::filesystem::copy_file(whole, kvp_, std::filesystem::copy_options::overwrite_existing);
+    const OpenModel model = open_model(kvp_, Math::a16, 2).value();
+    OpenStream stream = open_stream(model, model.defaults, 1).value();
+    ASSERT_TRUE(some_tokens(model, stream).ok());
+    const int64_t length = stream.sequence->length();
+    cut(kvp_, bytes);
+    const std::string where = "cut off at offset " + std::to_string(bytes);
+    expect_changed(some_tokens(model, stream).status(), kvp_, where);
+    EXPECT_EQ(stream.sequence->length(), length);
+    expect_changed(some_tokens(model, stream).status(), kvp_, where);
+    expect_changed(save_snapshot(*stream.sequence, {}, scratch_.file("s")), kvp_, where);
+    EXPECT_FALSE(std::filesystem::exists(scratch_.file("s")));
+    OpenStream another = open_stream(*model_, {}, 1).value();
+    EXPECT_TRUE(some_tokens(*model_, another).ok()) << "a model of another file";
+  }
+}
+
+TEST_F(CutOff, CopiedWeightsDoNotMind) {
+  WeightOptions huge;
+  huge.pages = Pages::huge;
+  const OpenModel model = open_model(kvp_, Math::a16, 2, huge).value();
+  OpenStream stream = open_stream(model, model.defaults, 1).value();
+  cut(kvp_, 4096);
+  EXPECT_TRUE(some_tokens(model, stream).ok());
+}
+
+TEST_F(CutOff, CheckedAndExportedWeightsAreNot) {
+  for (const bool check : {true, false}) {
+    std::filesystem::remove(kvp_);
+    SetUp();
+    ModelFile file = ModelFile::open(kvp_).value();
+    cut(kvp_, 8192);
+    WeightOptions options;
+    options.check = check;
+    options.pages = check ? Pages::mapped : Pages::huge;
+    expect_changed(open_model(std::move(file), Math::a16, 2, options).status(), kvp_, "cut off at offset 8192");
+  }
+}
+
+// Between its two readings, by the checksum and into the caches, it becomes another: the stream holds nothing of it.
+TEST_F(CutOff, ASnapshotThatChangesAfterItWasOpenedIsRefused) {
+  OpenStream first = open_stream(*model_, {}, 1).value(), second = open_stream(*model_, {}, 1).value();
+  ASSERT_TRUE(some_tokens(*model_, first).ok());
+  const std::string path = scratch_.file("s");
+  ASSERT_TRUE(save_snapshot(*first.sequence, {}, path).ok());
+  const Snapshot snapshot = Snapshot::open(path).value();
+  ASSERT_TRUE(snapshot.restore(*second.sequence).ok());
+  const int64_t length = second.sequence->length();
+  cut(path, std::filesystem::file_size(path) - 1);
+  expect_changed(snapshot.restore(*second.sequence), path, "cut off at offset");
+  EXPECT_EQ(second.sequence->length(), length);
 }
 
 }  // namespace

@@ -59,7 +59,7 @@ MemoryPlan plan_of(const OpenModel& model, const OpenStream& stream);
 // "kvass: weights 241.0 MiB, caches 12.2 MiB (3 layers sink_ring 4+508, 15 layers ring 512), arena 9.1 MiB, …\n"
 std::string plan_line(const MemoryPlan& plan);
 
-// "full 4096", "ring 512", "sink_ring 4+508": a layout and the tokens that it keeps in sight.
+// "full 4096", "ring 512", "sink_ring 4+508": a layout and the tokens that it keeps visible.
 std::string layout_text(const Layout& layout);
 
 }  // namespace kvass

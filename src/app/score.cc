@@ -12,7 +12,7 @@ namespace {
 
 // nll[i]: −ln p of `targets[i]` from row `first` + i of a step of `runs`; none: of the last step.
 Status score_rows(Session& session, std::span<const Run> runs, int32_t first, std::span<const int32_t> targets,
-                  double* nll) {
+                  double* nll, const std::atomic<bool>* cancel) {
   const size_t head_rows = static_cast<size_t>(session.options().head_rows);
   const int64_t vocabulary = session.engine().program().vocabulary();
   std::vector<int32_t> rows;
@@ -22,7 +22,7 @@ Status score_rows(Session& session, std::span<const Run> runs, int32_t first, st
     for (size_t i = 0; i < count; ++i) rows.push_back(first + static_cast<int32_t>(at + i));
     // What one step is not asked for is asked for afterwards.
     const std::span<const Run> now = at == 0 ? runs : std::span<const Run>();
-    KVASS_ASSIGN_OR_RETURN(const StepResult step, session.step({.runs = now, .logits = rows}));
+    KVASS_ASSIGN_OR_RETURN(const StepResult step, session.step({.runs = now, .logits = rows, .cancel = cancel}));
     const float* logits = step.logits.data();
     double* losses = nll + at;
     session.pool().run(static_cast<int64_t>(count), [&](int64_t i, int) {
@@ -57,17 +57,21 @@ Result<ScoreResult> score(OpenStream& stream, std::span<const int32_t> ids, int6
   result.nll.assign(ids.size() - 1, 0.0);  // all of its memory before the first token
   const auto begin = std::chrono::steady_clock::now();
   const size_t chunk = static_cast<size_t>(sequence.plan().chunk);
+  const auto told = [](Status status, size_t at) {
+    if (status.code() != StatusCode::cancelled) return status;
+    return status.with_message("score: interrupted after " + std::to_string(at) + " tokens");
+  };
   for (size_t at = 0; at < ids.size(); at += chunk) {
-    if (cancel.load(std::memory_order_relaxed))
-      return Status::error(StatusCode::cancelled, "score: interrupted after " + std::to_string(at) + " tokens");
+    if (cancel.load(std::memory_order_relaxed)) return told(Status::error(StatusCode::cancelled, "score"), at);
     const size_t count = std::min(chunk, ids.size() - at);
     const Run run{&sequence, sequence.length(), ids.subspan(at, count)};
     const size_t targets = std::min(count, ids.size() - 1 - at);
     const std::span<const Run> runs(&run, 1);
     if (targets == 0) {  // the last token alone: nothing follows it
-      KVASS_RETURN_IF_ERROR(session.step({runs}).status());
+      KVASS_RETURN_IF_ERROR(told(session.step({.runs = runs, .cancel = &cancel}).status(), at));
     } else {
-      KVASS_RETURN_IF_ERROR(score_rows(session, runs, 0, ids.subspan(at + 1, targets), result.nll.data() + at));
+      const std::span<const int32_t> next = ids.subspan(at + 1, targets);
+      KVASS_RETURN_IF_ERROR(told(score_rows(session, runs, 0, next, result.nll.data() + at, &cancel), at));
     }
     if (progress) progress(static_cast<int64_t>(at + count));
   }
@@ -90,7 +94,7 @@ Result<double> next_nll(Session& session, int32_t row, int32_t token) {
     return bad_input("token", "0 to " + std::to_string(vocabulary - 1), std::to_string(token));
   }
   double nll = 0.0;
-  KVASS_RETURN_IF_ERROR(score_rows(session, {}, row, std::span(&token, 1), &nll));
+  KVASS_RETURN_IF_ERROR(score_rows(session, {}, row, std::span(&token, 1), &nll, /*cancel=*/nullptr));
   return nll;
 }
 

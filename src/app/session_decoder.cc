@@ -35,11 +35,11 @@ size_t SessionDecoder::cache_bytes() const {
 
 Status SessionDecoder::encode(const float* mel) {
   const auto begin = std::chrono::steady_clock::now();
-  // The others let go of what the encoder left, so that it is written where it was.
+  // The others let go of the encoder output, so that the new one is written in its place.
   for (size_t i = 1; i < order_.size(); ++i) KVASS_RETURN_IF_ERROR(sequences_[order_[i]]->clear());
   live_ = 0;
   const std::array<int64_t, 2> shape = {shape_.mels, shape_.frames};
-  KVASS_RETURN_IF_ERROR(session_->encode(*sequences_[order_[0]], {mel, DType::f32, shape}));
+  KVASS_RETURN_IF_ERROR(session_->encode(*sequences_[order_[0]], {mel, DType::f32, shape}, cancel_));
   encode_seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   ++encoded_windows_;
   return {};
@@ -51,6 +51,7 @@ Result<StepResult> SessionDecoder::begin(std::span<const int32_t> tokens, StepRe
   live_ = 1;
   const kvass::Run run{&sequence, 0, tokens};
   request.runs = {&run, 1};
+  request.cancel = cancel_;
   return session_->step(request);
 }
 
@@ -98,7 +99,7 @@ Result<std::span<const float>> SessionDecoder::step(std::span<const int32_t> par
     runs.push_back({&sequence, sequence.length(), tokens.subspan(i, 1)});
     rows.push_back(static_cast<int32_t>(i));
   }
-  KVASS_ASSIGN_OR_RETURN(const StepResult result, session_->step({.runs = runs, .logits = rows}));
+  KVASS_ASSIGN_OR_RETURN(const StepResult result, session_->step({.runs = runs, .logits = rows, .cancel = cancel_}));
   return result.logits;
 }
 
@@ -117,7 +118,7 @@ Status SessionDecoder::align(std::span<const int32_t> tokens,
   for (int64_t first = 0; first < count; first += block) {
     std::vector<int32_t> rows(static_cast<size_t>(std::min(block, count - first)));
     std::iota(rows.begin(), rows.end(), static_cast<int32_t>(first));
-    KVASS_ASSIGN_OR_RETURN(const StepResult result, session_->step({.logits = rows}));
+    KVASS_ASSIGN_OR_RETURN(const StepResult result, session_->step({.logits = rows, .cancel = cancel_}));
     for (size_t i = 0; i < rows.size(); ++i) {
       on_logits(first + static_cast<int64_t>(i), result.logits.data() + i * static_cast<size_t>(shape_.vocabulary));
     }

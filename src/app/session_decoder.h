@@ -37,6 +37,7 @@ class SessionDecoder final : public SpeechDecoder {
   int64_t most_sequences() const override { return static_cast<int64_t>(sequences_.size()); }
   int64_t alignment_heads() const override { return static_cast<int64_t>(heads_.size()); }
 
+  void set_cancel(const std::atomic<bool>* cancel) override { cancel_ = cancel; }
   Status encode(const float* mel) override;
   Result<std::span<const float>> prefill(std::span<const int32_t> tokens, std::span<const int32_t> rows) override;
   Result<std::span<const float>> step(std::span<const int32_t> parents, std::span<const int32_t> tokens) override;
@@ -58,6 +59,7 @@ class SessionDecoder final : public SpeechDecoder {
   std::vector<std::unique_ptr<Sequence>> sequences_;
   std::vector<size_t> order_;
   size_t live_ = 0;
+  const std::atomic<bool>* cancel_ = nullptr;
   std::vector<CrossHead> heads_;  // a cross cache is its decoder layer's
   double encode_seconds_ = 0.0;
   int64_t encoded_windows_ = 0;

@@ -1,8 +1,9 @@
-// What transcribing needs of a model, and no more: windows of a spectrogram in, logits of token sequences out. The
-// model behind it is SessionDecoder; tests put recorded logits there. One caller at a time. A broken call order is the
-// caller's mistake and asserts or fails; nothing is lost by an error but the window.
+// What transcribing needs of a model: windows of a spectrogram in, logits of token sequences out. SessionDecoder
+// implements it with a model; tests implement it with recorded logits. One caller at a time. Calls in a wrong order are
+// a mistake of the caller: they assert or fail. An error loses nothing but the window.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <span>
@@ -21,6 +22,10 @@ class SpeechDecoder {
   virtual int64_t frames() const = 0;          // of a window: 3000 of 10 ms
   virtual int64_t source_rows() const = 0;     // that the encoder makes of them: 1500
   virtual int64_t most_sequences() const = 0;  // that live at a time
+
+  // Where it is set, calls fail soon with StatusCode::cancelled, and the window is lost; null: none. Outlives the
+  // calls.
+  virtual void set_cancel(const std::atomic<bool>*) {}
 
   // A window, [mel_bins][frames]. All sequences are forgotten.
   virtual Status encode(const float* mel) = 0;

@@ -1,11 +1,11 @@
 #include "app/speech_source.h"
 
-#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "base/platform.h"
 #include "file/ct2.h"
 #include "file/ggml_speech.h"
+#include "file/json_tree.h"
 #include "file/safetensors_source.h"
 
 namespace kvass {
@@ -22,12 +22,13 @@ std::unique_ptr<TensorSource> owned(Source source) {
 }
 
 // A JSON object, or null where the file is missing.
-Result<json> read_json(const std::string& path) {
-  if (!is_file(path)) return json();
+Result<JsonTree> read_json(const std::string& path) {
+  if (!is_file(path)) return JsonTree();
   KVASS_ASSIGN_OR_RETURN(const FileMap map, FileMap::open(path));
-  json parsed = json::parse(map.bytes().begin(), map.bytes().end(), nullptr, /*allow_exceptions=*/false);
-  if (!parsed.is_object()) return bad_input(path, "a JSON object", "something else");
-  return parsed;
+  JsonTree tree(map.bytes().begin(), map.bytes().end());
+  KVASS_RETURN_IF_ERROR(map.check());
+  if (!tree.root().is_object()) return bad_input(path, "a JSON object", "something else");
+  return tree;
 }
 
 // "alignment_heads": [[layer, head], …]
@@ -53,8 +54,8 @@ Result<SpeechSource> open_ct2(const std::string& folder) {
   KVASS_ASSIGN_OR_RETURN(out.heads, file.integer("encoder/num_heads"));
   if (out.heads < 1) return bad_input(file.name() + ": encoder/num_heads", "at least 1", std::to_string(out.heads));
   KVASS_ASSIGN_OR_RETURN(out.vocabulary, read_speech_vocabulary(folder));
-  KVASS_ASSIGN_OR_RETURN(const json config, read_json(folder + "/config.json"));
-  KVASS_RETURN_IF_ERROR(read_alignment_heads(config, folder + "/config.json", out));
+  KVASS_ASSIGN_OR_RETURN(const JsonTree config, read_json(folder + "/config.json"));
+  KVASS_RETURN_IF_ERROR(read_alignment_heads(config.root(), folder + "/config.json", out));
   out.tensors = owned(std::move(file));
   return out;
 }
@@ -63,7 +64,8 @@ Result<SpeechSource> open_hugging_face(const std::string& folder) {
   SpeechSource out;
   out.format = "safetensors";
   KVASS_ASSIGN_OR_RETURN(SafeTensorsSource file, SafeTensorsSource::open(folder + "/model.safetensors"));
-  KVASS_ASSIGN_OR_RETURN(const json config, read_json(folder + "/config.json"));
+  KVASS_ASSIGN_OR_RETURN(const JsonTree tree, read_json(folder + "/config.json"));
+  const json& config = tree.root();
   const auto heads = config.is_object() ? config.find("encoder_attention_heads") : config.end();
   if (heads == config.end() || !heads->is_number_unsigned() || heads->get<uint64_t>() < 1 ||
       heads->get<uint64_t>() > 1024) {
@@ -72,8 +74,8 @@ Result<SpeechSource> open_hugging_face(const std::string& folder) {
   out.heads = heads->get<int64_t>();
   KVASS_ASSIGN_OR_RETURN(out.vocabulary, read_speech_vocabulary(folder));
   const std::string generation = folder + "/generation_config.json";
-  KVASS_ASSIGN_OR_RETURN(const json more, read_json(generation));
-  KVASS_RETURN_IF_ERROR(read_alignment_heads(more, generation, out));
+  KVASS_ASSIGN_OR_RETURN(const JsonTree more, read_json(generation));
+  KVASS_RETURN_IF_ERROR(read_alignment_heads(more.root(), generation, out));
   if (out.alignment_heads.empty()) KVASS_RETURN_IF_ERROR(read_alignment_heads(config, folder + "/config.json", out));
   out.tensors = owned(std::move(file));
   return out;

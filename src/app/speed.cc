@@ -43,7 +43,8 @@ Status feed(Session& session, Sequence& sequence, std::span<const int32_t> token
     const Run run{&sequence, sequence.length(), tokens.subspan(at, std::min(chunk, tokens.size() - at))};
     const int32_t last = static_cast<int32_t>(run.tokens.size()) - 1;
     const size_t asked = logits && at + run.tokens.size() == tokens.size() ? 1 : 0;
-    KVASS_RETURN_IF_ERROR(session.step({.runs = std::span(&run, 1), .logits = std::span(&last, asked)}).status());
+    KVASS_RETURN_IF_ERROR(
+        session.step({.runs = std::span(&run, 1), .logits = std::span(&last, asked), .cancel = &cancel}).status());
   }
   return {};
 }

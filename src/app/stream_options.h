@@ -9,19 +9,16 @@
 
 #include "kvass/cache_plan.h"
 #include "kvass/options.h"
+#include "kvass/plan.h"
 #include "kvass/status.h"
 
 namespace kvass {
 
 // Exactly two fields "S,W" with S >= 0 and W >= 1; the error shows the form.
 Result<AttentionSink> parse_attention_sink(std::string_view text);
-Result<SinkPositions> parse_sink_positions(std::string_view text);  // in-cache, original, wrapped
 // A number of bytes: 268435456, 256M, 256MiB, 1.5G. K, M, G and T are powers of 1024.
 Result<size_t> parse_memory_limit(std::string_view text);
-Result<DType> parse_dtype(std::string_view text);  // f32, f16, bf16, q8
-Result<Math> parse_math(std::string_view text);    // f32, a16, a8
 
-Result<CacheOptions> resolve_caches(const StreamOptions& options, int64_t trained_context);
 // The options that give these caches and this arithmetic again; what is the machine's (threads, memory limit) from
 // `machine`.
 StreamOptions options_of(const CacheOptions& caches, Math math, const StreamOptions& machine);

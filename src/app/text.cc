@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <iterator>
 
+#include "text/utf8.h"
+
 namespace kvass {
 
 std::string human_bytes(size_t bytes) {
@@ -24,6 +26,30 @@ std::string_view take_line(std::string_view& text) {
   text.remove_prefix(std::min(end + 1, text.size()));
   if (line.ends_with('\r')) line.remove_suffix(1);
   return line;
+}
+
+bool is_utf8(std::string_view text) {
+  while (!text.empty()) {
+    const Utf8Step step = utf8_step(text);
+    if (step.state != Utf8Step::valid) return false;
+    text.remove_prefix(step.length);
+  }
+  return true;
+}
+
+std::string valid_utf8(std::string_view text) {
+  std::string valid;
+  valid.reserve(text.size());
+  while (!text.empty()) {
+    const Utf8Step step = utf8_step(text);
+    if (step.state == Utf8Step::valid) {
+      valid += text.substr(0, step.length);
+    } else {
+      valid += "\xef\xbf\xbd";
+    }
+    text.remove_prefix(step.length);
+  }
+  return valid;
 }
 
 }  // namespace kvass

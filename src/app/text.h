@@ -1,4 +1,4 @@
-// Figures as people read them, and lines as they write them.
+// Figures and texts as people read them, and lines as they write them.
 #pragma once
 
 #include <cstddef>
@@ -9,6 +9,9 @@ namespace kvass {
 
 std::string human_bytes(size_t bytes);  // "10.5 MiB"
 
+bool is_utf8(std::string_view text);
+// The text with U+FFFD in place of each byte that is no part of a character, and of half a character at its end.
+std::string valid_utf8(std::string_view text);
 // Takes the first line off `text`, which is not empty, and gives it without its end: LF, CR LF or the end of the text.
 std::string_view take_line(std::string_view& text);
 

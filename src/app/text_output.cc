@@ -20,7 +20,10 @@ void TextOutput::finish() {
 
 void TextOutput::resume(const StreamState& state, bool ended) {
   if (ended) {
-    show(state.held + state.undecoded);
+    StopMatcher stops(options_.stops);
+    std::string text = stops.push(state.held);
+    if (!stops.matched()) text += stops.finish() + state.undecoded;
+    show(text);
     return;
   }
   decoder_.restore(state.undecoded);
@@ -28,16 +31,25 @@ void TextOutput::resume(const StreamState& state, bool ended) {
 }
 
 void TextOutput::save(StreamState& state) const {
-  if (stops_.matched()) return;  // what follows is a text of its own
-  state.undecoded = decoder_.pending();
-  state.held = stops_.held();
+  if (!stops_.matched()) {
+    state.undecoded = decoder_.pending();
+    state.held = undelivered_ + stops_.held();
+  } else if (owes()) {  // it ends once more with its stop text, after what was not delivered
+    state.held = undelivered_ + options_.stops[static_cast<size_t>(stops_.matched_stop())];
+  }  // otherwise what follows is a text of its own
 }
 
 bool TextOutput::show(const std::string& text) {
-  if (text.empty()) return true;
+  if (text.empty()) return !refused_;
   if (options_.collect) result_.text += text;
   piece_ += text;
-  return !on_text_ || on_text_(text);
+  if (refused_) {
+    if (options_.undelivered) undelivered_ += text;
+  } else if (on_text_ && !on_text_(text)) {
+    refused_ = true;
+    if (options_.undelivered) undelivered_ = options_.undelivered();
+  }
+  return !refused_;
 }
 
 }  // namespace kvass

@@ -25,6 +25,8 @@ class TextOutput {
   // The next token into the result, its text to the piece and to on_text. Why the text ends with it, if it does.
   std::optional<StopReason> take(int32_t token);
   bool matched() const { return stops_.matched(); }
+  bool refused() const { return refused_; }  // the reader wanted no more
+  bool owes() const { return !undelivered_.empty(); }
   // The rest of the text. Bytes of a character that was never completed are in the result alone: readers get whole
   // ones.
   void finish();
@@ -47,6 +49,8 @@ class TextOutput {
   DecodeResult& result_;
   const OnText& on_text_;
   std::string piece_;
+  std::string undelivered_;  // what the reader did not take
+  bool refused_ = false;
 };
 
 }  // namespace kvass

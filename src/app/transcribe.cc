@@ -61,7 +61,7 @@ class WindowTranscriber {
   }
 
   Status run(std::span<const FrameRange> clips, Transcript& out, const std::atomic<bool>& cancel) {
-    KVASS_RETURN_IF_ERROR(begin(clips, out));
+    if (const Status begun = begin(clips, out); !begun.ok()) return unless_cancelled(begun, out);
     const int64_t total = mel_.frames() - 1;
     for (const FrameRange& clip : clips) {
       int64_t seek = clip.begin;
@@ -72,7 +72,8 @@ class WindowTranscriber {
         }
         const int64_t size = std::min(decoder_.frames(), clip.end - seek);
         int64_t next = seek;
-        KVASS_RETURN_IF_ERROR(window(seek, size, next, out));
+        const Status status = window(seek, size, next, out);
+        if (!status.ok()) return unless_cancelled(status, out);
         if (out.cancelled) return {};
         // A window always leads on, whatever its timestamps say.
         seek = std::max(next, seek + 1);
@@ -86,6 +87,12 @@ class WindowTranscriber {
   }
 
  private:
+  static Status unless_cancelled(const Status& status, Transcript& out) {
+    if (status.code() != StatusCode::cancelled) return status;
+    out.cancelled = true;
+    return {};
+  }
+
   Status encode(int64_t begin, int64_t count) {
     if (begin == encoded_begin_ && count == encoded_count_) return {};
     encoded_count_ = -1;
@@ -369,6 +376,7 @@ Result<Transcript> transcribe(SpeechDecoder& decoder, const SpeechTokenizer& tok
   Transcript out;
   out.language = options.language;
   out.duration = static_cast<double>(samples.size()) / kSampleRate;
+  const ThreadPool::Cancel scope(pool, &cancel);
   const LogMel mel(samples, decoder.mel_bins(), pool);
   std::vector<FrameRange> clips;
   if (options.vad) {
@@ -377,7 +385,10 @@ Result<Transcript> transcribe(SpeechDecoder& decoder, const SpeechTokenizer& tok
     clips.push_back({0, mel.frames() - 1});
   }
   WindowTranscriber transcriber(decoder, tokenizer, options, mel, events, isa);
-  KVASS_RETURN_IF_ERROR(transcriber.run(clips, out, cancel));
+  decoder.set_cancel(&cancel);
+  const Status status = transcriber.run(clips, out, cancel);
+  decoder.set_cancel(nullptr);
+  if (!status.ok()) return status;
   return out;
 }
 

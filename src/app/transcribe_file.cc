@@ -3,23 +3,20 @@
 #include <algorithm>
 
 #include "audio/decode.h"
-#include "base/new_file.h"
 
 namespace kvass {
 
 Result<Transcript> transcribe_file(SpeechDecoder& decoder, const SpeechTokenizer& tokenizer, const std::string& path,
                                    const TranscribeOptions& options, ThreadPool& pool, const TranscribeEvents& events,
                                    const std::atomic<bool>& cancel) {
-  KVASS_ASSIGN_OR_RETURN(const std::vector<int16_t> samples, decode_audio(path));
-  return transcribe(decoder, tokenizer, samples, options, pool, events, cancel);
-}
-
-Status write_transcript(const std::string& path, const std::string& text) {
-  KVASS_ASSIGN_OR_RETURN(NewFile file, NewFile::create(path));
-  if (!text.empty()) {
-    KVASS_RETURN_IF_ERROR(file.write(0, {reinterpret_cast<const uint8_t*>(text.data()), text.size()}));
+  const Result<std::vector<int16_t>> samples = decode_audio(path, &cancel);
+  if (samples.status().code() == StatusCode::cancelled) {
+    Transcript none;
+    none.cancelled = true;
+    return none;
   }
-  return file.commit();
+  if (!samples.ok()) return samples.status();
+  return transcribe(decoder, tokenizer, samples.value(), options, pool, events, cancel);
 }
 
 int64_t sequences_of(const TranscribeOptions& options) {

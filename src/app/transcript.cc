@@ -32,34 +32,44 @@ std::string without(std::string text, std::string_view from, std::string_view to
   return text;
 }
 
-nlohmann::json to_json(const Transcript& transcript, const std::string& file) {
-  nlohmann::json segments = nlohmann::json::array();
+// One value: a text, a number or null. Bytes that are not UTF-8 become U+FFFD.
+std::string json_text(const nlohmann::json& value) {
+  return value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+// "[a,b]" of what write(item) gives for each; written by hand, because a tree of JSON is not destroyed without memory.
+template <class Items, class Write>
+std::string json_list(const Items& items, Write&& write) {
+  std::string list;
+  for (const auto& item : items) list += (list.empty() ? "" : ",") + write(item);
+  return "[" + list + "]";
+}
+
+std::string word_json(const Word& word) {
+  return fmt::format(R"({{"end":{},"probability":{},"start":{},"word":{}}})", json_text(word.end),
+                     json_text(word.probability), json_text(word.start), json_text(word.text));
+}
+
+std::string segment_json(const Segment& segment, size_t id) {
+  return fmt::format(
+      R"({{"avg_logprob":{},"compression_ratio":{},"end":{},"id":{},"no_speech_prob":{},"seek":{},"start":{},)"
+      R"("temperature":{},"text":{},"tokens":{},"words":{}}})",
+      json_text(segment.avg_logprob), json_text(segment.compression_ratio), json_text(segment.end), id,
+      json_text(segment.no_speech_prob), segment.seek, json_text(segment.start), json_text(segment.temperature),
+      json_text(segment.text), json_list(segment.tokens, [](const auto& token) { return std::to_string(token); }),
+      json_list(segment.words, word_json));
+}
+
+std::string transcript_json(const Transcript& transcript, const std::string& file) {
   std::string text;
-  for (const Segment& segment : transcript.segments) {
-    nlohmann::json words = nlohmann::json::array();
-    for (const Word& word : segment.words) {
-      words.push_back(
-          {{"start", word.start}, {"end", word.end}, {"word", word.text}, {"probability", word.probability}});
-    }
-    text += segment.text;
-    segments.push_back({{"id", segments.size()},
-                        {"seek", segment.seek},
-                        {"start", segment.start},
-                        {"end", segment.end},
-                        {"text", segment.text},
-                        {"tokens", segment.tokens},
-                        {"avg_logprob", segment.avg_logprob},
-                        {"no_speech_prob", segment.no_speech_prob},
-                        {"temperature", segment.temperature},
-                        {"compression_ratio", segment.compression_ratio},
-                        {"words", std::move(words)}});
-  }
-  return {{"file", file},
-          {"language", transcript.language},
-          {"language_probability", transcript.language_probability},
-          {"duration", transcript.duration},
-          {"text", text},
-          {"segments", std::move(segments)}};
+  for (const Segment& segment : transcript.segments) text += segment.text;
+  size_t id = 0;
+  return fmt::format(
+      R"({{"duration":{},"file":{},"language":{},"language_probability":{},"segments":{},"text":{}}})",
+      json_text(transcript.duration), json_text(file), json_text(transcript.language),
+      json_text(transcript.language_probability),
+      json_list(transcript.segments, [&](const Segment& segment) { return segment_json(segment, id++); }),
+      json_text(text));
 }
 
 }  // namespace
@@ -104,7 +114,7 @@ std::string transcript_segment(TranscriptFormat format, const Segment& segment, 
 
 std::string transcript_text(TranscriptFormat format, const Transcript& transcript, const std::string& file) {
   if (format == TranscriptFormat::json) {
-    return to_json(transcript, file).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+    return transcript_json(transcript, file) + "\n";
   }
   std::string out = transcript_header(format);
   int64_t number = 0;

@@ -63,7 +63,8 @@ Status VerifyRecorder::step(Session& session, std::span<const Run> runs, size_t 
       if ((start_ + at) % logits_every_ == 0) head_rows_.push_back(static_cast<int32_t>(first_row_ + at));
     }
     if (head_rows_.empty() && !first) break;
-    status = session.step({.runs = first ? runs : std::span<const Run>(), .logits = head_rows_}).status();
+    status =
+        session.step({.runs = first ? runs : std::span<const Run>(), .logits = head_rows_, .cancel = cancel_}).status();
   }
   session.set_probe(nullptr);
   return status;

@@ -95,7 +95,7 @@ struct VerifyRow {
 // machine, a device beside it, and sinks in rings that wrap against sinks in a cache that is never full.
 std::vector<VerifyCase> verify_cases(const VerifyInput& input);
 
-// Runs the cases in order; each row is told once it is known.
+// Runs the cases in order; each row is reported once it is known.
 Result<std::vector<VerifyRow>> verify(const VerifyInput& input, std::span<const VerifyCase> cases,
                                       const std::function<void(const VerifyRow&)>& on_row,
                                       const std::atomic<bool>& cancel);

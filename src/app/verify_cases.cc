@@ -6,7 +6,7 @@
 
 #include "app/verify.h"
 #include "base/cpu.h"
-#include "base/platform.h"
+#include "base/new_file.h"
 #include "ops/device_kernels.h"
 #include "session/snapshot.h"
 
@@ -29,7 +29,7 @@ struct Form {
 };
 
 // A window that the text outruns eight times. In a cache that is planned for the text as one chunk nothing wraps: it is
-// flat, with the same sinks and the same keys in sight.
+// flat, with the same sinks and the same visible keys.
 CacheOptions caches_of(const VerifyInput& input, const Form& form) {
   CacheOptions caches;
   caches.context = tokens_of(input);
@@ -138,31 +138,15 @@ Status run_detours(const VerifyInput& input, VerifyRecorder& recorder, bool sink
   return {};
 }
 
-// A path in the folder for temporary files; the file is gone with this.
-class TemporaryFile {
- public:
-  TemporaryFile()
-      : path_(std::filesystem::temp_directory_path() /
-              ("kvass_verify_" + std::to_string(platform::process_id()) + ".snapshot")) {}
-  ~TemporaryFile() {
-    std::error_code ignored;
-    std::filesystem::remove(path_, ignored);
-  }
-  TemporaryFile(const TemporaryFile&) = delete;
-  TemporaryFile& operator=(const TemporaryFile&) = delete;
-  std::string path() const { return path_.string(); }
-
- private:
-  std::filesystem::path path_;
-};
-
 // The text in four parts. Each is run by a sequence of its own, on another number of threads than the one before, and
 // goes on from the file in which that one was saved.
 Status run_saved_on(const VerifyInput& input, VerifyRecorder& recorder, bool sinks,
                     const std::array<std::shared_ptr<const Engine>, 2>& engines) {
   constexpr size_t kParts = 4;
   const CacheOptions caches = caches_of(input, {.sinks = sinks});
-  const TemporaryFile file;
+  KVASS_ASSIGN_OR_RETURN(const std::string name, random_name());
+  UnfinishedFile file((std::filesystem::temp_directory_path() / ("kvass_verify_" + name)).string());
+  file.arm();  // gone in the end
   const std::span<const int32_t> ids(input.ids);
   const size_t step = static_cast<size_t>(caches.chunk), part = (ids.size() + kParts - 1) / kParts;
   for (size_t begin = 0, i = 0; begin < ids.size(); begin += part, ++i) {

@@ -9,7 +9,6 @@
 #include <cerrno>
 #include <cmath>
 #include <cstring>
-#include <fstream>
 #include <memory>
 #include <new>
 
@@ -49,34 +48,86 @@ bool length_is_declared(SNDFILE* file, const SF_INFO& info) {
   }
 }
 
-// A file in memory as libsndfile reads it.
-struct Memory {
-  std::span<const uint8_t> bytes;
-  sf_count_t at = 0;
+// Bytes as libsndfile reads them, from memory or from a file. It takes what it gets, and a read that fails for the end:
+// so the failure is kept here, for whoever asked for the samples.
+class Source {
+ public:
+  virtual ~Source() = default;
+  sf_count_t size() const { return size_; }
+  int error() const { return error_; }  // errno of a read that failed, or gave less than the file had; 0: none
 
   static SF_VIRTUAL_IO functions() {
     SF_VIRTUAL_IO io{};
-    io.get_filelen = [](void* self) { return static_cast<Memory*>(self)->size(); };
+    io.get_filelen = [](void* self) { return static_cast<Source*>(self)->size_; };
     io.seek = [](sf_count_t offset, int whence, void* self) {
-      return static_cast<Memory*>(self)->seek(offset, whence);
+      return static_cast<Source*>(self)->seek(offset, whence);
     };
-    io.read = [](void* out, sf_count_t count, void* self) { return static_cast<Memory*>(self)->read(out, count); };
+    io.read = [](void* out, sf_count_t count, void* self) { return static_cast<Source*>(self)->read(out, count); };
     io.write = [](const void*, sf_count_t, void*) { return sf_count_t{0}; };
-    io.tell = [](void* self) { return static_cast<Memory*>(self)->at; };
+    io.tell = [](void* self) { return static_cast<Source*>(self)->at_; };
     return io;
   }
-  sf_count_t size() const { return static_cast<sf_count_t>(bytes.size()); }
+
+ protected:
+  explicit Source(size_t bytes) : size_(static_cast<sf_count_t>(bytes)) {}
+  // Up to `count` bytes from `at` on, which are there; fewer only with an errno.
+  virtual sf_count_t take(sf_count_t at, void* out, sf_count_t count, int& error) = 0;
+
+ private:
   sf_count_t seek(sf_count_t offset, int whence) {
-    const sf_count_t origin = whence == SEEK_SET ? 0 : whence == SEEK_CUR ? at : size();
-    if (offset < -origin || offset > size() - origin) return -1;
-    return at = origin + offset;
+    const sf_count_t origin = whence == SEEK_SET ? 0 : whence == SEEK_CUR ? at_ : size_;
+    if (offset < -origin || offset > size_ - origin) return -1;
+    return at_ = origin + offset;
   }
   sf_count_t read(void* out, sf_count_t count) {
-    count = std::clamp<sf_count_t>(count, 0, size() - at);
-    if (count > 0) std::memcpy(out, bytes.data() + at, static_cast<size_t>(count));
-    at += count;
+    count = std::clamp<sf_count_t>(count, 0, size_ - at_);
+    if (error_ != 0 || count == 0) return 0;
+    count = take(at_, out, count, error_);
+    at_ += count;
     return count;
   }
+
+  sf_count_t size_;
+  sf_count_t at_ = 0;
+  int error_ = 0;
+};
+
+class Memory final : public Source {
+ public:
+  explicit Memory(std::span<const uint8_t> bytes) : Source(bytes.size()), bytes_(bytes) {}
+
+ private:
+  sf_count_t take(sf_count_t at, void* out, sf_count_t count, int&) override {
+    std::memcpy(out, bytes_.data() + at, static_cast<size_t>(count));
+    return count;
+  }
+  std::span<const uint8_t> bytes_;
+};
+
+// Owns the descriptor.
+class OpenFile final : public Source {
+ public:
+  OpenFile(int file, size_t bytes) : Source(bytes), file_(file) {}
+  ~OpenFile() override { platform::close_file(file_); }
+  OpenFile(const OpenFile&) = delete;
+  OpenFile& operator=(const OpenFile&) = delete;
+
+ private:
+  sf_count_t take(sf_count_t at, void* out, sf_count_t count, int& error) override {
+    sf_count_t got = 0;
+    while (got < count) {
+      const int64_t now = platform::read_at(file_, static_cast<size_t>(at + got), static_cast<char*>(out) + got,
+                                            static_cast<size_t>(count - got));
+      if (now < 0 && errno == EINTR) continue;
+      if (now <= 0) {
+        error = now < 0 ? errno : ENODATA;  // the file has become shorter
+        break;
+      }
+      got += now;
+    }
+    return got;
+  }
+  int file_;
 };
 
 struct CloseFile {
@@ -134,7 +185,22 @@ class Resampler {
   std::vector<float> resampled_;
 };
 
-Result<std::vector<int16_t>> read_samples(SNDFILE* file, const SF_INFO& info, const std::string& name) {
+Status cancelled_error(const std::string& name) {
+  return Status::error(StatusCode::cancelled, name + ": cancelled while it was read");
+}
+bool is_set(const std::atomic<bool>* flag) { return flag != nullptr && flag->load(std::memory_order_relaxed); }
+
+// Memory for the samples that are to be expected, so that they are not copied as they become more. What a header says
+// may be wrong: no more than audio of `bytes` has in all likelihood. Pages that are not written to are not there.
+void reserve(std::vector<int16_t>& samples, const SF_INFO& info, sf_count_t bytes) {
+  constexpr double kMostSamplesPerByte = 32.0;
+  if (info.frames <= 0 || info.frames == SF_COUNT_MAX) return;
+  const double expected = static_cast<double>(info.frames) * kSampleRate / info.samplerate + kBlockFrames;
+  samples.reserve(static_cast<size_t>(std::min(expected, kMostSamplesPerByte * static_cast<double>(bytes))));
+}
+
+Result<std::vector<int16_t>> read_samples(SNDFILE* file, const SF_INFO& info, Source& source, const std::string& name,
+                                          const std::atomic<bool>* cancel) {
   if (info.samplerate < kLeastRate || info.samplerate > kMostRate) {
     return bad_input(name + ": sample rate", fmt::format("{} to {}", kLeastRate, kMostRate),
                      std::to_string(info.samplerate));
@@ -144,6 +210,7 @@ Result<std::vector<int16_t>> read_samples(SNDFILE* file, const SF_INFO& info, co
   }
   const auto channels = static_cast<size_t>(info.channels);
   std::vector<int16_t> samples;
+  reserve(samples, info, source.size());
   Resampler resampler(info.samplerate, samples);
   std::vector<float> block(static_cast<size_t>(kBlockFrames) * channels);
   std::vector<float> mono(static_cast<size_t>(kBlockFrames));
@@ -152,6 +219,8 @@ Result<std::vector<int16_t>> read_samples(SNDFILE* file, const SF_INFO& info, co
   while (true) {
     const sf_count_t frames = sf_readf_float(file, block.data(), kBlockFrames);
     decoded += std::max<sf_count_t>(frames, 0);
+    if (source.error() != 0) return os_error(name, "audio that can be read to its end", source.error());
+    if (is_set(cancel)) return cancelled_error(name);
     // Asked after every read: the next one forgets it and finds the file at its end.
     if (sf_error(file) != SF_ERR_NO_ERROR) {
       return bad_input(name, "audio that can be decoded to its end",
@@ -173,63 +242,72 @@ Result<std::vector<int16_t>> read_samples(SNDFILE* file, const SF_INFO& info, co
     return bad_input(name, fmt::format("{:.2f} s of audio, as the file says", seconds(info.frames)),
                      fmt::format("{:.2f} s (cut off)", seconds(decoded)));
   }
-  samples.shrink_to_fit();
+  if (samples.capacity() - samples.size() > samples.size() / 8) samples.shrink_to_fit();
   return samples;
 }
 
 // Why libsndfile opened nothing.
-Status not_opened(const std::string& name) {
+Status not_opened(const Source& source, const std::string& name) {
+  if (source.error() != 0) return os_error(name, kExpected, source.error());
   const StatusCode code = sf_error(nullptr) == SF_ERR_SYSTEM ? StatusCode::io : StatusCode::bad_input;
   return Status::error(code, expected_message(name, kExpected, sf_strerror(nullptr)));
 }
 
-Result<std::vector<uint8_t>> read_stdin() {
+Result<std::vector<uint8_t>> read_stdin(const std::atomic<bool>* cancel) {
   std::vector<uint8_t> bytes;
   constexpr size_t kBlock = size_t{1} << 20;
-  while (true) {
+  constexpr size_t kMost = size_t{4} << 30;  // as large as a WAV file can be
+  while (bytes.size() <= kMost) {
     const size_t at = bytes.size();
     bytes.resize(at + kBlock);
     const int64_t count = platform::read_standard_input(bytes.data() + at, kBlock);
+    const int error = errno;
     bytes.resize(at + static_cast<size_t>(std::max<int64_t>(count, 0)));
-    if (count < 0 && errno == EINTR) continue;
-    if (count < 0) return os_error("stdin", kExpected, errno);
+    if (is_set(cancel)) return cancelled_error("stdin");
+    if (count < 0 && error == EINTR) continue;
+    if (count < 0) return os_error("stdin", kExpected, error);
     if (count == 0) return bytes;
   }
+  return bad_input("stdin", "at most " + std::to_string(kMost) + " bytes of audio", "more");
+}
+
+Result<std::vector<int16_t>> decode(Source& source, const std::string& name, const std::atomic<bool>* cancel) {
+  SF_VIRTUAL_IO io = Source::functions();
+  SF_INFO info{};
+  const File file(sf_open_virtual(&io, SFM_READ, &info, &source));
+  if (!file || source.error() != 0) return not_opened(source, name);
+  return read_samples(file.get(), info, source, name, cancel);
 }
 
 }  // namespace
 
-Result<std::vector<int16_t>> decode_audio(std::span<const uint8_t> bytes, const std::string& name) {
+Result<std::vector<int16_t>> decode_audio(std::span<const uint8_t> bytes, const std::string& name,
+                                          const std::atomic<bool>* cancel) {
   if (bytes.empty()) return bad_input(name, kExpected, "an empty file");
   if (is_adts(bytes)) return adts_error(name);
   Memory memory{bytes};
-  SF_VIRTUAL_IO io = Memory::functions();
-  SF_INFO info{};
-  const File file(sf_open_virtual(&io, SFM_READ, &info, &memory));
-  if (!file) return not_opened(name);
-  return read_samples(file.get(), info, name);
+  return decode(memory, name, cancel);
 }
 
-Result<std::vector<int16_t>> decode_audio(const std::string& path) {
+Result<std::vector<int16_t>> decode_audio(const std::string& path, const std::atomic<bool>* cancel) {
   if (path == "-") {
-    KVASS_ASSIGN_OR_RETURN(const std::vector<uint8_t> bytes, read_stdin());
-    return decode_audio(bytes, "stdin");
+    KVASS_ASSIGN_OR_RETURN(const std::vector<uint8_t> bytes, read_stdin(cancel));
+    return decode_audio(bytes, "stdin", cancel);
   }
-  // libsndfile would block on a pipe and try to read a folder: check the path first, for a clear message.
   using platform::FileKind;
-  const platform::FileInfo about = platform::file_info(path);
+  const int descriptor = platform::open_to_read(path);
+  if (descriptor < 0) return os_error(path, kExpected, errno);
+  const platform::FileInfo about = platform::file_info(descriptor);
+  OpenFile file(descriptor, about.bytes);
   if (about.kind == FileKind::none) return os_error(path, kExpected, errno);
   if (about.kind != FileKind::file)
     return bad_input(path, kExpected, about.kind == FileKind::folder ? "a folder" : "no file");
   if (about.bytes == 0) return bad_input(path, kExpected, "an empty file");
-  if (!platform::may_read(path)) return os_error(path, kExpected, errno);
   std::array<uint8_t, 2> start{};
-  std::ifstream(path, std::ios::binary).read(reinterpret_cast<char*>(start.data()), start.size());
-  if (is_adts(start)) return adts_error(path);
-  SF_INFO info{};
-  const File file(sf_open(path.c_str(), SFM_READ, &info));
-  if (!file) return not_opened(path);
-  return read_samples(file.get(), info, path);
+  const int64_t count = platform::read_at(descriptor, 0, start.data(), start.size());
+  if (count < 0) return os_error(path, kExpected, errno);
+  if (is_adts(std::span(start).first(static_cast<size_t>(count)))) return adts_error(path);
+  return decode(file, path, cancel);
 }
 
 }  // namespace kvass

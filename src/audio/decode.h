@@ -1,8 +1,10 @@
 // Decodes an audio file to the input of speech models: 16 kHz, one channel, 16 bits. Reads what libsndfile reads (WAV,
 // FLAC, OGG, MP3 and more), mixes the channels in equal parts and resamples with libsamplerate, block by block: only
-// the result grows with the length (and, for stdin, the input). Files that are 16 kHz, mono and 16 bit are not changed.
+// the result grows with the length, 115 MB an hour (and, for stdin, the input). Files that are 16 kHz, mono and 16 bit
+// are not changed.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -16,10 +18,13 @@ inline constexpr int64_t kSampleRate = 16000;  // samples a second
 
 // `path` "-": stdin. Errors: no file, not audio, a rate that cannot be resampled, and a file that cannot be decoded to
 // its end, with the second at which that stopped: a part of a recording is not taken for the whole. A WAV file whose
-// writer was cut off gives the samples that it has; no samples at all are no error.
-Result<std::vector<int16_t>> decode_audio(const std::string& path);
+// writer was cut off gives the samples that it has; no samples at all are no error. A read that fails, or a file that
+// becomes shorter meanwhile, is StatusCode::io, whatever could be made of the rest. `cancel`, where it is set, ends it
+// soon with StatusCode::cancelled; null: none.
+Result<std::vector<int16_t>> decode_audio(const std::string& path, const std::atomic<bool>* cancel = nullptr);
 
 // The same for a file in memory; `name` is its name in messages.
-Result<std::vector<int16_t>> decode_audio(std::span<const uint8_t> bytes, const std::string& name);
+Result<std::vector<int16_t>> decode_audio(std::span<const uint8_t> bytes, const std::string& name,
+                                          const std::atomic<bool>* cancel = nullptr);
 
 }  // namespace kvass

@@ -1,18 +1,23 @@
 #include <gtest/gtest.h>
 #include <sndfile.h>
+#include <sys/resource.h>
 
 #include <algorithm>
+#include <atomic>
+#include <chrono>
 #include <cmath>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <numbers>
+#include <thread>
 
 #include "audio/decode.h"
 #include "audio/log_mel.h"
 #include "audio/voice.h"
 #include "damage.h"
+#include "effort.h"
 #include "file/safetensors.h"
 #include "goldens.h"
 #include "scratch.h"
@@ -114,6 +119,73 @@ TEST(DecodeAudio, ATruncatedFileGivesWhatItHas) {
   EXPECT_EQ(samples->size(), 5000u);
   std::filesystem::resize_file(path, 44);
   EXPECT_EQ(decode_audio(path).value().size(), 0u);
+}
+
+// A WAV file of so many seconds of silence at 16 kHz that takes no room on the disk.
+std::string silence(const Scratch& scratch, const char* name, size_t seconds) {
+  const std::string path = tone(scratch, name, 16000, 1, SF_FORMAT_WAV | SF_FORMAT_PCM_16, 16);
+  const size_t bytes = seconds * 32000;
+  std::filesystem::resize_file(path, 44 + bytes);
+  std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+  const auto patch = [&](std::streamoff at, size_t value) {
+    file.seekp(at);
+    for (int i = 0; i < 4; ++i) file.put(static_cast<char>(value >> (8 * i) & 255));
+  };
+  patch(4, 36 + bytes);
+  patch(40, bytes);
+  return path;
+}
+
+TEST(DecodeAudio, AFileThatBecomesShorterMeanwhileIsAnErrorNotAShorterRecording) {
+  const Scratch scratch;
+  constexpr size_t kSeconds = 2000;
+  int refused = 0;
+  for (int wait = 0; wait < 40; wait += 2) {
+    const std::string path = silence(scratch, "shrinks.wav", kSeconds);
+    std::thread cut([&] {
+      std::this_thread::sleep_for(std::chrono::milliseconds(wait));
+      std::filesystem::resize_file(path, 44 + 1000);
+    });
+    const Result<std::vector<int16_t>> samples = decode_audio(path);
+    cut.join();
+    if (samples.ok()) {
+      EXPECT_TRUE(samples->size() == kSeconds * 16000 || samples->size() == 500) << samples->size();
+    } else {
+      ++refused;
+      EXPECT_EQ(samples.status().code(), StatusCode::io) << samples.status().message();
+      EXPECT_NE(samples.status().message().find("shrinks.wav: expected audio that can be read to its end"),
+                std::string::npos)
+          << samples.status().message();
+    }
+  }
+  EXPECT_GT(refused, 0) << "every file was read before it was cut, or afterwards";
+}
+
+TEST(DecodeAudio, SamplesTakeLittleMoreThanTheirOwnMemory) {
+  const Scratch scratch;
+  for (const size_t seconds : {100u, 1000u, 1100u, 1900u}) {
+    const Result<std::vector<int16_t>> samples = decode_audio(silence(scratch, "long.wav", seconds));
+    ASSERT_TRUE(samples.ok()) << samples.status().message();
+    EXPECT_EQ(samples->size(), seconds * 16000);
+    EXPECT_LE(samples->capacity(), samples->size() + samples->size() / 8);
+  }
+  // Memory is reserved once: what was read is not copied as more comes.
+  const std::string path = silence(scratch, "once.wav", 600);
+  rusage before{}, after{};
+  ASSERT_EQ(::getrusage(RUSAGE_SELF, &before), 0);
+  ASSERT_TRUE(decode_audio(path).ok());
+  ASSERT_EQ(::getrusage(RUSAGE_SELF, &after), 0);
+  if (!kSanitized) {
+    EXPECT_LT(after.ru_minflt - before.ru_minflt, 3 * 600 * 32000 / 4096 / 2);
+  }
+}
+
+TEST(DecodeAudio, ACancelEndsIt) {
+  const Scratch scratch;
+  const std::string path = silence(scratch, "cancelled.wav", 100);
+  const std::atomic<bool> cancel{true};
+  const Status status = decode_audio(path, &cancel).status();
+  EXPECT_EQ(status.code(), StatusCode::cancelled);
 }
 
 // Bytes of a file; the part [begin, end) of it, in shares of its size, is overwritten.

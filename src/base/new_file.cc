@@ -1,8 +1,12 @@
 #include "base/new_file.h"
 
+#include <array>
 #include <atomic>
+#include <cassert>
 #include <cerrno>
 #include <cstdio>
+#include <cstring>
+#include <filesystem>
 #include <utility>
 
 #include "base/os_error.h"
@@ -11,39 +15,183 @@
 namespace kvass {
 namespace {
 
+constexpr size_t kRandomBytes = 16;
+constexpr char kTemporaryMark[] = ".tmp-";
+constexpr char kLockMark[] = ".lock";
+constexpr int kTries = 100;  // of a name that somebody takes away at the same moment
+
 std::string folder_of(const std::string& path) {
   const size_t slash = path.rfind('/');
   return slash == std::string::npos ? "." : slash == 0 ? "/" : path.substr(0, slash);
 }
 
-std::atomic<unsigned> g_temporaries{0};
+// Names that a signal handler removes: pointers to the texts of armed files.
+constexpr size_t kSlots = 64;
+std::array<std::atomic<const char*>, kSlots> g_unfinished{};
+static_assert(std::atomic<const char*>::is_always_lock_free, "a signal handler reads them");
+
+// What `path` leads to, for a link; otherwise itself.
+Result<std::string> target_of(const std::string& path) {
+  if (!platform::is_link(path)) return path;
+  const std::string real = platform::real_path(path);
+  if (real.empty()) return os_error(path, "a file, or a link to one", errno);
+  return real;
+}
+
+bool is_temporary_of(const std::string& name, const std::string& file) {
+  const std::string begin = file + kTemporaryMark;
+  return name.size() == begin.size() + 2 * kRandomBytes && name.starts_with(begin) &&
+         name.find_first_not_of("0123456789abcdef", begin.size()) == std::string::npos;
+}
+
+// Whether the file was there and nobody's: a writer holds the lock of its temporary for as long as it lives.
+bool remove_if_dead(const std::string& path) {
+  const int file = platform::open_to_lock(path, /*create=*/false);
+  if (file < 0) return false;
+  const bool dead = platform::lock_file(file) == platform::Lock::taken && platform::is_at(file, path);
+  const bool removed = dead && platform::remove_file(path.c_str());
+  platform::close_file(file);
+  return removed;
+}
+
+// Who holds a lock, as the file says.
+std::string holder_of(int file) {
+  char text[200];
+  const int64_t count = platform::read_at(file, 0, text, sizeof text);
+  const std::string holder(text, static_cast<size_t>(std::max<int64_t>(count, 0)));
+  return holder.empty() ? "another process" : holder.substr(0, holder.find('\n'));
+}
 
 }  // namespace
 
+UnfinishedFile::UnfinishedFile(const std::string& path) : path_(std::make_unique<const std::string>(path)) {}
+
+UnfinishedFile& UnfinishedFile::operator=(UnfinishedFile&& other) noexcept {
+  std::swap(path_, other.path_);
+  std::swap(slot_, other.slot_);
+  std::swap(armed_, other.armed_);
+  return *this;
+}
+
+void UnfinishedFile::arm() {
+  assert(path_ != nullptr);
+  armed_ = true;
+  for (size_t i = 0; i < kSlots; ++i) {
+    const char* none = nullptr;
+    if (!g_unfinished[i].compare_exchange_strong(none, path_->c_str())) continue;
+    slot_ = static_cast<int>(i);
+    return;
+  }  // more than there is room for: the destructor knows them all
+}
+
+void UnfinishedFile::keep() {
+  if (path_ == nullptr) return;
+  armed_ = false;
+  if (slot_ >= 0) g_unfinished[static_cast<size_t>(std::exchange(slot_, -1))].store(nullptr);
+}
+
+void UnfinishedFile::remove() {
+  if (path_ == nullptr || !armed_) return;
+  keep();  // first: once it is removed the name may be somebody else's
+  (void)platform::remove_file(path_->c_str());
+}
+
+void remove_unfinished_files() {
+  for (const auto& slot : g_unfinished) {
+    if (const char* path = slot.load()) (void)platform::remove_file(path);
+  }
+}
+
+Status FileLock::open() {
+  for (int i = 0; i < kTries; ++i) {
+    file_ = platform::open_to_lock(name_.path(), /*create=*/true);
+    if (file_ < 0) return os_error(path_, "a folder that takes a new file", errno);
+    const platform::Lock lock = platform::lock_file(file_);
+    if (lock == platform::Lock::busy) {
+      return Status::error(StatusCode::busy, expected_message(path_, "one writer at a time",
+                                                              "a second one while " + holder_of(file_) + " writes it"));
+    }
+    if (lock == platform::Lock::unsupported) {
+      warning_ = path_ + ": no locks on this file system: nothing keeps a second writer away";
+      return {};
+    }
+    // Its last holder may have removed the name between the two calls.
+    if (platform::is_at(file_, name_.path())) return {};
+    platform::close_file(std::exchange(file_, -1));
+  }
+  return Status::error(StatusCode::busy, expected_message(path_, "one writer at a time", "many"));
+}
+
+Result<FileLock> FileLock::acquire(const std::string& path) {
+  FileLock lock;
+  lock.path_ = path;
+  KVASS_ASSIGN_OR_RETURN(lock.target_, target_of(path));
+  lock.name_ = UnfinishedFile(lock.target_ + kLockMark);
+  KVASS_RETURN_IF_ERROR(lock.open());
+  lock.name_.arm();
+  const std::string holder =
+      "process " + std::to_string(platform::process_id()) + " on " + platform::host_name() + "\n";
+  (void)platform::write_at(lock.file_, 0, holder.data(), holder.size());  // for people; the lock holds without it
+  if (lock.warning_.empty()) (void)remove_temporaries(lock.target_);
+  if (lock.warning_.empty() && !platform::may_keep_owner(lock.target_)) {
+    lock.warning_ = path + ": its owner or group changes, since this process may not keep them";
+  }
+  return lock;
+}
+
+FileLock::FileLock(FileLock&& other) noexcept
+    : path_(std::move(other.path_)),
+      target_(std::move(other.target_)),
+      warning_(std::move(other.warning_)),
+      name_(std::move(other.name_)),
+      file_(std::exchange(other.file_, -1)) {}
+
+FileLock::~FileLock() {
+  name_.remove();  // while the lock is held
+  if (file_ >= 0) platform::close_file(file_);
+}
+
 Status NewFile::failed(const char* what) const { return os_error(path_, what, errno); }
 
-Result<NewFile> NewFile::create(const std::string& path) {
+Result<NewFile> NewFile::create(const std::string& path, const FileLock* held) {
   NewFile made;
+  if (held == nullptr) {
+    KVASS_ASSIGN_OR_RETURN(FileLock lock, FileLock::acquire(path));
+    made.own_.emplace(std::move(lock));
+    held = &*made.own_;
+  }
   made.path_ = path;
-  const std::string temporary =
-      path + ".tmp-" + std::to_string(platform::process_id()) + "-" + std::to_string(g_temporaries++);
-  // One that a process of the same number has left; never written through, whatever it is now.
-  std::remove(temporary.c_str());
-  made.file_ = platform::create_file(temporary);
-  if (made.file_ < 0) return made.failed("a folder that takes a new file");
-  made.temporary_ = temporary;
-  platform::copy_permissions(path, made.file_);  // its readers stay the same
-  return made;
+  made.target_ = held->target();
+  for (int i = 0; i < kTries; ++i) {
+    KVASS_ASSIGN_OR_RETURN(const std::string name, random_name());
+    made.temporary_ = UnfinishedFile(made.target_ + kTemporaryMark + name);
+    made.file_ = platform::create_file(made.temporary_.path());
+    if (made.file_ < 0 && errno == EEXIST) continue;
+    if (made.file_ < 0) return made.failed("a folder that takes a new file");
+    made.temporary_.arm();
+    // Until the lock is there, the file looks like one of a dead writer.
+    if (platform::lock_file(made.file_) != platform::Lock::busy &&
+        platform::is_at(made.file_, made.temporary_.path())) {
+      platform::copy_owner_and_mode(made.target_, made.file_);  // its readers stay the same
+      return made;
+    }
+    made.temporary_.keep();
+    platform::close_file(std::exchange(made.file_, -1));
+  }
+  errno = EEXIST;
+  return made.failed("a folder that takes a new file");
 }
 
 NewFile::NewFile(NewFile&& other) noexcept
-    : path_(std::move(other.path_)),
-      temporary_(std::exchange(other.temporary_, {})),
+    : own_(std::move(other.own_)),
+      path_(std::move(other.path_)),
+      target_(std::move(other.target_)),
+      temporary_(std::move(other.temporary_)),
       file_(std::exchange(other.file_, -1)) {}
 
 NewFile::~NewFile() {
+  temporary_.remove();
   if (file_ >= 0) platform::close_file(file_);
-  if (!temporary_.empty()) std::remove(temporary_.c_str());
 }
 
 Status NewFile::write(size_t offset, std::span<const uint8_t> bytes) {
@@ -60,20 +208,28 @@ Status NewFile::write(size_t offset, std::span<const uint8_t> bytes) {
 
 Status NewFile::commit() {
   if (!platform::sync_file(file_)) return failed("a new file on the disk");
+  if (std::rename(temporary_.path().c_str(), target_.c_str()) != 0) return failed("a name for the new file");
+  temporary_.keep();
   if (!platform::close_file(std::exchange(file_, -1))) return failed("a new file on the disk");
-  if (std::rename(temporary_.c_str(), path_.c_str()) != 0) return failed("a name for the new file");
-  temporary_.clear();
-  if (!platform::sync_folder(folder_of(path_))) return failed("a folder on the disk");
+  if (!platform::sync_folder(folder_of(target_))) return failed("a folder on the disk");
   return {};
+}
+
+Status write_new_file(const std::string& path, std::string_view text, const FileLock* held) {
+  KVASS_RETURN_IF_ERROR(check_new_file(path));
+  KVASS_ASSIGN_OR_RETURN(NewFile file, NewFile::create(path, held));
+  KVASS_RETURN_IF_ERROR(file.write(0, {reinterpret_cast<const uint8_t*>(text.data()), text.size()}));
+  return file.commit();
 }
 
 Status check_new_file(const std::string& path) {
   using platform::FileKind;
-  const FileKind old = platform::file_info(path).kind;
+  KVASS_ASSIGN_OR_RETURN(const std::string target, target_of(path));
+  const FileKind old = platform::file_info(target).kind;
   if (old == FileKind::folder || old == FileKind::special) {
     return bad_input(path, "the name of a file", old == FileKind::folder ? "a folder" : "a special file");
   }
-  const std::string folder = folder_of(path);
+  const std::string folder = folder_of(target);
   const FileKind kind = platform::file_info(folder).kind;
   if (kind == FileKind::none) {
     return os_error(path, "a folder that takes a new file", errno);
@@ -83,6 +239,49 @@ Status check_new_file(const std::string& path) {
     return os_error(path, "a folder that takes a new file", errno);
   }
   return {};
+}
+
+Status check_replaceable(const std::string& path, std::string_view magic, std::string_view kind) {
+  KVASS_RETURN_IF_ERROR(check_new_file(path));
+  const platform::FileInfo old = platform::file_info(path);
+  if (old.kind == platform::FileKind::none || old.bytes == 0 || begins_with(path, magic)) return {};
+  return bad_input(path, "no file, or " + std::string(kind) + " to replace", "another file, which stays as it is");
+}
+
+bool begins_with(const std::string& path, std::string_view magic) {
+  std::string bytes(magic.size(), '\0');
+  const int file = platform::open_to_read(path);
+  if (file < 0) return false;
+  const bool whole = platform::file_info(file).kind == platform::FileKind::file &&
+                     platform::read_at(file, 0, bytes.data(), bytes.size()) == static_cast<int64_t>(bytes.size());
+  platform::close_file(file);
+  return whole && bytes == magic;
+}
+
+Temporaries remove_temporaries(const std::string& path) {
+  Temporaries found;
+  const Result<std::string> target = target_of(path);
+  if (!target.ok()) return found;
+  const std::string folder = folder_of(target.value());
+  const std::string file = target->substr(target->rfind('/') + 1);
+  std::error_code error;
+  std::filesystem::directory_iterator entry(folder, error);
+  for (; !error && entry != std::filesystem::directory_iterator(); entry.increment(error)) {
+    if (!is_temporary_of(entry->path().filename().string(), file)) continue;
+    const std::string temporary = entry->path().string();
+    (remove_if_dead(temporary) ? found.removed : found.kept).push_back(temporary);
+  }
+  return found;
+}
+
+Result<std::string> random_name() {
+  std::array<uint8_t, kRandomBytes> bytes;
+  if (!platform::random_bytes(bytes.data(), bytes.size())) return os_error("random numbers", "some", errno);
+  std::string name;
+  for (const uint8_t byte : bytes) {
+    for (const int digit : {byte >> 4, byte & 15}) name += "0123456789abcdef"[digit];
+  }
+  return name;
 }
 
 }  // namespace kvass

@@ -57,7 +57,7 @@ class Range {
 // tasks from the front of its own range, so that neighbouring memory is read by one thread, and then from the back of
 // the others' ranges. The job is done when every task is done. A worker that wakes late finds no task, and `run` does
 // not wait for it: waking may take a scheduler time slice, a thousand times longer than a small job. A thread may read
-// `body` and `context` only after it has claimed a task: they stay valid until that task is done.
+// `body`, `context` and `cancel` only after it has claimed a task: they stay valid until that task is done.
 struct ThreadPool::Shared {
   explicit Shared(int threads) : ranges(static_cast<size_t>(threads)) {}
 
@@ -66,8 +66,9 @@ struct ThreadPool::Shared {
   alignas(64) std::atomic<uint32_t> left{0};  // unfinished tasks
   Erased body = nullptr;
   void* context = nullptr;
-  int spins = 0;              // polls before a thread sleeps; 0 if there are more threads than CPUs
-  std::vector<Range> ranges;  // [threads]
+  const std::atomic<bool>* cancel = nullptr;  // of the job; null: none
+  int spins = 0;                              // polls before a thread sleeps; 0 if there are more threads than CPUs
+  std::vector<Range> ranges;                  // [threads]
   std::vector<std::thread> workers;
 
   // Waits until `ready(value of word)`; returns that value.
@@ -89,7 +90,7 @@ struct ThreadPool::Shared {
     uint32_t mine = 0;
     const auto drain = [&](auto&& claim) {
       for (int64_t task = claim(); task >= 0; task = claim()) {
-        body(context, task, thread);
+        if (cancel == nullptr || !cancel->load(std::memory_order_relaxed)) body(context, task, thread);
         ++mine;
       }
     };
@@ -146,13 +147,14 @@ ThreadPool::~ThreadPool() {
 
 void ThreadPool::run_erased(int64_t tasks, Erased body, void* context) {
   if (!shared_ || tasks <= 1) {
-    for (int64_t task = 0; task < tasks; ++task) body(context, task, 0);
+    for (int64_t task = 0; task < tasks && !cancelled(); ++task) body(context, task, 0);
     return;
   }
   assert(tasks <= INT32_MAX);
   Shared& shared = *shared_;
   shared.body = body;
   shared.context = context;
+  shared.cancel = cancel_;
   shared.left.store(static_cast<uint32_t>(tasks), std::memory_order_relaxed);
   for (int64_t i = 0; i < threads_; ++i) {
     shared.ranges[static_cast<size_t>(i)].set(static_cast<uint32_t>(tasks * i / threads_),

@@ -3,9 +3,11 @@
 
 #include "app/profile.h"
 #include "app/speed.h"
+#include "base/new_file.h"
 #include "cli/command.h"
 #include "cli/fields.h"
 #include "cli/model_flags.h"
+#include "cli/signals.h"
 #include "cli/stream_flags.h"
 
 namespace kvass {
@@ -66,7 +68,6 @@ void print_profile(const Engine& engine, const BenchRow& row) {
 }
 
 Status run(const BenchFlags& flags) {
-  const std::atomic<bool>& cancel = cancelled();
   KVASS_ASSIGN_OR_RETURN(const WeightOptions weights, flags.weights.resolve());
   KVASS_ASSIGN_OR_RETURN(ModelFile file, ModelFile::open(flags.model));
   KVASS_ASSIGN_OR_RETURN(const StreamOptions options, flags.stream.resolve(file.stream_options()));
@@ -74,6 +75,13 @@ Status run(const BenchFlags& flags) {
   KVASS_ASSIGN_OR_RETURN(const OpenModel model,
                          open_model(std::move(file), options.arithmetic(), options.threads, weights));
   nlohmann::json rows = nlohmann::json::array();
+  BenchOptions wanted = flags.bench;
+  wanted.profile = wanted.profile || !flags.trace.empty();
+  if (!flags.text.empty()) {
+    KVASS_ASSIGN_OR_RETURN(wanted.text, read_text(flags.text));
+    if (wanted.text.empty()) return bad_input("--text", "a file with some text", flags.text + ", which is empty");
+  }
+  const std::atomic<bool>& cancel = cancelled();
   if (!flags.json) {
     print("{}, {}, {} threads, math {}, cache {}\n", model.family, runs_on(*model.engine), options.threads,
           math_name(options.arithmetic()), dtype_name(options.storage()));
@@ -92,19 +100,22 @@ Status run(const BenchFlags& flags) {
     }
     if (!flags.trace.empty()) traced.push_back(row);
   };
-  BenchOptions wanted = flags.bench;
-  wanted.profile = wanted.profile || !flags.trace.empty();
-  if (!flags.text.empty()) {
-    KVASS_ASSIGN_OR_RETURN(wanted.text, read_text(flags.text));
-    if (wanted.text.empty()) return bad_input("--text", "a file with some text", flags.text + ", which is empty");
+  size_t done = 0;
+  const auto counted = [&](const BenchRow& row, const MachineLimits& limits) {
+    on_row(row, limits);
+    ++done;
+  };
+  const Status status = bench(model, options, wanted, counted, cancel);
+  if (status.code() == StatusCode::cancelled) {
+    return status.with_message(fmt::format("bench: interrupted after {} rows", done));
   }
-  KVASS_RETURN_IF_ERROR(bench(model, options, wanted, on_row, cancel));
+  KVASS_RETURN_IF_ERROR(status);
   if (!flags.trace.empty()) {
     std::vector<TraceRow> trace;
     for (const BenchRow& row : traced) {
       trace.push_back({fmt::format("{} at {}, {} sequences", row.test, row.depth, row.batch), row.profile});
     }
-    KVASS_RETURN_IF_ERROR(write_text(flags.trace, chrome_trace(model.engine->program(), trace)));
+    KVASS_RETURN_IF_ERROR(write_new_file(flags.trace, chrome_trace(model.engine->program(), trace)));
   }
   return flags.json ? print_json(rows) : flush_stdout();
 }

@@ -3,6 +3,7 @@
 
 #include <unistd.h>
 
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "app/plan.h"
@@ -12,6 +13,7 @@
 #include "cli/model_flags.h"
 #include "cli/print_prompt.h"
 #include "cli/sampling_flags.h"
+#include "cli/signals.h"
 #include "cli/snapshot_flags.h"
 #include "cli/stream_flags.h"
 #include "cli/turns.h"
@@ -49,10 +51,11 @@ class Talk {
   void say_stats() const;
 
  private:
-  Result<bool> answer(std::string_view user);
+  Result<bool> bring(std::string_view user);
+  Result<bool> answer(std::optional<ChatTurn> turn);
   Result<bool> command(std::string_view line);
   void warn_of(std::string_view user) const;
-  Status save(const std::string& path) const { return save_snapshot(*stream_.sequence, chat_.state(), path); }
+  Status save(const std::string& path) const;
   // Saves the conversation as it is now, if it is to be saved.
   Status save() const { return flags_.snapshots.saves() ? save(flags_.snapshots.save_path()) : Status(); }
 
@@ -95,21 +98,36 @@ void Talk::warn_of(std::string_view user) const {
       bos);
 }
 
-// One answer on stdout, to its end. False when stdout takes no more.
-Result<bool> Talk::answer(std::string_view user) {
-  warn_of(user);
-  KVASS_ASSIGN_OR_RETURN(ChatTurn turn, chat_.prompt(user));
-  const std::vector<int32_t> prompt = turn.ids;
-  const int64_t position = turn.keep;
+Status Talk::save(const std::string& path) const {
+  // The file of --save is this process's already.
+  std::error_code ignored;
+  const bool own =
+      flags_.snapshots.saves() && (path == flags_.snapshots.save_path() ||
+                                   std::filesystem::equivalent(path, flags_.snapshots.save_path(), ignored));
+  if (own) return flags_.snapshots.save(*stream_.sequence, chat_.state());
+  return save_snapshot(*stream_.sequence, chat_.state(), path);
+}
+
+// One answer on stdout, to its end, and the conversation after it saved. No turn: the rest of an answer that was
+// suspended. False where the conversation cannot go on.
+Result<bool> Talk::answer(std::optional<ChatTurn> turn) {
+  const bool begins = turn.has_value();
+  const std::vector<int32_t> prompt = begins ? turn->ids : std::vector<int32_t>();
+  const int64_t position = begins ? turn->keep : stream_.sequence->length();
   bool writable = true;
-  char last = '\n';
+  const int64_t answered = begins ? 0 : chat_.answered();
+  const std::string before = begins ? std::string() : chat_.last_piece();
+  char last = before.empty() ? '\n' : before.back();
   const auto show = [&](std::string_view text) {
     if (flags_.json) return true;
     last = text.back();
     return writable = show_stdout(text);
   };
+  // What nobody keeps need not be left in its middle.
+  const AnswerOptions how{flags_.snapshots.saves() ? &Interrupts::quit() : nullptr, undelivered_stdout};
   Interrupts::begin_answer();
-  const Result<DecodeResult> result = chat_.answer(std::move(turn), show, Interrupts::stop());
+  const Result<DecodeResult> result = begins ? chat_.answer(std::move(*turn), show, Interrupts::stop(), how)
+                                             : chat_.go_on(show, Interrupts::stop(), how);
   Interrupts::end_answer();
   if (!result.ok()) return result.status();
   last_tps_ = result->decode_tps();
@@ -121,11 +139,24 @@ Result<bool> Talk::answer(std::string_view user) {
                                       {"text", result->text},
                                       {"reason", stop_reason_name(result->reason)}}) +
                            "\n");
-  } else if (writable && (last != '\n' || result->tokens == 0)) {
-    writable = show_stdout("\n");
+    if (!writable) return false;  // an answer that is not delivered is not saved
+  } else if (!result->suspended) {
+    const bool refused_before = !writable;
+    const bool ends_line = last != '\n' || answered + result->tokens == 0;
+    const std::string_view line = ends_line ? "\n" : "";
+    if (writable) writable = show_stdout(line);
+    // The answer is complete, but its very end did not come out: an incomplete character, or the end of the line.
+    if (!writable) chat_.owe(std::string(undelivered_stdout()) + std::string(refused_before ? line : ""));
   }
+  KVASS_RETURN_IF_ERROR(save());
   if (result->reason == StopReason::cache_full) return result->status;
-  return writable;
+  return writable && !result->suspended;
+}
+
+Result<bool> Talk::bring(std::string_view user) {
+  warn_of(user);
+  KVASS_ASSIGN_OR_RETURN(ChatTurn turn, chat_.prompt(user));
+  return answer(std::move(turn));
 }
 
 void Talk::say_stats() const {
@@ -166,8 +197,16 @@ Result<bool> Talk::command(std::string_view line) {
 }
 
 Status Talk::run() {
+  if (const std::string owed = chat_.take_owed(); !flags_.json && !show_stdout(owed)) {
+    chat_.owe(undelivered_stdout());
+    return save();
+  }
+  if (chat_.suspended()) {
+    KVASS_ASSIGN_OR_RETURN(const bool more, answer(std::nullopt));
+    if (!more) return {};
+  }
   TurnReader turns(terminal_);
-  for (;;) {
+  while (!Interrupts::quit().load(std::memory_order_relaxed)) {
     if (terminal_ && !show_stdout("> ")) return {};
     KVASS_ASSIGN_OR_RETURN(const std::optional<Turn> turn, turns.next());
     if (!turn) {
@@ -183,15 +222,14 @@ Status Talk::run() {
       continue;
     }
     if (turn->text.empty()) continue;
-    KVASS_ASSIGN_OR_RETURN(const bool writable, answer(turn->text));
-    KVASS_RETURN_IF_ERROR(save());
-    if (!writable || Interrupts::quit()) return {};
+    KVASS_ASSIGN_OR_RETURN(const bool more, bring(turn->text));
+    if (!more) return {};
   }
+  return {};
 }
 
-Status run(const ChatFlags& flags) {
+Status run(ChatFlags& flags) {
   if (flags.prompt.print) return print_prompt(flags.prompt, flags.style, flags.model, flags.chat.system, flags.json);
-  Interrupts::watch();
   KVASS_ASSIGN_OR_RETURN(const WeightOptions weights, flags.weights.resolve());
   KVASS_ASSIGN_OR_RETURN(ModelFile file, ModelFile::open(flags.model));
   KVASS_ASSIGN_OR_RETURN(StreamOptions stream_options, flags.stream.resolve(file.stream_options()));
@@ -203,7 +241,7 @@ Status run(const ChatFlags& flags) {
   }
   if (options.max_tokens == -1) options.max_tokens = ChatOptions().max_tokens;
   options.collect = flags.json;
-  KVASS_RETURN_IF_ERROR(flags.snapshots.check());
+  KVASS_RETURN_IF_ERROR(flags.snapshots.check(flags.json));
   KVASS_ASSIGN_OR_RETURN(const std::optional<Snapshot> resumed, flags.snapshots.resumed());
   if (resumed) {
     const SnapshotInfo& info = resumed->info();
@@ -229,6 +267,7 @@ Status run(const ChatFlags& flags) {
   KVASS_ASSIGN_OR_RETURN(Conversation chat, resumed
                                                 ? Conversation::resume(model, stream, options, resumed->info().state)
                                                 : Conversation::create(model, stream, options));
+  Interrupts::watch();
   if (flags.talks()) {
     write_stderr(plan_line(plan_of(model, stream)));
     say("kvass: /help lists the commands; /exit or the end of input ends\n");
@@ -236,7 +275,10 @@ Status run(const ChatFlags& flags) {
   Talk talk(chat, model, stream, flags);
   KVASS_RETURN_IF_ERROR(talk.run());
   if (flags.talks()) talk.say_stats();
-  return flush_stdout();
+  KVASS_RETURN_IF_ERROR(flush_stdout());
+  if (!Interrupts::quit().load(std::memory_order_relaxed)) return {};
+  return Status::error(StatusCode::cancelled, fmt::format("chat: interrupted after {} turns{}", chat.turns(),
+                                                          chat.suspended() ? ", the last one not at its end" : ""));
 }
 
 }  // namespace

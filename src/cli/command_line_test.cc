@@ -110,7 +110,5 @@ TEST(CommandLine, BothNamesOfAFlagAreOneFlag) {
   EXPECT_NE(parsed(kvass({"plan", tiny(), "--json"})), plan);
 }
 
-Arguments run_json(const Arguments& more) { return with({"run", tiny(), "--json", "--ignore-eos"}, more); }
-
 }  // namespace
 }  // namespace kvass

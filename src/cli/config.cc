@@ -115,7 +115,7 @@ ConfigFile::ConfigFile(CLI::App& command) : command_(&command) {
 Status ConfigFile::apply() {
   if (const CLI::Option* config = command_->get_option_no_throw("--config"); config && config->count() > 0) {
     const std::string path = config->as<std::string>();
-    KVASS_ASSIGN_OR_RETURN(const std::string text, read_text(path));
+    KVASS_ASSIGN_OR_RETURN(const std::string text, read_text(path, kMaxFileBytes));
     KVASS_RETURN_IF_ERROR(apply_text(path, text));
   }
   for (const CLI::Option* option : required_) {

@@ -28,11 +28,10 @@ class ConfigFile {
   // Options that the command line has left out take what the file that --config names says. Throws CLI::RequiredError
   // where a required option is still missing.
   Status apply();
-  // The file's part of it: `path` stands in messages.
+  // The file's part of it: messages name it `path`.
   Status apply_text(const std::string& path, const std::string& text);
 
  private:
-
   CLI::App* command_;
   std::vector<CLI::Option*> required_;
 };

@@ -73,6 +73,7 @@ inline constexpr FieldFlag kFieldFlags[] = {
     {"GenerateOptions.save_every", "--save-every"},
     {"GenerateOptions.save_path", "", "--save"},
     {"GenerateOptions.hold_text", "", "text that is held back"},
+    {"GenerateOptions.on_progress", "", "progress through a prompt"},
     {"ChatOptions.system", "--system"},
     {"ChatOptions.chat_template", "--template-file,--chat-template-file"},
     {"ChatOptions.tools", "--tools"},

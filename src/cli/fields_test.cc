@@ -61,7 +61,7 @@ TEST(ExitCodes, FailuresAreOneAndASignalIsShownAsShellsDo) {
     ASSERT_TRUE(verify.read(10)) << verify.err();  // its first line; from then on it steps
     verify.signal(number);
     EXPECT_EQ(verify.end(), 128 + number) << verify.err();
-    EXPECT_EQ(verify.err(), "kvass: verify: interrupted\n");
+    EXPECT_TRUE(verify.err().starts_with("kvass: verify: interrupted after ")) << verify.err();
   }
 }
 

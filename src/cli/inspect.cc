@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "base/new_file.h"
 #include "cli/command.h"
 #include "kvass/ops.h"
 
@@ -16,6 +17,7 @@ struct InspectFlags {
   bool ops = false;
   bool json = false;
   bool check = false;
+  bool clean = false;
   int64_t mask = -1;
   std::string svg;
 };
@@ -178,7 +180,18 @@ Status print_ops(bool json) {
   return json ? print_json(rows) : flush_stdout();
 }
 
+// What killed writers of the file have left. Refused while somebody writes it.
+Status clean(const InspectFlags& flags) {
+  const Temporaries found = remove_temporaries(flags.file);
+  KVASS_RETURN_IF_ERROR(FileLock::acquire(flags.file).status());  // its end removes a lock that is left
+  if (flags.json) return print_json({{"removed", found.removed}, {"kept", found.kept}});
+  for (const std::string& path : found.removed) print("removed {}\n", one_line(path));
+  for (const std::string& path : found.kept) print("kept {}: its writer may be alive\n", one_line(path));
+  return flush_stdout();
+}
+
 Status run(const InspectFlags& flags) {
+  if (flags.clean) return clean(flags);
   if (flags.ops) return print_ops(flags.json);
   if (flags.program) {
     KVASS_ASSIGN_OR_RETURN(const ProgramSummary program, inspect_program(flags.file));
@@ -196,7 +209,7 @@ Status run(const InspectFlags& flags) {
   if (file.kind == "kvass program" || flags.check || flags.mask >= 0 || !flags.svg.empty()) {
     KVASS_ASSIGN_OR_RETURN(const StaticProgram program, inspect_static(flags.file, flags.check));
     if (!flags.svg.empty()) {
-      KVASS_RETURN_IF_ERROR(write_text(flags.svg, arena_svg(program.program, program.methods.front())));
+      KVASS_RETURN_IF_ERROR(write_new_file(flags.svg, arena_svg(program.program, program.methods.front())));
     }
     if (flags.json) {
       add_static(program, flags.mask, json);
@@ -222,6 +235,12 @@ CommandAction add_inspect(CLI::App& command) {
   command.add_flag("--program", flags->program, "The program that kvass makes of it: one line an operator");
   command.add_flag("--json", flags->json, "JSON on one line instead of text");
   command.add_flag("--check", flags->check, "Of a .kvp: read the weights and compare their hashes");
+  command
+      .add_flag("--clean", flags->clean,
+                "Remove what killed writers of FILE have left beside it: FILE.tmp-… and FILE.lock")
+      ->excludes("--ops")
+      ->excludes("--program")
+      ->excludes("--check");
   command.add_option("--mask", flags->mask, "Of a .kvp: what the rows of a step at this position see, for each layout")
       ->type_name("POSITION")
       ->check(CLI::NonNegativeNumber);

@@ -1,14 +1,22 @@
 // The `kvass` command: parses, runs one command, turns its status into an exit code.
+#include <cxxabi.h>
 #include <fcntl.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <exception>
 #include <new>
+#include <typeinfo>
 
 #include "base/cpu.h"
+#include "base/new_file.h"
 #include "cli/command.h"
 #include "cli/config.h"
+#include "cli/signals.h"
 #include "kvass/version.h"
 
 namespace kvass {
@@ -78,10 +86,12 @@ std::string version_text() {
                      kNumericsVersion, isa.ok() ? isa_name(isa.value()) : isa.status().message(), available);
 }
 
-// The exit code, with the message of a failure on stderr.
+// The exit code, with the message of a failure on stderr. What was said to stdout must have come out.
 int end(const Status& status) {
-  if (!status.ok()) say("kvass: {}\n", shown_message(status));
-  return exit_code(status);
+  const Status flushed = flush_stdout();
+  const Status& whole = status.ok() ? flushed : status;
+  if (!whole.ok()) say("kvass: {}\n", shown_message(whole));
+  return exit_code(whole);
 }
 
 std::string command_names() {
@@ -136,11 +146,13 @@ int run(int argc, char** argv) {
       return end(status);
     }
   } catch (const CLI::ParseError& error) {
-    if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
-    return bad_usage(app, error);
+    if (error.get_exit_code() != 0) return bad_usage(app, error);
+    const bool version = dynamic_cast<const CLI::CallForVersion*>(&error) != nullptr;
+    write_stdout(version ? version_text() + "\n" : app.help());
+    return end({});
   }
   write_stdout(app.help());
-  return end(flush_stdout());
+  return end({});
 }
 
 // A stream that the caller closed stays closed to us: the next file opened must not become it.
@@ -150,18 +162,44 @@ void hold_standard_streams() {
   }
 }
 
+// The end by an exception, which is that of no memory or a mistake. Nothing here allocates.
+int end_by_exception(const char* what) {
+  static char line[512];
+  std::snprintf(line, sizeof line - 1, "kvass: %s", what);
+  const size_t length = std::strlen(line);
+  line[length] = '\n';
+  (void)!::write(STDERR_FILENO, line, length + 1);
+  return kFailed;
+}
+
+constexpr char kNoMemory[] = "memory: expected enough for this command, got none";
+
+// Where the exception of no memory meets code that must not throw, or there is no memory for the exception itself,
+// nobody can catch it.
+void end_without_catching() {
+  const std::type_info* const type = abi::__cxa_current_exception_type();
+  remove_unfinished_files();  // no destructor runs
+  if (type == nullptr || *type == typeid(std::bad_alloc)) std::_Exit(end_by_exception(kNoMemory));
+  std::abort();
+}
+
+// Before every other constructor of the program: the parser's are among those that allocate.
+[[gnu::constructor(101)]] void watch_for_the_end() { std::set_terminate(end_without_catching); }
+
 }  // namespace
 }  // namespace kvass
 
 int main(int argc, char** argv) {
   kvass::hold_standard_streams();
+  kvass::end_on_signals();
   std::signal(SIGPIPE, SIG_IGN);  // a closed stdout is a write that fails, and ends the command in order
   std::signal(SIGXFSZ, SIG_IGN);  // so is a snapshot beyond the limit of files
   try {
     kvass::set_arguments(argc, argv);
     return kvass::run(argc, argv);
   } catch (const std::bad_alloc&) {
-    return kvass::end(
-        kvass::Status::error(kvass::StatusCode::out_of_memory, "memory: expected enough for this command, got none"));
+    return kvass::end_by_exception(kvass::kNoMemory);
+  } catch (const std::exception& error) {
+    return kvass::end_by_exception(error.what());
   }
 }

@@ -16,7 +16,7 @@ class ModelFlags {
   static CLI::Option* add_model(CLI::App& command, std::string& model, const std::string& text);
   void add(CLI::App& command);
   void add_weights(CLI::App& command);  // --weights alone
-  void add_device(CLI::App& command);   // for the commands that run where they are told
+  void add_device(CLI::App& command);   // for the commands that can run on a device
   Result<WeightOptions> resolve() const;
 
  private:

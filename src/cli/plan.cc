@@ -92,7 +92,7 @@ void print_table(const PlannedModel& model, const MemoryPlan& plan, const CacheT
   line("caches as mapped (room for a step, whole tiles)", plan.caches.bytes);
   if (plan.sequences > 1) line(fmt::format("  … of {} sequences", plan.sequences).c_str(), plan.cache_bytes());
   if (!model.has_program()) return;
-  if (plan.cross_bytes > 0) line("what the encoder leaves, shared by all sequences", plan.cross_bytes);
+  if (plan.cross_bytes > 0) line("encoder output, shared by all sequences", plan.cross_bytes);
   line("arena", plan.arena_bytes);
   line("  … of it values and workspaces", arena.bytes);
   line("  … if each had bytes of its own", arena.sum_bytes);

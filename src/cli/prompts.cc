@@ -6,6 +6,7 @@
 #include "app/batch.h"
 #include "app/plan.h"
 #include "cli/command.h"
+#include "cli/signals.h"
 #include "cli/stream_flags.h"
 
 namespace kvass {
@@ -22,7 +23,6 @@ void warn_of_bos(const Tokenizer& tokenizer, std::string_view text) {
 }
 
 Status run_prompts(PromptsRun run) {
-  const std::atomic<bool>& cancel = cancelled();
   KVASS_ASSIGN_OR_RETURN(const std::string text, read_text(run.prompts));
   KVASS_ASSIGN_OR_RETURN(const std::vector<std::string> lines, split_prompts(text, run.prompts, run.empty_lines));
   StreamOptions& stream = run.stream;
@@ -44,6 +44,7 @@ Status run_prompts(PromptsRun run) {
   KVASS_ASSIGN_OR_RETURN(StreamBatch batch, open_batch(model, stream, run.generation.sampling));
   if (run.warns) warn_of_context(batch.sequences.front()->options(), model.trained_context);
   const MemoryPlan plan = plan_of(model, batch);
+  const std::atomic<bool>& cancel = cancelled();
   if (run.talks) write_stderr(plan_line(plan));
 
   bool writable = true;

@@ -12,6 +12,7 @@
 #include "cli/model_flags.h"
 #include "cli/prompts.h"
 #include "cli/sampling_flags.h"
+#include "cli/signals.h"
 #include "cli/snapshot_flags.h"
 #include "cli/stream_flags.h"
 
@@ -99,7 +100,6 @@ Status run(const RunFlags& given) {
   if (flags.tokens == -1) flags.tokens = std::numeric_limits<int64_t>::max();
   if (flags.tokens < 0) return bad_input("-n", "0 or more tokens, or -1 for no limit", std::to_string(flags.tokens));
   KVASS_RETURN_IF_ERROR(check_stdin(flags));
-  const std::atomic<bool>& cancel = cancelled();
   KVASS_ASSIGN_OR_RETURN(const WeightOptions weights, flags.weights.resolve());
   KVASS_ASSIGN_OR_RETURN(ModelFile file, ModelFile::open(flags.model));
   KVASS_ASSIGN_OR_RETURN(StreamOptions stream_options, flags.stream.resolve(file.stream_options()));
@@ -115,7 +115,7 @@ Status run(const RunFlags& given) {
                         flags.talks(), !flags.quiet});
   }
   if (flags.stream.sequences_given()) return bad_input("--sequences", "--prompts FILE beside it", "none");
-  KVASS_RETURN_IF_ERROR(flags.snapshots.check());
+  KVASS_RETURN_IF_ERROR(flags.snapshots.check(flags.json));
   KVASS_ASSIGN_OR_RETURN(std::optional<Snapshot> resumed, flags.snapshots.resumed());
   DecodeOptions options;
   options.ignore_eos = flags.ignore_eos || stream_options.endless;
@@ -146,6 +146,7 @@ Status run(const RunFlags& given) {
   resumed.reset();  // its file may be a gigabyte of page cache
   flags.snapshots.arrange(options, *stream.sequence);
   const MemoryPlan plan = plan_of(model, stream);
+  const std::atomic<bool>& cancel = cancelled();
   if (flags.talks()) write_stderr(plan_line(plan));
 
   bool writable = true;
@@ -156,22 +157,27 @@ Status run(const RunFlags& given) {
     return writable = show_stdout(text);
   };
   KVASS_ASSIGN_OR_RETURN(const DecodeResult result, generate(model, stream, options, show, cancel));
+  if (flags.json)
+    writable = write_stdout(json_text(result_json(options, result, plan, stream.sequence->length())) + "\n") &&
+               show_stdout("");
   Status saved;
   std::string saved_text;
-  if (flags.snapshots.saves()) {
-    saved = save_snapshot(*stream.sequence, result.state, flags.snapshots.save_path());
+  // As JSON the text is whole or worth nothing: what is not delivered is not saved.
+  if (flags.snapshots.saves() && (writable || !flags.json)) {
+    saved = flags.snapshots.save(*stream.sequence, result.state);
     saved_text = saved.ok() ? fmt::format(", saved at position {}", stream.sequence->length()) : ", not saved";
   }
   // The shell's prompt begins on a line of its own; what a saved stream gives is put together with what follows.
   const bool ends_line = !flags.snapshots.saves() || ::isatty(STDOUT_FILENO) == 1;
-  if (flags.json) {
-    KVASS_RETURN_IF_ERROR(print_json(result_json(options, result, plan, stream.sequence->length())));
-  } else if (writable && last != '\n' && ends_line) {
-    writable = show_stdout("\n");
-  }
+  if (!flags.json && writable && last != '\n' && ends_line) writable = show_stdout("\n");
   if (flags.talks()) say_summary(options, result, plan, !writable, saved_text);
   KVASS_RETURN_IF_ERROR(saved);
   KVASS_RETURN_IF_ERROR(flush_stdout());
+  if (result.reason == StopReason::cancelled) {
+    return Status::error(StatusCode::cancelled,
+                         fmt::format("run: interrupted after {} tokens of the prompt and {} generated{}",
+                                     result.prompt_tokens - result.unread, result.tokens, saved_text));
+  }
   return result.status;
 }
 
@@ -183,7 +189,7 @@ CommandAction add_run(CLI::App& command) {
   command.description("Generate text from a prompt, as long as it may be");
   command.footer(
       "Text goes to stdout as it comes; the memory plan and a summary go to stderr. Without a prompt the model\n"
-      "begins a text of its own. Ctrl-C ends the stream with its summary.\n"
+      "begins a text of its own. Ctrl-C ends the stream with its summary, and the exit code 130.\n"
       "Examples:\n"
       "  kvass run model.gguf -p \"The sea\" -n 200 --temp 0.8 --top-p 0.95 --seed 7\n"
       "  kvass run model.gguf --prompts prompts.txt --sequences 16 -n 100 > answers.jsonl\n"

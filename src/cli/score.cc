@@ -12,6 +12,7 @@
 #include "cli/config.h"
 #include "cli/fields.h"
 #include "cli/model_flags.h"
+#include "cli/signals.h"
 #include "cli/stream_flags.h"
 
 namespace kvass {
@@ -92,7 +93,6 @@ Status run(const ScoreFlags& flags) {
   if (flags.bucket < 1) return bad_input("--bucket", "at least 1 token", std::to_string(flags.bucket));
   if (flags.max_tokens < 0) return bad_input("--max-tokens", "0 or more tokens", std::to_string(flags.max_tokens));
   if (flags.top < 0) return bad_input("ScoreOptions.top", "0 or more tokens", std::to_string(flags.top));
-  const std::atomic<bool>& cancel = cancelled();
   KVASS_ASSIGN_OR_RETURN(const WeightOptions weights, flags.weights.resolve());
   KVASS_ASSIGN_OR_RETURN(ModelFile file, ModelFile::open(flags.model));
   KVASS_ASSIGN_OR_RETURN(StreamOptions options, flags.stream.resolve(file.stream_options()));
@@ -103,7 +103,7 @@ Status run(const ScoreFlags& flags) {
   KVASS_ASSIGN_OR_RETURN(const std::vector<int32_t> ids, text_ids(flags, *model.tokenizer));
   KVASS_ASSIGN_OR_RETURN(OpenStream stream, open_stream(model, options, kScoreHeadRows));
   const MemoryPlan plan = plan_of(model, stream);
-  KVASS_ASSIGN_OR_RETURN(const ScoreResult result, score(stream, ids, flags.top, Progress(ids.size()), cancel));
+  KVASS_ASSIGN_OR_RETURN(const ScoreResult result, score(stream, ids, flags.top, Progress(ids.size()), cancelled()));
 
   const size_t size = static_cast<size_t>(flags.bucket);
   std::vector<Bucket> buckets;

@@ -2,7 +2,6 @@
 
 #include <utility>
 
-#include "base/new_file.h"
 #include "cli/command.h"
 #include "cli/fields.h"
 
@@ -35,12 +34,22 @@ void SnapshotFlags::add_every(CLI::App& command) {
                      ->group(kGroup);
 }
 
-Status SnapshotFlags::check() const {
+Status SnapshotFlags::check(bool json) {
   if (every_given_ != nullptr && every_given_->count() > 0) {
     if (!saves()) return bad_input("--save-every", "--save FILE beside it", "none");
     if (every_ < 1) return bad_input("--save-every", "at least 1 token", std::to_string(every_));
+    if (json) return bad_input("--save-every", "text that comes while it is generated", "--json, at the end");
   }
-  return saves() ? check_new_file(save_) : Status();
+  if (!saves()) return {};
+  KVASS_RETURN_IF_ERROR(check_snapshot_path(save_));
+  KVASS_ASSIGN_OR_RETURN(FileLock lock, FileLock::acquire(save_));
+  lock_.emplace(std::move(lock));
+  if (!lock_->warning().empty()) say("kvass: warning: {}\n", one_line(lock_->warning()));
+  return {};
+}
+
+Status SnapshotFlags::save(const Sequence& sequence, const StreamState& state) const {
+  return save_snapshot(sequence, state, save_, lock_ ? &*lock_ : nullptr);
 }
 
 Result<std::optional<Snapshot>> SnapshotFlags::resumed() const {
@@ -52,9 +61,10 @@ Result<std::optional<Snapshot>> SnapshotFlags::resumed() const {
 void SnapshotFlags::arrange(DecodeOptions& options, const Sequence& sequence) const {
   if (!saves()) return;
   options.keep_state = true;
+  options.undelivered = undelivered_stdout;
   options.save_every = every_;
   options.on_state = [this, &sequence](const StreamState& state) {
-    const Status saved = save_snapshot(sequence, state, save_);
+    const Status saved = save(sequence, state);
     if (!saved.ok()) say("kvass: not saved: {}; next try after {} tokens\n", shown_message(saved), every_);
   };
 }

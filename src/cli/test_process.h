@@ -82,6 +82,7 @@ inline pid_t start_kvass(const Arguments& arguments, const Streams& streams) {
       ::dup2(given[i], i);
     }
   }
+  for (const int number : {SIGINT, SIGTERM, SIGHUP}) std::signal(number, SIG_DFL);  // however the test was started
   ::execv(KVASS_CLI_PATH, argv.data());
   ::_exit(127);
 }

@@ -14,10 +14,12 @@
 #include "app/stream_options.h"
 #include "app/transcribe_file.h"
 #include "app/transcript.h"
+#include "base/new_file.h"
 #include "cli/command.h"
 #include "cli/config.h"
 #include "cli/fields.h"
 #include "cli/model_flags.h"
+#include "cli/signals.h"
 
 namespace kvass {
 namespace {
@@ -178,43 +180,77 @@ class Display {
   bool drawn_ = false;
 };
 
+// The files of one recording, which nobody else writes meanwhile. They appear whole, at its end, or not at all.
+class Outputs {
+ public:
+  static Result<Outputs> open(const TranscribeFlags& flags, const std::vector<TranscriptFormat>& formats,
+                              const std::string& name) {
+    Outputs outputs;
+    if (flags.output_dir.empty()) return outputs;
+    for (const TranscriptFormat format : formats) {
+      const std::string path = fmt::format("{}/{}.{}", flags.output_dir, name, transcript_format_name(format));
+      KVASS_RETURN_IF_ERROR(check_new_file(path));
+      KVASS_ASSIGN_OR_RETURN(FileLock lock, FileLock::acquire(path));
+      if (!lock.warning().empty()) say("kvass: warning: {}\n", one_line(lock.warning()));
+      outputs.files_.emplace_back(format, std::move(lock));
+    }
+    return outputs;
+  }
+  Status write(const Transcript& transcript, const std::string& audio) const {
+    for (const auto& [format, lock] : files_) {
+      KVASS_RETURN_IF_ERROR(write_new_file(lock.path(), transcript_text(format, transcript, audio), &lock));
+    }
+    return {};
+  }
+
+ private:
+  std::vector<std::pair<TranscriptFormat, FileLock>> files_;
+};
+
 Status run_file(const TranscribeFlags& flags, const TranscribeOptions& options,
                 const std::vector<TranscriptFormat>& formats, const std::string& audio, const std::string& name,
                 const OpenModel& model, SessionDecoder& decoder, const std::atomic<bool>& cancel) {
   const auto begin = std::chrono::steady_clock::now();
   const double encode_before = decoder.encode_seconds();
   const int64_t windows_before = decoder.encoded_windows();
+  KVASS_ASSIGN_OR_RETURN(const Outputs outputs, Outputs::open(flags, formats, name));
   Display display(flags, formats[0]);
+  double done_seconds = 0.0;
   TranscribeEvents events;
   events.on_segment = [&](const Segment& segment) { return display.segment(segment); };
-  events.on_progress = [&](double done, double total) { display.progress(done, total); };
+  events.on_progress = [&](double done, double total) {
+    done_seconds = done;
+    display.progress(done, total);
+  };
   const Result<Transcript> result =
       transcribe_file(decoder, *model.speech->tokenizer, audio, options, decoder.session().pool(), events, cancel);
   display.clear();
   if (!result.ok()) return result.status();
-  display.finish();
   const Transcript& transcript = result.value();
+  if (transcript.cancelled) {
+    KVASS_RETURN_IF_ERROR(flush_stdout());
+    return Status::error(StatusCode::cancelled,
+                         fmt::format("transcribe: interrupted after {:.2f} of {:.2f} s of {}{}", done_seconds,
+                                     transcript.duration, audio, flags.output_dir.empty() ? "" : "; nothing written"));
+  }
+  display.finish();
   if (flags.output_dir.empty() && formats[0] == TranscriptFormat::json) {
     show_stdout(transcript_text(TranscriptFormat::json, transcript, audio));
   }
-  for (const TranscriptFormat format : formats) {
-    if (flags.output_dir.empty()) break;
-    const std::string path = fmt::format("{}/{}.{}", flags.output_dir, name, transcript_format_name(format));
-    KVASS_RETURN_IF_ERROR(write_transcript(path, transcript_text(format, transcript, audio)));
-  }
+  KVASS_RETURN_IF_ERROR(outputs.write(transcript, audio));
+  KVASS_RETURN_IF_ERROR(flush_stdout());
   if (flags.quiet) return {};
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   say("kvass: {}: {:.2f} s of audio in {:.3f} s ({:.1f} x real time), language {} ({:.2f}), encoder {:.3f} s in {} "
-      "windows, peak memory {}{}\n",
+      "windows, peak memory {}\n",
       one_line(audio), transcript.duration, seconds, transcript.duration / seconds,
       transcript.language.empty() ? "unknown" : transcript.language, transcript.language_probability,
       decoder.encode_seconds() - encode_before, decoder.encoded_windows() - windows_before,
-      human_bytes(peak_rss_bytes()), transcript.cancelled ? ", interrupted" : "");
+      human_bytes(peak_rss_bytes()));
   return {};
 }
 
 Status run(const TranscribeFlags& flags) {
-  const std::atomic<bool>& cancel = cancelled();
   KVASS_ASSIGN_OR_RETURN(const TranscribeOptions options, resolve(flags));
   KVASS_ASSIGN_OR_RETURN(const std::vector<TranscriptFormat> formats, formats_of(flags));
   KVASS_ASSIGN_OR_RETURN(const auto names, output_names(flags));
@@ -240,17 +276,25 @@ Status run(const TranscribeFlags& flags) {
   session.sequences = sequences_of(options);
   KVASS_ASSIGN_OR_RETURN(const std::unique_ptr<SessionDecoder> decoder, SessionDecoder::create(model, session));
 
-  size_t failed = 0;
+  const std::atomic<bool>& cancel = cancelled();
+  size_t failed = 0, done = 0;
+  const auto of_all = [&](const Status& status) {  // where the job ends with it
+    if (flags.audio.size() == 1) return status;
+    return status.with_message(fmt::format("{}; {} of {} files done", status.message(), done, flags.audio.size()));
+  };
   for (const std::string& audio : flags.audio) {
-    if (cancel.load(std::memory_order_relaxed)) break;
-    const Status status = run_file(flags, options, formats, audio, names.at(audio), model, *decoder, cancel);
+    Status status = run_file(flags, options, formats, audio, names.at(audio), model, *decoder, cancel);
+    if (status.ok() && cancel.load(std::memory_order_relaxed) && done + 1 < flags.audio.size()) {
+      status = Status::error(StatusCode::cancelled, "transcribe: interrupted");
+      ++done;
+    }
+    if (status.code() == StatusCode::cancelled || !flush_stdout().ok()) return of_all(status);
+    done += status.ok();
     if (status.ok()) continue;
     if (flags.audio.size() == 1) return status;
     say("kvass: {}\n", shown_message(status));
     ++failed;
   }
-  KVASS_RETURN_IF_ERROR(flush_stdout());
-  if (cancel.load(std::memory_order_relaxed)) return Status::error(StatusCode::cancelled, "transcribe: interrupted");
   if (failed == 0) return {};
   return bad_input("transcribe", fmt::format("{} files that can be transcribed", flags.audio.size()),
                    fmt::format("{} that cannot", failed));

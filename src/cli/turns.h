@@ -1,8 +1,7 @@
-// What a conversation in a terminal takes: the lines of a person one by one, and Ctrl-C that ends an answer first and
-// the program second. Owns what is read and not yet given; the signal handlers are the process's.
+// The lines of a person, one by one. Owns what is read and not yet given.
 #pragma once
 
-#include <atomic>
+#include <cstddef>
 #include <optional>
 #include <string>
 
@@ -10,19 +9,11 @@
 
 namespace kvass {
 
-// SIGINT and SIGTERM, from `watch` on: they set what `stop` and `quit` say, and end the wait for a line. The first
-// SIGINT during an answer ends the answer. Any other one, and every SIGTERM, asks the program to end; after that a
-// further signal ends it at once.
-class Interrupts {
- public:
-  static void watch();
-  static const std::atomic<bool>& stop();  // the answer is to end
-  static bool quit();                      // the program is to end
-  static void begin_answer();
-  static void end_answer();
-};
+// Bytes of a line at most: what has no end is no line.
+inline constexpr size_t kMostLineBytes = size_t{16} << 20;
 
-// Lines of stdin, without their ends. Nothing at the end of input, or where a signal asks the program to end.
+// Lines of stdin, without their ends. Nothing at the end of input, or where a signal asks the program to end. The time
+// that a line takes is proportional to its length.
 class LineReader {
  public:
   Result<std::optional<std::string>> next();
@@ -32,6 +23,7 @@ class LineReader {
 
  private:
   std::string buffer_;
+  size_t searched_ = 0;  // bytes of it that have no end of a line
   bool ended_ = false;
 };
 

@@ -9,6 +9,7 @@
 #include "cli/config.h"
 #include "cli/fields.h"
 #include "cli/model_flags.h"
+#include "cli/signals.h"
 #include "kvass/version.h"
 
 namespace kvass {
@@ -45,7 +46,6 @@ Result<std::vector<int32_t>> text_ids(const VerifyFlags& flags, const Tokenizer&
 std::string checksum_text(const VerifyRow& row) { return fmt::format("{:016x}", row.checksum); }
 
 Status run(const VerifyFlags& flags) {
-  const std::atomic<bool>& cancel = cancelled();
   KVASS_ASSIGN_OR_RETURN(const WeightOptions weights, flags.weights.resolve());
   KVASS_ASSIGN_OR_RETURN(const Math math, parse_math(flags.math));
   VerifyInput input;
@@ -54,18 +54,27 @@ Status run(const VerifyFlags& flags) {
   KVASS_ASSIGN_OR_RETURN(const OpenModel model, open_model(flags.model, math, input.threads, weights));
   KVASS_ASSIGN_OR_RETURN(input.ids, text_ids(flags, *model.tokenizer));
   set_engine(model.engine, input);
+  const std::atomic<bool>& cancel = cancelled();
   if (!flags.json) {
     print("{}, {} tokens, {}, {} threads, math {}, cache {}, numerics version {}\n", model.family, input.ids.size(),
           runs_on(*model.engine), input.threads, math_name(math), dtype_name(input.kv), kNumericsVersion);
     show_stdout("");
   }
+  const std::vector<VerifyCase> cases = verify_cases(input);
+  size_t done = 0;
   const auto on_row = [&](const VerifyRow& row) {
+    ++done;
     if (flags.json) return;
     print("{}  {:<10} {}{}{}\n", checksum_text(row), row.identical ? "identical" : "DIFFERENT", row.name,
           row.identical ? "" : ": ", row.first_difference);
     show_stdout("");
   };
-  KVASS_ASSIGN_OR_RETURN(const std::vector<VerifyRow> rows, verify(input, verify_cases(input), on_row, cancel));
+  const Result<std::vector<VerifyRow>> result = verify(input, cases, on_row, cancel);
+  if (result.status().code() == StatusCode::cancelled) {
+    return result.status().with_message(fmt::format("verify: interrupted after {} of {} cases", done, cases.size()));
+  }
+  if (!result.ok()) return result.status();
+  const std::vector<VerifyRow>& rows = result.value();
   nlohmann::json list = nlohmann::json::array();
   size_t identical = 0;
   for (const VerifyRow& row : rows) {

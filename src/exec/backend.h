@@ -1,5 +1,5 @@
 // Where ops run: the memory that values and tables lie in, and the ops over it. One backend for this machine's CPU, one
-// for devices; whoever runs a program hands it the ops in order and knows no more of the machine. It owns the memory;
+// for devices; the interpreter hands it the ops in order and knows nothing else of the machine. It owns the memory;
 // caches are the sequences', weights the engine's.
 #pragma once
 

@@ -18,7 +18,7 @@ namespace kvass {
 
 struct DeviceWeights;
 
-// A program with everything that holds for whoever runs it.
+// A program with everything about it that does not change while it runs.
 struct ExecModel {
   const Program& program;
   const WeightStore& weights;

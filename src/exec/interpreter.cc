@@ -25,7 +25,7 @@ void Interpreter::run(const Method& method, const ExecContext& context, ExecBack
 }
 
 void Interpreter::run_ops(int32_t begin, int32_t end, const ExecContext& context, ExecBackend& backend) {
-  for (int32_t i = begin; i < end; ++i) {
+  for (int32_t i = begin; i < end && !context.pool.cancelled(); ++i) {
     const Op& op = program_.ops[static_cast<size_t>(i)];
     ++observer_.executed[static_cast<size_t>(i)];
     const int64_t begin_time = observer_.timeline ? now() : 0;

@@ -12,6 +12,7 @@ class Interpreter {
  public:
   explicit Interpreter(const Program& program);  // outlives it
 
+  // Stops where the pool is cancelled.
   void run(const Method& method, const ExecContext& context, ExecBackend& backend);
 
   Observer& observer() { return observer_; }

@@ -219,7 +219,7 @@ Result<Ct2Model> Ct2Model::parse(std::span<const uint8_t> bytes, std::string nam
 
 Result<Ct2Model> Ct2Model::open(const std::string& path) {
   KVASS_ASSIGN_OR_RETURN(FileMap map, FileMap::open(path));
-  KVASS_ASSIGN_OR_RETURN(Ct2Model model, parse(map.bytes(), path));
+  KVASS_ASSIGN_OR_RETURN(Ct2Model model, map.checked(parse(map.bytes(), path)));
   model.map_.emplace(std::move(map));
   return model;
 }

@@ -46,6 +46,7 @@ class Ct2Model final : public TensorSource {
   bool has(std::string_view tensor) const override;
   Result<SourceTensor> tensor(std::string_view tensor) const override;
   std::vector<std::string> names() const override;
+  Status check() const override { return map_ ? map_->check() : Status(); }
   void release(std::span<const uint8_t> bytes) const override;
 
   // The variables as the file has them, aliases included.

@@ -201,7 +201,7 @@ Result<GgmlSpeech> GgmlSpeech::parse(std::span<const uint8_t> bytes, std::string
 
 Result<GgmlSpeech> GgmlSpeech::open(const std::string& path) {
   KVASS_ASSIGN_OR_RETURN(FileMap map, FileMap::open(path));
-  KVASS_ASSIGN_OR_RETURN(GgmlSpeech model, parse(map.bytes(), path));
+  KVASS_ASSIGN_OR_RETURN(GgmlSpeech model, map.checked(parse(map.bytes(), path)));
   model.map_.emplace(std::move(map));
   return model;
 }

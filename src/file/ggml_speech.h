@@ -40,6 +40,7 @@ class GgmlSpeech final : public TensorSource {
   bool has(std::string_view tensor) const override;
   Result<SourceTensor> tensor(std::string_view tensor) const override;
   std::vector<std::string> names() const override;
+  Status check() const override { return map_ ? map_->check() : Status(); }
   void release(std::span<const uint8_t> bytes) const override;
 
   const GgmlSpeechSizes& sizes() const { return sizes_; }

@@ -79,6 +79,8 @@ class Gguf {
   std::span<const GgufTensor> tensors() const { return tensors_; }
   const GgufTensor* find_tensor(std::string_view name) const;
   Result<const GgufTensor*> tensor(std::string_view name) const;
+  // FileMap::check() of the file: to be asked after values or data were read and before they are used.
+  Status check() const { return map_ ? map_->check() : Status(); }
   // Releases the mapped pages of bytes [begin, begin + count) of a tensor. A later access reads them again.
   void release(const GgufTensor& tensor, size_t begin, size_t count) const;
 

@@ -214,7 +214,7 @@ Result<Gguf> Gguf::parse(std::span<const uint8_t> bytes, std::string name) {
 
 Result<Gguf> Gguf::open(const std::string& path) {
   KVASS_ASSIGN_OR_RETURN(FileMap map, FileMap::open(path));
-  KVASS_ASSIGN_OR_RETURN(Gguf file, parse(map.bytes(), path));
+  KVASS_ASSIGN_OR_RETURN(Gguf file, map.checked(parse(map.bytes(), path)));
   file.map_.emplace(std::move(map));
   return file;
 }

@@ -4,10 +4,10 @@
 #include <bit>
 #include <cstring>
 #include <limits>
-#include <nlohmann/json.hpp>
 #include <set>
 #include <utility>
 
+#include "file/json_tree.h"
 #include "file/one_line.h"
 
 namespace kvass {
@@ -89,7 +89,7 @@ Result<SafeTensor> read_tensor(const json& entry, std::span<const uint8_t> data,
 
 // The header as JSON. Two checks must be made while parsing. A name that occurs twice: the parsed object keeps only one
 // of the two. Nesting: copying, printing or comparing a deep value recurses as deep as the file is nested.
-Result<json> read_header(std::span<const uint8_t> text, const std::string& field) {
+Result<JsonTree> read_header(std::span<const uint8_t> text, const std::string& field) {
   constexpr int kMaxDepth = 2;  // file, tensor, shape
   std::set<std::string> names;
   std::string twice;
@@ -104,12 +104,13 @@ Result<json> read_header(std::span<const uint8_t> text, const std::string& field
     deep = true;
     return false;  // the value is left out
   };
-  json parsed = json::parse(text.begin(), text.end(), look, /*allow_exceptions=*/false);
+  JsonTree tree(text.begin(), text.end(), look);
+  const json& parsed = tree.root();
   if (deep) return bad_input(field, "tensors of a dtype, a shape and data_offsets", "deeper nesting");
   if (!parsed.is_object())
     return bad_input(field, "a JSON object", parsed.is_discarded() ? "no valid JSON" : what(parsed));
   if (!twice.empty()) return bad_input(field, "each tensor once", twice + " twice");
-  return Result<json>(std::move(parsed));
+  return tree;
 }
 
 }  // namespace
@@ -121,10 +122,10 @@ Result<SafeTensors> SafeTensors::parse(std::span<const uint8_t> bytes, const std
   const uint64_t most = std::min<uint64_t>(bytes.size() - sizeof header, kMaxHeaderBytes);
   if (header > most)
     return bad_input(name + ": header length", "at most " + std::to_string(most), std::to_string(header));
-  KVASS_ASSIGN_OR_RETURN(const json parsed, read_header(bytes.subspan(sizeof header, header), name + ": header"));
+  KVASS_ASSIGN_OR_RETURN(const JsonTree tree, read_header(bytes.subspan(sizeof header, header), name + ": header"));
   const std::span<const uint8_t> data = bytes.subspan(sizeof header + header);
   SafeTensors file;
-  for (const auto& [key, entry] : parsed.items()) {
+  for (const auto& [key, entry] : tree.root().items()) {
     if (key == "__metadata__") continue;
     KVASS_ASSIGN_OR_RETURN(SafeTensor tensor, read_tensor(entry, data, name + ": tensor " + quoted_name(key)));
     file.tensors_.emplace(key, std::move(tensor));
@@ -134,7 +135,7 @@ Result<SafeTensors> SafeTensors::parse(std::span<const uint8_t> bytes, const std
 
 Result<SafeTensors> SafeTensors::open(const std::string& path) {
   KVASS_ASSIGN_OR_RETURN(FileMap map, FileMap::open(path));
-  KVASS_ASSIGN_OR_RETURN(SafeTensors file, parse(map.bytes(), path));
+  KVASS_ASSIGN_OR_RETURN(SafeTensors file, map.checked(parse(map.bytes(), path)));
   file.map_.emplace(std::move(map));
   return file;
 }

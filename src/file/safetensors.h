@@ -39,6 +39,8 @@ class SafeTensors {
     const auto found = tensors_.find(name);
     return found == tensors_.end() ? nullptr : &found->second;
   }
+  // FileMap::check() of the file: to be asked after bytes were read and before they are used.
+  Status check() const { return map_ ? map_->check() : Status(); }
   // Releases the mapped pages of these bytes of a tensor. A later access reads them again.
   void release(std::span<const uint8_t> bytes) const {
     if (map_) map_->release(static_cast<size_t>(bytes.data() - map_->bytes().data()), bytes.size());

@@ -19,6 +19,7 @@ class SafeTensorsSource final : public TensorSource {
   bool has(std::string_view tensor) const override { return find(tensor) != nullptr; }
   Result<SourceTensor> tensor(std::string_view tensor) const override;
   std::vector<std::string> names() const override;
+  Status check() const override { return file_.check(); }
   void release(std::span<const uint8_t> bytes) const override { file_.release(bytes); }
 
  private:

@@ -45,6 +45,8 @@ class TensorSource {
   // Error: the file has no such tensor, or the tensor's shape or type does not fit its name.
   virtual Result<SourceTensor> tensor(std::string_view tensor) const = 0;
   virtual std::vector<std::string> names() const = 0;  // sorted
+  // FileMap::check() of the file: to be asked after data was read and before it is used.
+  virtual Status check() const = 0;
   // Releases the mapped pages of these bytes of a tensor. A later access reads them again.
   virtual void release(std::span<const uint8_t> bytes) const = 0;
 };

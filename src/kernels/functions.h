@@ -110,7 +110,7 @@ KVASS_LANE_FN typename V::F softcap(typename V::F x, typename V::F cap) {
   return V::mul(cap, tanh<V>(V::div(x, cap)));
 }
 
-// x / (1 + exp(-2u)), u = sqrt(2/π) · (x + 0.044715 · x³); gelu_gate/gelu_gate.h says why in this form.
+// x / (1 + exp(-2u)), u = sqrt(2/π) · (x + 0.044715 · x³); gate/gate.h says why in this form.
 template <class V>
 KVASS_LANE_FN typename V::F gelu_tanh(typename V::F x) {
   using F = typename V::F;

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <bit>
-#include <cstring>
 
 #include "kvp/table.h"
 
@@ -89,6 +88,7 @@ Status KvpFile::check_weights(ThreadPool& pool) const {
     const KvpSection& section = sections_[static_cast<size_t>(i)];
     right[static_cast<size_t>(i)] = hash_bytes(bytes_.subspan(section.offset, section.bytes)) == section.hash;
   });
+  KVASS_RETURN_IF_ERROR(check());
   const auto bad = std::find(right.begin(), right.end(), 0);
   if (bad == right.end()) return {};
   return bad_input(name_ + ": section " + std::to_string(bad - right.begin()), "bytes of the hash that the table has",
@@ -104,9 +104,8 @@ WeightStore KvpFile::take_weights() && {
   return store;
 }
 
-bool is_kvp(const std::string& path) {
-  const Result<FileMap> map = FileMap::open(path);
-  return map.ok() && map->bytes().size() >= 8 && std::memcmp(map->bytes().data(), kKvpMagic, 8) == 0;
-}
+Status check_kvp_path(const std::string& path) { return check_replaceable(path, kKvpMagic, "a .kvp file"); }
+
+bool is_kvp(const std::string& path) { return begins_with(path, kKvpMagic); }
 
 }  // namespace kvass

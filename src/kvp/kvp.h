@@ -5,7 +5,7 @@
 //
 // Opening maps the file and verifies all of it but the weights' bytes, which are only read when they are used (or when
 // asked: check_weights). Files are taken for hostile: what has passed `open` can be run, and reads and writes nothing
-// outside its buffers. A file that is changed while it is mapped is the one thing that nobody can check.
+// outside its buffers. A file that is changed while it is mapped is found by check(), after the bytes were read.
 #pragma once
 
 #include <cstdint>
@@ -17,6 +17,7 @@
 
 #include "base/file_map.h"
 #include "base/hash.h"
+#include "base/new_file.h"
 #include "base/thread_pool.h"
 #include "kvass/cache_plan.h"
 #include "kvass/status.h"
@@ -53,7 +54,7 @@ struct KvpModel {
   std::optional<KvpSpeech> speech;  // none: a model that writes text
 };
 
-// Tokens that each layer keeps in sight: the export rule (cache_plan.h), but for a decoder beside an encoder that takes
+// Tokens that each layer keeps visible: the export rule (cache_plan.h), but for a decoder beside an encoder that takes
 // its whole context in one step, and has nothing else to keep.
 Result<std::vector<int64_t>> kept_tokens(const Program& program, const CacheOptions& caches);
 
@@ -66,7 +67,7 @@ struct KvpSection {
 class KvpFile {
  public:
   static Result<KvpFile> open(const std::string& path);
-  // The same of bytes that outlive it, at an address that is a multiple of 64; `name` stands in messages.
+  // The same of bytes that outlive it, at an address that is a multiple of 64; messages name it `name`.
   static Result<KvpFile> parse(std::span<const uint8_t> bytes, const std::string& name);
 
   const std::string& name() const { return name_; }
@@ -83,6 +84,8 @@ class KvpFile {
   Result<VocabularyView> vocabulary() const;
   Result<SpeechVocabulary> speech_vocabulary() const;
   Status check_weights(ThreadPool& pool) const;  // reads every section and compares its hash
+  // FileMap::check() of the file: to be asked after bytes of it were read and before they are used.
+  Status check() const { return map_ ? map_->check() : Status(); }
 
   // The weights where they are: of a file that `open` mapped. Nothing else of it may be used afterwards.
   WeightStore take_weights() &&;
@@ -102,12 +105,17 @@ class KvpFile {
   std::vector<const float*> vectors_;
 };
 
+// Whether a file can be written at `path`, and what is there is one of these, or empty.
+Status check_kvp_path(const std::string& path);
+
 // Whether the file at `path` begins as these do.
 bool is_kvp(const std::string& path);
 
 // Writes the file beside `path` and renames it (base/new_file.h): it appears whole or not at all. Of a model that
-// transcribes the vocabulary has pieces alone. `cache_lens`: kept_tokens. Returns its bytes.
+// transcribes the vocabulary has pieces alone. `cache_lens`: kept_tokens. `held`: the caller's lock of `path`; null: it
+// is taken. Returns its bytes.
 Result<size_t> write_kvp(const std::string& path, const KvpModel& model, const Vocabulary& vocabulary,
-                         const WeightStore& weights, const std::vector<int64_t>& cache_lens);
+                         const WeightStore& weights, const std::vector<int64_t>& cache_lens,
+                         const FileLock* held = nullptr);
 
 }  // namespace kvass

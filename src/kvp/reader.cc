@@ -313,7 +313,7 @@ class KvpReader : private TableChecks {
 
 Result<KvpFile> KvpFile::open(const std::string& path) {
   KVASS_ASSIGN_OR_RETURN(FileMap map, FileMap::open(path));
-  KVASS_ASSIGN_OR_RETURN(KvpFile file, parse(map.bytes(), path));
+  KVASS_ASSIGN_OR_RETURN(KvpFile file, map.checked(parse(map.bytes(), path)));
   file.map_ = std::move(map);
   return file;
 }

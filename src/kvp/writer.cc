@@ -216,7 +216,7 @@ std::vector<uint8_t> header_of(std::span<const uint8_t> table, uint64_t file_byt
 }  // namespace
 
 Result<size_t> write_kvp(const std::string& path, const KvpModel& model, const Vocabulary& vocabulary,
-                         const WeightStore& weights, const std::vector<int64_t>& cache_lens) {
+                         const WeightStore& weights, const std::vector<int64_t>& cache_lens, const FileLock* held) {
   size_t text_bytes = 0;
   for (const std::string& piece : vocabulary.pieces) text_bytes += piece.size();
   for (const std::string& merge : vocabulary.merges) text_bytes += merge.size();
@@ -235,12 +235,15 @@ Result<size_t> write_kvp(const std::string& path, const KvpModel& model, const V
   const uint64_t file_bytes = first + layout.bytes;
   if (kKvpHeaderBytes + table.size() > first) return bad_input(path, "room for the table", "too little");
 
-  KVASS_ASSIGN_OR_RETURN(NewFile file, NewFile::create(path));
+  KVASS_ASSIGN_OR_RETURN(NewFile file, NewFile::create(path, held));
   KVASS_RETURN_IF_ERROR(file.write(0, header_of(table, file_bytes)));
   KVASS_RETURN_IF_ERROR(file.write(kKvpHeaderBytes, table));
   for (const Placed& weight : layout.weights) {
-    KVASS_RETURN_IF_ERROR(file.write(first + layout.sections[weight.section].offset + weight.offset, weight.bytes));
+    const Status written = file.write(first + layout.sections[weight.section].offset + weight.offset, weight.bytes);
+    if (!written.ok()) KVASS_RETURN_IF_ERROR(weights.check());  // the system could not read what it was to write
+    KVASS_RETURN_IF_ERROR(written);
   }
+  KVASS_RETURN_IF_ERROR(weights.check());
   const uint8_t zero = 0;  // the last page is whole
   const KvpSection& last = layout.sections.back();
   if (last.offset + last.bytes < layout.bytes) KVASS_RETURN_IF_ERROR(file.write(file_bytes - 1, {&zero, 1}));

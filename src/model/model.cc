@@ -147,6 +147,7 @@ Result<WeightStore> load_weights(const Gguf& file, const ModelProgram& model, Th
       store.matrices.push_back({entry.type, weight.outputs, weight.inputs, bytes});
     }
   }
+  KVASS_RETURN_IF_ERROR(file.check());
   return store;
 }
 

@@ -163,6 +163,7 @@ Result<WeightStore> load_weights(const TensorSource& source, const ModelProgram&
     }
     source.release(entry.source.data);
   }
+  KVASS_RETURN_IF_ERROR(source.check());
   return store;
 }
 

@@ -29,6 +29,7 @@ class WithOneMore final : public TensorSource {
     names.push_back(extra_);
     return names;
   }
+  Status check() const override { return source_.check(); }
   void release(std::span<const uint8_t> bytes) const override { source_.release(bytes); }
 
  private:

@@ -46,7 +46,7 @@ Result<uint8_t*> OpContext::State::reserve(Remote& remote, size_t bytes) {
   if (bytes > remote.scratch.bytes()) {
     KVASS_ASSIGN_OR_RETURN(const bool capturing, runtime.capturing(stream));
     if (capturing) {
-      return bad_input("scratch in a captured graph", "a call of this size before the capture, which makes room",
+      return bad_input("scratch in a captured graph", "a call of this size before the capture, which allocates it",
                        std::to_string(bytes) + " bytes where there are " + std::to_string(remote.scratch.bytes()));
     }
     remote.scratch = DeviceBlock();  // first, so that both are never held

@@ -98,7 +98,7 @@ static_assert(kFieldCount<Method> == 0
 #undef KVASS_VISIT_
 #undef KVASS_COUNT_
 
-// Those of a program itself are few, and each has a form of its own: whoever walks them asserts this.
+// Those of a program itself are few, and each has a form of its own: code that walks them asserts this.
 inline constexpr size_t kProgramFields = 11;
 static_assert(kFieldCount<Program> == kProgramFields && kFieldCount<SourceShape> == 3);
 

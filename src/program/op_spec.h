@@ -105,7 +105,7 @@ bool is_op_kind(OpKind kind);
 bool op_on_devices(OpKind kind);        // otherwise it runs on the CPU only
 std::string_view op_text(OpKind kind);  // what it does
 
-// The kind of a name, for whoever looks for one operator; a name that is none does not compile.
+// The kind with this name; another name does not compile.
 consteval OpKind op_kind(std::string_view name) {
   constexpr std::string_view names[] = {
 #define KVASS_OP(name, where, text) #name,

@@ -44,7 +44,7 @@ enum class Extent : uint8_t {
   chunk,     // a row for each token of a step
   head,      // a row for each row whose logits are asked for
   frames,    // a row for each row that the encoder takes in; one sequence's
-  source,    // a row for each row that the encoder leaves; one sequence's
+  source,    // a row for each row of the encoder output, of one sequence
   sequence,  // a row for each sequence of a step
 };
 std::string_view extent_name(Extent extent);

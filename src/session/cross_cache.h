@@ -1,4 +1,4 @@
-// What an encoder left for a sequence: the source rows, and each decoder layer's keys and values of them with the flag
+// The encoder output of a sequence: the source rows, and each decoder layer's keys and values of them with the flag
 // that says whether they are there. One block of memory, planned for the program's longest source and never grown.
 // It is written by the first step after an encode, and only read once it is filled. Sequences share a filled one by
 // reference (shared_ptr), so that a fork copies nothing of it; one that is not filled belongs to one sequence alone,

@@ -13,8 +13,7 @@ namespace kvass {
 std::vector<CacheShape> Engine::cache_shapes() const { return kvass::cache_shapes(program_); }
 
 const Hash128& Engine::fingerprint() const {
-  std::call_once(fingerprint_->computed,
-                 [this] { fingerprint_->hash = fingerprint_of(without_greedy(program_), *weights_); });
+  fingerprint_->computed.call([this] { fingerprint_->hash = fingerprint_of(without_greedy(program_), *weights_); });
   return fingerprint_->hash;
 }
 
@@ -63,6 +62,7 @@ Result<std::shared_ptr<const Engine>> Engine::on_device(const DeviceKernels& dev
   for (const Weight& weight : program_.weights) widths.push_back(weight.inputs);
   std::shared_ptr<Engine> engine(new Engine(*this));
   KVASS_ASSIGN_OR_RETURN(engine->device_weights_, DeviceWeights::upload(device, *weights_, widths));
+  KVASS_RETURN_IF_ERROR(weights_->check());
   return std::shared_ptr<const Engine>(std::move(engine));
 }
 

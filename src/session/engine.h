@@ -3,11 +3,11 @@
 #pragma once
 
 #include <memory>
-#include <mutex>
 #include <vector>
 
 #include "base/cpu.h"
 #include "base/hash.h"
+#include "base/once.h"
 #include "exec/context.h"
 #include "exec/device/weights.h"
 #include "kernels/rotary/rotary.h"
@@ -41,6 +41,8 @@ class Engine {
   const WeightStore& weights() const { return *weights_; }                       // in this machine's memory
   const DeviceWeights* device_weights() const { return device_weights_.get(); }  // null: runs on the CPU
   const DeviceRuntime* device() const;
+  // WeightStore::check() of the weights that steps read; those of a device are copies.
+  Status check_weights() const { return device_weights_ ? Status() : weights_->check(); }
   Math math() const { return options_.math; }
   Isa isa() const { return options_.isa; }
   ExecModel model() const {  // views of this engine
@@ -59,7 +61,7 @@ class Engine {
   EngineOptions options_;
   std::vector<Rotary> rotaries_;  // [rotaries of the program]
   struct Fingerprint {
-    std::once_flag computed;
+    Once computed;
     Hash128 hash;
   };
   std::shared_ptr<Fingerprint> fingerprint_;  // shared with the engines made of this one, which are of the same model

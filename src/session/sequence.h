@@ -59,20 +59,20 @@ class Sequence {
   // it was before that step.
   int64_t rewind_floor() const { return rewind_floor_.load(std::memory_order_acquire); }
 
-  Status checkpoint();  // of this position; the oldest makes room where all places are taken
+  Status checkpoint();  // of this position; replaces the oldest if all places are taken
   // Positions, ascending. From here on to block(): for the caller that works with the stream, or has claimed it.
   std::vector<int64_t> checkpoints() const;
 
   // What a snapshot holds of the caches: by layer, the positions [first_held, length) after its sinks and the sinks.
   const std::vector<int64_t>& first_held() const { return first_held_; }  // [layers]
   CrossFill cross_fill() const { return cross_ ? cross_->fill() : CrossFill(); }
-  // The tiles of those positions, piece(bytes) in the order of layers and memory, then what an encoder left. The first
+  // The tiles of those positions, piece(bytes) in the order of layers and memory, then the encoder output. The first
   // error of a piece, or of reading a device's memory, ends it.
   template <class Piece>
   Status for_each_held(Piece&& piece) const;
   size_t held_bytes() const;  // of all pieces
   // The stream that had this length, these first_held and this fill, whose for_each_held gave `held`. Checked before
-  // anything changes; checkpoints are forgotten. Others that share what an encoder left keep it.
+  // anything changes; checkpoints are forgotten. Others that share the encoder output keep it.
   Status restore(int64_t length, std::span<const int64_t> first_held, const CrossFill& cross,
                  std::span<const uint8_t> held);
 
@@ -87,7 +87,7 @@ class Sequence {
   // goes on from length() as before, for what the next row sees is never overwritten by a step; but what the step would
   // have pushed out of rings is no longer held, so rewind_floor() is as after it.
   void abandon(int64_t count);
-  // An empty stream again; nothing is freed. What an encoder left is forgotten; others that share it keep it.
+  // An empty stream again; nothing is freed. The encoder output is forgotten; others that share it keep it.
   Status clear();
 
   // Set while somebody works with the stream; who finds it set returns busy_error().

@@ -17,6 +17,8 @@ Status busy_error() {
                        expected_message("session", "one caller at a time", "a second one while a step runs"));
 }
 
+Status cancelled_error() { return Status::error(StatusCode::cancelled, "step: cancelled"); }
+
 // The claims of a step on its sequences: all of them, or it does not run.
 class Claims {
  public:
@@ -223,15 +225,16 @@ Result<StepResult> Session::step(const StepRequest& request) {
   KVASS_RETURN_IF_ERROR(check_rows(request.argmax, rows));
   KVASS_RETURN_IF_ERROR(check_cross_weights(request.cross_weights));
   FloatEnvironment environment;
-  if (request.runs.empty()) return answer(request);
-  begin_frame(request.runs);
+  if (!request.runs.empty()) begin_frame(request.runs);
+  const ThreadPool::Cancel cancel(pool_, request.cancel);
+  if (request.runs.empty()) return unless_cancelled(answer(request));
   last_rows_ = 0;
   if (rows == 0) return StepResult{};
   method_ = methods_.size() - 1;
   while (methods_[method_].rows < rows) --method_;
   KVASS_RETURN_IF_ERROR(backend_->begin(*frame_));
   execute(*engine_->program().find_method("body"), nullptr, request.cross_weights);
-  Result<StepResult> result = answer(request);
+  Result<StepResult> result = unless_cancelled(answer(request));
   if (!result.ok()) {
     for (const Run& run : request.runs) run.sequence->abandon(static_cast<int64_t>(run.tokens.size()));
     return result;
@@ -279,6 +282,11 @@ void Session::commit(std::span<const Run> runs) {
   }
 }
 
+// A step whose tasks were left out in part has no result.
+Result<StepResult> Session::unless_cancelled(Result<StepResult> result) const {
+  return pool_.cancelled() ? Result<StepResult>(cancelled_error()) : result;
+}
+
 // The rows' values of `result` once the ops of a head have run.
 Result<const float*> Session::run_head(const Method& method, std::span<const int32_t> rows, ValueId result) {
   const Program& program = engine_->program();
@@ -300,6 +308,7 @@ Result<StepResult> Session::answer(const StepRequest& request) {
     if (interpreter_.observer().probe) {
       KVASS_RETURN_IF_ERROR(run_head(head, request.argmax, program.logits).status());
     }
+    const ThreadPool::Cancel whole(pool_, nullptr);  // its tables of candidates are never half made
     KVASS_ASSIGN_OR_RETURN(const float* found,
                            run_head(*program.find_method("greedy"), request.argmax, program.argmax()));
     std::copy_n(reinterpret_cast<const Argmax*>(found), request.argmax.size(), argmax_.begin());
@@ -310,6 +319,7 @@ Result<StepResult> Session::answer(const StepRequest& request) {
     result.logits = std::span(logits, request.logits.size() * static_cast<size_t>(program.vocabulary()));
   }
   if (request.logits.empty() && request.argmax.empty()) KVASS_RETURN_IF_ERROR(backend_->finish());
+  KVASS_RETURN_IF_ERROR(engine_->check_weights());
   return result;
 }
 
@@ -337,7 +347,7 @@ Status Session::check_input(const EncoderInput& input, int64_t& rows) const {
   return {};
 }
 
-Status Session::encode(Sequence& sequence, const EncoderInput& input) {
+Status Session::encode(Sequence& sequence, const EncoderInput& input, const std::atomic<bool>* cancel) {
   Busy busy(busy_);
   if (!busy.mine()) return busy_error();
   int64_t frames = 0;
@@ -354,8 +364,13 @@ Status Session::encode(Sequence& sequence, const EncoderInput& input) {
   last_rows_ = 0;
   frame_->begin_encode(frame_run(sequence, 0), frames);
   KVASS_RETURN_IF_ERROR(backend_->begin(*frame_));
+  const ThreadPool::Cancel scope(pool_, cancel);
   execute(*program.find_method("encode"), &input);
-  return backend_->finish();
+  Status status = backend_->finish();
+  if (status.ok() && pool_.cancelled()) status = cancelled_error();
+  if (status.ok()) status = engine_->check_weights();
+  if (!status.ok()) sequence.cross()->clear();
+  return status;
 }
 
 int64_t Session::executed(OpKind kind) const {

@@ -45,9 +45,12 @@ struct Run {
 struct StepRequest {
   std::span<const Run> runs = {};
   std::span<const int32_t> logits = {};  // rows whose logits are wanted
-  std::span<const int32_t> argmax =
-      {};                           // rows whose largest logit is wanted; the others are not brought to this machine
+  // Rows whose argmax is wanted; their other logits are not copied from a device.
+  std::span<const int32_t> argmax = {};
   CrossWeights cross_weights = {};  // of the runs
+  // Where it is set before the step has ended, the step fails with StatusCode::cancelled, within a fraction of the time
+  // that it takes; it stays set until then. null: none.
+  const std::atomic<bool>* cancel = nullptr;
 };
 
 // Valid until the session's next call.
@@ -66,14 +69,15 @@ class Session {
 
   // Runs the program's body over the runs' tokens, row after row in the order of the runs, answers what is wanted, and
   // advances the sequences. On an error no sequence has advanced and each goes on as if the step had not been; only
-  // where a device failed while it ran, sequences cannot be rewound as far as before (Sequence::abandon), and rows of
-  // the last step are gone.
+  // where it was cancelled, a device failed or the file of the weights changed while it ran, sequences cannot be rewound
+  // as far as before (Sequence::abandon), and rows of the last step are gone.
   Result<StepResult> step(const StepRequest& request);
 
   // Runs the program's encoder and keeps its rows with the sequence: the next step's cross-attention makes its keys
   // and values of them. An earlier encode's output is forgotten for this sequence; sequences that share it keep it.
-  // The sequence's own stream is not touched. On an error nothing has changed.
-  Status encode(Sequence& sequence, const EncoderInput& input);
+  // The sequence's own stream is not touched. On an error nothing has changed; only where it was cancelled (as in
+  // StepRequest), a device failed or the file of the weights changed while it ran, the sequence has no encoder output.
+  Status encode(Sequence& sequence, const EncoderInput& input, const std::atomic<bool>* cancel = nullptr);
 
   int threads() const { return pool_.threads(); }
   ThreadPool& pool() { return pool_; }
@@ -102,6 +106,7 @@ class Session {
   FrameRun frame_run(Sequence& sequence, size_t index);  // without its tokens; index among the runs
   void begin_frame(std::span<const Run> runs);
   Result<StepResult> answer(const StepRequest& request);
+  Result<StepResult> unless_cancelled(Result<StepResult> result) const;
   Result<const float*> run_head(const Method& method, std::span<const int32_t> rows, ValueId result);
   void commit(std::span<const Run> runs);
   void execute(const Method& method, const EncoderInput* input = nullptr, const CrossWeights& weights = {});

@@ -1,11 +1,8 @@
 #include "session/snapshot.h"
 
-#include <cstring>
-#include <string_view>
 #include <utility>
 
 #include "base/busy.h"
-#include "base/new_file.h"
 #include "kvass/version.h"
 #include "session/snapshot_header.h"
 
@@ -56,13 +53,16 @@ Status check_tokens(const std::string& name, const std::vector<int32_t>& tokens,
 
 }  // namespace
 
-Status save_snapshot(const Sequence& sequence, const StreamState& state, const std::string& path) {
+Status save_snapshot(const Sequence& sequence, const StreamState& state, const std::string& path,
+                     const FileLock* held) {
+  KVASS_RETURN_IF_ERROR(check_snapshot_path(path));
   const Busy busy(sequence.busy());
   if (!busy.mine()) return Sequence::busy_error();
   SnapshotInfo info;
   info.version = kSnapshotVersion;
   info.numerics = static_cast<uint32_t>(kNumericsVersion);
   info.fingerprint = sequence.engine().fingerprint();
+  KVASS_RETURN_IF_ERROR(sequence.engine().weights().check());  // the fingerprint is made of them
   info.math = sequence.engine().math();
   info.caches = sequence.options();
   info.length = sequence.length();
@@ -71,7 +71,7 @@ Status save_snapshot(const Sequence& sequence, const StreamState& state, const s
   info.state = state;
   info.body_bytes = sequence.held_bytes();
 
-  KVASS_ASSIGN_OR_RETURN(NewFile file, NewFile::create(path));
+  KVASS_ASSIGN_OR_RETURN(NewFile file, NewFile::create(path, held));
   const size_t header_bytes = write_snapshot_header(info, {}).size();
   size_t at = header_bytes;
   Hasher hasher;
@@ -85,16 +85,13 @@ Status save_snapshot(const Sequence& sequence, const StreamState& state, const s
   return file.commit();
 }
 
-bool is_snapshot(const std::string& path) {
-  const Result<FileMap> map = FileMap::open(path);
-  if (!map.ok()) return false;
-  const std::string_view magic(kSnapshotMagic);
-  return map->bytes().size() >= magic.size() && std::memcmp(map->bytes().data(), magic.data(), magic.size()) == 0;
-}
+Status check_snapshot_path(const std::string& path) { return check_replaceable(path, kSnapshotMagic, "a snapshot"); }
+
+bool is_snapshot(const std::string& path) { return begins_with(path, kSnapshotMagic); }
 
 Result<Snapshot> Snapshot::open(const std::string& path) {
   KVASS_ASSIGN_OR_RETURN(FileMap map, FileMap::open(path));
-  KVASS_ASSIGN_OR_RETURN(Snapshot snapshot, parse(map.bytes(), path));
+  KVASS_ASSIGN_OR_RETURN(Snapshot snapshot, map.checked(parse(map.bytes(), path)));
   snapshot.map_.emplace(std::move(map));
   return snapshot;
 }
@@ -120,13 +117,16 @@ Result<Snapshot> Snapshot::parse(std::span<const uint8_t> bytes, const std::stri
 }
 
 Status Snapshot::restore(Sequence& sequence) const {
+  if (map_) KVASS_RETURN_IF_ERROR(map_->check());
   const Engine& engine = sequence.engine();
   if (info_.math != engine.math()) {
     return bad_input(name_ + ": StreamOptions.math", std::string(math_name(engine.math())),
                      std::string(math_name(info_.math)));
   }
-  if (info_.fingerprint != engine.fingerprint()) {
-    return bad_input(name_, "a snapshot of this model, " + hash_text(engine.fingerprint()),
+  const Hash128& fingerprint = engine.fingerprint();
+  KVASS_RETURN_IF_ERROR(engine.weights().check());
+  if (info_.fingerprint != fingerprint) {
+    return bad_input(name_, "a snapshot of this model, " + hash_text(fingerprint),
                      "one of another, " + hash_text(info_.fingerprint));
   }
   KVASS_RETURN_IF_ERROR(same_caches(name_, info_.caches, sequence.options()));
@@ -134,8 +134,12 @@ Status Snapshot::restore(Sequence& sequence) const {
   KVASS_RETURN_IF_ERROR(check_tokens(name_, info_.state.recent, vocabulary));
   KVASS_RETURN_IF_ERROR(check_tokens(name_, info_.state.pending, vocabulary));
   KVASS_RETURN_IF_ERROR(check_tokens(name_, info_.state.chat.ids, vocabulary));
+  KVASS_RETURN_IF_ERROR(check_tokens(name_, info_.state.chat.answer, vocabulary));
   const Status status = sequence.restore(info_.length, info_.first_held, info_.cross, body_);
-  return status.ok() ? status : status.with_message(name_ + ": " + status.message());
+  if (!status.ok()) return status.with_message(name_ + ": " + status.message());
+  const Status same = map_ ? map_->check() : Status();
+  if (!same.ok()) KVASS_RETURN_IF_ERROR(sequence.clear());  // of what was there nothing is left
+  return same;
 }
 
 }  // namespace kvass

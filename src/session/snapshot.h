@@ -15,6 +15,7 @@
 
 #include "base/file_map.h"
 #include "base/hash.h"
+#include "base/new_file.h"
 #include "kvass/cache_plan.h"
 #include "kvass/status.h"
 #include "ops/linear/linear.h"
@@ -32,7 +33,8 @@ struct ChatState {
   std::string chat_template;          // jinja; empty: no conversation
   std::string system;                 // what the model was told before it
   std::string tools, variables, now;  // for the template: JSON, JSON, the time that its clock shows
-  std::vector<std::string> messages;  // a user's and an answer, by turns
+  std::vector<std::string> messages;  // a user's and an answer, by turns; the last answer may be missing:
+  std::vector<int32_t> answer;        // then these are its tokens so far, and StreamState has pending ones
   std::vector<int64_t> turn_ends;     // [messages / 2] positions of the stream
   int64_t turns = 0;                  // so far, those included that are forgotten
   // What the stream holds, as long as that is what the template renders; otherwise empty.
@@ -62,15 +64,20 @@ struct SnapshotInfo {
   CacheOptions caches;              // without checkpoints
   int64_t length = 0;               // tokens in the caches
   std::vector<int64_t> first_held;  // [layers]
-  CrossFill cross;                  // what an encoder left
+  CrossFill cross;                  // encoder output
   size_t header_bytes = 0;
-  size_t body_bytes = 0;  // keys and values, and what an encoder left
+  size_t body_bytes = 0;  // keys and values, and encoder output
   StreamState state;
 };
 
 // Writes the new file beside `path`, syncs it and renames it (base/new_file.h). On an error what was there is still
 // there. Nothing is copied: keys and values go from the caches to the file. The sequence does not step meanwhile.
-Status save_snapshot(const Sequence& sequence, const StreamState& state, const std::string& path);
+// A file that is there already must be a snapshot, or empty. `held`: the caller's lock of `path`; null: it is taken.
+Status save_snapshot(const Sequence& sequence, const StreamState& state, const std::string& path,
+                     const FileLock* held = nullptr);
+
+// Whether such a file can be written at `path`, as far as that can be said before it is.
+Status check_snapshot_path(const std::string& path);
 
 // Whether the file at `path` begins as snapshots do.
 bool is_snapshot(const std::string& path);
@@ -79,12 +86,13 @@ class Snapshot {
  public:
   // Verifies form, versions and checksums. The file is mapped; the snapshot owns the mapping.
   static Result<Snapshot> open(const std::string& path);
-  // The same of bytes that outlive the snapshot; `name` stands in messages.
+  // The same of bytes that outlive the snapshot; messages name it `name`.
   static Result<Snapshot> parse(std::span<const uint8_t> bytes, const std::string& name);
 
   const SnapshotInfo& info() const { return info_; }
   // The sequence of `info().caches` becomes the stream that was saved; on an error it is as it was, or empty where a
-  // device's memory failed midway. The tokens of the state are then known to be of the vocabulary.
+  // device's memory failed midway or the file changed meanwhile. The tokens of the state are then known to be of the
+  // vocabulary.
   Status restore(Sequence& sequence) const;
 
  private:

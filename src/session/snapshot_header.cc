@@ -56,8 +56,8 @@ class Writer {
   }
   void padding() { number(uint32_t{0}); }
   void raw(std::string_view text) { bytes_.insert(bytes_.end(), text.begin(), text.end()); }
-  void align(size_t alignment, size_t behind = 0) {
-    while ((bytes_.size() + behind) % alignment != 0) bytes_.push_back(0);
+  void align(size_t alignment, size_t after = 0) {
+    while ((bytes_.size() + after) % alignment != 0) bytes_.push_back(0);
   }
   std::vector<uint8_t>& bytes() { return bytes_; }
 
@@ -153,7 +153,7 @@ class Reader {
 
 // The fields after the fixed part, in the order of the file: `file` is a Writer and `info` const, or a Reader and not.
 // A field of one of these structs that is not written down here stops the build.
-static_assert(kFieldCount<SnapshotInfo> == 11 && kFieldCount<StreamState> == 8 && kFieldCount<ChatState> == 11);
+static_assert(kFieldCount<SnapshotInfo> == 11 && kFieldCount<StreamState> == 8 && kFieldCount<ChatState> == 12);
 static_assert(kFieldCount<CacheOptions> == 9, "all but checkpoints");
 static_assert(kFieldCount<CrossFill> == 2 && kFieldCount<SampleOptions> == 8);
 template <class Info, class File>
@@ -197,6 +197,7 @@ void transfer_fields(Info& info, File& file) {
   file.text(chat.variables);
   file.text(chat.now);
   file.texts(chat.messages);
+  file.list(chat.answer);
   file.list(chat.turn_ends);
   file.number(chat.turns);
   file.text(chat.text);
@@ -204,11 +205,15 @@ void transfer_fields(Info& info, File& file) {
   file.list(chat.ends);
 }
 
-// What every writer of a conversation keeps to.
-bool is_meant(const ChatState& chat) {
+// What every writer keeps to: a conversation has pending tokens where its last answer is missing, and only there.
+bool is_meant(const StreamState& state) {
+  const ChatState& chat = state.chat;
+  const bool conversation = !chat.chat_template.empty(), open = chat.messages.size() % 2 != 0;
+  if (conversation ? open == state.pending.empty() : open) return false;
+  if (!open && !chat.answer.empty()) return false;
   const auto in_text = [&](int64_t end) { return end >= -1 && end <= static_cast<int64_t>(chat.text.size()); };
-  return chat.turns >= 0 && chat.messages.size() % 2 == 0 && chat.turn_ends.size() == chat.messages.size() / 2 &&
-         chat.ends.size() == chat.ids.size() && std::all_of(chat.ends.begin(), chat.ends.end(), in_text);
+  return chat.turns >= 0 && chat.turn_ends.size() == chat.messages.size() / 2 && chat.ends.size() == chat.ids.size() &&
+         std::all_of(chat.ends.begin(), chat.ends.end(), in_text);
 }
 
 }  // namespace
@@ -274,8 +279,8 @@ Result<SnapshotHeader> read_snapshot_header(std::span<const uint8_t> file, const
   info.fingerprint = in.hash();
   transfer_fields(info, in);
   const StreamState& state = info.state;
-  const bool meant = in.ok() && info.length >= 0 && is_meant(state.chat) &&
-                     state.undecoded.size() <= kMaxUndecodedBytes && validate(state.sampling).ok() &&
+  const bool meant = in.ok() && info.length >= 0 && is_meant(state) && state.undecoded.size() <= kMaxUndecodedBytes &&
+                     validate(state.sampling).ok() &&
                      state.recent.size() <= static_cast<size_t>(state.sampling.repeat_last_n);
   if (!meant) return bad_input(name, "fields of a snapshot", "others, under a valid checksum");
   return header;

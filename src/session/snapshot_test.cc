@@ -48,7 +48,8 @@ StreamState some_state() {
                 .tools = "[]",
                 .variables = "{}",
                 .now = "2026-11-30T12:34:56",
-                .messages = {"a", "b"},
+                .messages = {"a", "b", "c"},
+                .answer = {6, 5},
                 .turn_ends = {9},
                 .turns = 3,
                 .text = "a b",
@@ -159,6 +160,7 @@ TEST(Snapshots, KeepWhatTheOwnerNeeds) {
   EXPECT_EQ(read.chat.variables, state.chat.variables);
   EXPECT_EQ(read.chat.now, state.chat.now);
   EXPECT_EQ(read.chat.messages, state.chat.messages);
+  EXPECT_EQ(read.chat.answer, state.chat.answer);
   EXPECT_EQ(read.chat.turn_ends, state.chat.turn_ends);
   EXPECT_EQ(read.chat.turns, state.chat.turns);
   EXPECT_EQ(read.chat.text, state.chat.text);
@@ -353,12 +355,20 @@ TEST_F(Refused, ForgedFields) {
   forged({fields}, [](SnapshotInfo& info) { info.state.sampling.repeat_last_n = -1; });
   forged({fields}, [](SnapshotInfo& info) { info.state.chat.turns = -1; });
   forged({fields}, [](SnapshotInfo& info) { info.state.chat.messages.pop_back(); });
+  forged({fields}, [](SnapshotInfo& info) { info.state.chat.messages.push_back("d"); });
+  forged({fields}, [](SnapshotInfo& info) { info.state.chat.chat_template = ""; });
+  forged({fields}, [](SnapshotInfo& info) { info.state.pending = {}; });
+  forged({fields}, [](SnapshotInfo& info) {
+    info.state.chat.messages.pop_back();
+    info.state.pending = {};
+  });
   forged({fields}, [](SnapshotInfo& info) { info.state.chat.turn_ends.clear(); });
   forged({fields}, [](SnapshotInfo& info) { info.state.chat.ends.pop_back(); });
   forged({fields}, [](SnapshotInfo& info) { info.state.chat.ends[0] = 4; });
   forged({fields}, [](SnapshotInfo& info) { info.state.chat.ends[0] = -2; });
   forged({fields}, [](SnapshotInfo& info) { info.state.sampling.logit_bias[0].id = -1; });
   forged({"token id: expected 0 to 299, got 300"}, [](SnapshotInfo& info) { info.state.chat.ids[0] = 300; });
+  forged({"token id: expected 0 to 299, got 300"}, [](SnapshotInfo& info) { info.state.chat.answer[0] = 300; });
   forged({"token id: expected 0 to 299, got 300"}, [](SnapshotInfo& info) { info.state.pending = {300}; });
   forged({"token id: expected 0 to 299, got -1"}, [](SnapshotInfo& info) { info.state.recent = {-1}; });
   forged({"length"}, [](SnapshotInfo& info) { info.length = INT64_MAX; });

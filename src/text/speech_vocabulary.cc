@@ -1,12 +1,12 @@
 // Reads the vocabularies of speech models from their folders.
 #include <fmt/format.h>
 
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <span>
 
 #include "base/file_map.h"
 #include "base/platform.h"
+#include "file/json_tree.h"
 #include "text/byte_alphabet.h"
 #include "text/speech_tokenizer.h"
 
@@ -97,13 +97,16 @@ Result<SpeechVocabulary> read_speech_vocabulary(const std::string& folder) {
         rest.remove_prefix(std::min(end + 1, rest.size()));
         if (out.pieces.size() > kMaxTokens) return too_many(path, out.pieces.size());
       }
+      KVASS_RETURN_IF_ERROR(map.check());
       return out;
     }
     const std::string path = folder + "/" + name;
     if (!is_file(path)) continue;
     KVASS_ASSIGN_OR_RETURN(const FileMap map, FileMap::open(path));
     const std::string_view text = text_of(map);
-    const json parsed = json::parse(text, nullptr, /*allow_exceptions=*/false);
+    const JsonTree tree(text.begin(), text.end());
+    const json& parsed = tree.root();
+    KVASS_RETURN_IF_ERROR(map.check());
     if (parsed.is_discarded()) return bad_input(path, "JSON", "no valid JSON");
     out.source = path;
     if (name[0] == 't' && !parsed.is_object()) return bad_input(path, "a JSON object", std::string(parsed.type_name()));

@@ -1,11 +1,11 @@
 #include "text/spm_merger.h"
 
 #include <algorithm>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <utility>
 
+#include "base/once.h"
 #include "text/merge_buffer.h"
 #include "text/piece_index.h"
 #include "text/utf8.h"
@@ -52,7 +52,8 @@ struct SpmMerger::Tables {
   std::vector<uint32_t> ranks;   // [tokens]; 0 for the highest score, equal for equal scores
   std::vector<uint64_t> joints;  // a bit for each hashed pair of characters; 1: neighbours in some piece
 
-  Tables(const PieceTable& pieces, std::vector<int32_t> order, const std::vector<float>& scores);
+  // Sorts `order` by scores.
+  Tables(const PieceTable& pieces, std::vector<int32_t>& order, const std::vector<float>& scores);
 
   bool may_join(uint32_t left, uint32_t right) const {  // characters
     const uint64_t joint = joint_index(left, right);
@@ -69,7 +70,7 @@ struct SpmMerger::Tables {
 };
 
 struct SpmMerger::Lazy {
-  std::once_flag once;
+  Once once;
   std::vector<int32_t> order;  // the NORMAL pieces
   std::vector<float> scores;   // [tokens]
   std::optional<Tables> tables;
@@ -89,14 +90,15 @@ SpmMerger::SpmMerger(const VocabularyView& vocabulary, std::span<const TokenType
 }
 
 const SpmMerger::Tables& SpmMerger::tables(const PieceTable& pieces) const {
-  std::call_once(lazy_->once, [&] {
-    lazy_->tables.emplace(pieces, std::move(lazy_->order), lazy_->scores);
+  lazy_->once.call([&] {
+    lazy_->tables.emplace(pieces, lazy_->order, lazy_->scores);
+    lazy_->order = {};
     lazy_->scores = {};
   });
   return *lazy_->tables;
 }
 
-SpmMerger::Tables::Tables(const PieceTable& pieces, std::vector<int32_t> order, const std::vector<float>& scores)
+SpmMerger::Tables::Tables(const PieceTable& pieces, std::vector<int32_t>& order, const std::vector<float>& scores)
     : index(pieces, order), ranks(static_cast<size_t>(pieces.size())), joints((size_t{1} << kJointBits) / 64) {
   for (const int32_t id : order) {
     std::string_view piece = pieces[id];

@@ -1,4 +1,4 @@
-// Elementwise operations on a device, with the bits of elementwise.h, gelu_gate.h and silu_gate.h. All pointers are to
+// Elementwise operations on a device, with the bits of elementwise.h and gate.h. All pointers are to
 // device memory.
 #pragma once
 

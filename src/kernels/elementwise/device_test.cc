@@ -2,9 +2,8 @@
 
 #include "device_memory.h"
 #include "kernels/elementwise/elementwise.h"
-#include "kernels/gelu_gate/gelu_gate.h"
+#include "kernels/gate/gate.h"
 #include "kernels/kernel_test.h"
-#include "kernels/silu_gate/silu_gate.h"
 
 namespace kvass {
 namespace {

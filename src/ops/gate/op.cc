@@ -1,7 +1,6 @@
 // out = activation(gate) * up, for each activation that models have.
 #include "exec/operators.h"
-#include "kernels/gelu_gate/gelu_gate.h"
-#include "kernels/silu_gate/silu_gate.h"
+#include "kernels/gate/gate.h"
 #include "program/op_check.h"
 
 namespace kvass {

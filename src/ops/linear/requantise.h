@@ -1,5 +1,5 @@
-// Weights in another type than their file has: unpacked to float32, quantised again, packed. A choice of whoever loads
-// or exports a model; it changes results. Deterministic: plain float arithmetic, nothing is searched for.
+// Weights in another type than their file has: unpacked to float32, quantised again, packed. It is asked for when a
+// model is loaded or exported, and changes results. Deterministic: plain float arithmetic without a search.
 //
 //     F16, BF16   rounded to nearest even (f16 saturates at 65,504)
 //     Q8_0        of each 32: d = f16(max |w| / 127), q = round(w / d)

@@ -18,6 +18,9 @@ struct WeightStore {
   std::vector<PackedWeight> matrices;  // [weights of the program]; empty for vectors
   std::vector<const float*> vectors;   // [weights of the program] `inputs` floats; null for matrices
 
+  // Whether the weights are still those that were loaded: FileMap::check() of the file that has them. To be asked after
+  // they were read and before what was made of them is used.
+  Status check() const { return file ? file->check() : Status(); }
   size_t bytes() const { return block.bytes() + file_bytes; }
 };
 

@@ -1,0 +1,62 @@
+#include "keywords.h"
+
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/string.h>
+
+#include <utility>
+
+#include "errors.h"
+
+namespace kvass::python {
+namespace {
+
+// A value by its name.
+template <class Field, class Parse>
+bool set_named(Field& field, nb::handle value, Parse parse) {
+  std::string name;
+  if (!nb::try_cast(value, name)) return false;
+  field = value_of(parse(name));
+  return true;
+}
+
+bool set_attention_sink(StreamOptions& options, nb::handle value) {
+  std::pair<int64_t, int64_t> pair;
+  if (!nb::try_cast(value, pair)) return false;
+  const auto [sinks, window] = pair;
+  if (sinks < 0 || window < 1) {
+    check(bad_input("attention_sink", "(sinks >= 0, window >= 1)",
+                    "(" + std::to_string(sinks) + ", " + std::to_string(window) + ")"));
+  }
+  options.attention_sink = AttentionSink{sinks, window};
+  return true;
+}
+
+using Row = Keyword<StreamOptions>;
+
+constexpr Row kCacheKeywords[] = {
+    {"context", "tokens", [](StreamOptions& o, nb::handle value) { return nb::try_cast(value, o.context); }},
+    {"chunk", "tokens", [](StreamOptions& o, nb::handle value) { return nb::try_cast(value, o.chunk); }},
+    {"attention_sink", "a pair (sinks, window)", set_attention_sink},
+    {"endless", "True or False", [](StreamOptions& o, nb::handle value) { return nb::try_cast(value, o.endless); }},
+    {"sink_positions", "a name",
+     [](StreamOptions& o, nb::handle value) { return set_named(o.sink_positions, value, parse_sink_positions); }},
+    {"kv", "a name", [](StreamOptions& o, nb::handle value) { return set_named(o.kv, value, parse_dtype); }},
+    {"checkpoints", "a number", [](StreamOptions& o, nb::handle value) { return nb::try_cast(value, o.checkpoints); }},
+};
+
+constexpr Row kMachineKeywords[] = {
+    {"threads", "a number", [](StreamOptions& o, nb::handle value) { return nb::try_cast(value, o.threads); }},
+    {"pin", "True or False", [](StreamOptions& o, nb::handle value) { return nb::try_cast(value, o.pin); }},
+    {"memory_limit", "bytes", [](StreamOptions& o, nb::handle value) { return nb::try_cast(value, o.memory_limit); }},
+};
+
+}  // namespace
+
+StreamOptions stream_keywords(const nb::kwargs& given) {
+  return from_keywords<StreamOptions>(given, {kCacheKeywords, kMachineKeywords});
+}
+
+StreamOptions cache_keywords(const nb::kwargs& given) { return from_keywords<StreamOptions>(given, {kCacheKeywords}); }
+
+}  // namespace kvass::python

@@ -1,0 +1,22 @@
+// Models by name: what scripts/fetch-model.sh has put into the user's cache folder, where models/NAME links to the file
+// or folder of each. A path that exists is itself; any other word without a slash may be such a name.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace kvass {
+
+// $KVASS_CACHE, $XDG_CACHE_HOME/kvass or ~/.cache/kvass; empty: none of them is set.
+std::string cache_folder();
+
+struct NamedModel {
+  std::string name;
+  std::string path;  // empty: what the link pointed to is gone
+};
+std::vector<NamedModel> named_models();  // by name
+
+// The path of a model that was asked for by path or by name.
+std::string model_path(const std::string& path_or_name);
+
+}  // namespace kvass
