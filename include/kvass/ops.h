@@ -61,7 +61,14 @@ struct KeyPaddingMask {
 
 // Query row i has position p = Skv − Sq + i. It sees key j if
 //     (not causal or j <= p) and (no window or p − j < window or j − first < sinks) and first <= j and the mask has j
-// with first = first_position[b], the start of the sequence: keys before it are left padding.
+//     and (no window_right or j − p <= window_right) and (no attention_chunk or j and p are in the same chunk)
+// with first = first_position[b], the start of the sequence: keys before it are left padding. Chunk n of the sequence
+// is positions first + n · attention_chunk and the attention_chunk − 1 after it.
+//
+// Packed documents: with cu_seqlens the rows of q and the keys are those of N documents one after another, and each
+// document is attended to as if it were a call of its own (same bits). Document n is query rows [cu_seqlens_q[n],
+// cu_seqlens_q[n + 1]) and keys [cu_seqlens_k[n], cu_seqlens_k[n + 1]), counted over all batch rows, one batch row
+// after another; a document lies in one batch row.
 struct AttentionOptions {
   bool causal = true;
   std::optional<float> scale;  // default 1/√D
@@ -72,6 +79,10 @@ struct AttentionOptions {
   KeyPaddingMask key_padding_mask;
   std::span<const int64_t> first_position;  // [B] or empty: 0
   std::span<const float> sink_logits;       // [Hq] or empty: exp(logit) is added to the head's softmax denominator
+  std::optional<int64_t> window_right;      // number of keys after its own position that a query sees; none: no limit
+  int64_t attention_chunk = 0;              // positions of a chunk; 0: no chunks. Without sinks only
+  std::span<const int64_t> cu_seqlens_q;    // [N + 1] from 0 to B · Sq, or empty: no documents
+  std::span<const int64_t> cu_seqlens_k;    // [N + 1] from 0 to B · Skv; empty: cu_seqlens_q, if Skv = Sq
 };
 
 // out[b, h, i] = Σ_j softmax_j(cap(q[b, h, i] · k[b, h / (Hq / Hkv), j] · scale)) v[b, h / (Hq / Hkv), j]; a row that

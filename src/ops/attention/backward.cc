@@ -323,17 +323,12 @@ Status check(const AttentionProblem& p, const ConstTensor& dout, const Attention
   return {};
 }
 
-}  // namespace
-
-Status attention_backward(OpContext& context, ConstTensor q, ConstTensor k, ConstTensor v, ConstTensor dout,
-                          const AttentionOptions& options, const AttentionGradients& gradients) {
-  KVASS_ASSIGN_OR_RETURN(const AttentionProblem p,
-                         attention_problem("attention_backward", q, {{}, {}, k, v}, false, options));
-  KVASS_RETURN_IF_ERROR(check(p, dout, gradients));
+Status backward(OpContext& context, const AttentionProblem& p, const ConstTensor& dout,
+                const AttentionGradients& gradients) {
   OpContext::State& state = context.state();
   const std::lock_guard lock(state.mutex);
-  if (q.device != Device::cpu) return attention_backward_on_device(state, p, dout, gradients);
-  KVASS_ASSIGN_OR_RETURN(const Isa isa, state.kernels(p.op, q.device));
+  if (p.q.device != Device::cpu) return attention_backward_on_device(state, p, dout, gradients);
+  KVASS_ASSIGN_OR_RETURN(const Isa isa, state.kernels(p.op, p.q.device));
   Backward backward(p, dout, gradients, isa, state.pool.threads());
   Carver count(nullptr);
   backward.carve(count);
@@ -342,6 +337,23 @@ Status attention_backward(OpContext& context, ConstTensor q, ConstTensor k, Cons
   backward.carve(carver);
   const FloatEnvironment environment;
   backward.run(state.pool);
+  return {};
+}
+
+}  // namespace
+
+Status attention_backward(OpContext& context, ConstTensor q, ConstTensor k, ConstTensor v, ConstTensor dout,
+                          const AttentionOptions& options, const AttentionGradients& gradients) {
+  KVASS_ASSIGN_OR_RETURN(const AttentionProblem p,
+                         attention_problem("attention_backward", q, {{}, {}, k, v}, false, options));
+  KVASS_RETURN_IF_ERROR(check(p, dout, gradients));
+  if (p.documents() == 0) return backward(context, p, dout, gradients);
+  for (int64_t n = 0; n < p.documents(); ++n) {
+    const AttentionProblem::Document document = p.document(n);
+    const AttentionGradients parts{document.rows_of_q(gradients.dq), document.rows_of_k(gradients.dk),
+                                   document.rows_of_k(gradients.dv)};
+    KVASS_RETURN_IF_ERROR(backward(context, p.problem_of(document), document.rows_of_q(dout), parts));
+  }
   return {};
 }
 

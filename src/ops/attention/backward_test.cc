@@ -55,6 +55,29 @@ TEST(AttentionBackward, EveryBackendThreadCountAndBatchGivesTheBitsOfTheReferenc
   }
 }
 
+TEST(AttentionBackward, PackedDocumentsHaveTheBitsOfCallsOfTheirOwn) {
+  testing::Random random;
+  OpContext context = test_context(2, "");
+  for (int trial = 0; trial < testing::effort(10, 5); ++trial) {
+    Call call = random_call(random, trial);
+    call.q_sink = TestTensor();
+    add_documents(call, random);
+    const TestTensor dout(DType::f32, call.q.shape(), random);
+    const Gradients whole = backward(call, dout, context);
+    for (size_t n = 0; n + 1 < call.documents_q.size(); ++n) {
+      const Call one = document_of(call, n);
+      const int64_t b = static_cast<int64_t>(n) / 4;
+      const auto rows = [&](const TestTensor& t, const std::vector<int64_t>& offsets, int64_t each) {
+        return t.slice(0, b, b + 1).slice(2, offsets[n] - b * each, offsets[n + 1] - b * each);
+      };
+      const Gradients part = backward(one, rows(dout, call.documents_q, call.rows()), context);
+      ASSERT_TRUE(part.dq.same_bits(rows(whole.dq, call.documents_q, call.rows()))) << call.describe() << " " << n;
+      ASSERT_TRUE(part.dk.same_bits(rows(whole.dk, call.documents_k, call.keys()))) << call.describe() << " " << n;
+      ASSERT_TRUE(part.dv.same_bits(rows(whole.dv, call.documents_k, call.keys()))) << call.describe() << " " << n;
+    }
+  }
+}
+
 TEST(AttentionBackward, KeysThatNoRowSeesAreNotReadAndHaveGradientZero) {
   testing::Random random;
   const float nan = std::numeric_limits<float>::quiet_NaN();

@@ -147,7 +147,12 @@ Status run(OpContext& context, std::string_view op, const ConstTensor& q, const 
   KVASS_ASSIGN_OR_RETURN(const AttentionProblem p, attention_problem(op, q, keys, cache, options));
   KVASS_RETURN_IF_ERROR(check_output(p, "out", out, fp32 ? DType::f32 : q.dtype, fp32 ? "the float32 path" : "as q",
                                      {p.batch, p.heads, p.queries, p.head_dim}, "q's shape [B, Hq, Sq, D]"));
-  return forward(context, p, out);
+  if (p.documents() == 0) return forward(context, p, out);
+  for (int64_t n = 0; n < p.documents(); ++n) {
+    const AttentionProblem::Document document = p.document(n);
+    KVASS_RETURN_IF_ERROR(forward(context, p.problem_of(document), document.rows_of_q(out)));
+  }
+  return {};
 }
 
 }  // namespace
