@@ -7,6 +7,8 @@
 #include <pthread.h>
 
 #include <memory>
+#include <span>
+#include <vector>
 
 #include "module.h"
 #include "shared_context.h"
@@ -53,6 +55,9 @@ struct Options {
   float softcap;
   int64_t window, sinks;
   nb::handle q_sink, key_padding_mask, first_position, sink_logits;
+  std::optional<int64_t> window_right;
+  int64_t attention_chunk;
+  nb::handle cu_seqlens_q, cu_seqlens_k;
 };
 
 // The options with what they borrow.
@@ -64,6 +69,8 @@ class AttentionArguments {
     options_.softcap = from.softcap;
     options_.window = from.window;
     options_.sinks = from.sinks;
+    options_.window_right = from.window_right;
+    options_.attention_chunk = from.attention_chunk;
     if (!from.q_sink.is_none()) {
       q_sink_.emplace(from.q_sink, "q_sink");
       options_.q_sink = q_sink_->view();
@@ -80,14 +87,23 @@ class AttentionArguments {
       sink_logits_ = numbers(from.sink_logits, "sink_logits");
       options_.sink_logits = sink_logits_;
     }
+    options_.cu_seqlens_q = offsets(from.cu_seqlens_q, "cu_seqlens_q", cu_seqlens_q_);
+    options_.cu_seqlens_k = offsets(from.cu_seqlens_k, "cu_seqlens_k", cu_seqlens_k_);
   }
   AttentionArguments(const AttentionArguments&) = delete;
   const AttentionOptions& options() const { return options_; }
 
  private:
+  static std::span<const int64_t> offsets(nb::handle from, const char* name, std::vector<int64_t>& to) {
+    if (from.is_none()) return {};
+    to = integers(from, name);
+    if (to.empty()) check(bad_input(name, "at least two offsets", "none"));
+    return to;
+  }
+
   std::optional<TensorArgument> q_sink_;
   MaskArgument mask_;
-  std::vector<int64_t> first_position_;
+  std::vector<int64_t> first_position_, cu_seqlens_q_, cu_seqlens_k_;
   std::vector<float> sink_logits_;
   AttentionOptions options_;
 };
@@ -101,9 +117,11 @@ OutputTensor output_for(nb::handle out, const TensorArgument& like, bool fp32) {
 
 nb::any attention_call(nb::handle q, nb::handle k, nb::handle v, bool causal, std::optional<float> scale, float softcap,
                        int64_t window, int64_t sinks, nb::handle q_sink, nb::handle mask, nb::handle first_position,
-                       nb::handle sink_logits, nb::handle out, bool fp32) {
+                       nb::handle sink_logits, std::optional<int64_t> window_right, int64_t attention_chunk,
+                       nb::handle cu_seqlens_q, nb::handle cu_seqlens_k, nb::handle out, bool fp32) {
   const TensorArgument q_in(q, "q"), k_in(k, "k"), v_in(v, "v");
-  const AttentionArguments arguments({causal, scale, softcap, window, sinks, q_sink, mask, first_position, sink_logits},
+  const AttentionArguments arguments({causal, scale, softcap, window, sinks, q_sink, mask, first_position, sink_logits,
+                                      window_right, attention_chunk, cu_seqlens_q, cu_seqlens_k},
                                      q_in.view().device);
   OutputTensor result = output_for(out, q_in, fp32);
   check(with_context(q_in, [&](OpContext& with) {
@@ -116,10 +134,12 @@ nb::any attention_call(nb::handle q, nb::handle k, nb::handle v, bool causal, st
 nb::any kv_cache_attention_call(nb::handle q, nb::handle k_cache, nb::handle v_cache, nb::handle k_new,
                                 nb::handle v_new, bool causal, std::optional<float> scale, float softcap,
                                 int64_t window, int64_t sinks, nb::handle q_sink, nb::handle mask,
-                                nb::handle first_position, nb::handle sink_logits, nb::handle out, bool fp32) {
+                                nb::handle first_position, nb::handle sink_logits, std::optional<int64_t> window_right,
+                                int64_t attention_chunk, nb::handle out, bool fp32) {
   const TensorArgument q_in(q, "q"), k_old(k_cache, "k_cache"), v_old(v_cache, "v_cache"), k_in(k_new, "k_new"),
       v_in(v_new, "v_new");
-  const AttentionArguments arguments({causal, scale, softcap, window, sinks, q_sink, mask, first_position, sink_logits},
+  const AttentionArguments arguments({causal, scale, softcap, window, sinks, q_sink, mask, first_position, sink_logits,
+                                      window_right, attention_chunk, nb::none(), nb::none()},
                                      q_in.view().device);
   OutputTensor result = output_for(out, q_in, fp32);
   const CachedKeys keys{k_old.view(), v_old.view(), k_in.view(), v_in.view()};
@@ -132,10 +152,12 @@ nb::any kv_cache_attention_call(nb::handle q, nb::handle k_cache, nb::handle v_c
 
 nb::typed<nb::tuple, nb::any, nb::any, nb::any> attention_backward_call(
     nb::handle q, nb::handle k, nb::handle v, nb::handle dout, bool causal, std::optional<float> scale, float softcap,
-    int64_t window, int64_t sinks, nb::handle mask, nb::handle first_position, nb::handle sink_logits) {
+    int64_t window, int64_t sinks, nb::handle mask, nb::handle first_position, nb::handle sink_logits,
+    std::optional<int64_t> window_right, int64_t attention_chunk, nb::handle cu_seqlens_q, nb::handle cu_seqlens_k) {
   const TensorArgument q_in(q, "q"), k_in(k, "k"), v_in(v, "v"), dout_in(dout, "dout");
-  const AttentionArguments arguments(
-      {causal, scale, softcap, window, sinks, nb::none(), mask, first_position, sink_logits}, q_in.view().device);
+  const AttentionArguments arguments({causal, scale, softcap, window, sinks, nb::none(), mask, first_position,
+                                      sink_logits, window_right, attention_chunk, cu_seqlens_q, cu_seqlens_k},
+                                     q_in.view().device);
   OutputTensor dq(q_in, DType::f32, shape_of(q_in.view())), dk(k_in, DType::f32, shape_of(k_in.view())),
       dv(v_in, DType::f32, shape_of(v_in.view()));
   check(with_context(q_in, [&](OpContext& with) {
@@ -184,8 +206,9 @@ void add_ops(nb::module_& module) {
   module.def("attention", &attention_call, nb::arg("q"), nb::arg("k"), nb::arg("v"), nb::kw_only(),
              nb::arg("causal") = true, nb::arg("scale") = nb::none(), nb::arg("softcap") = 0.0f, nb::arg("window") = 0,
              nb::arg("sinks") = 0, nb::arg("q_sink") = nb::none(), nb::arg("key_padding_mask") = nb::none(),
-             nb::arg("first_position") = nb::none(), nb::arg("sink_logits") = nb::none(), nb::arg("out") = nb::none(),
-             nb::arg("fp32") = false,
+             nb::arg("first_position") = nb::none(), nb::arg("sink_logits") = nb::none(),
+             nb::arg("window_right") = nb::none(), nb::arg("attention_chunk") = 0, nb::arg("cu_seqlens_q") = nb::none(),
+             nb::arg("cu_seqlens_k") = nb::none(), nb::arg("out") = nb::none(), nb::arg("fp32") = false,
              R"(softmax(cap(q · k * scale)) · v over the keys that each row sees.
 
 q [B, Hq, Sq, D]; k, v [B, Hkv, Skv, D]; all of one dtype: float32, float16 or bfloat16, of any strides, on the CPU or, in a build with
@@ -195,6 +218,8 @@ written instead where it is given. The tensors are read where they are.
 Row i stands at p = Skv - Sq + i and sees key j when
     (not causal or j <= p) and (not window or p - j < window or j - first_position[b] < sinks)
     and first_position[b] <= j and (no mask or key_padding_mask[b, j])
+    and (window_right is None or j - p <= window_right)
+    and (not attention_chunk or j and p are in the same chunk, counted from first_position[b])
 A row that sees no key is exactly 0.
 
 scale            float, default 1/sqrt(D)
@@ -202,9 +227,14 @@ softcap          scores become softcap * tanh(score / softcap); 0: they do not
 window           latest keys that a row sees, its own included; 0: all
 sinks            first keys of the sequence that stay visible after they leave the window
 q_sink           [B, Hq, Sq, D]: the query as sink keys see it
-key_padding_mask [B, Skv] of bool or 8-bit integers, 0 is padding
+key_padding_mask [B, Skv] of bool or integers, 0 is padding
 first_position   [B]: where the sequence begins; what is before it is left padding
-sink_logits      [Hq]: each adds its exp to its head's denominator
+sink_logits      [Hq]: each adds its exp to its head's denominator; finite
+window_right     keys after its own position that a row sees; None: no limit
+attention_chunk  positions of a chunk: a row sees keys of its own chunk only; 0: no chunks. Not with sinks
+cu_seqlens_q     [N + 1] from 0 to B * Sq: the rows are those of N packed documents, one after another, and each has the
+                 bits that it would have in a call of its own; a document lies in one batch row
+cu_seqlens_k     [N + 1] from 0 to B * Skv: the same for the keys; None: cu_seqlens_q
 
 The bits of a row do not depend on the batch, on Sq, on threads or on the instruction set: a prompt in one piece gives
 what token by token gives.
@@ -216,7 +246,8 @@ Source: arXiv 1706.03762; grouped queries: 2305.13245; sinks: 2309.17453.)");
              nb::arg("k_new"), nb::arg("v_new"), nb::kw_only(), nb::arg("causal") = true, nb::arg("scale") = nb::none(),
              nb::arg("softcap") = 0.0f, nb::arg("window") = 0, nb::arg("sinks") = 0, nb::arg("q_sink") = nb::none(),
              nb::arg("key_padding_mask") = nb::none(), nb::arg("first_position") = nb::none(),
-             nb::arg("sink_logits") = nb::none(), nb::arg("out") = nb::none(), nb::arg("fp32") = false,
+             nb::arg("sink_logits") = nb::none(), nb::arg("window_right") = nb::none(), nb::arg("attention_chunk") = 0,
+             nb::arg("out") = nb::none(), nb::arg("fp32") = false,
              R"(attention() over a cache and the step's own keys, of which nothing is concatenated or changed.
 
 q [B, Hq, Sq, D]; k_cache, v_cache [B, Hkv, C, D], C may be 0; k_new, v_new [B, Hkv, Sq, D]. Skv = C + Sq. The bits are those
@@ -225,6 +256,8 @@ of attention(q, cat([k_cache, k_new], 2), cat([v_cache, v_new], 2)). Options, re
              nb::kw_only(), nb::arg("causal") = true, nb::arg("scale") = nb::none(), nb::arg("softcap") = 0.0f,
              nb::arg("window") = 0, nb::arg("sinks") = 0, nb::arg("key_padding_mask") = nb::none(),
              nb::arg("first_position") = nb::none(), nb::arg("sink_logits") = nb::none(),
+             nb::arg("window_right") = nb::none(), nb::arg("attention_chunk") = 0, nb::arg("cu_seqlens_q") = nb::none(),
+             nb::arg("cu_seqlens_k") = nb::none(),
              R"(Gradients of sum(dout * attention(q, k, v)) in float32.
 
 dout [B, Hq, Sq, D] in any dtype. Returns (dq [B, Hq, Sq, D], dk [B, Hkv, Skv, D], dv [B, Hkv, Skv, D]), float32, of the

@@ -77,18 +77,18 @@ def test_strides_are_taken_as_they_are():
         {"window": 3, "sinks": 2},
         {"first_position": [0, 3]},
         {"sink_logits": [0.5, -1.0, 2.0, 0.0]},
+        {"causal": False, "window_right": 2},
+        {"causal": False, "window": 3, "window_right": 1},
+        {"attention_chunk": 4},
+        {"causal": False, "attention_chunk": 4, "first_position": [0, 3]},
     ],
 )
 def test_options_are_those_of_the_dense_definition(options):
     q, k, v = tensors(6)
-    seen = torch.stack(
-        [
-            reference.visible(
-                3, 9, options.get("causal", True), options.get("window", 0), options.get("sinks", 0), first
-            )
-            for first in options.get("first_position", [0, 0])
-        ]
-    )[:, None]
+    names = ("causal", "window", "sinks", "window_right", "attention_chunk")
+    rule = {name: options[name] for name in names if name in options}
+    firsts = options.get("first_position", [0, 0])
+    seen = torch.stack([reference.visible(3, 9, first=first, **rule) for first in firsts])[:, None]
     sink = torch.tensor(options["sink_logits"], dtype=torch.float64) if "sink_logits" in options else None
     want = reference.attention(
         q.double(), k.double(), v.double(), seen, options.get("scale"), options.get("softcap", 0.0), sink
@@ -107,6 +107,61 @@ def test_padding_masks_of_any_byte_and_a_row_that_sees_nothing_is_zero(kind):
     assert torch.equal(got[1], torch.zeros_like(got[1]))
     want = reference.attention(q.double(), k.double(), v.double(), reference.visible(3, 9) & mask[:, None, None])
     assert (got.double() - want).abs().max() < 1e-5
+
+
+def test_packed_documents_have_the_bits_and_gradients_of_calls_of_their_own():
+    q, k, v = tensors(31, batch=2, rows=12, keys=12)
+    dout = torch.randn(q.shape, generator=torch.Generator().manual_seed(32))
+    offsets = [0, 5, 12, 12, 20, 24]
+    out = kvass.attention(q, k, v, window=4, cu_seqlens_q=offsets)
+    gradients = kvass.attention_backward(q, k, v, dout, window=4, cu_seqlens_q=torch.tensor(offsets), cu_seqlens_k=offsets)
+    for begin, end in zip(offsets, offsets[1:]):
+        if begin == end:
+            continue
+        row, part = begin // 12, slice(begin % 12, begin % 12 + end - begin)
+        alone = [tensor[row : row + 1, :, part] for tensor in (q, k, v)]
+        assert torch.equal(out[row : row + 1, :, part], kvass.attention(*alone, window=4))
+        for got, want in zip(gradients, kvass.attention_backward(*alone, dout[row : row + 1, :, part], window=4)):
+            assert torch.equal(got[row : row + 1, :, part], want)
+    with pytest.raises(ValueError, match="cu_seqlens_q: expected offsets from 0 to 24"):
+        kvass.attention(q, k, v, cu_seqlens_q=[0, 12])
+    with pytest.raises(ValueError, match="cu_seqlens_q: expected at least two offsets, got none"):
+        kvass.attention(q, k, v, cu_seqlens_q=[])
+
+
+def test_masks_of_wider_integers_are_the_mask_of_bools():
+    q, k, v = tensors(33)
+    mask = torch.ones(2, 9, dtype=torch.int64)
+    mask[0, :3] = 0
+    mask[1, 4] = 0
+    mask[1, 5] = 256  # not 0, though its lowest byte is
+    want = kvass.attention(q, k, v, key_padding_mask=mask.bool())
+    for dtype in (torch.int64, torch.int32, torch.int16):
+        assert torch.equal(kvass.attention(q, k, v, key_padding_mask=mask.to(dtype)), want)
+    assert torch.equal(kvass.attention(q, k, v, key_padding_mask=mask.t().contiguous().t()), want)
+    with pytest.raises(TypeError, match="expected bool or integers"):
+        kvass.attention(q, k, v, key_padding_mask=mask.float())
+    with pytest.raises(ValueError, match="key_padding_mask: expected .B, Skv., got 4 dimensions"):
+        kvass.attention(q, k, v, key_padding_mask=mask[:, None, None])
+
+
+def test_tensors_that_are_not_what_their_memory_says_are_resolved_or_refused():
+    q, k, v = tensors(34)
+    negated = torch.complex(torch.zeros_like(q), q).conj().imag  # -q, though its memory is q
+    assert negated.is_neg()
+    assert torch.equal(kvass.attention(negated, k, v), kvass.attention(-q, k, v))
+    with pytest.raises(TypeError, match="out: expected memory to write to"):
+        kvass.attention(q, k, v, out=negated)
+    for other in (q.to("meta"), q.to_sparse(), torch.nested.nested_tensor([q[0], q[1]])):
+        with pytest.raises(TypeError, match="^q: expected a dense tensor in memory, got Tensor, layout"):
+            kvass.attention(other, k, v)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+def test_sink_logits_that_are_no_numbers_are_refused(bad):
+    q, k, v = tensors(35)
+    with pytest.raises(ValueError, match="sink_logits: expected finite numbers"):
+        kvass.attention(q, k, v, sink_logits=[0.0, bad, 0.0, 0.0])
 
 
 def test_left_padding_by_first_position_has_the_bits_of_the_unpadded_call():

@@ -6,7 +6,7 @@ and returns a new tensor; alias returns new tensors. The bits are those of kvass
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import Any, Optional
 
 import torch
 from torch import Tensor
@@ -14,55 +14,51 @@ from torch import Tensor
 from .. import _core
 
 _library = torch.library.Library("kvass", "DEF")
+_POSITIONS = "bool causal=True, float? scale=None, float softcap=0.0, int window=0, int sinks=0"
 _MASKS = "Tensor? key_padding_mask=None, Tensor? first_position=None, Tensor? sink_logits=None"
-_OPTIONS = f"bool causal=True, float? scale=None, float softcap=0.0, int window=0, int sinks=0, Tensor? q_sink=None, {_MASKS}"
-_library.define(f"attention(Tensor q, Tensor k, Tensor v, {_OPTIONS}, bool fp32=False) -> Tensor")
+_LIMITS = "int? window_right=None, int attention_chunk=0"
+_DOCUMENTS = "Tensor? cu_seqlens_q=None, Tensor? cu_seqlens_k=None"
+_OPTIONS = f"{_POSITIONS}, Tensor? q_sink=None, {_MASKS}, bool fp32=False, {_LIMITS}"
+_library.define(f"attention(Tensor q, Tensor k, Tensor v, {_OPTIONS}, {_DOCUMENTS}) -> Tensor")
 _library.define(
-    "kv_cache_attention(Tensor q, Tensor k_cache, Tensor v_cache, Tensor k_new, Tensor v_new, "
-    f"{_OPTIONS}, bool fp32=False) -> Tensor"
+    f"kv_cache_attention(Tensor q, Tensor k_cache, Tensor v_cache, Tensor k_new, Tensor v_new, {_OPTIONS}) -> Tensor"
 )
 _library.define(
-    "attention_backward(Tensor dout, Tensor q, Tensor k, Tensor v, bool causal=True, float? scale=None, "
-    f"float softcap=0.0, int window=0, int sinks=0, {_MASKS}) -> (Tensor, Tensor, Tensor)"
+    f"attention_backward(Tensor dout, Tensor q, Tensor k, Tensor v, {_POSITIONS}, {_MASKS}, {_LIMITS}, {_DOCUMENTS}) "
+    "-> (Tensor, Tensor, Tensor)"
 )
 _library.define("alias(Tensor a, Tensor b) -> (Tensor, Tensor)")
 _library.define("update_cross_attn_cache(Tensor value, Tensor(a!) cache) -> Tensor")
 
-
-def _plain(tensor: Optional[Tensor]) -> Optional[Tensor]:
-    return tensor.detach() if tensor is not None and tensor.requires_grad else tensor
-
-
-def _attention_kernel(
-    q, k, v, causal=True, scale=None, softcap=0.0, window=0, sinks=0, q_sink=None, key_padding_mask=None,
-    first_position=None, sink_logits=None, fp32=False,
-):  # fmt: skip
-    return _core.attention(
-        _plain(q), _plain(k), _plain(v), causal=causal, scale=scale, softcap=softcap, window=window, sinks=sinks,
-        q_sink=_plain(q_sink), key_padding_mask=key_padding_mask, first_position=first_position,
-        sink_logits=_plain(sink_logits), fp32=fp32,
-    )  # fmt: skip
+# The options of each schema, in its order.
+_NAMES = (
+    "causal", "scale", "softcap", "window", "sinks", "q_sink", "key_padding_mask", "first_position", "sink_logits", "fp32",
+    "window_right", "attention_chunk", "cu_seqlens_q", "cu_seqlens_k",
+)  # fmt: skip
+_BACKWARD_NAMES = tuple(name for name in _NAMES if name not in ("q_sink", "fp32"))
 
 
-def _kv_cache_attention_kernel(
-    q, k_cache, v_cache, k_new, v_new, causal=True, scale=None, softcap=0.0, window=0, sinks=0, q_sink=None,
-    key_padding_mask=None, first_position=None, sink_logits=None, fp32=False,
-):  # fmt: skip
-    return _core.kv_cache_attention(
-        _plain(q), _plain(k_cache), _plain(v_cache), _plain(k_new), _plain(v_new), causal=causal, scale=scale,
-        softcap=softcap, window=window, sinks=sinks, q_sink=_plain(q_sink), key_padding_mask=key_padding_mask,
-        first_position=first_position, sink_logits=_plain(sink_logits), fp32=fp32,
-    )  # fmt: skip
+def _plain(value: Any) -> Any:
+    return value.detach() if isinstance(value, Tensor) and value.requires_grad else value
 
 
-def _attention_backward_kernel(
-    dout, q, k, v, causal=True, scale=None, softcap=0.0, window=0, sinks=0, key_padding_mask=None, first_position=None,
-    sink_logits=None,
-):  # fmt: skip
-    return _core.attention_backward(
-        _plain(q), _plain(k), _plain(v), _plain(dout), causal=causal, scale=scale, softcap=softcap, window=window,
-        sinks=sinks, key_padding_mask=key_padding_mask, first_position=first_position, sink_logits=_plain(sink_logits),
-    )  # fmt: skip
+def _keywords(names: tuple[str, ...], options: tuple[Any, ...]) -> dict[str, Any]:
+    """The dispatcher leaves out options at the end that have their defaults, which are those of _core too."""
+    return {name: _plain(option) for name, option in zip(names, options)}
+
+
+def _attention_kernel(q, k, v, *options):
+    return _core.attention(_plain(q), _plain(k), _plain(v), **_keywords(_NAMES, options))
+
+
+def _kv_cache_attention_kernel(q, k_cache, v_cache, k_new, v_new, *options):
+    tensors = (_plain(tensor) for tensor in (q, k_cache, v_cache, k_new, v_new))
+    return _core.kv_cache_attention(*tensors, **_keywords(_NAMES, options))
+
+
+def _attention_backward_kernel(dout, q, k, v, *options):
+    tensors = (_plain(tensor) for tensor in (q, k, v, dout))
+    return _core.attention_backward(*tensors, **_keywords(_BACKWARD_NAMES, options))
 
 
 def _alias_eager(a, b):
@@ -82,6 +78,32 @@ for _device in ("CPU", "CUDA"):  # in a build without the device the call is an 
 _library.impl("alias", _alias_eager, "CompositeExplicitAutograd")
 
 
+def _register_autocast(name: str, tensors: int, device: str) -> None:
+    """Under torch.autocast q, k and v (and q_sink) are in autocast's dtype, as in PyTorch's own attention."""
+    key = f"Autocast{device.upper()}"
+    keys = torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, key))
+    operator = getattr(torch.ops.kvass, name).default
+
+    def cast(value: Any, dtype: torch.dtype) -> Any:
+        return value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
+
+    def kernel(*arguments):
+        dtype = torch.get_autocast_dtype(device)
+        at = tensors + _NAMES.index("q_sink")
+        arguments = [
+            cast(value, dtype) if i < tensors or i == at else value for i, value in enumerate(arguments)
+        ]  # fmt: skip
+        with torch._C._ExcludeDispatchKeyGuard(keys):
+            return operator(*arguments)
+
+    _library.impl(name, kernel, key)
+
+
+for _device in ("cpu", "cuda"):
+    _register_autocast("attention", 3, _device)
+    _register_autocast("kv_cache_attention", 5, _device)
+
+
 def _like(q: Tensor, fp32: bool) -> Tensor:
     return q.new_empty(q.shape, dtype=torch.float32 if fp32 else q.dtype)
 
@@ -96,23 +118,24 @@ def _check_attention(q: Tensor, k: Tensor, v: Tensor) -> None:
     _check(q.shape[1] % k.shape[1] == 0, f"attention: q: expected a multiple of {k.shape[1]} heads, got {q.shape[1]}")
 
 
+def _fp32(options: tuple[Any, ...]) -> bool:
+    return _keywords(_NAMES, options).get("fp32", False)
+
+
 @torch.library.register_fake("kvass::attention", lib=_library)
-def _(q, k, v, causal=True, scale=None, softcap=0.0, window=0, sinks=0, q_sink=None, key_padding_mask=None,
-      first_position=None, sink_logits=None, fp32=False):  # fmt: skip
+def _(q, k, v, *options):
     _check_attention(q, k, v)
-    return _like(q, fp32)
+    return _like(q, _fp32(options))
 
 
 @torch.library.register_fake("kvass::kv_cache_attention", lib=_library)
-def _(q, k_cache, v_cache, k_new, v_new, causal=True, scale=None, softcap=0.0, window=0, sinks=0, q_sink=None,
-      key_padding_mask=None, first_position=None, sink_logits=None, fp32=False):  # fmt: skip
+def _(q, k_cache, v_cache, k_new, v_new, *options):
     _check_attention(q, k_new, v_new)
-    return _like(q, fp32)
+    return _like(q, _fp32(options))
 
 
 @torch.library.register_fake("kvass::attention_backward", lib=_library)
-def _(dout, q, k, v, causal=True, scale=None, softcap=0.0, window=0, sinks=0, key_padding_mask=None,
-      first_position=None, sink_logits=None):  # fmt: skip
+def _(dout, q, k, v, *options):
     return _like(q, True), _like(k, True), _like(v, True)
 
 
@@ -130,48 +153,52 @@ def _(value, cache):
     return torch.empty_like(cache)
 
 
-_OPTION_NAMES = ("causal", "scale", "softcap", "window", "sinks", "key_padding_mask", "first_position", "sink_logits")
-
-
-def _save_options(ctx, options) -> None:
-    causal, scale, softcap, window, sinks, q_sink, key_padding_mask, first_position, sink_logits, _ = options
-    if q_sink is not None:
+def _save(ctx, tensors: tuple[Tensor, ...], options: tuple[Any, ...]) -> None:
+    """Keeps the tensors, and the options of attention_backward; those that are tensors as PyTorch wants them kept."""
+    named = _keywords(_NAMES, options)
+    if named["q_sink"] is not None:
         raise ValueError("attention: q_sink: expected none where gradients are needed, got one")
+    sink_logits = options[_NAMES.index("sink_logits")]
     if sink_logits is not None and sink_logits.requires_grad:
         raise ValueError("attention: sink_logits: expected a tensor without gradients, got one that requires them")
-    ctx.options = (causal, scale, softcap, window, sinks)
+    kept = {name: option for name, option in named.items() if name in _BACKWARD_NAMES}
+    ctx.of_tensors = [name for name, option in kept.items() if isinstance(option, Tensor)]
+    ctx.options = {name: option for name, option in kept.items() if not isinstance(option, Tensor)}
+    ctx.count = len(tensors) + len(options)
+    ctx.save_for_backward(*tensors, *(kept[name] for name in ctx.of_tensors))
+
+
+def _saved(ctx, count: int) -> tuple[tuple[Tensor, ...], dict[str, Any]]:
+    saved = ctx.saved_tensors
+    return saved[:count], {**ctx.options, **dict(zip(ctx.of_tensors, saved[count:]))}
+
+
+def _gradients(ctx, *of_tensors: Tensor) -> tuple[Optional[Tensor], ...]:
+    return of_tensors + (None,) * (ctx.count - len(of_tensors))
 
 
 def _setup_attention(ctx, inputs, output) -> None:
-    q, k, v, *options = inputs
-    _save_options(ctx, options)
-    ctx.save_for_backward(q, k, v, options[6], options[7], options[8])
+    _save(ctx, inputs[:3], inputs[3:])
 
 
 def _attention_gradients(ctx, dout):
-    q, k, v, key_padding_mask, first_position, sink_logits = ctx.saved_tensors
-    dq, dk, dv = torch.ops.kvass.attention_backward(
-        dout, q, k, v, *ctx.options, key_padding_mask, first_position, sink_logits
-    )
-    return (dq.to(q.dtype), dk.to(k.dtype), dv.to(v.dtype)) + (None,) * 10
+    (q, k, v), options = _saved(ctx, 3)
+    dq, dk, dv = torch.ops.kvass.attention_backward(dout, q, k, v, **options)
+    return _gradients(ctx, dq.to(q.dtype), dk.to(k.dtype), dv.to(v.dtype))
 
 
 def _setup_kv_cache_attention(ctx, inputs, output) -> None:
-    q, k_cache, v_cache, k_new, v_new, *options = inputs
-    _save_options(ctx, options)
-    ctx.save_for_backward(q, k_cache, v_cache, k_new, v_new, options[6], options[7], options[8])
+    _save(ctx, inputs[:5], inputs[5:])
 
 
 def _kv_cache_attention_gradients(ctx, dout):
-    q, k_cache, v_cache, k_new, v_new, key_padding_mask, first_position, sink_logits = ctx.saved_tensors
-    dq, dk, dv = torch.ops.kvass.attention_backward(
-        dout, q, torch.cat([k_cache, k_new], 2), torch.cat([v_cache, v_new], 2), *ctx.options, key_padding_mask,
-        first_position, sink_logits,
-    )  # fmt: skip
+    (q, k_cache, v_cache, k_new, v_new), options = _saved(ctx, 5)
+    k, v = torch.cat([k_cache, k_new], 2), torch.cat([v_cache, v_new], 2)
+    dq, dk, dv = torch.ops.kvass.attention_backward(dout, q, k, v, **options)
     past = k_cache.shape[2]
     of_keys = (dk[:, :, :past].to(k_cache.dtype), dv[:, :, :past].to(v_cache.dtype))
     of_new = (dk[:, :, past:].to(k_new.dtype), dv[:, :, past:].to(v_new.dtype))
-    return (dq.to(q.dtype), *of_keys, *of_new) + (None,) * 10
+    return _gradients(ctx, dq.to(q.dtype), *of_keys, *of_new)
 
 
 torch.library.register_autograd(
@@ -237,17 +264,22 @@ def attention(
     key_padding_mask: Optional[Tensor] = None,
     first_position: Optional[Tensor] = None,
     sink_logits: Optional[Tensor] = None,
+    window_right: Optional[int] = None,
+    attention_chunk: int = 0,
+    cu_seqlens_q: Optional[Tensor] = None,
+    cu_seqlens_k: Optional[Tensor] = None,
     fp32: bool = False,
 ) -> Tensor:
     """kvass.attention as torch.ops.kvass.attention: with gradients for q, k and v, in any graph.
 
     q [B, Hq, Sq, D]; k, v [B, Hkv, Skv, D]; of float32, float16 or bfloat16 on the CPU. Returns [B, Hq, Sq, D] in q's dtype,
     or float32 with fp32=True. Gradients are computed in float32 and rounded to the inputs' dtypes. With q_sink there are
-    no gradients. ValueError and TypeError as in kvass.attention.
+    no gradients. The options, ValueError and TypeError are those of kvass.attention.
     """
     return torch.ops.kvass.attention(
-        q, k, v, causal, scale, softcap, window, sinks, q_sink, key_padding_mask, first_position, sink_logits, fp32
-    )
+        q, k, v, causal, scale, softcap, window, sinks, q_sink, key_padding_mask, first_position, sink_logits, fp32,
+        window_right, attention_chunk, cu_seqlens_q, cu_seqlens_k,
+    )  # fmt: skip
 
 
 def kv_cache_attention(
@@ -266,6 +298,8 @@ def kv_cache_attention(
     key_padding_mask: Optional[Tensor] = None,
     first_position: Optional[Tensor] = None,
     sink_logits: Optional[Tensor] = None,
+    window_right: Optional[int] = None,
+    attention_chunk: int = 0,
     fp32: bool = False,
 ) -> Tensor:
     """kvass.kv_cache_attention as torch.ops.kvass.kv_cache_attention: with gradients, in any graph.
@@ -274,7 +308,7 @@ def kv_cache_attention(
     """
     return torch.ops.kvass.kv_cache_attention(
         q, k_cache, v_cache, k_new, v_new, causal, scale, softcap, window, sinks, q_sink, key_padding_mask,
-        first_position, sink_logits, fp32,
+        first_position, sink_logits, fp32, window_right, attention_chunk,
     )  # fmt: skip
 
 
@@ -292,11 +326,16 @@ def attention_backward(
     key_padding_mask: Optional[Tensor] = None,
     first_position: Optional[Tensor] = None,
     sink_logits: Optional[Tensor] = None,
+    window_right: Optional[int] = None,
+    attention_chunk: int = 0,
+    cu_seqlens_q: Optional[Tensor] = None,
+    cu_seqlens_k: Optional[Tensor] = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(dq, dk, dv) of sum(dout * attention(q, k, v)): float32, with the shapes of q, k and v."""
     return torch.ops.kvass.attention_backward(
-        dout, q, k, v, causal, scale, softcap, window, sinks, key_padding_mask, first_position, sink_logits
-    )
+        dout, q, k, v, causal, scale, softcap, window, sinks, key_padding_mask, first_position, sink_logits, window_right,
+        attention_chunk, cu_seqlens_q, cu_seqlens_k,
+    )  # fmt: skip
 
 
 def alias(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
