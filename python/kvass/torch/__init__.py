@@ -40,7 +40,7 @@ __all__ = [
 
 # Modules that need more than PyTorch are imported on first use.
 _LATER = {
-    "StreamingCache": "hf",
+    "StreamingCache": "streaming",
     "register_transformers": "hf",
     "check_consistency": "consistency",
     "Consistency": "consistency",
