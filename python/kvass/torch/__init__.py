@@ -3,6 +3,7 @@
     attention, kv_cache_attention                     with gradients
     alias, update_cross_attn_cache, CrossAttentionCache   a conditional cross-attention cache
     KVCacheWithAttentionSink                           a cache of [sink | ring] as a module
+    RopeWithAttentionSink                              ExecuTorch's rotary positions for it
     layer_windows, layer_caches                        sliding_window and sliding_window_pattern, layer by layer
     NativeAttentionOp, NativeKVCacheAttnOp, get_op     operators as objects, by name and device
     StreamingCache                                     endless streams in Hugging Face transformers (attn_implementation="kvass")
@@ -25,6 +26,7 @@ __all__ = [
     "KVCacheWithAttentionSink",
     "NativeAttentionOp",
     "NativeKVCacheAttnOp",
+    "RopeWithAttentionSink",
     "StreamingCache",
     "alias",
     "attention",
@@ -42,6 +44,7 @@ __all__ = [
 _LATER = {
     "StreamingCache": "streaming",
     "register_transformers": "hf",
+    "RopeWithAttentionSink": "sink_rope",
     "check_consistency": "consistency",
     "Consistency": "consistency",
 }
