@@ -21,17 +21,60 @@ def test_operators_pass_opcheck():
     torch.library.opcheck(torch.ops.kvass.attention, (q, k, v, True, 0.3, 1.5, 4, 1), test_utils=checks)
     k_new, v_new = torch.randn(2, 2, 3, 16), torch.randn(2, 2, 3, 16)
     torch.library.opcheck(torch.ops.kvass.kv_cache_attention, (q, k, v, k_new, v_new), test_utils=checks)
-    torch.library.opcheck(torch.ops.kvass.alias, (k, v), test_utils=checks)
-    torch.library.opcheck(
-        torch.ops.kvass.update_cross_attn_cache, (torch.randn(2, 2, 5, 16), torch.zeros(2, 2, 9, 16)), test_utils=checks
-    )
+    documents = (True, None, 0.0, 0, 0, None, None, None, None, False, None, 0, torch.tensor([0, 2, 3, 6]))
+    square = (q, k[:, :, :3], v[:, :, :3])
+    torch.library.opcheck(torch.ops.kvass.attention, (*square, *documents), test_utils=checks)
 
 
-def test_schemas_say_what_is_written():
-    schema = torch.ops.kvass.update_cross_attn_cache.default._schema
-    assert [a.alias_info is not None and a.alias_info.is_write for a in schema.arguments] == [False, True]
-    assert not torch.ops.kvass.attention.default._schema.is_mutable
-    assert not torch.ops.kvass.alias.default._schema.is_mutable
+def test_out_variants_write_what_the_operators_return():
+    value, cache = torch.randn(2, 2, 5, 16), torch.randn(2, 2, 9, 16)
+    want = torch.cat([value, cache[:, :, 5:]], 2)
+    assert torch.equal(kt.updated_cross_attn_cache(value, cache), want) and not torch.equal(cache, want)
+    out = torch.empty_like(cache)
+    assert torch.ops.kvass.update_cross_attn_cache.out(value, cache, out=out) is out
+    assert torch.equal(out, want) and torch.equal(cache, want)
+    first, second = torch.empty_like(value), torch.empty_like(cache)
+    torch.ops.kvass.alias.out(value, cache, out0=first, out1=second)
+    assert torch.equal(first, value) and torch.equal(second, cache)
+    with pytest.raises(ValueError, match="at most the cache's positions"):
+        kt.updated_cross_attn_cache(torch.cat([cache, cache], 2), cache)
+
+
+@pytest.mark.parametrize("requires_grad", [False, True])
+def test_autocast_casts_as_pytorchs_own_attention(requires_grad):
+    q, k, v = tensors(41)
+    v = v.bfloat16()  # rotary positions leave q and k in float32
+    q.requires_grad_(requires_grad)
+    mask = torch.ones(3, 9, dtype=torch.bool).tril(6)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = kt.attention(q, k, v)
+        cached = kt.kv_cache_attention(q, k[:, :, :6], v[:, :, :6], k[:, :, 6:], v[:, :, 6:])
+        want = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True)
+    assert out.dtype == want.dtype == torch.bfloat16 and (out - want).abs().max() < 3e-2
+    assert torch.equal(out, kvass.attention(q.detach().bfloat16(), k.bfloat16(), v)) and torch.equal(out, cached)
+    if requires_grad:
+        out.float().sum().backward()
+        assert q.grad.dtype == torch.float32 and bool(q.grad.any())
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_activation_checkpointing_gives_the_same_bits(reentrant):
+    from torch.utils.checkpoint import checkpoint
+
+    def run(through):
+        q, k, v = (t.requires_grad_() for t in tensors(42))
+        through(lambda q, k, v: kt.attention(q, k, v, window=4), q, k, v).pow(2).sum().backward()
+        return [t.grad for t in (q, k, v)]
+
+    plain = run(lambda function, *inputs: function(*inputs))
+    again = run(lambda function, *inputs: checkpoint(function, *inputs, use_reentrant=reentrant))
+    assert all(torch.equal(a, b) for a, b in zip(plain, again))
+
+
+def test_vmap_is_refused():
+    q, k, v = tensors(43)
+    with pytest.raises(ValueError, match="attention: torch.vmap: expected batch and heads as dimensions of the tensors"):
+        torch.vmap(kt.attention, in_dims=1, out_dims=1)(q[:, None], k[:, None], v[:, None])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -1,7 +1,7 @@
 """kvass inside PyTorch. Importing it registers torch.ops.kvass.*: eager, torch.compile, torch.export, torch.cond.
 
     attention, kv_cache_attention                     with gradients
-    alias, update_cross_attn_cache, CrossAttentionCache   a conditional cross-attention cache
+    alias, update_cross_attn_cache, updated_cross_attn_cache, CrossAttentionCache   a conditional cross-attention cache
     KVCacheWithAttentionSink                           a cache of [sink | ring] as a module
     RopeWithAttentionSink                              ExecuTorch's rotary positions for it
     layer_windows, layer_caches                        sliding_window and sliding_window_pattern, layer by layer
@@ -17,7 +17,14 @@ from typing import Any
 
 from .cross_cache import CrossAttentionCache
 from .native import NativeAttentionOp, NativeKVCacheAttnOp, get_op
-from .ops import alias, attention, attention_backward, kv_cache_attention, update_cross_attn_cache
+from .ops import (
+    alias,
+    attention,
+    attention_backward,
+    kv_cache_attention,
+    update_cross_attn_cache,
+    updated_cross_attn_cache,
+)
 from .sink_cache import CachePositionsManagerWithSink, KVCacheWithAttentionSink, layer_caches, layer_windows
 
 __all__ = [
@@ -38,6 +45,7 @@ __all__ = [
     "layer_windows",
     "register_transformers",
     "update_cross_attn_cache",
+    "updated_cross_attn_cache",
 ]
 
 # Modules that need more than PyTorch are imported on first use.

@@ -1,7 +1,9 @@
 """torch.ops.kvass: schemas, CPU kernels, fake kernels and gradients.
 
-The schemas describe memory accurately: attention only reads; update_cross_attn_cache writes its second argument (`a!`)
-and returns a new tensor; alias returns new tensors. The bits are those of kvass.attention (docs/numerics.md).
+All operators return new tensors. Their schemas describe memory accurately, with one exception, which ExecuTorch's operator
+has too: update_cross_attn_cache writes its second argument, and its schema does not say so. A schema that does is rewritten
+within torch.cond into a copy that no decomposition and no lowering accepts. The bits are those of kvass.attention
+(docs/numerics.md).
 """
 
 from __future__ import annotations
@@ -28,7 +30,10 @@ _library.define(
     "-> (Tensor, Tensor, Tensor)"
 )
 _library.define("alias(Tensor a, Tensor b) -> (Tensor, Tensor)")
-_library.define("update_cross_attn_cache(Tensor value, Tensor(a!) cache) -> Tensor")
+_library.define("alias.out(Tensor a, Tensor b, *, Tensor(a!) out0, Tensor(b!) out1) -> (Tensor(a!), Tensor(b!))")
+_library.define("update_cross_attn_cache(Tensor value, Tensor cache) -> Tensor")
+_library.define("update_cross_attn_cache.out(Tensor value, Tensor cache, *, Tensor(a!) out) -> Tensor(a!)")
+_library.define("updated_cross_attn_cache(Tensor value, Tensor cache) -> Tensor")
 
 # The options of each schema, in its order.
 _NAMES = (
@@ -65,9 +70,23 @@ def _alias_eager(a, b):
     return a.clone(), b.clone()
 
 
+def _alias_out(a, b, *, out0, out1):
+    return out0.copy_(a), out1.copy_(b)
+
+
 def _update_kernel(value, cache):
     _core.update_cross_attn_cache(_plain(value), _plain(cache))
     return cache.detach().clone()
+
+
+def _update_out_kernel(value, cache, *, out):
+    _core.update_cross_attn_cache(_plain(value), _plain(cache))
+    return out.copy_(cache)
+
+
+def _updated_kernel(value, cache):
+    _check_update(value, cache)
+    return torch.cat([value, cache[:, :, value.shape[2] :]], 2)
 
 
 for _device in ("CPU", "CUDA"):  # in a build without the device the call is an error
@@ -75,7 +94,10 @@ for _device in ("CPU", "CUDA"):  # in a build without the device the call is an 
     _library.impl("kv_cache_attention", _kv_cache_attention_kernel, _device)
     _library.impl("attention_backward", _attention_backward_kernel, _device)
     _library.impl("update_cross_attn_cache", _update_kernel, _device)
+    _library.impl("update_cross_attn_cache.out", _update_out_kernel, _device)
 _library.impl("alias", _alias_eager, "CompositeExplicitAutograd")
+_library.impl("alias.out", _alias_out, "CompositeExplicitAutograd")
+_library.impl("updated_cross_attn_cache", _updated_kernel, "CompositeImplicitAutograd")
 
 
 def _register_autocast(name: str, tensors: int, device: str) -> None:
@@ -144,12 +166,17 @@ def _(a, b):
     return torch.empty_like(a), torch.empty_like(b)
 
 
-@torch.library.register_fake("kvass::update_cross_attn_cache", lib=_library)
-def _(value, cache):
+def _check_update(value: Tensor, cache: Tensor) -> None:
     _check(value.dim() == 4 and cache.dim() == 4, "update_cross_attn_cache: expected [B, H, S, D] twice")
     for dim in (0, 1, 3):
         _check(value.shape[dim] == cache.shape[dim], "update_cross_attn_cache: value: expected the cache's B, H and D")
     _check(value.shape[2] <= cache.shape[2], "update_cross_attn_cache: value: expected at most the cache's positions")
+    _check(value.dtype == cache.dtype, f"update_cross_attn_cache: value: expected {cache.dtype}, got {value.dtype}")
+
+
+@torch.library.register_fake("kvass::update_cross_attn_cache", lib=_library)
+def _(value, cache):
+    _check_update(value, cache)
     return torch.empty_like(cache)
 
 
@@ -208,6 +235,17 @@ torch.library.register_autograd(
     "kvass::kv_cache_attention", _kv_cache_attention_gradients, setup_context=_setup_kv_cache_attention, lib=_library
 )
 torch.library.register_autograd("kvass::alias", lambda ctx, a, b: (a, b), lib=_library)
+
+
+def _refuse_vmap(name: str) -> None:
+    def refuse(info, in_dims, *arguments):
+        raise ValueError(f"{name}: torch.vmap: expected batch and heads as dimensions of the tensors, got a mapped call")
+
+    torch.library.register_vmap(f"kvass::{name}", refuse, lib=_library)
+
+
+for _name in ("attention", "kv_cache_attention", "attention_backward", "alias", "update_cross_attn_cache"):
+    _refuse_vmap(_name)
 
 
 def _register_lowering() -> None:
@@ -357,3 +395,12 @@ def update_cross_attn_cache(value: Tensor, cache: Tensor) -> Tensor:
     Source: executorch::update_cross_attn_cache.
     """
     return torch.ops.kvass.update_cross_attn_cache(value, cache)
+
+
+def updated_cross_attn_cache(value: Tensor, cache: Tensor) -> Tensor:
+    """What update_cross_attn_cache returns, as a new tensor; the cache is not changed. It has gradients.
+
+    For graphs that are lowered, where nothing may be written in a branch: the caller writes the result into its buffer
+    after torch.cond. Decompositions leave plain slices and concatenations.
+    """
+    return torch.ops.kvass.updated_cross_attn_cache(value, cache)
