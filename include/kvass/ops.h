@@ -92,6 +92,10 @@ KVASS_API Status attention(OpContext& context, ConstTensor q, ConstTensor k, Con
                            const AttentionOptions& options, Tensor out);
 KVASS_API Status attention_fp32(OpContext& context, ConstTensor q, ConstTensor k, ConstTensor v,
                                 const AttentionOptions& options, Tensor out);
+// The same, with the logarithm of each row's softmax denominator, sink logits included: lse [B, Hq, Sq] in float32,
+// minus infinity for a row that sees no key. out is float32 or of q's dtype. On the CPU.
+KVASS_API Status attention_with_lse(OpContext& context, ConstTensor q, ConstTensor k, ConstTensor v,
+                                    const AttentionOptions& options, Tensor out, Tensor lse);
 
 // Attention over the cached keys followed by the new keys: k_cache, v_cache [B, Hkv, C, D], C may be 0; k_new, v_new
 // [B, Hkv, Sq, D], as many rows as q. Skv = C + Sq. Nothing is concatenated and the cache is not changed.
@@ -104,12 +108,20 @@ KVASS_API Status kv_cache_attention_fp32(OpContext& context, ConstTensor q, cons
                                          const AttentionOptions& options, Tensor out);
 
 // Gradients of Σ dout · attention(q, k, v) in float32: dout [B, Hq, Sq, D] in any dtype; dq [B, Hq, Sq, D]; dk, dv [B,
-// Hkv, Skv, D], float32. A key that no row sees has gradient +0. q_sink is refused.
+// Hkv, Skv, D], float32. A key that no row sees has gradient +0. q_sink is refused. With dlse [B, Hq, Sq], float32,
+// they are those of Σ dout · out + Σ dlse · lse (attention_with_lse), on the CPU.
 struct AttentionGradients {
   Tensor dq, dk, dv;
 };
 KVASS_API Status attention_backward(OpContext& context, ConstTensor q, ConstTensor k, ConstTensor v, ConstTensor dout,
-                                    const AttentionOptions& options, const AttentionGradients& gradients);
+                                    const AttentionOptions& options, const AttentionGradients& gradients,
+                                    ConstTensor dlse = {});
+
+// The attention over all keys from the attentions over parts of them: outs, N of [B, H, S, D] in one dtype, and their
+// lses, N of [B, H, S] in float32, in order (docs/numerics.md, 6: as spans). out [B, H, S, D] in float32 or of their
+// dtype; lse [B, H, S] in float32. A part with an lse of minus infinity adds nothing. On the CPU.
+KVASS_API Status merge_attention(OpContext& context, std::span<const ConstTensor> outs,
+                                 std::span<const ConstTensor> lses, Tensor out, Tensor lse);
 
 // The same two tensors.
 inline std::pair<Tensor, Tensor> alias(const Tensor& a, const Tensor& b) { return {a, b}; }

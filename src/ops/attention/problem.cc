@@ -231,7 +231,9 @@ Result<AttentionProblem> attention_problem(std::string_view op, const ConstTenso
   p.kv_heads = keys.k_new.shape[1];
   if (p.heads < 1) return query.bad("[B, Hq, Sq, D] with at least one head");
   if (p.kv_heads < 1 || p.heads % p.kv_heads != 0) {
-    return key.bad("[B, Hkv, Skv, D] whose Hkv divides Hq = " + std::to_string(p.heads));
+    return key.bad("[B, Hkv, Skv, D] whose Hkv divides Hq = " + std::to_string(p.heads),
+                   shape_text(keys.k_new) + ", and " + std::to_string(p.heads) + " is not divisible by " +
+                       std::to_string(p.kv_heads));
   }
   const int64_t new_keys = keys.k_new.shape[2];
   if (cache && new_keys != p.queries) {
