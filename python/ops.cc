@@ -115,15 +115,28 @@ OutputTensor output_for(nb::handle out, const TensorArgument& like, bool fp32) {
   return OutputTensor(like, fp32 ? DType::f32 : like.view().dtype, shape_of(like.view()));
 }
 
+// (out, lse)
+nb::any with_lse(const TensorArgument& q, const TensorArgument& k, const TensorArgument& v,
+                 const AttentionOptions& options, OutputTensor& out) {
+  std::vector<int64_t> rows = shape_of(q.view());
+  if (rows.size() == 4) rows.pop_back();  // another rank is refused below
+  OutputTensor lse(q, DType::f32, std::move(rows));
+  check(with_context(q, [&](OpContext& with) {
+    return attention_with_lse(with, q.view(), k.view(), v.view(), options, out.view(), lse.view());
+  }));
+  return nb::borrow<nb::any>(nb::make_tuple(out.take(), lse.take()));
+}
+
 nb::any attention_call(nb::handle q, nb::handle k, nb::handle v, bool causal, std::optional<float> scale, float softcap,
                        int64_t window, int64_t sinks, nb::handle q_sink, nb::handle mask, nb::handle first_position,
                        nb::handle sink_logits, std::optional<int64_t> window_right, int64_t attention_chunk,
-                       nb::handle cu_seqlens_q, nb::handle cu_seqlens_k, nb::handle out, bool fp32) {
+                       nb::handle cu_seqlens_q, nb::handle cu_seqlens_k, nb::handle out, bool fp32, bool return_lse) {
   const TensorArgument q_in(q, "q"), k_in(k, "k"), v_in(v, "v");
   const AttentionArguments arguments({causal, scale, softcap, window, sinks, q_sink, mask, first_position, sink_logits,
                                       window_right, attention_chunk, cu_seqlens_q, cu_seqlens_k},
                                      q_in.view().device);
   OutputTensor result = output_for(out, q_in, fp32);
+  if (return_lse) return with_lse(q_in, k_in, v_in, arguments.options(), result);
   check(with_context(q_in, [&](OpContext& with) {
     return fp32 ? attention_fp32(with, q_in.view(), k_in.view(), v_in.view(), arguments.options(), result.view())
                 : attention(with, q_in.view(), k_in.view(), v_in.view(), arguments.options(), result.view());
@@ -153,18 +166,44 @@ nb::any kv_cache_attention_call(nb::handle q, nb::handle k_cache, nb::handle v_c
 nb::typed<nb::tuple, nb::any, nb::any, nb::any> attention_backward_call(
     nb::handle q, nb::handle k, nb::handle v, nb::handle dout, bool causal, std::optional<float> scale, float softcap,
     int64_t window, int64_t sinks, nb::handle mask, nb::handle first_position, nb::handle sink_logits,
-    std::optional<int64_t> window_right, int64_t attention_chunk, nb::handle cu_seqlens_q, nb::handle cu_seqlens_k) {
+    std::optional<int64_t> window_right, int64_t attention_chunk, nb::handle cu_seqlens_q, nb::handle cu_seqlens_k,
+    nb::handle dlse) {
   const TensorArgument q_in(q, "q"), k_in(k, "k"), v_in(v, "v"), dout_in(dout, "dout");
   const AttentionArguments arguments({causal, scale, softcap, window, sinks, nb::none(), mask, first_position,
                                       sink_logits, window_right, attention_chunk, cu_seqlens_q, cu_seqlens_k},
                                      q_in.view().device);
+  std::optional<TensorArgument> of_lse;
+  if (!dlse.is_none()) of_lse.emplace(dlse, "dlse");
   OutputTensor dq(q_in, DType::f32, shape_of(q_in.view())), dk(k_in, DType::f32, shape_of(k_in.view())),
       dv(v_in, DType::f32, shape_of(v_in.view()));
   check(with_context(q_in, [&](OpContext& with) {
     return attention_backward(with, q_in.view(), k_in.view(), v_in.view(), dout_in.view(), arguments.options(),
-                              {dq.view(), dk.view(), dv.view()});
+                              {dq.view(), dk.view(), dv.view()}, of_lse ? ConstTensor(of_lse->view()) : ConstTensor());
   }));
   return nb::borrow<nb::typed<nb::tuple, nb::any, nb::any, nb::any>>(nb::make_tuple(dq.take(), dk.take(), dv.take()));
+}
+
+nb::typed<nb::tuple, nb::any, nb::any> merge_attention_call(nb::sequence outs, nb::sequence lses, bool fp32) {
+  std::vector<nb::object> objects;  // a sequence may make its items anew
+  std::vector<TensorArgument> held;
+  const auto views = [&](const nb::sequence& from, const char* name) {
+    std::vector<ConstTensor> to;
+    for (nb::handle one : from) {
+      objects.push_back(nb::borrow(one));
+      to.push_back(held.emplace_back(objects.back(), name).view());
+    }
+    return to;
+  };
+  const std::vector<ConstTensor> out_views = views(outs, "outs"), lse_views = views(lses, "lses");
+  if (out_views.empty()) check(bad_input("outs", "at least one tensor", "none"));
+  const TensorArgument& first = held.front();
+  std::vector<int64_t> rows = shape_of(first.view());
+  if (rows.size() == 4) rows.pop_back();  // another rank is refused below
+  OutputTensor out(first, fp32 ? DType::f32 : first.view().dtype, shape_of(first.view()));
+  OutputTensor lse(first, DType::f32, std::move(rows));
+  check(with_context(
+      first, [&](OpContext& with) { return merge_attention(with, out_views, lse_views, out.view(), lse.view()); }));
+  return nb::borrow<nb::typed<nb::tuple, nb::any, nb::any>>(nb::make_tuple(out.take(), lse.take()));
 }
 
 nb::any update_cross_attn_cache_call(nb::handle value, nb::object cache) {
@@ -209,6 +248,7 @@ void add_ops(nb::module_& module) {
              nb::arg("first_position") = nb::none(), nb::arg("sink_logits") = nb::none(),
              nb::arg("window_right") = nb::none(), nb::arg("attention_chunk") = 0, nb::arg("cu_seqlens_q") = nb::none(),
              nb::arg("cu_seqlens_k") = nb::none(), nb::arg("out") = nb::none(), nb::arg("fp32") = false,
+             nb::arg("return_lse") = false,
              R"(softmax(cap(q · k * scale)) · v over the keys that each row sees.
 
 q [B, Hq, Sq, D]; k, v [B, Hkv, Skv, D]; all of one dtype: float32, float16 or bfloat16, of any strides, on the CPU or, in a build with
@@ -235,6 +275,8 @@ attention_chunk  positions of a chunk: a row sees keys of its own chunk only; 0:
 cu_seqlens_q     [N + 1] from 0 to B * Sq: the rows are those of N packed documents, one after another, and each has the
                  bits that it would have in a call of its own; a document lies in one batch row
 cu_seqlens_k     [N + 1] from 0 to B * Skv: the same for the keys; None: cu_seqlens_q
+return_lse       also returns the logarithm of each row's denominator: (out, lse), lse [B, Hq, Sq] in float32, for
+                 merge_attention; minus infinity for a row that sees no key
 
 The bits of a row do not depend on the batch, on Sq, on threads or on the instruction set: a prompt in one piece gives
 what token by token gives.
@@ -257,11 +299,19 @@ of attention(q, cat([k_cache, k_new], 2), cat([v_cache, v_new], 2)). Options, re
              nb::arg("window") = 0, nb::arg("sinks") = 0, nb::arg("key_padding_mask") = nb::none(),
              nb::arg("first_position") = nb::none(), nb::arg("sink_logits") = nb::none(),
              nb::arg("window_right") = nb::none(), nb::arg("attention_chunk") = 0, nb::arg("cu_seqlens_q") = nb::none(),
-             nb::arg("cu_seqlens_k") = nb::none(),
+             nb::arg("cu_seqlens_k") = nb::none(), nb::arg("dlse") = nb::none(),
              R"(Gradients of sum(dout * attention(q, k, v)) in float32.
 
 dout [B, Hq, Sq, D] in any dtype. Returns (dq [B, Hq, Sq, D], dk [B, Hkv, Skv, D], dv [B, Hkv, Skv, D]), float32, of the
-frameworks of q, k and v. What no row sees has gradient 0. Options and errors as attention(); there is no q_sink.)");
+frameworks of q, k and v. With dlse [B, Hq, Sq] they are those of sum(dout * out) + sum(dlse * lse). What no row sees has
+gradient 0. Options and errors as attention(); there is no q_sink.)");
+  module.def("merge_attention", &merge_attention_call, nb::arg("outs"), nb::arg("lses"), nb::kw_only(),
+             nb::arg("fp32") = false,
+             R"(The attention over all keys from attentions over parts of them: (out, lse).
+
+outs: tensors [B, H, S, D] of one dtype; lses: as many [B, H, S] in float32, as attention(return_lse=True) gives them. Parts are
+merged in their order, as the spans of one call are; a part with an lse of minus infinity adds nothing. out has the dtype of outs,
+or float32 with fp32=True. Sink logits must be in one part only. Raises ValueError and TypeError as attention().)");
   module.def(
       "alias", [](nb::object a, nb::object b) { return nb::make_tuple(a, b); }, nb::arg("a"), nb::arg("b"),
       "The same two tensors. (kvass.torch.alias is the operator for torch.cond.)");

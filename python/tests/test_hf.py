@@ -233,6 +233,30 @@ def test_a_static_cache_is_read_as_far_as_it_is_written():
         assert (torch.cat(parts, 1) - want).abs().max() < 2e-6 * want.abs().max()
 
 
+@pytest.mark.parametrize("kind", ["llama", "gemma3"])
+def test_padding_and_packing_are_compiled_whole(kind):
+    ids = torch.randint(3, 64, (2, 20), generator=torch.Generator().manual_seed(25))
+    mask = torch.ones_like(ids)
+    mask[0, :6] = 0
+    model = model_of(kind)
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    for inputs in ({"attention_mask": mask}, {}, {"position_ids": packed_positions(8, 12).expand(2, -1)}):
+        kept = mask.bool() if "attention_mask" in inputs else torch.ones_like(mask).bool()
+        assert torch.equal(forward_of(compiled, ids, **inputs)[kept], forward_of(model, ids, **inputs)[kept])
+
+
+def test_gpt_oss_is_trained_with_its_sinks():
+    config, cls, more = FAMILIES["gpt_oss"]
+    ids = torch.randint(3, 64, (2, 16), generator=torch.Generator().manual_seed(26))
+    gradients = []
+    for implementation in ("eager", "kvass"):
+        model = small(config, cls, implementation, **more)
+        model(ids, use_cache=False).logits.pow(2).mean().backward()
+        gradients.append([layer.self_attn.sinks.grad for layer in model.model.layers])
+    for want, got in zip(*gradients):
+        assert bool(want.any()) and (got - want).abs().max() < 1e-5 * want.abs().max()
+
+
 def test_every_mask_of_transformers_is_read_as_it_is_built_or_refused():
     masking = transformers.masking_utils
     block = torch.tensor([[-1, -1, 0, 0, -1, 1, 1, -1]])

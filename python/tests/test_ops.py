@@ -129,6 +129,61 @@ def test_packed_documents_have_the_bits_and_gradients_of_calls_of_their_own():
         kvass.attention(q, k, v, cu_seqlens_q=[])
 
 
+def test_lse_is_the_logarithm_of_the_denominator_and_changes_no_bit():
+    q, k, v = tensors(36, rows=5, keys=700)
+    logits = [0.5, -1.0, 2.0, 0.0]
+    for options in ({}, {"window": 600, "sinks": 3}, {"sink_logits": logits}, {"softcap": 2.0, "first_position": [0, 90]}):
+        out, lse = kvass.attention(q, k, v, **options, return_lse=True)
+        assert torch.equal(out, kvass.attention(q, k, v, **options)) and lse.dtype == torch.float32
+        rule = {name: options[name] for name in ("window", "sinks") if name in options}
+        seen = torch.stack([reference.visible(5, 700, first=f, **rule) for f in options.get("first_position", [0, 0])])
+        scores = q.double() @ k.double().repeat_interleave(2, 1).transpose(-1, -2) / 4
+        if "softcap" in options:
+            scores = 2 * torch.tanh(scores / 2)
+        scores = scores.masked_fill(~seen[:, None], float("-inf"))
+        if "sink_logits" in options:
+            scores = torch.cat([scores, torch.tensor(logits).double()[None, :, None, None].expand(2, 4, 5, 1)], 3)
+        assert (lse - scores.logsumexp(-1)).abs().max() < 2e-6
+    _, lse = kvass.attention(q, k, v, first_position=[700, 0], return_lse=True)
+    assert bool((lse[0] == float("-inf")).all()) and bool(lse[1].isfinite().all())
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_merged_parts_are_the_attention_over_all_keys(dtype):
+    q, k, v = tensors(37, rows=3, keys=90, dtype=dtype)
+    whole, lse = kvass.attention(q, k, v, causal=False, fp32=True, return_lse=True)
+    cuts = [0, 1, 40, 40, 90]
+    parts = [
+        kvass.attention(q, k[:, :, a:b], v[:, :, a:b], causal=False, fp32=True, return_lse=True)
+        for a, b in zip(cuts, cuts[1:])
+    ]
+    out, merged = kvass.merge_attention([part[0] for part in parts], [part[1] for part in parts])
+    assert (out - whole).abs().max() < 2e-6 * whole.abs().max() and (merged - lse).abs().max() < 2e-6 * lse.abs().max()
+    alone, own = kvass.merge_attention([parts[1][0]], [parts[1][1]])
+    assert torch.equal(alone, parts[1][0]) and torch.equal(own, parts[1][1])
+    nothing, none = kvass.merge_attention([parts[2][0]] * 2, [parts[2][1]] * 2)
+    assert not bool(nothing.any()) and bool((none == float("-inf")).all())
+    halves = [part[0].to(dtype) for part in parts]
+    assert kvass.merge_attention(halves, [part[1] for part in parts])[0].dtype == dtype
+    with pytest.raises(ValueError, match="merge_attention: lses: expected as many as outs, at least one, got 1 for 2"):
+        kvass.merge_attention(halves[:2], [parts[0][1]])
+    with pytest.raises(ValueError, match="merge_attention: lses: expected .*B, H, S"):
+        kvass.merge_attention(halves[:1], [parts[0][1][:1]])
+
+
+def test_threads_do_not_show_in_an_lse_or_in_merged_parts():
+    q, k, v = tensors(38, rows=2, keys=3000)
+    kvass.set_threads(1)
+    one = kvass.attention(q, k, v, return_lse=True)
+    kvass.set_threads(3)
+    three = kvass.attention(q, k, v, return_lse=True)
+    assert all(torch.equal(a, b) for a, b in zip(one, three))
+    merged = kvass.merge_attention([one[0], three[0]], [one[1], three[1]])
+    kvass.set_threads(1)
+    assert all(torch.equal(a, b) for a, b in zip(merged, kvass.merge_attention([one[0]] * 2, [one[1]] * 2)))
+    kvass.set_threads(0)
+
+
 def test_masks_of_wider_integers_are_the_mask_of_bools():
     q, k, v = tensors(33)
     mask = torch.ones(2, 9, dtype=torch.int64)

@@ -40,6 +40,75 @@ def test_out_variants_write_what_the_operators_return():
         kt.updated_cross_attn_cache(torch.cat([cache, cache], 2), cache)
 
 
+def test_gradients_flow_through_lse_sink_logits_and_merged_parts():
+    q, k, v = (t.requires_grad_() for t in tensors(44))
+    logits = torch.tensor([0.5, -1.0, 2.0, 0.0], requires_grad=True)
+    random = torch.Generator().manual_seed(45)
+    dout, dlse = torch.randn(2, 4, 3, 16, generator=random), torch.randn(2, 4, 3, generator=random)
+
+    def dense(q, k, v, logits=None):
+        scores = q @ k.repeat_interleave(2, 1).transpose(-1, -2) / 4
+        scores = scores.masked_fill(~reference.visible(3, k.shape[2]), float("-inf"))
+        if logits is not None:
+            scores = torch.cat([scores, logits[None, :, None, None].expand(2, 4, 3, 1)], 3)
+        lse = scores.logsumexp(-1)
+        weights = (scores - lse[..., None]).exp()[..., : k.shape[2]]
+        return weights @ v.repeat_interleave(2, 1), lse
+
+    out, lse = kt.attention(q, k, v, sink_logits=logits, return_lse=True)
+    ((out * dout).sum() + (lse * dlse).sum()).backward()
+    double = [t.detach().double().requires_grad_() for t in (q, k, v, logits)]
+    want, want_lse = dense(*double)
+    ((want * dout).sum() + (want_lse * dlse).sum()).backward()
+    assert (lse - want_lse).abs().max() < 2e-6
+    for mine, theirs in zip((q, k, v, logits), double):
+        assert (mine.grad - theirs.grad).abs().max() < 1e-5
+    first = logits.grad.clone()
+    logits.grad = None
+    (kt.attention(q, k, v, sink_logits=logits) * dout).sum().backward()  # without an lse of its own
+    assert not torch.equal(first, logits.grad) and bool(logits.grad.isfinite().all())
+
+    mine = [t.detach().requires_grad_() for t in (q, k, v)]
+    parts = [kt.attention(mine[0], *(t[:, :, a:b] for t in mine[1:]), causal=False, return_lse=True) for a, b in ((0, 4), (4, 9))]
+    merged, merged_lse = kt.merge_attention([out for out, _ in parts], [lse for _, lse in parts])
+    ((merged * dout).sum() + (merged_lse * dlse).sum()).backward()
+    whole = [t.detach().requires_grad_() for t in (q, k, v)]
+    out, lse = kt.attention(*whole, causal=False, return_lse=True)
+    ((out * dout).sum() + (lse * dlse).sum()).backward()
+    for one, other in zip(mine, whole):
+        assert (one.grad - other.grad).abs().max() < 1e-5
+
+
+def test_values_of_another_width_are_those_of_their_own_call():
+    q, k, v = (t.requires_grad_() for t in tensors(46))
+    narrow, wide = v.detach()[..., :6].requires_grad_(), torch.cat([v.detach()] * 2, 3).requires_grad_()
+    whole = kt.attention(q, k, v)
+    assert torch.equal(kt.attention(q, k, narrow), whole[..., :6])
+    assert torch.equal(kt.attention(q, k, wide), torch.cat([whole] * 2, 3))
+    kt.attention(q, k, narrow).sum().backward()
+    assert narrow.grad.shape == narrow.shape and q.grad.shape == q.shape
+
+
+def test_sequences_of_various_lengths_have_the_bits_of_calls_of_their_own():
+    random = torch.Generator().manual_seed(47)
+    q = torch.randn(11, 4, 16, generator=random, requires_grad=True)
+    k, v = (torch.randn(20, 2, 16, generator=random, requires_grad=True) for _ in range(2))
+    of_q, of_k = torch.tensor([0, 4, 4, 11], dtype=torch.int32), torch.tensor([0, 9, 12, 20], dtype=torch.int32)
+    out, lse = kt.attention_varlen(q, k, v, of_q, of_k, 7, 9, window=5, return_lse=True)
+    assert out.shape == q.shape and lse.shape == (4, 11)
+    assert torch.equal(out, kt.attention_varlen(q, k, v, of_q, of_k, window=5))
+    out.sum().backward()
+    for n in range(3):
+        own = [t.detach()[a:b].transpose(0, 1)[None].requires_grad_() for t, (a, b) in (
+            (q, of_q[n : n + 2]), (k, of_k[n : n + 2]), (v, of_k[n : n + 2])
+        )]  # fmt: skip
+        alone = kt.attention(*own, window=5)
+        alone.sum().backward()
+        assert torch.equal(alone[0].transpose(0, 1), out[of_q[n] : of_q[n + 1]])
+        for t, mine, (a, b) in zip((q, k, v), own, (of_q[n : n + 2], of_k[n : n + 2], of_k[n : n + 2])):
+            assert torch.equal(t.grad[a:b], mine.grad[0].transpose(0, 1))
+
+
 @pytest.mark.parametrize("requires_grad", [False, True])
 def test_autocast_casts_as_pytorchs_own_attention(requires_grad):
     q, k, v = tensors(41)

@@ -1,6 +1,6 @@
 """kvass inside PyTorch. Importing it registers torch.ops.kvass.*: eager, torch.compile, torch.export, torch.cond.
 
-    attention, kv_cache_attention                     with gradients
+    attention, kv_cache_attention, attention_varlen, merge_attention   with gradients
     alias, update_cross_attn_cache, updated_cross_attn_cache, CrossAttentionCache   a conditional cross-attention cache
     KVCacheWithAttentionSink                           a cache of [sink | ring] as a module
     RopeWithAttentionSink                              ExecuTorch's rotary positions for it
@@ -21,7 +21,9 @@ from .ops import (
     alias,
     attention,
     attention_backward,
+    attention_varlen,
     kv_cache_attention,
+    merge_attention,
     update_cross_attn_cache,
     updated_cross_attn_cache,
 )
@@ -38,11 +40,13 @@ __all__ = [
     "alias",
     "attention",
     "attention_backward",
+    "attention_varlen",
     "check_consistency",
     "get_op",
     "kv_cache_attention",
     "layer_caches",
     "layer_windows",
+    "merge_attention",
     "register_transformers",
     "update_cross_attn_cache",
     "updated_cross_attn_cache",

@@ -78,21 +78,6 @@ def _documents(first: Optional[Tensor], second: Optional[Tensor], options: dict[
     options["cu_seqlens_q"], options["cu_seqlens_k"] = first, second
 
 
-def _attend(query: Tensor, key: Tensor, value: Tensor, options: dict[str, Any]) -> Tensor:
-    """Values of another width than the keys (latent attention) are filled up with zeros, which changes no bit."""
-    width, of_values = query.shape[3], value.shape[3]
-    if width == of_values:
-        return attention(query, key, value, **options)
-    if options["scale"] is None:
-        options["scale"] = width**-0.5
-    most = max(width, of_values)
-    fill = torch.nn.functional.pad
-    query, key, value = (fill(tensor, (0, most - tensor.shape[3])) for tensor in (query, key, value))
-    if options.get("q_sink") is not None:
-        options["q_sink"] = fill(options["q_sink"], (0, most - width))
-    return attention(query, key, value, **options)[..., :of_values]
-
-
 def _attention_forward(
     module: torch.nn.Module,
     query: Tensor,
@@ -146,7 +131,7 @@ def _attention_forward(
     options["sink_logits"] = None if logits is None else logits.reshape(-1).to(torch.float32)
     options["scale"] = None if scaling is None else float(scaling)
     options["softcap"] = softcap or 0.0
-    return _attend(query, key, value, options).transpose(1, 2).contiguous(), None
+    return attention(query, key, value, **options).transpose(1, 2).contiguous(), None
 
 
 def register_transformers() -> None:

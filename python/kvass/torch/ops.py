@@ -8,6 +8,7 @@ within torch.cond into a copy that no decomposition and no lowering accepts. The
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Optional
 
 import torch
@@ -22,13 +23,15 @@ _LIMITS = "int? window_right=None, int attention_chunk=0"
 _DOCUMENTS = "Tensor? cu_seqlens_q=None, Tensor? cu_seqlens_k=None"
 _OPTIONS = f"{_POSITIONS}, Tensor? q_sink=None, {_MASKS}, bool fp32=False, {_LIMITS}"
 _library.define(f"attention(Tensor q, Tensor k, Tensor v, {_OPTIONS}, {_DOCUMENTS}) -> Tensor")
+_library.define(f"attention_with_lse(Tensor q, Tensor k, Tensor v, {_OPTIONS}, {_DOCUMENTS}) -> (Tensor, Tensor)")
 _library.define(
     f"kv_cache_attention(Tensor q, Tensor k_cache, Tensor v_cache, Tensor k_new, Tensor v_new, {_OPTIONS}) -> Tensor"
 )
 _library.define(
-    f"attention_backward(Tensor dout, Tensor q, Tensor k, Tensor v, {_POSITIONS}, {_MASKS}, {_LIMITS}, {_DOCUMENTS}) "
-    "-> (Tensor, Tensor, Tensor)"
+    f"attention_backward(Tensor dout, Tensor q, Tensor k, Tensor v, {_POSITIONS}, {_MASKS}, {_LIMITS}, {_DOCUMENTS}, "
+    "Tensor? dlse=None) -> (Tensor, Tensor, Tensor)"
 )
+_library.define("merge_attention(Tensor[] outs, Tensor[] lses, bool fp32=False) -> (Tensor, Tensor)")
 _library.define("alias(Tensor a, Tensor b) -> (Tensor, Tensor)")
 _library.define("alias.out(Tensor a, Tensor b, *, Tensor(a!) out0, Tensor(b!) out1) -> (Tensor(a!), Tensor(b!))")
 _library.define("update_cross_attn_cache(Tensor value, Tensor cache) -> Tensor")
@@ -40,7 +43,7 @@ _NAMES = (
     "causal", "scale", "softcap", "window", "sinks", "q_sink", "key_padding_mask", "first_position", "sink_logits", "fp32",
     "window_right", "attention_chunk", "cu_seqlens_q", "cu_seqlens_k",
 )  # fmt: skip
-_BACKWARD_NAMES = tuple(name for name in _NAMES if name not in ("q_sink", "fp32"))
+_BACKWARD_NAMES = (*(name for name in _NAMES if name not in ("q_sink", "fp32")), "dlse")
 
 
 def _plain(value: Any) -> Any:
@@ -54,6 +57,14 @@ def _keywords(names: tuple[str, ...], options: tuple[Any, ...]) -> dict[str, Any
 
 def _attention_kernel(q, k, v, *options):
     return _core.attention(_plain(q), _plain(k), _plain(v), **_keywords(_NAMES, options))
+
+
+def _attention_with_lse_kernel(q, k, v, *options):
+    return _core.attention(_plain(q), _plain(k), _plain(v), **_keywords(_NAMES, options), return_lse=True)
+
+
+def _merge_attention_kernel(outs, lses, fp32=False):
+    return _core.merge_attention([_plain(out) for out in outs], [_plain(lse) for lse in lses], fp32=fp32)
 
 
 def _kv_cache_attention_kernel(q, k_cache, v_cache, k_new, v_new, *options):
@@ -91,6 +102,8 @@ def _updated_kernel(value, cache):
 
 for _device in ("CPU", "CUDA"):  # in a build without the device the call is an error
     _library.impl("attention", _attention_kernel, _device)
+    _library.impl("attention_with_lse", _attention_with_lse_kernel, _device)
+    _library.impl("merge_attention", _merge_attention_kernel, _device)
     _library.impl("kv_cache_attention", _kv_cache_attention_kernel, _device)
     _library.impl("attention_backward", _attention_backward_kernel, _device)
     _library.impl("update_cross_attn_cache", _update_kernel, _device)
@@ -123,6 +136,7 @@ def _register_autocast(name: str, tensors: int, device: str) -> None:
 
 for _device in ("cpu", "cuda"):
     _register_autocast("attention", 3, _device)
+    _register_autocast("attention_with_lse", 3, _device)
     _register_autocast("kv_cache_attention", 5, _device)
 
 
@@ -137,7 +151,7 @@ def _check(condition, message: str) -> None:
 def _check_attention(q: Tensor, k: Tensor, v: Tensor) -> None:
     _check(q.dim() == 4, f"attention: q: expected [B, Hq, Sq, D], got {list(q.shape)}")
     _check(k.dim() == 4 and v.dim() == 4, f"attention: k, v: expected [B, Hkv, Skv, D], got {list(k.shape)}, {list(v.shape)}")
-    _check(q.shape[1] % k.shape[1] == 0, f"attention: q: expected a multiple of {k.shape[1]} heads, got {q.shape[1]}")
+    _check(q.shape[1] % k.shape[1] == 0, f"attention: q: expected a multiple of {k.shape[1]} heads, got {q.shape[1]}, which is not divisible")
 
 
 def _fp32(options: tuple[Any, ...]) -> bool:
@@ -148,6 +162,18 @@ def _fp32(options: tuple[Any, ...]) -> bool:
 def _(q, k, v, *options):
     _check_attention(q, k, v)
     return _like(q, _fp32(options))
+
+
+@torch.library.register_fake("kvass::attention_with_lse", lib=_library)
+def _(q, k, v, *options):
+    _check_attention(q, k, v)
+    return _like(q, _fp32(options)), q.new_empty(q.shape[:3], dtype=torch.float32)
+
+
+@torch.library.register_fake("kvass::merge_attention", lib=_library)
+def _(outs, lses, fp32=False):
+    _check(len(outs) == len(lses) and len(outs) > 0, "merge_attention: lses: expected as many as outs, at least one")
+    return _like(outs[0], fp32), torch.empty_like(lses[0])
 
 
 @torch.library.register_fake("kvass::kv_cache_attention", lib=_library)
@@ -185,9 +211,6 @@ def _save(ctx, tensors: tuple[Tensor, ...], options: tuple[Any, ...]) -> None:
     named = _keywords(_NAMES, options)
     if named["q_sink"] is not None:
         raise ValueError("attention: q_sink: expected none where gradients are needed, got one")
-    sink_logits = options[_NAMES.index("sink_logits")]
-    if sink_logits is not None and sink_logits.requires_grad:
-        raise ValueError("attention: sink_logits: expected a tensor without gradients, got one that requires them")
     kept = {name: option for name, option in named.items() if name in _BACKWARD_NAMES}
     ctx.of_tensors = [name for name, option in kept.items() if isinstance(option, Tensor)]
     ctx.options = {name: option for name, option in kept.items() if not isinstance(option, Tensor)}
@@ -214,6 +237,47 @@ def _attention_gradients(ctx, dout):
     return _gradients(ctx, dq.to(q.dtype), dk.to(k.dtype), dv.to(v.dtype))
 
 
+def _setup_attention_with_lse(ctx, inputs, output) -> None:
+    out, lse = output
+    _save(ctx, (*inputs[:3], out, lse), inputs[3:])
+    ctx.count = len(inputs)
+
+
+def _attention_with_lse_gradients(ctx, dout, dlse):
+    (q, k, v, out, lse), options = _saved(ctx, 5)
+    dout = torch.zeros_like(out) if dout is None else dout
+    dlse = torch.zeros_like(lse) if dlse is None else dlse
+    dq, dk, dv = torch.ops.kvass.attention_backward(dout, q, k, v, **options, dlse=dlse)
+    gradients = list(_gradients(ctx, dq.to(q.dtype), dk.to(k.dtype), dv.to(v.dtype)))
+    sink_logits = options["sink_logits"]
+    if sink_logits is not None:  # a key of weight exp(logit - lse) and value 0
+        weights = (sink_logits.float()[None, :, None] - lse).exp()
+        of_rows = weights * (dlse - (dout.float() * out.float()).sum(-1))
+        gradients[3 + _NAMES.index("sink_logits")] = of_rows.sum((0, 2)).to(sink_logits.dtype)
+    return tuple(gradients)
+
+
+def _setup_merge_attention(ctx, inputs, output) -> None:
+    outs, lses, _ = inputs
+    ctx.parts = len(outs)
+    ctx.save_for_backward(*outs, *lses, *output)
+
+
+def _merge_attention_gradients(ctx, dout, dlse):
+    saved = ctx.saved_tensors
+    outs, lses, (out, lse) = saved[: ctx.parts], saved[ctx.parts : 2 * ctx.parts], saved[2 * ctx.parts :]
+    dout = (torch.zeros_like(out) if dout is None else dout).float()
+    dlse = torch.zeros_like(lse) if dlse is None else dlse
+    whole = (dout * out.float()).sum(-1)
+    # A row that sees nothing has no weights.
+    weights = [torch.where(one == float("-inf"), 0.0, (one - lse).exp()) for one in lses]
+    of_outs = [(weight[..., None] * dout).to(one.dtype) for weight, one in zip(weights, outs)]
+    of_lses = [
+        weight * ((dout * one.float()).sum(-1) - whole + dlse) for weight, one in zip(weights, outs)
+    ]  # fmt: skip
+    return of_outs, of_lses, None
+
+
 def _setup_kv_cache_attention(ctx, inputs, output) -> None:
     _save(ctx, inputs[:5], inputs[5:])
 
@@ -232,6 +296,12 @@ torch.library.register_autograd(
     "kvass::attention", _attention_gradients, setup_context=_setup_attention, lib=_library
 )
 torch.library.register_autograd(
+    "kvass::attention_with_lse", _attention_with_lse_gradients, setup_context=_setup_attention_with_lse, lib=_library
+)
+torch.library.register_autograd(
+    "kvass::merge_attention", _merge_attention_gradients, setup_context=_setup_merge_attention, lib=_library
+)
+torch.library.register_autograd(
     "kvass::kv_cache_attention", _kv_cache_attention_gradients, setup_context=_setup_kv_cache_attention, lib=_library
 )
 torch.library.register_autograd("kvass::alias", lambda ctx, a, b: (a, b), lib=_library)
@@ -244,7 +314,7 @@ def _refuse_vmap(name: str) -> None:
     torch.library.register_vmap(f"kvass::{name}", refuse, lib=_library)
 
 
-for _name in ("attention", "kv_cache_attention", "attention_backward", "alias", "update_cross_attn_cache"):
+for _name in ("attention", "attention_with_lse", "merge_attention", "kv_cache_attention", "attention_backward", "alias", "update_cross_attn_cache"):
     _refuse_vmap(_name)
 
 
@@ -307,17 +377,64 @@ def attention(
     cu_seqlens_q: Optional[Tensor] = None,
     cu_seqlens_k: Optional[Tensor] = None,
     fp32: bool = False,
-) -> Tensor:
+    return_lse: bool = False,
+) -> Any:
     """kvass.attention as torch.ops.kvass.attention: with gradients for q, k and v, in any graph.
 
     q [B, Hq, Sq, D]; k, v [B, Hkv, Skv, D]; of float32, float16 or bfloat16 on the CPU. Returns [B, Hq, Sq, D] in q's dtype,
-    or float32 with fp32=True. Gradients are computed in float32 and rounded to the inputs' dtypes. With q_sink there are
-    no gradients. The options, ValueError and TypeError are those of kvass.attention.
+    or float32 with fp32=True; with return_lse=True (out, lse), lse [B, Hq, Sq] in float32. v may have another width D than q
+    and k, as in latent attention. Gradients, those of lse and sink_logits included, are computed in float32 and rounded to the
+    inputs' dtypes. With q_sink there are no gradients. The options, ValueError and TypeError are those of kvass.attention.
     """
-    return torch.ops.kvass.attention(
-        q, k, v, causal, scale, softcap, window, sinks, q_sink, key_padding_mask, first_position, sink_logits, fp32,
+    width, of_values = q.shape[-1], v.shape[-1]
+    if width != of_values:  # zeros change no bit
+        scale = width**-0.5 if scale is None else scale
+        q, k, v, q_sink = (_filled(tensor, max(width, of_values)) for tensor in (q, k, v, q_sink))
+    options = (
+        causal, scale, softcap, window, sinks, q_sink, key_padding_mask, first_position, sink_logits, fp32,
         window_right, attention_chunk, cu_seqlens_q, cu_seqlens_k,
     )  # fmt: skip
+    of_logits = sink_logits is not None and sink_logits.requires_grad and torch.is_grad_enabled()
+    if return_lse or of_logits:
+        out, lse = torch.ops.kvass.attention_with_lse(q, k, v, *options)
+    else:
+        out, lse = torch.ops.kvass.attention(q, k, v, *options), None
+    out = out[..., :of_values]
+    return (out, lse) if return_lse else out
+
+
+def _filled(tensor: Optional[Tensor], width: int) -> Optional[Tensor]:
+    return None if tensor is None else torch.nn.functional.pad(tensor, (0, width - tensor.shape[-1]))
+
+
+def attention_varlen(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    cu_seqlens_q: Tensor,
+    cu_seqlens_k: Tensor,
+    max_seqlen_q: Optional[int] = None,
+    max_seqlen_k: Optional[int] = None,
+    **options: Any,
+) -> Any:
+    """attention() of sequences of various lengths, one after another: q [Tq, Hq, D]; k, v [Tk, Hkv, D]; returns [Tq, Hq, D].
+
+    Sequence n is rows [cu_seqlens_q[n], cu_seqlens_q[n + 1]) and keys [cu_seqlens_k[n], cu_seqlens_k[n + 1]); its last row has
+    the position of its last key. It has the bits of a call of its own. The longest lengths are accepted, as in other
+    libraries' functions of this form, and not needed. options: those of attention(); with return_lse=True lse is [Hq, Tq].
+    """
+    inputs = (tensor.transpose(0, 1)[None] for tensor in (q, k, v))
+    found = attention(*inputs, cu_seqlens_q=cu_seqlens_q, cu_seqlens_k=cu_seqlens_k, **options)
+    if options.get("return_lse", False):
+        out, lse = found
+        return out[0].transpose(0, 1), lse[0]
+    return found[0].transpose(0, 1)
+
+
+def merge_attention(outs: Sequence[Tensor], lses: Sequence[Tensor], *, fp32: bool = False) -> tuple[Tensor, Tensor]:
+    """kvass.merge_attention as torch.ops.kvass.merge_attention, with gradients: the attention over all keys, and its lse, from
+    attentions over parts of them, in their order."""
+    return torch.ops.kvass.merge_attention(list(outs), list(lses), fp32)
 
 
 def kv_cache_attention(
@@ -368,11 +485,12 @@ def attention_backward(
     attention_chunk: int = 0,
     cu_seqlens_q: Optional[Tensor] = None,
     cu_seqlens_k: Optional[Tensor] = None,
+    dlse: Optional[Tensor] = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(dq, dk, dv) of sum(dout * attention(q, k, v)): float32, with the shapes of q, k and v."""
+    """(dq, dk, dv) of sum(dout * out) + sum(dlse * lse) of attention(q, k, v): float32, with the shapes of q, k and v."""
     return torch.ops.kvass.attention_backward(
         dout, q, k, v, causal, scale, softcap, window, sinks, key_padding_mask, first_position, sink_logits, window_right,
-        attention_chunk, cu_seqlens_q, cu_seqlens_k,
+        attention_chunk, cu_seqlens_q, cu_seqlens_k, dlse,
     )  # fmt: skip
 
 
