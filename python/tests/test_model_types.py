@@ -148,11 +148,24 @@ def distance(one, other):
     return float((one.double() - other.double()).abs().max()) / max(float(other.abs().max()), 1e-30)
 
 
+def noise(name, case, want):
+    """How far two other ways of the same computation are from the stock attention: PyTorch's, and float64."""
+    others = []
+    for implementation, dtype in (("sdpa", torch.float32), ("eager", torch.float64)):
+        try:
+            other = case(build(name, implementation).to(dtype))
+        except Exception:  # noqa: BLE001  the model cannot do it
+            continue
+        if bool(other.isfinite().all()):
+            others.append(distance(other, want))
+    return max(others, default=0.0)
+
+
 def close(name, case, got, want):
-    """Equal within 2e-6 of the peak, or as near as PyTorch's other attention is."""
+    """Equal within 2e-6 of the peak; where a model makes more of every rounding, within four times that."""
     if got.shape != want.shape:
         return False
-    return distance(got, want) <= 2e-6 or distance(got, want) <= 2 * distance(case(build(name, "sdpa")), want)
+    return distance(got, want) <= 2e-6 or distance(got, want) <= min(4 * noise(name, case, want), 1e-4)
 
 
 def is_refusal(error):
