@@ -415,17 +415,32 @@ def attention_varlen(
     cu_seqlens_k: Tensor,
     max_seqlen_q: Optional[int] = None,
     max_seqlen_k: Optional[int] = None,
-    **options: Any,
+    *,
+    causal: bool = True,
+    scale: Optional[float] = None,
+    softcap: float = 0.0,
+    window: int = 0,
+    sinks: int = 0,
+    sink_logits: Optional[Tensor] = None,
+    window_right: Optional[int] = None,
+    attention_chunk: int = 0,
+    fp32: bool = False,
+    return_lse: bool = False,
 ) -> Any:
     """attention() of sequences of various lengths, one after another: q [Tq, Hq, D]; k, v [Tk, Hkv, D]; returns [Tq, Hq, D].
 
     Sequence n is rows [cu_seqlens_q[n], cu_seqlens_q[n + 1]) and keys [cu_seqlens_k[n], cu_seqlens_k[n + 1]); its last row has
     the position of its last key. It has the bits of a call of its own. The longest lengths are accepted, as in other
-    libraries' functions of this form, and not needed. options: those of attention(); with return_lse=True lse is [Hq, Tq].
+    libraries' functions of this form, and not needed. The options are those of attention(); with return_lse=True lse is
+    [Hq, Tq].
     """
-    inputs = (tensor.transpose(0, 1)[None] for tensor in (q, k, v))
-    found = attention(*inputs, cu_seqlens_q=cu_seqlens_q, cu_seqlens_k=cu_seqlens_k, **options)
-    if options.get("return_lse", False):
+    one, keys, values = (tensor.transpose(0, 1)[None] for tensor in (q, k, v))
+    found = attention(
+        one, keys, values, causal=causal, scale=scale, softcap=softcap, window=window, sinks=sinks,
+        sink_logits=sink_logits, window_right=window_right, attention_chunk=attention_chunk, cu_seqlens_q=cu_seqlens_q,
+        cu_seqlens_k=cu_seqlens_k, fp32=fp32, return_lse=return_lse,
+    )  # fmt: skip
+    if return_lse:
         out, lse = found
         return out[0].transpose(0, 1), lse[0]
     return found[0].transpose(0, 1)
