@@ -311,8 +311,23 @@ def test_keywords_that_change_the_result_are_honoured_or_refused():
         _attention_forward(module, q, k, v, None)
     with pytest.raises(ValueError, match="sliding_window: expected a mask that has the window"):
         _attention_forward(module, q, k, v, None, is_causal=True, sliding_window=3)
-    with pytest.raises(ValueError, match="expected a model that hands its mask to attention unchanged"):
-        mask + torch.zeros(1)
+    for use in (lambda: mask + torch.zeros(1), lambda: mask[:, :, 0], lambda: mask.to("cpu"), lambda: ~mask):
+        with pytest.raises(ValueError, match="expected a model that hands its mask to attention unchanged"):
+            use()
+    assert not hasattr(mask, "to")
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_gradient_checkpointing_of_a_model_changes_nothing(reentrant):
+    ids = torch.randint(3, 64, (1, 24), generator=torch.Generator().manual_seed(27))
+    gradients = []
+    for through in (False, True):
+        model = model_of("gemma3").train()
+        if through:
+            model.gradient_checkpointing_enable({"use_reentrant": reentrant})
+        model(ids, position_ids=packed_positions(10, 14), use_cache=False).logits.pow(2).mean().backward()
+        gradients.append(model.model.layers[0].self_attn.k_proj.weight.grad)
+    assert bool(gradients[0].any()) and torch.equal(*gradients)
 
 
 def test_consistency_of_a_transformers_model():

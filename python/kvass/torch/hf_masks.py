@@ -22,8 +22,16 @@ _WHAT_IS_UNDERSTOOD = "causal or bidirectional masks with windows, chunks, packe
 _WHAT_TO_DO = "attn_implementation='eager' or 'sdpa' computes it"
 
 
+def _message(what: str, expected: str, got: Any) -> str:
+    return f"attn_implementation kvass: {what}: expected {expected}, got {got}; {_WHAT_TO_DO}"
+
+
 def refuse(what: str, expected: str, got: Any) -> ValueError:
-    return ValueError(f"attn_implementation kvass: {what}: expected {expected}, got {got}; {_WHAT_TO_DO}")
+    return ValueError(_message(what, expected, got))
+
+
+class _NoTensor(ValueError, AttributeError):
+    """A mask was used as a tensor. hasattr() says no, as tools ask that move tensors between devices."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +107,8 @@ class KvassMask:
         return options
 
     def _tensor(self, what: str) -> Any:
-        raise refuse(f"mask: {what}", "a model that hands its mask to attention unchanged", "one that computes with it")
+        unchanged, computed = "a model that hands its mask to attention unchanged", "one that computes with it"
+        raise _NoTensor(_message(f"mask: {what}", unchanged, computed))
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -109,10 +118,10 @@ class KvassMask:
     def __getitem__(self, index: Any) -> Any:
         return self._tensor("[]")
 
-    def __add__(self, other: Any) -> Any:
-        return self._tensor("+")
+    def __add__(self, *other: Any) -> Any:
+        return self._tensor("arithmetic")
 
-    __radd__ = __mul__ = __rmul__ = __and__ = __or__ = __invert__ = __add__  # type: ignore[assignment]
+    __radd__ = __mul__ = __rmul__ = __and__ = __or__ = __invert__ = __add__
 
 
 def _offsets(packed: Tensor) -> Tensor:
