@@ -3,6 +3,7 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <array>
 #include <new>
 #include <utility>
@@ -64,6 +65,30 @@ Tensor view_of(const DlTensor& from, const char* name) {
   return view.value();
 }
 
+// "a meta tensor of layout torch.sparse_coo" and the like: why an exchange table has no view of it.
+std::string kind_of(nb::handle object) {
+  std::string kind = class_name(object);
+  for (const char* property : {"layout", "device"}) {
+    nb::object value = nb::getattr(object, property, nb::none());
+    if (!value.is_none()) kind += std::string(", ") + property + " " + nb::cast<std::string>(nb::str(value));
+  }
+  return kind;
+}
+
+// PyTorch negates some views only when they are read (`x.conj().imag`). The exchange table does not say so; the copy
+// that the tensor makes of itself is what is meant.
+nb::object resolve_negation(nb::handle object) {
+  static PyObject* const is_neg = PyUnicode_InternFromString("is_neg");
+  PyObject* negated = PyObject_CallMethodNoArgs(object.ptr(), is_neg);
+  if (negated == nullptr) {
+    PyErr_Clear();
+    return {};
+  }
+  const bool resolve = negated == Py_True;
+  Py_DECREF(negated);
+  return resolve ? nb::getattr(object, "resolve_neg")() : nb::object();
+}
+
 // PyTorch's own export refuses tensors of an autograd graph, since what is computed of them would have no gradient. Its
 // exchange table does not ask.
 void refuse_gradients(nb::handle object, const char* name) {
@@ -102,10 +127,18 @@ template <class Body>
 nb::object with_tensor(nb::handle object, const char* name, Access access, Body&& body) {
   if (const DlExchange* exchange = exchange_of(object)) {
     refuse_gradients(object, name);
+    nb::object resolved = resolve_negation(object);
+    if (resolved.is_valid() && access == Access::write) {
+      fail_type(std::string(name) + ": expected memory to write to, got a view that is negated when it is read");
+    }
+    const nb::handle source = resolved.is_valid() ? nb::handle(resolved) : object;
     DlTensor tensor;
-    if (exchange->view_of_object(object.ptr(), &tensor) != 0) throw nb::python_error();
+    if (exchange->view_of_object(source.ptr(), &tensor) != 0) {
+      PyErr_Clear();
+      fail_type(std::string(name) + ": expected a dense tensor in memory, got " + kind_of(object));
+    }
     body(tensor);
-    return {};
+    return resolved;
   }
   std::array<int64_t, 8> shape{}, strides{};
   if (access == Access::read) {
@@ -154,27 +187,53 @@ void* TensorArgument::stream() const {
   return stream;
 }
 
+namespace {
+
+// Bytes of a mask of wider integers on the CPU: 1 where it is not 0.
+std::vector<uint8_t> narrowed(const DlTensor& from) {
+  const int64_t width = from.dtype.bits / 8;
+  std::vector<uint8_t> bytes;
+  bytes.reserve(static_cast<size_t>(from.shape[0] * from.shape[1]));
+  for (int64_t b = 0; b < from.shape[0]; ++b) {
+    for (int64_t j = 0; j < from.shape[1]; ++j) {
+      const int64_t at = from.strides ? b * from.strides[0] + j * from.strides[1] : b * from.shape[1] + j;
+      const auto* element = static_cast<const uint8_t*>(from.data) + from.byte_offset + at * width;
+      bytes.push_back(std::any_of(element, element + width, [](uint8_t byte) { return byte != 0; }) ? 1 : 0);
+    }
+  }
+  return bytes;
+}
+
+}  // namespace
+
 MaskArgument::MaskArgument(nb::handle object, const char* name, Device device) {
   if (object.is_none()) return;
   held_ = with_tensor(object, name, Access::read, [&](const DlTensor& from) {
-    const bool bytes = from.dtype.bits == 8 && from.dtype.lanes == 1 &&
+    const bool whole = from.dtype.lanes == 1 &&
                        (from.dtype.code == kDlBool || from.dtype.code == kDlUint || from.dtype.code == kDlInt);
-    if (!bytes) {
-      fail_type(std::string(name) + ": expected bool or 8-bit integers, got DLPack type code " +
-                std::to_string(from.dtype.code) + " of " + std::to_string(from.dtype.bits) + " bits");
+    if (!whole || (from.dtype.bits != 8 && device != Device::cpu)) {
+      fail_type(std::string(name) + ": expected bool or " + (device == Device::cpu ? "" : "8-bit ") +
+                "integers, got DLPack type code " + std::to_string(from.dtype.code) + " of " +
+                std::to_string(from.dtype.bits) + " bits");
     }
     if (from.ndim != 2) check(bad_input(name, "[B, Skv]", std::to_string(from.ndim) + " dimensions"));
     if (from.device.device_type != dl_device(device)) {
       check(bad_input(name, "memory of the " + std::string(device_name(device)), "another device"));
     }
-    view_.data = static_cast<const uint8_t*>(from.data) + from.byte_offset;
     view_.batch = from.shape[0];
     view_.keys = from.shape[1];
-    view_.batch_stride = from.strides ? from.strides[0] : from.shape[1];
-    view_.key_stride = from.strides ? from.strides[1] : 1;
+    if (from.dtype.bits == 8) {
+      view_.data = static_cast<const uint8_t*>(from.data) + from.byte_offset;
+      view_.batch_stride = from.strides ? from.strides[0] : from.shape[1];
+      view_.key_stride = from.strides ? from.strides[1] : 1;
+    } else {
+      bytes_ = narrowed(from);
+      view_.data = bytes_.data();
+      view_.batch_stride = from.shape[1];
+    }
     // A tensor without elements may be without memory, which would say that there is no mask.
     static const uint8_t nothing = 0;
-    if (from.data == nullptr) view_.data = &nothing;
+    if (from.data == nullptr || view_.data == nullptr) view_.data = &nothing;
   });
 }
 

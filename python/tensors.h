@@ -40,7 +40,8 @@ class TensorArgument {
   Tensor view_;
 };
 
-// [B, Skv] of bool, uint8 or int8 in memory of `device`: bytes of which 0 is padding.
+// [B, Skv] of bool or 8-bit integers in memory of `device`, or of wider integers in the CPU's, which are copied: 0 is
+// padding.
 class MaskArgument {
  public:
   MaskArgument() = default;
@@ -49,6 +50,7 @@ class MaskArgument {
 
  private:
   nb::object held_;
+  std::vector<uint8_t> bytes_;  // of wider integers
   KeyPaddingMask view_;
 };
 

@@ -61,7 +61,14 @@ struct KeyPaddingMask {
 
 // Query row i has position p = Skv − Sq + i. It sees key j if
 //     (not causal or j <= p) and (no window or p − j < window or j − first < sinks) and first <= j and the mask has j
-// with first = first_position[b], the start of the sequence: keys before it are left padding.
+//     and (no window_right or j − p <= window_right) and (no attention_chunk or j and p are in the same chunk)
+// with first = first_position[b], the start of the sequence: keys before it are left padding. Chunk n of the sequence
+// is positions first + n · attention_chunk and the attention_chunk − 1 after it.
+//
+// Packed documents: with cu_seqlens the rows of q and the keys are those of N documents one after another, and each
+// document is attended to as if it were a call of its own (same bits). Document n is query rows [cu_seqlens_q[n],
+// cu_seqlens_q[n + 1]) and keys [cu_seqlens_k[n], cu_seqlens_k[n + 1]), counted over all batch rows, one batch row
+// after another; a document lies in one batch row.
 struct AttentionOptions {
   bool causal = true;
   std::optional<float> scale;  // default 1/√D
@@ -72,6 +79,10 @@ struct AttentionOptions {
   KeyPaddingMask key_padding_mask;
   std::span<const int64_t> first_position;  // [B] or empty: 0
   std::span<const float> sink_logits;       // [Hq] or empty: exp(logit) is added to the head's softmax denominator
+  std::optional<int64_t> window_right;      // number of keys after its own position that a query sees; none: no limit
+  int64_t attention_chunk = 0;              // positions of a chunk; 0: no chunks. Without sinks only
+  std::span<const int64_t> cu_seqlens_q;    // [N + 1] from 0 to B · Sq, or empty: no documents
+  std::span<const int64_t> cu_seqlens_k;    // [N + 1] from 0 to B · Skv; empty: cu_seqlens_q, if Skv = Sq
 };
 
 // out[b, h, i] = Σ_j softmax_j(cap(q[b, h, i] · k[b, h / (Hq / Hkv), j] · scale)) v[b, h / (Hq / Hkv), j]; a row that
@@ -81,6 +92,10 @@ KVASS_API Status attention(OpContext& context, ConstTensor q, ConstTensor k, Con
                            const AttentionOptions& options, Tensor out);
 KVASS_API Status attention_fp32(OpContext& context, ConstTensor q, ConstTensor k, ConstTensor v,
                                 const AttentionOptions& options, Tensor out);
+// The same, with the logarithm of each row's softmax denominator, sink logits included: lse [B, Hq, Sq] in float32,
+// minus infinity for a row that sees no key. out is float32 or of q's dtype. On the CPU.
+KVASS_API Status attention_with_lse(OpContext& context, ConstTensor q, ConstTensor k, ConstTensor v,
+                                    const AttentionOptions& options, Tensor out, Tensor lse);
 
 // Attention over the cached keys followed by the new keys: k_cache, v_cache [B, Hkv, C, D], C may be 0; k_new, v_new
 // [B, Hkv, Sq, D], as many rows as q. Skv = C + Sq. Nothing is concatenated and the cache is not changed.
@@ -93,12 +108,20 @@ KVASS_API Status kv_cache_attention_fp32(OpContext& context, ConstTensor q, cons
                                          const AttentionOptions& options, Tensor out);
 
 // Gradients of Σ dout · attention(q, k, v) in float32: dout [B, Hq, Sq, D] in any dtype; dq [B, Hq, Sq, D]; dk, dv [B,
-// Hkv, Skv, D], float32. A key that no row sees has gradient +0. q_sink is refused.
+// Hkv, Skv, D], float32. A key that no row sees has gradient +0. q_sink is refused. With dlse [B, Hq, Sq], float32,
+// they are those of Σ dout · out + Σ dlse · lse (attention_with_lse), on the CPU.
 struct AttentionGradients {
   Tensor dq, dk, dv;
 };
 KVASS_API Status attention_backward(OpContext& context, ConstTensor q, ConstTensor k, ConstTensor v, ConstTensor dout,
-                                    const AttentionOptions& options, const AttentionGradients& gradients);
+                                    const AttentionOptions& options, const AttentionGradients& gradients,
+                                    ConstTensor dlse = {});
+
+// The attention over all keys from the attentions over parts of them: outs, N of [B, H, S, D] in one dtype, and their
+// lses, N of [B, H, S] in float32, in order (docs/numerics.md, 6: as spans). out [B, H, S, D] in float32 or of their
+// dtype; lse [B, H, S] in float32. A part with an lse of minus infinity adds nothing. On the CPU.
+KVASS_API Status merge_attention(OpContext& context, std::span<const ConstTensor> outs,
+                                 std::span<const ConstTensor> lses, Tensor out, Tensor lse);
 
 // The same two tensors.
 inline std::pair<Tensor, Tensor> alias(const Tensor& a, const Tensor& b) { return {a, b}; }

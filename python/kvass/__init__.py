@@ -1,6 +1,7 @@
 """kvass: attention over KV caches of planned size, with results that do not depend on how the work was divided.
 
-    attention, kv_cache_attention, attention_backward     operators on tensors that support DLPack (PyTorch, NumPy, JAX)
+    attention, kv_cache_attention, attention_backward      operators on tensors that support DLPack (PyTorch, NumPy, JAX)
+    merge_attention                                        attentions over parts of the keys as one
     alias, update_cross_attn_cache                         the operators of a conditional cross-attention cache
     Engine, Sequence                                       language models: streams, logits, text, scores, snapshots
     transcribe, Transcriber                                speech in audio files to text
@@ -29,6 +30,7 @@ from ._core import (
     backends,
     get_backend,
     kv_cache_attention,
+    merge_attention,
     set_threads,
     update_cross_attn_cache,
 )
@@ -52,6 +54,7 @@ __all__ = [
     "caches",
     "get_backend",
     "kv_cache_attention",
+    "merge_attention",
     "set_threads",
     "transcribe",
     "update_cross_attn_cache",

@@ -8,6 +8,8 @@
     (4, 6, 12)
 """
 
+import copyreg
+
 from ._core import (
     CachePlan,
     CacheShape,
@@ -29,3 +31,21 @@ __all__ = [
     "plan",
     "ring_slots_for",
 ]
+
+
+def _parts_of_layout(layout: Layout) -> tuple[object, tuple[int, ...]]:
+    if layout.kind == "full":
+        return Layout.full, (layout.slots, layout.window)
+    if layout.kind == "ring":
+        return Layout.ring, (layout.window, layout.ring_slots)
+    return Layout.sink_ring, (layout.sink, layout.window, layout.ring_slots)
+
+
+def _parts_of_shape(shape: CacheShape) -> tuple[object, tuple[int, ...]]:
+    return CacheShape, (shape.kv_heads, shape.head_dim, shape.window)
+
+
+# Values are pickled as the call that makes them; the package's functions, static ones included, by their names.
+copyreg.pickle(Layout, _parts_of_layout)
+copyreg.pickle(CacheShape, _parts_of_shape)
+copyreg.pickle(type(plan), lambda function: function.__qualname__)

@@ -5,7 +5,7 @@ import math
 import torch
 
 
-def visible(rows, keys, causal=True, window=0, sinks=0, first=0):
+def visible(rows, keys, causal=True, window=0, sinks=0, first=0, window_right=None, attention_chunk=0):
     """bool [rows, keys] of one sequence, by the definition in kvass.attention."""
     p = torch.arange(keys - rows, keys)[:, None]
     j = torch.arange(keys)[None, :]
@@ -14,6 +14,10 @@ def visible(rows, keys, causal=True, window=0, sinks=0, first=0):
         seen = seen & (j <= p)
     if window:
         seen = seen & ((p - j < window) | (j - first < sinks))
+    if window_right is not None:
+        seen = seen & (j - p <= window_right)
+    if attention_chunk:
+        seen = seen & ((p - first) // attention_chunk == (j - first) // attention_chunk)
     return seen
 
 

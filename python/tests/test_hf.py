@@ -70,16 +70,16 @@ def test_kvass_gives_the_logits_of_the_stock_attention(kind):
 
 @pytest.mark.parametrize("kind, chunk", [("gemma3", 1), ("gemma3", 7), ("llama", 4), ("qwen3", 6)])
 def test_a_streaming_cache_gives_the_logits_of_the_windowed_attention_written_out(kind, chunk):
-    ids = torch.randint(3, 64, (2, 60), generator=torch.Generator().manual_seed(2))
+    ids = torch.randint(3, 64, (2, 200), generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
         want = model_of(kind, "dense_sinks")(ids, use_cache=False).logits
         model = model_of(kind)
         cache = kt.StreamingCache(model, sinks=SINKS, window=WINDOW, positions="original")
-        parts = [model(ids[:, i : i + chunk], past_key_values=cache).logits for i in range(0, 60, chunk)]
+        parts = [model(ids[:, i : i + chunk], past_key_values=cache).logits for i in range(0, 200, chunk)]
     assert (torch.cat(parts, 1) - want).abs().max() < 2e-4
     for layer in cache.layers:
-        assert layer.keys.shape[2] == (SLIDING - 1 if layer.is_sliding else SINKS + WINDOW - 1)
-    assert cache.get_seq_length() == 60
+        assert layer.keys.shape[2] <= (SLIDING - 1 if layer.is_sliding else SINKS + WINDOW - 1) + 64
+    assert cache.get_seq_length() == 200
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -101,20 +101,25 @@ def test_sinks_are_looked_at_from_their_place_in_the_cache(kind):
     assert (runs[0] - true)[:, within:].abs().max() > 1e-3
 
 
-def test_the_turned_query_is_the_rotation_by_the_difference():
-    from kvass.torch.hf import _sink_query, _Stream
+@pytest.mark.parametrize("interleaved", [False, True])
+@pytest.mark.parametrize("begin", [0, 4])
+def test_the_turned_query_is_the_rotation_by_the_difference(interleaved, begin):
+    from kvass.torch.rotary import Rotation
 
     inv_freq = 10000.0 ** -(torch.arange(8, dtype=torch.float64) / 8)
 
     def rotate(x, positions):
         angles = positions[:, None].double() * inv_freq
-        cos, sin = torch.cat([angles.cos()] * 2, -1), torch.cat([angles.sin()] * 2, -1)
-        first, second = x.chunk(2, -1)
-        return x * cos + torch.cat([-second, first], -1) * sin
+        cos, sin = angles.cos(), angles.sin()
+        before, x, rest = x.split([begin, 16, x.shape[-1] - begin - 16], -1)
+        first, second = (x[..., ::2], x[..., 1::2]) if interleaved else x.chunk(2, -1)
+        parts = first * cos - second * sin, second * cos + first * sin
+        x = torch.stack(parts, -1).flatten(-2) if interleaved else torch.cat(parts, -1)
+        return torch.cat([before, x, rest], -1)
 
-    x = torch.randn(1, 2, 4, 16, dtype=torch.float64)
+    x = torch.randn(1, 2, 4, 24, dtype=torch.float64)
     positions = torch.arange(96, 100)
-    turned = _sink_query(rotate(x, positions).float(), _Stream(2, 10, 100, inv_freq))
+    turned = Rotation(inv_freq, interleaved, begin).turn_back(rotate(x, positions).float(), positions - 11.0)
     assert (turned.double() - rotate(x, torch.full((4,), 11))).abs().max() < 1e-5
 
 
@@ -125,7 +130,7 @@ def test_generate_goes_past_the_models_context(kind):
     cache = kt.StreamingCache(model, sinks=2, window=20)
     out = model.generate(ids, past_key_values=cache, max_new_tokens=60, do_sample=False, eos_token_id=None)
     assert out.shape[1] == 69 and model.config.max_position_embeddings == 32
-    assert all(layer.keys.shape[2] <= 21 for layer in cache.layers)
+    assert all(layer.keys.shape[2] <= 21 + 64 for layer in cache.layers)
 
 
 def test_what_does_not_fit_is_refused():
@@ -136,12 +141,193 @@ def test_what_does_not_fit_is_refused():
         kt.StreamingCache(model, sinks=-1)
     ids = torch.randint(3, 64, (2, 6))
     mask = torch.ones_like(ids)
-    mask[0, 0] = 0
+    mask[0, 3] = 0
     with torch.no_grad():
-        with pytest.raises(ValueError, match="expected no padding"):
+        with pytest.raises(ValueError, match="padding before a row's first token only"):
             model(ids, attention_mask=mask, past_key_values=kt.StreamingCache(model))
-        with pytest.raises(ValueError, match="whose last keys are the step's own"):
-            model(ids, past_key_values=transformers.StaticCache(config=model.config, max_cache_len=32))
+
+
+def forward_of(model, ids, **inputs):
+    with torch.no_grad():
+        return model(ids, use_cache=False, **inputs).logits
+
+
+def packed_positions(*lengths):
+    return torch.cat([torch.arange(length) for length in lengths])[None]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_packed_sequences_are_apart_and_have_the_bits_of_documents_alone(kind):
+    ids = torch.randint(3, 64, (1, 24), generator=torch.Generator().manual_seed(21))
+    positions = packed_positions(10, 14)
+    want = forward_of(model_of(kind, "eager"), ids, position_ids=positions)
+    got = forward_of(model_of(kind), ids, position_ids=positions)
+    assert (got - want).abs().max() < 2e-6 * want.abs().max()
+    named = dict(cu_seq_lens_q=torch.tensor([0, 10, 24]), cu_seq_lens_k=torch.tensor([0, 10, 24]))
+    assert torch.equal(forward_of(model_of(kind), ids, position_ids=positions, **named), got)
+
+
+def test_documents_of_two_batch_rows_are_cut_where_the_positions_restart():
+    ids = torch.randint(3, 64, (2, 16), generator=torch.Generator().manual_seed(22))
+    positions = torch.cat([packed_positions(16), packed_positions(3, 9, 4)])
+    want = forward_of(model_of("llama", "eager"), ids, position_ids=positions)
+    assert (forward_of(model_of("llama"), ids, position_ids=positions) - want).abs().max() < 2e-6 * want.abs().max()
+
+
+def small(config, cls, implementation, **more):
+    torch.manual_seed(7)
+    config = config(**{**SMALL, **more})
+    config._attn_implementation = implementation
+    model = cls(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() >= 2:
+                parameter.mul_(4.0)
+            elif parameter.shape == (config.num_attention_heads,):
+                parameter.copy_(torch.linspace(-2.0, 4.0, config.num_attention_heads))  # sinks, so that they matter
+    return model
+
+
+FAMILIES = {
+    "gpt_oss": (
+        transformers.GptOssConfig, transformers.GptOssForCausalLM,
+        dict(sliding_window=SLIDING, num_local_experts=4, num_experts_per_tok=2),
+    ),
+    "llama4": (
+        transformers.Llama4TextConfig, transformers.Llama4ForCausalLM,
+        dict(attention_chunk_size=6, num_local_experts=2, intermediate_size_mlp=48),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_sink_logits_and_chunks_are_those_of_the_stock_attention(kind):
+    config, cls, more = FAMILIES[kind]
+    eager, ours = (small(config, cls, implementation, **more) for implementation in ("eager", "kvass"))
+    ids = torch.randint(3, 64, (2, 24), generator=torch.Generator().manual_seed(23))
+    mask = torch.ones_like(ids)
+    mask[0, :5] = 0
+    for inputs in ({}, {"attention_mask": mask}):
+        want, got = forward_of(eager, ids, **inputs), forward_of(ours, ids, **inputs)
+        kept = mask.bool() if inputs else torch.ones_like(mask).bool()
+        assert (got - want)[kept].abs().max() < 2e-6 * want.abs().max()
+    want = forward_of(eager, ids, attention_mask=mask)[mask.bool()]
+    for step in (1, 5, 7):  # over a cache, whose sliding and chunked layers drop their first keys
+        cache = transformers.DynamicCache(config=ours.config)
+        with torch.no_grad():
+            parts = [
+                ours(ids[:, i : i + step], attention_mask=mask[:, : i + step], past_key_values=cache).logits
+                for i in range(0, 24, step)
+            ]
+        assert (torch.cat(parts, 1)[mask.bool()] - want).abs().max() < 2e-6 * want.abs().max(), step
+
+
+def test_a_static_cache_is_read_as_far_as_it_is_written():
+    ids = torch.randint(3, 64, (1, 20), generator=torch.Generator().manual_seed(24))
+    for kind in KINDS:
+        model = model_of(kind)
+        cache = transformers.StaticCache(config=model.config, max_cache_len=32)
+        with torch.no_grad():
+            parts = [model(ids[:, i : i + 4], past_key_values=cache).logits for i in range(0, 20, 4)]
+        want = forward_of(model_of(kind, "eager"), ids)
+        assert (torch.cat(parts, 1) - want).abs().max() < 2e-6 * want.abs().max()
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma3"])
+def test_padding_and_packing_are_compiled_whole(kind):
+    ids = torch.randint(3, 64, (2, 20), generator=torch.Generator().manual_seed(25))
+    mask = torch.ones_like(ids)
+    mask[0, :6] = 0
+    model = model_of(kind)
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    for inputs in ({"attention_mask": mask}, {}, {"position_ids": packed_positions(8, 12).expand(2, -1)}):
+        kept = mask.bool() if "attention_mask" in inputs else torch.ones_like(mask).bool()
+        assert torch.equal(forward_of(compiled, ids, **inputs)[kept], forward_of(model, ids, **inputs)[kept])
+
+
+def test_gpt_oss_is_trained_with_its_sinks():
+    config, cls, more = FAMILIES["gpt_oss"]
+    ids = torch.randint(3, 64, (2, 16), generator=torch.Generator().manual_seed(26))
+    gradients = []
+    for implementation in ("eager", "kvass"):
+        model = small(config, cls, implementation, **more)
+        model(ids, use_cache=False).logits.pow(2).mean().backward()
+        gradients.append([layer.self_attn.sinks.grad for layer in model.model.layers])
+    for want, got in zip(*gradients):
+        assert bool(want.any()) and (got - want).abs().max() < 1e-5 * want.abs().max()
+
+
+def test_every_mask_of_transformers_is_read_as_it_is_built_or_refused():
+    masking = transformers.masking_utils
+    block = torch.tensor([[-1, -1, 0, 0, -1, 1, 1, -1]])
+    left = torch.tensor([3])
+    functions = {
+        "causal": masking.causal_mask_function,
+        "bidirectional": masking.bidirectional_mask_function,
+        "window": masking.sliding_window_causal_mask_function(3),
+        "two-sided": masking.sliding_window_bidirectional_mask_function(2),
+        "chunks": masking.chunked_causal_mask_function(3, torch.zeros(1, dtype=torch.long)),
+        "padded chunks": masking.chunked_causal_mask_function(3, left),
+        "both": masking.and_masks(
+            masking.sliding_window_causal_mask_function(3), masking.chunked_causal_mask_function(4, left)
+        ),
+        "nothing added": masking.or_masks(
+            masking.causal_mask_function, masking.blockwise_overlay(torch.full((1, 8), -1))
+        ),
+        "nothing hidden": masking.and_masks(masking.causal_mask_function, lambda b, h, q, k: k >= 0),
+    }
+    from kvass.torch.hf_masks import make_mask
+
+    for name, function in functions.items():
+        want = masking.sdpa_mask(1, 8, 8, mask_function=function, allow_is_causal_skip=False, use_vmap=True)
+        got = make_mask(1, 8, 8, mask_function=function)
+        assert torch.equal(got.dense(1, "cpu"), want[:, 0]), name
+    refused = {
+        "blocks that see forward": masking.or_masks(masking.causal_mask_function, masking.blockwise_overlay(block)),
+        "a function of the caller's": masking.and_masks(masking.causal_mask_function, lambda b, h, q, k: (q - k) % 2 == 0),
+        "no causal": lambda b, h, q, k: k <= q + 2,
+    }
+    for name, function in refused.items():
+        with pytest.raises(ValueError, match="mask_function: expected causal or bidirectional masks"):
+            make_mask(1, 8, 8, mask_function=function)
+
+
+def test_keywords_that_change_the_result_are_honoured_or_refused():
+    from kvass.torch.hf import _attention_forward
+    from kvass.torch.hf_masks import make_mask
+
+    module = torch.nn.Module()
+    q, k, v = (torch.randn(1, 2, 6, 8) for _ in range(3))
+    mask = make_mask(1, 6, 6)
+    assert _attention_forward(module, q, k, v, mask, position_ids=torch.arange(6), use_cache=True)[1] is None
+    for name, value in dict(position_bias=torch.zeros(1), output_attentions=True, head_mask=torch.ones(2), alibi=1.0).items():
+        with pytest.raises(ValueError, match=f"attn_implementation kvass: {name}: expected .* computes it"):
+            _attention_forward(module, q, k, v, mask, **{name: value})
+    with pytest.raises(ValueError, match="dropout: expected 0"):
+        _attention_forward(module, q, k, v, mask, dropout=0.1)
+    with pytest.raises(ValueError, match="attention_mask: expected padding"):
+        _attention_forward(module, q, k, v, torch.zeros(1, 1, 6, 6))
+    with pytest.raises(ValueError, match="attention_mask: expected a mask, or is_causal"):
+        _attention_forward(module, q, k, v, None)
+    with pytest.raises(ValueError, match="sliding_window: expected a mask that has the window"):
+        _attention_forward(module, q, k, v, None, is_causal=True, sliding_window=3)
+    for use in (lambda: mask + torch.zeros(1), lambda: mask[:, :, 0], lambda: mask.to("cpu"), lambda: ~mask):
+        with pytest.raises(ValueError, match="expected a model that hands its mask to attention unchanged"):
+            use()
+    assert not hasattr(mask, "to")
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_gradient_checkpointing_of_a_model_changes_nothing(reentrant):
+    ids = torch.randint(3, 64, (1, 24), generator=torch.Generator().manual_seed(27))
+    gradients = []
+    for through in (False, True):
+        model = model_of("gemma3").train()
+        if through:
+            model.gradient_checkpointing_enable({"use_reentrant": reentrant})
+        model(ids, position_ids=packed_positions(10, 14), use_cache=False).logits.pow(2).mean().backward()
+        gradients.append(model.model.layers[0].self_attn.k_proj.weight.grad)
+    assert bool(gradients[0].any()) and torch.equal(*gradients)
 
 
 def test_consistency_of_a_transformers_model():

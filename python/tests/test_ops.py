@@ -77,18 +77,18 @@ def test_strides_are_taken_as_they_are():
         {"window": 3, "sinks": 2},
         {"first_position": [0, 3]},
         {"sink_logits": [0.5, -1.0, 2.0, 0.0]},
+        {"causal": False, "window_right": 2},
+        {"causal": False, "window": 3, "window_right": 1},
+        {"attention_chunk": 4},
+        {"causal": False, "attention_chunk": 4, "first_position": [0, 3]},
     ],
 )
 def test_options_are_those_of_the_dense_definition(options):
     q, k, v = tensors(6)
-    seen = torch.stack(
-        [
-            reference.visible(
-                3, 9, options.get("causal", True), options.get("window", 0), options.get("sinks", 0), first
-            )
-            for first in options.get("first_position", [0, 0])
-        ]
-    )[:, None]
+    names = ("causal", "window", "sinks", "window_right", "attention_chunk")
+    rule = {name: options[name] for name in names if name in options}
+    firsts = options.get("first_position", [0, 0])
+    seen = torch.stack([reference.visible(3, 9, first=first, **rule) for first in firsts])[:, None]
     sink = torch.tensor(options["sink_logits"], dtype=torch.float64) if "sink_logits" in options else None
     want = reference.attention(
         q.double(), k.double(), v.double(), seen, options.get("scale"), options.get("softcap", 0.0), sink
@@ -107,6 +107,116 @@ def test_padding_masks_of_any_byte_and_a_row_that_sees_nothing_is_zero(kind):
     assert torch.equal(got[1], torch.zeros_like(got[1]))
     want = reference.attention(q.double(), k.double(), v.double(), reference.visible(3, 9) & mask[:, None, None])
     assert (got.double() - want).abs().max() < 1e-5
+
+
+def test_packed_documents_have_the_bits_and_gradients_of_calls_of_their_own():
+    q, k, v = tensors(31, batch=2, rows=12, keys=12)
+    dout = torch.randn(q.shape, generator=torch.Generator().manual_seed(32))
+    offsets = [0, 5, 12, 12, 20, 24]
+    out = kvass.attention(q, k, v, window=4, cu_seqlens_q=offsets)
+    gradients = kvass.attention_backward(q, k, v, dout, window=4, cu_seqlens_q=torch.tensor(offsets), cu_seqlens_k=offsets)
+    for begin, end in zip(offsets, offsets[1:]):
+        if begin == end:
+            continue
+        row, part = begin // 12, slice(begin % 12, begin % 12 + end - begin)
+        alone = [tensor[row : row + 1, :, part] for tensor in (q, k, v)]
+        assert torch.equal(out[row : row + 1, :, part], kvass.attention(*alone, window=4))
+        for got, want in zip(gradients, kvass.attention_backward(*alone, dout[row : row + 1, :, part], window=4)):
+            assert torch.equal(got[row : row + 1, :, part], want)
+    with pytest.raises(ValueError, match="cu_seqlens_q: expected offsets from 0 to 24"):
+        kvass.attention(q, k, v, cu_seqlens_q=[0, 12])
+    with pytest.raises(ValueError, match="cu_seqlens_q: expected at least two offsets, got none"):
+        kvass.attention(q, k, v, cu_seqlens_q=[])
+
+
+def test_lse_is_the_logarithm_of_the_denominator_and_changes_no_bit():
+    q, k, v = tensors(36, rows=5, keys=700)
+    logits = [0.5, -1.0, 2.0, 0.0]
+    for options in ({}, {"window": 600, "sinks": 3}, {"sink_logits": logits}, {"softcap": 2.0, "first_position": [0, 90]}):
+        out, lse = kvass.attention(q, k, v, **options, return_lse=True)
+        assert torch.equal(out, kvass.attention(q, k, v, **options)) and lse.dtype == torch.float32
+        rule = {name: options[name] for name in ("window", "sinks") if name in options}
+        seen = torch.stack([reference.visible(5, 700, first=f, **rule) for f in options.get("first_position", [0, 0])])
+        scores = q.double() @ k.double().repeat_interleave(2, 1).transpose(-1, -2) / 4
+        if "softcap" in options:
+            scores = 2 * torch.tanh(scores / 2)
+        scores = scores.masked_fill(~seen[:, None], float("-inf"))
+        if "sink_logits" in options:
+            scores = torch.cat([scores, torch.tensor(logits).double()[None, :, None, None].expand(2, 4, 5, 1)], 3)
+        assert (lse - scores.logsumexp(-1)).abs().max() < 2e-6
+    _, lse = kvass.attention(q, k, v, first_position=[700, 0], return_lse=True)
+    assert bool((lse[0] == float("-inf")).all()) and bool(lse[1].isfinite().all())
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_merged_parts_are_the_attention_over_all_keys(dtype):
+    q, k, v = tensors(37, rows=3, keys=90, dtype=dtype)
+    whole, lse = kvass.attention(q, k, v, causal=False, fp32=True, return_lse=True)
+    cuts = [0, 1, 40, 40, 90]
+    parts = [
+        kvass.attention(q, k[:, :, a:b], v[:, :, a:b], causal=False, fp32=True, return_lse=True)
+        for a, b in zip(cuts, cuts[1:])
+    ]
+    out, merged = kvass.merge_attention([part[0] for part in parts], [part[1] for part in parts])
+    assert (out - whole).abs().max() < 2e-6 * whole.abs().max() and (merged - lse).abs().max() < 2e-6 * lse.abs().max()
+    alone, own = kvass.merge_attention([parts[1][0]], [parts[1][1]])
+    assert torch.equal(alone, parts[1][0]) and torch.equal(own, parts[1][1])
+    nothing, none = kvass.merge_attention([parts[2][0]] * 2, [parts[2][1]] * 2)
+    assert not bool(nothing.any()) and bool((none == float("-inf")).all())
+    halves = [part[0].to(dtype) for part in parts]
+    assert kvass.merge_attention(halves, [part[1] for part in parts])[0].dtype == dtype
+    with pytest.raises(ValueError, match="merge_attention: lses: expected as many as outs, at least one, got 1 for 2"):
+        kvass.merge_attention(halves[:2], [parts[0][1]])
+    with pytest.raises(ValueError, match="merge_attention: lses: expected .*B, H, S"):
+        kvass.merge_attention(halves[:1], [parts[0][1][:1]])
+
+
+def test_threads_do_not_show_in_an_lse_or_in_merged_parts():
+    q, k, v = tensors(38, rows=2, keys=3000)
+    kvass.set_threads(1)
+    one = kvass.attention(q, k, v, return_lse=True)
+    kvass.set_threads(3)
+    three = kvass.attention(q, k, v, return_lse=True)
+    assert all(torch.equal(a, b) for a, b in zip(one, three))
+    merged = kvass.merge_attention([one[0], three[0]], [one[1], three[1]])
+    kvass.set_threads(1)
+    assert all(torch.equal(a, b) for a, b in zip(merged, kvass.merge_attention([one[0]] * 2, [one[1]] * 2)))
+    kvass.set_threads(0)
+
+
+def test_masks_of_wider_integers_are_the_mask_of_bools():
+    q, k, v = tensors(33)
+    mask = torch.ones(2, 9, dtype=torch.int64)
+    mask[0, :3] = 0
+    mask[1, 4] = 0
+    mask[1, 5] = 256  # not 0, though its lowest byte is
+    want = kvass.attention(q, k, v, key_padding_mask=mask.bool())
+    for dtype in (torch.int64, torch.int32, torch.int16):
+        assert torch.equal(kvass.attention(q, k, v, key_padding_mask=mask.to(dtype)), want)
+    assert torch.equal(kvass.attention(q, k, v, key_padding_mask=mask.t().contiguous().t()), want)
+    with pytest.raises(TypeError, match="expected bool or integers"):
+        kvass.attention(q, k, v, key_padding_mask=mask.float())
+    with pytest.raises(ValueError, match="key_padding_mask: expected .B, Skv., got 4 dimensions"):
+        kvass.attention(q, k, v, key_padding_mask=mask[:, None, None])
+
+
+def test_tensors_that_are_not_what_their_memory_says_are_resolved_or_refused():
+    q, k, v = tensors(34)
+    negated = torch.complex(torch.zeros_like(q), q).conj().imag  # -q, though its memory is q
+    assert negated.is_neg()
+    assert torch.equal(kvass.attention(negated, k, v), kvass.attention(-q, k, v))
+    with pytest.raises(TypeError, match="out: expected memory to write to"):
+        kvass.attention(q, k, v, out=negated)
+    for other in (q.to("meta"), q.to_sparse(), torch.nested.nested_tensor([q[0], q[1]])):
+        with pytest.raises(TypeError, match="^q: expected a dense tensor in memory, got Tensor, layout"):
+            kvass.attention(other, k, v)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+def test_sink_logits_that_are_no_numbers_are_refused(bad):
+    q, k, v = tensors(35)
+    with pytest.raises(ValueError, match="sink_logits: expected finite numbers"):
+        kvass.attention(q, k, v, sink_logits=[0.0, bad, 0.0, 0.0])
 
 
 def test_left_padding_by_first_position_has_the_bits_of_the_unpadded_call():

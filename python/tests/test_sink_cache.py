@@ -79,6 +79,43 @@ def test_what_was_never_written_or_lies_behind_a_step_back_is_not_seen():
     assert bool((cache.cache_positions_manager.cache_positions == -1).all())
 
 
+def test_arguments_are_in_the_order_of_the_releases_and_later_keywords_are_taken():
+    cache = kt.KVCacheWithAttentionSink(4, DIM, True, None, 6, 2, 3, torch.bfloat16)
+    assert cache.k_cache.shape == (3, 4, 14, DIM) and cache.k_cache.dtype == torch.bfloat16
+    assert cache.cache_positions_manager.ring_size == 12 and cache.max_context_length == 14
+    newer = kt.KVCacheWithAttentionSink(
+        n_heads=4, head_dim=DIM, enable_dynamic_shape=True, rope=None, max_batch_size=2, window_size=6, sink_size=2,
+        max_context_length=64, max_seq_len=5, dtype=torch.float32,
+    )  # fmt: skip
+    assert newer.k_cache.shape == (2, 4, 2 + 6 + 5, DIM)
+    without_chunk = kt.KVCacheWithAttentionSink(4, DIM, window_size=16, sink_size=4, max_context_length=64)
+    assert without_chunk.max_context_length == 84
+    with pytest.raises(ValueError, match="max_seq_len: expected at least 1 token, got 0"):
+        kt.KVCacheWithAttentionSink(4, DIM, max_seq_len=0)
+
+
+@pytest.mark.parametrize("sink", [0, 3])
+def test_a_chunk_that_would_overwrite_what_its_rows_see_is_refused_and_nothing_is_written(sink):
+    ring = 2 * WINDOW
+    _, k, v = stream(3 * ring)
+    cache = make(sink)
+    cache.update(torch.tensor([0]), k[:, :, : sink + ring], v[:, :, : sink + ring])  # nothing is older
+    for start, count in ((sink + ring, WINDOW + 2), (sink + 1, ring), (max(sink - 1, 0), ring + 2)):
+        before = [buffer.clone() for buffer in cache.buffers()]
+        with pytest.raises(ValueError, match=f"k_val: expected at most .*, got {count}( at|$)"):
+            cache.update(torch.tensor([start]), k[:, :, :count], v[:, :, :count])
+        assert all(torch.equal(one, other) for one, other in zip(before, cache.buffers()))
+    cache.update(torch.tensor([sink + ring]), k[:, :, : WINDOW + 1], v[:, :, : WINDOW + 1])
+    seen = (cache.create_causal_mask_for_ring_buffer(sink + ring, WINDOW + 1) == 0).sum(1)
+    assert seen.tolist() == [sink + WINDOW] * (WINDOW + 1)
+
+
+def test_another_dtype_is_refused():
+    cache = kt.KVCacheWithAttentionSink(HEADS, DIM, window_size=4, dtype=torch.bfloat16)
+    with pytest.raises(TypeError, match="k_val: expected torch.bfloat16 as the cache, got torch.float32"):
+        cache.update(torch.tensor([0]), *stream(1)[1:])
+
+
 class Layer(torch.nn.Module):
     def __init__(self):
         super().__init__()

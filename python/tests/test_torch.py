@@ -21,17 +21,129 @@ def test_operators_pass_opcheck():
     torch.library.opcheck(torch.ops.kvass.attention, (q, k, v, True, 0.3, 1.5, 4, 1), test_utils=checks)
     k_new, v_new = torch.randn(2, 2, 3, 16), torch.randn(2, 2, 3, 16)
     torch.library.opcheck(torch.ops.kvass.kv_cache_attention, (q, k, v, k_new, v_new), test_utils=checks)
-    torch.library.opcheck(torch.ops.kvass.alias, (k, v), test_utils=checks)
-    torch.library.opcheck(
-        torch.ops.kvass.update_cross_attn_cache, (torch.randn(2, 2, 5, 16), torch.zeros(2, 2, 9, 16)), test_utils=checks
-    )
+    documents = (True, None, 0.0, 0, 0, None, None, None, None, False, None, 0, torch.tensor([0, 2, 3, 6]))
+    square = (q, k[:, :, :3], v[:, :, :3])
+    torch.library.opcheck(torch.ops.kvass.attention, (*square, *documents), test_utils=checks)
 
 
-def test_schemas_say_what_is_written():
-    schema = torch.ops.kvass.update_cross_attn_cache.default._schema
-    assert [a.alias_info is not None and a.alias_info.is_write for a in schema.arguments] == [False, True]
-    assert not torch.ops.kvass.attention.default._schema.is_mutable
-    assert not torch.ops.kvass.alias.default._schema.is_mutable
+def test_out_variants_write_what_the_operators_return():
+    value, cache = torch.randn(2, 2, 5, 16), torch.randn(2, 2, 9, 16)
+    want = torch.cat([value, cache[:, :, 5:]], 2)
+    assert torch.equal(kt.updated_cross_attn_cache(value, cache), want) and not torch.equal(cache, want)
+    out = torch.empty_like(cache)
+    assert torch.ops.kvass.update_cross_attn_cache.out(value, cache, out=out) is out
+    assert torch.equal(out, want) and torch.equal(cache, want)
+    first, second = torch.empty_like(value), torch.empty_like(cache)
+    torch.ops.kvass.alias.out(value, cache, out0=first, out1=second)
+    assert torch.equal(first, value) and torch.equal(second, cache)
+    with pytest.raises(ValueError, match="at most the cache's positions"):
+        kt.updated_cross_attn_cache(torch.cat([cache, cache], 2), cache)
+
+
+def test_gradients_flow_through_lse_sink_logits_and_merged_parts():
+    q, k, v = (t.requires_grad_() for t in tensors(44))
+    logits = torch.tensor([0.5, -1.0, 2.0, 0.0], requires_grad=True)
+    random = torch.Generator().manual_seed(45)
+    dout, dlse = torch.randn(2, 4, 3, 16, generator=random), torch.randn(2, 4, 3, generator=random)
+
+    def dense(q, k, v, logits=None):
+        scores = q @ k.repeat_interleave(2, 1).transpose(-1, -2) / 4
+        scores = scores.masked_fill(~reference.visible(3, k.shape[2]), float("-inf"))
+        if logits is not None:
+            scores = torch.cat([scores, logits[None, :, None, None].expand(2, 4, 3, 1)], 3)
+        lse = scores.logsumexp(-1)
+        weights = (scores - lse[..., None]).exp()[..., : k.shape[2]]
+        return weights @ v.repeat_interleave(2, 1), lse
+
+    out, lse = kt.attention(q, k, v, sink_logits=logits, return_lse=True)
+    ((out * dout).sum() + (lse * dlse).sum()).backward()
+    double = [t.detach().double().requires_grad_() for t in (q, k, v, logits)]
+    want, want_lse = dense(*double)
+    ((want * dout).sum() + (want_lse * dlse).sum()).backward()
+    assert (lse - want_lse).abs().max() < 2e-6
+    for mine, theirs in zip((q, k, v, logits), double):
+        assert (mine.grad - theirs.grad).abs().max() < 1e-5
+    first = logits.grad.clone()
+    logits.grad = None
+    (kt.attention(q, k, v, sink_logits=logits) * dout).sum().backward()  # without an lse of its own
+    assert not torch.equal(first, logits.grad) and bool(logits.grad.isfinite().all())
+
+    mine = [t.detach().requires_grad_() for t in (q, k, v)]
+    parts = [kt.attention(mine[0], *(t[:, :, a:b] for t in mine[1:]), causal=False, return_lse=True) for a, b in ((0, 4), (4, 9))]
+    merged, merged_lse = kt.merge_attention([out for out, _ in parts], [lse for _, lse in parts])
+    ((merged * dout).sum() + (merged_lse * dlse).sum()).backward()
+    whole = [t.detach().requires_grad_() for t in (q, k, v)]
+    out, lse = kt.attention(*whole, causal=False, return_lse=True)
+    ((out * dout).sum() + (lse * dlse).sum()).backward()
+    for one, other in zip(mine, whole):
+        assert (one.grad - other.grad).abs().max() < 1e-5
+
+
+def test_values_of_another_width_are_those_of_their_own_call():
+    q, k, v = (t.requires_grad_() for t in tensors(46))
+    narrow, wide = v.detach()[..., :6].requires_grad_(), torch.cat([v.detach()] * 2, 3).requires_grad_()
+    whole = kt.attention(q, k, v)
+    assert torch.equal(kt.attention(q, k, narrow), whole[..., :6])
+    assert torch.equal(kt.attention(q, k, wide), torch.cat([whole] * 2, 3))
+    kt.attention(q, k, narrow).sum().backward()
+    assert narrow.grad.shape == narrow.shape and q.grad.shape == q.shape
+
+
+def test_sequences_of_various_lengths_have_the_bits_of_calls_of_their_own():
+    random = torch.Generator().manual_seed(47)
+    q = torch.randn(11, 4, 16, generator=random, requires_grad=True)
+    k, v = (torch.randn(20, 2, 16, generator=random, requires_grad=True) for _ in range(2))
+    of_q, of_k = torch.tensor([0, 4, 4, 11], dtype=torch.int32), torch.tensor([0, 9, 12, 20], dtype=torch.int32)
+    out, lse = kt.attention_varlen(q, k, v, of_q, of_k, 7, 9, window=5, return_lse=True)
+    assert out.shape == q.shape and lse.shape == (4, 11)
+    assert torch.equal(out, kt.attention_varlen(q, k, v, of_q, of_k, window=5))
+    out.sum().backward()
+    for n in range(3):
+        own = [t.detach()[a:b].transpose(0, 1)[None].requires_grad_() for t, (a, b) in (
+            (q, of_q[n : n + 2]), (k, of_k[n : n + 2]), (v, of_k[n : n + 2])
+        )]  # fmt: skip
+        alone = kt.attention(*own, window=5)
+        alone.sum().backward()
+        assert torch.equal(alone[0].transpose(0, 1), out[of_q[n] : of_q[n + 1]])
+        for t, mine, (a, b) in zip((q, k, v), own, (of_q[n : n + 2], of_k[n : n + 2], of_k[n : n + 2])):
+            assert torch.equal(t.grad[a:b], mine.grad[0].transpose(0, 1))
+
+
+@pytest.mark.parametrize("requires_grad", [False, True])
+def test_autocast_casts_as_pytorchs_own_attention(requires_grad):
+    q, k, v = tensors(41)
+    v = v.bfloat16()  # rotary positions leave q and k in float32
+    q.requires_grad_(requires_grad)
+    mask = torch.ones(3, 9, dtype=torch.bool).tril(6)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = kt.attention(q, k, v)
+        cached = kt.kv_cache_attention(q, k[:, :, :6], v[:, :, :6], k[:, :, 6:], v[:, :, 6:])
+        want = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True)
+    assert out.dtype == want.dtype == torch.bfloat16 and (out - want).abs().max() < 3e-2
+    assert torch.equal(out, kvass.attention(q.detach().bfloat16(), k.bfloat16(), v)) and torch.equal(out, cached)
+    if requires_grad:
+        out.float().sum().backward()
+        assert q.grad.dtype == torch.float32 and bool(q.grad.any())
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_activation_checkpointing_gives_the_same_bits(reentrant):
+    from torch.utils.checkpoint import checkpoint
+
+    def run(through):
+        q, k, v = (t.requires_grad_() for t in tensors(42))
+        through(lambda q, k, v: kt.attention(q, k, v, window=4), q, k, v).pow(2).sum().backward()
+        return [t.grad for t in (q, k, v)]
+
+    plain = run(lambda function, *inputs: function(*inputs))
+    again = run(lambda function, *inputs: checkpoint(function, *inputs, use_reentrant=reentrant))
+    assert all(torch.equal(a, b) for a, b in zip(plain, again))
+
+
+def test_vmap_is_refused():
+    q, k, v = tensors(43)
+    with pytest.raises(ValueError, match="attention: torch.vmap: expected batch and heads as dimensions of the tensors"):
+        torch.vmap(kt.attention, in_dims=1, out_dims=1)(q[:, None], k[:, None], v[:, None])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

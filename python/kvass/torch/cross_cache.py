@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from .ops import alias, update_cross_attn_cache
+from .ops import alias, update_cross_attn_cache, updated_cross_attn_cache
 
 
 class CrossAttentionCache(nn.Module):
@@ -17,12 +17,23 @@ class CrossAttentionCache(nn.Module):
     k_proj, v_proj) returns (k, v) of the buffers' shape: computed by k_proj and v_proj from `states` if not initialized,
     otherwise from the buffers. If `states` has fewer rows than source_rows, they fill the first rows and the caller masks
     the others. reset() clears the cache.
+
+    functional: branches write nothing, and the buffers are written after them, at each step. For graphs that are lowered
+    (run_decompositions, ExecuTorch's to_edge): they then consist of PyTorch's own operators.
     """
 
     def __init__(
-        self, batch: int, heads: int, source_rows: int, head_dim: int, dtype: torch.dtype = torch.float32
+        self,
+        batch: int,
+        heads: int,
+        source_rows: int,
+        head_dim: int,
+        dtype: torch.dtype = torch.float32,
+        *,
+        functional: bool = False,
     ) -> None:
         super().__init__()
+        self.functional = functional
         shape = (batch, heads, source_rows, head_dim)
         self.register_buffer("k_cache", torch.zeros(shape, dtype=dtype))
         self.register_buffer("v_cache", torch.zeros(shape, dtype=dtype))
@@ -36,14 +47,16 @@ class CrossAttentionCache(nn.Module):
         self, states: Tensor, k_proj: Callable[[Tensor], Tensor], v_proj: Callable[[Tensor], Tensor]
     ) -> tuple[Tensor, Tensor]:
         def use_cached(k_cache: Tensor, v_cache: Tensor, states: Tensor) -> tuple[Tensor, Tensor]:
-            return alias(k_cache, v_cache)
+            return (k_cache.clone(), v_cache.clone()) if self.functional else alias(k_cache, v_cache)
 
         def recompute(k_cache: Tensor, v_cache: Tensor, states: Tensor) -> tuple[Tensor, Tensor]:
-            k = update_cross_attn_cache(self._heads(k_proj(states)), k_cache)
-            v = update_cross_attn_cache(self._heads(v_proj(states)), v_cache)
-            return k, v
+            update = updated_cross_attn_cache if self.functional else update_cross_attn_cache
+            return update(self._heads(k_proj(states)), k_cache), update(self._heads(v_proj(states)), v_cache)
 
         k, v = torch.cond(self.initialized, use_cached, recompute, (self.k_cache, self.v_cache, states))
+        if self.functional:
+            self.k_cache.copy_(k)
+            self.v_cache.copy_(v)
         self.initialized.fill_(True)
         return k, v
 

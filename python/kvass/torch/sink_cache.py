@@ -2,7 +2,8 @@
 
 Drop-in for ExecuTorch's KVCacheWithAttentionSink: the same arguments, buffers and slots (examples/models/llama,
 source_transformation/attention_sink.py). Differences: positions of slots begin as -1, so that unwritten slots are never
-visible; a stream that goes back forgets the later positions; all tensors are on the device of the buffers.
+visible; a stream that goes back forgets the later positions; a chunk that would overwrite keys that its rows see is
+refused; all tensors are on the device of the buffers. sink_rope.py has RopeWithAttentionSink.
 """
 
 from __future__ import annotations
@@ -13,10 +14,16 @@ import torch
 from torch import Tensor, nn
 
 
-class CachePositionsManagerWithSink(nn.Module):
-    """The position in each slot: cache_positions int64 [cache_size], -1 while unfilled.
+def slots_of(positions: Tensor, sink_size: int, ring_size: int) -> Tensor:
+    """position if position < sink_size, otherwise sink_size + (position - sink_size) mod ring_size."""
+    in_ring = sink_size + torch.remainder(positions - sink_size, ring_size)
+    return torch.where(positions < sink_size, positions, in_ring)
 
-    slot = position if position < sink_size, otherwise sink_size + (position - sink_size) mod (cache_size - sink_size).
+
+class CachePositionsManagerWithSink(nn.Module):
+    """The position in each slot: cache_positions int64 [cache_size], -1 while unfilled. The ring has ring_size slots.
+
+    slot = position if position < sink_size, otherwise sink_size + (position - sink_size) mod ring_size.
     """
 
     cache_positions: Tensor
@@ -27,27 +34,29 @@ class CachePositionsManagerWithSink(nn.Module):
             raise ValueError(f"cache_size: expected more than sink_size = {sink_size} slots, got {cache_size}")
         self.max_context_length = cache_size
         self.sink_size = sink_size
+        self.ring_size = cache_size - sink_size
         self.register_buffer("cache_positions", torch.full((cache_size,), -1, dtype=torch.long))
 
     def calculate_positions_and_update_indices(self, input_pos: Tensor, seq_len: int) -> Tensor:
         """Adds positions [input_pos[0], input_pos[0] + seq_len) and returns their slots, int64 [seq_len]."""
         start = input_pos.reshape(-1)[0].to(torch.long)
         positions = start + torch.arange(seq_len, dtype=torch.long, device=self.cache_positions.device)
-        ring = self.max_context_length - self.sink_size
-        behind = self.sink_size + torch.remainder(positions - self.sink_size, ring)
-        slots = torch.where(positions < self.sink_size, positions, behind)
+        slots = slots_of(positions, self.sink_size, self.ring_size)
         kept = torch.where(self.cache_positions < start, self.cache_positions, -1)
         self.cache_positions.copy_(kept.index_copy(0, slots, positions))
         return slots
 
 
 class KVCacheWithAttentionSink(nn.Module):
-    """Keys and values of the first sink_size positions for ever, and of the latest in a ring of twice the window.
+    """Keys and values of the first sink_size positions for ever, and of the latest in a ring.
 
-    k_cache, v_cache [max_batch_size, n_heads, sink_size + 2 * window_size, head_dim]. The ring holds a window and a chunk
-    of up to window_size + 1 tokens, so that no row of a chunk loses a key that it may see. sink_size 0 is a plain ring.
-    `rope`, `enable_dynamic_shape`, `eviction_batch_size` and `max_context_len` are accepted for compatibility and stored;
-    nothing depends on them, because a ring evicts nothing.
+    k_cache, v_cache [max_batch_size, n_heads, sink_size + ring, head_dim]. The ring has window_size slots and room for a
+    chunk: max_seq_len slots, or max_context_length if only that is given, or another window_size if neither is. A chunk
+    of one token more than that room still loses no key that its rows see. sink_size 0 is a plain ring.
+
+    The first eight arguments are ExecuTorch's at its releases, in their order; max_context_length and max_seq_len are
+    those of later revisions. `rope` and `enable_dynamic_shape` are stored for ExecuTorch's model, and nothing here depends
+    on them; neither does anything on eviction_batch_size of older revisions, because a ring evicts nothing.
 
     update(input_pos, k, v), then create_causal_mask_for_ring_buffer(start_pos, seq_len) for the attention over
     (k_cache, v_cache). Works eager and in torch.export, on any device.
@@ -64,15 +73,22 @@ class KVCacheWithAttentionSink(nn.Module):
         rope: Any = None,
         window_size: int = 2044,
         sink_size: int = 4,
-        eviction_batch_size: int = 1,
         max_batch_size: int = 1,
-        max_context_len: Optional[int] = None,
         dtype: torch.dtype = torch.float32,
+        *,
+        max_context_length: Optional[int] = None,
+        max_seq_len: Optional[int] = None,
+        eviction_batch_size: int = 1,
     ) -> None:
         super().__init__()
         if window_size < 1:
             raise ValueError(f"window_size: expected at least 1 token, got {window_size}")
-        slots = sink_size + 2 * window_size
+        room = window_size
+        for name, given in (("max_context_length", max_context_length), ("max_seq_len", max_seq_len)):
+            if given is not None and given < 1:
+                raise ValueError(f"{name}: expected at least 1 token, got {given}")
+            room = room if given is None else given
+        slots = sink_size + window_size + room
         self.n_heads = n_heads
         self.head_dim = head_dim
         self.enable_dynamic_shape = enable_dynamic_shape
@@ -88,11 +104,36 @@ class KVCacheWithAttentionSink(nn.Module):
         self.register_buffer("v_cache", torch.zeros(shape, dtype=dtype))
         self.cache_positions_manager = CachePositionsManagerWithSink(slots, sink_size)
 
+    def _check_update(self, input_pos: Tensor, k_val: Tensor, v_val: Tensor) -> None:
+        seq_len, slots = k_val.size(2), self.k_cache.size(2)
+        for name, value in (("k_val", k_val), ("v_val", v_val)):
+            if value.dtype != self.k_cache.dtype:
+                raise TypeError(f"{name}: expected {self.k_cache.dtype} as the cache, got {value.dtype}")
+        if seq_len > slots:
+            raise ValueError(f"k_val: expected at most {slots} positions, got {seq_len}")
+        ring = self.cache_positions_manager.ring_size
+        if seq_len <= ring - self.window_size + 1 or input_pos.device.type == "meta":
+            return
+        # A longer chunk is fine where there are no older keys that its rows see, as at the beginning.
+        start = input_pos.reshape(-1)[0]
+        first_seen = torch.clamp(start - self.window_size + 1, min=self.sink_size)
+        fits = start + seq_len - 1 - ring < first_seen
+        message = (
+            f"k_val: expected at most {ring - self.window_size + 1} positions after others, so that no key of a row's window "
+            f"of {self.window_size} is overwritten in a ring of {ring}, got {seq_len}"
+        )
+        if torch.compiler.is_compiling():
+            torch._assert_async(fits, message)
+        elif not bool(fits):
+            raise ValueError(f"{message} at {int(start)}")
+
     def update(self, input_pos: Tensor, k_val: Tensor, v_val: Tensor) -> tuple[Tensor, Tensor]:
-        """Writes k_val, v_val [B, n_heads, S, head_dim] of positions input_pos[0] … and returns (k_cache, v_cache)."""
+        """Writes k_val, v_val [B, n_heads, S, head_dim] of positions input_pos[0] … and returns (k_cache, v_cache).
+
+        ValueError for a chunk that would overwrite keys that its own rows see; nothing is written then.
+        """
+        self._check_update(input_pos, k_val, v_val)
         seq_len = k_val.size(2)
-        if seq_len > self.k_cache.size(2):
-            raise ValueError(f"k_val: expected at most {self.k_cache.size(2)} positions, got {seq_len}")
         slots = self.cache_positions_manager.calculate_positions_and_update_indices(input_pos, seq_len)
         self.k_cache.index_copy_(2, slots, k_val)
         self.v_cache.index_copy_(2, slots, v_val)

@@ -69,6 +69,8 @@ struct AttentionBlock {
   const float* sink_sin = nullptr;
   RotateRowKernel rotate = nullptr;    // for the same instruction set
   const float* sink_logits = nullptr;  // [group] or null
+  float* sums = nullptr;    // [queries] rows of [group][2]: m and l of each row, at the end; null: not wanted
+  int64_t sums_stride = 0;  // elements from a query to the next
   float scale = 1.0f;
   float softcap = 0.0f;      // 0: none
   DType dtype = DType::f16;  // storage type of keys and values

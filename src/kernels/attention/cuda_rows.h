@@ -84,11 +84,18 @@ KVASS_DEVICE_FN RowVisibility visible_to(const DeviceAttentionParams& p, int64_t
   const int64_t length = p.keys.keys - first_position(p, run);
   const int64_t sinks = sinks_of(p, run);
   const int64_t position = length - p.keys.queries + query;
-  const int64_t end = p.keys.causal ? greater(position + 1, 0) : length;
   const int64_t window = p.keys.window == 0 ? everything : lesser(p.keys.window, everything);
+  const int64_t limit = p.keys.window_right < 0 ? everything : lesser(p.keys.window_right, everything);
+  int64_t end = lesser(greater(position + (p.keys.causal ? 0 : limit) + 1, 0), length);
+  int64_t begin = position - window + 1;
+  if (p.keys.chunk > 0) {
+    const int64_t chunk = greater(position, 0) / p.keys.chunk * p.keys.chunk;
+    begin = greater(begin, chunk);
+    end = position < 0 ? 0 : lesser(end, chunk + lesser(p.keys.chunk, everything));
+  }
   RowVisibility row;
   row.sink_end = lesser(sinks, end);
-  row.begin = greater(sinks, position - window + 1);
+  row.begin = greater(sinks, begin);
   row.end = greater(row.begin, end);
   return row;
 }

@@ -43,6 +43,8 @@ struct DeviceKeyRows {
   int64_t queries = 0;  // query rows of every run; the last one has the position of the last key
   bool causal = true;
   int64_t window = 0;                       // 0: everything
+  int64_t window_right = -1;                // keys after its own position that a row sees; -1: no limit
+  int64_t chunk = 0;                        // a row sees its own chunk of so many positions; 0: no chunks
   int64_t sinks = 0;                        // at most the number of keys from the first position on
   const int64_t* first_position = nullptr;  // [runs]; null: 0
   const uint8_t* mask = nullptr;            // a byte for each run and key, 0 = padding; null: no padding

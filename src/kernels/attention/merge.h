@@ -48,6 +48,12 @@ void finish_row(const AttentionBlock& block, int64_t i, float* state) {
     const float zeros[16] = {};
     merge_span<V>(block.sink_logits[(block.first_row + i) % block.group], 1.0f, zeros, 0, block.head_dim, state, out);
   }
+  if (block.sums) {
+    const int64_t row = block.first_row + i;
+    float* sums = block.sums + row / block.group * block.sums_stride + row % block.group * 2;
+    sums[0] = state[0];
+    sums[1] = state[1];
+  }
   const typename V::F inverse = V::set1(1.0f / state[1]);
   for (int64_t d = 0; d < block.head_dim; d += 16) {
     V::store(out + d, state[1] == 0.0f ? V::zero() : V::mul(V::load(out + d), inverse));

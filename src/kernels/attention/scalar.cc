@@ -174,6 +174,7 @@ void finish(const AttentionBlock& block, const Row& row, float* state, float* ou
     partial[1] = 1.0f;
     merge(partial, block.head_dim, state, out);
   }
+  if (block.sums) std::copy(state, state + 2, block.sums + row.query * block.sums_stride + row.head * 2);
   if (state[1] == 0.0f) {
     std::fill(out, out + block.head_dim, 0.0f);
     return;

@@ -35,6 +35,7 @@ struct GradientRows {
   const float* q = nullptr;            // [rows][head_dim]
   const float* dout = nullptr;         // [rows][head_dim]
   const float* sink_logits = nullptr;  // [rows] or null
+  const float* dlse = nullptr;         // [rows] or null: subtracted from Δ
   float scale = 1.0f;
   float softcap = 0.0f;
   const uint64_t* masks = nullptr;  // [tiles][rows] bit = lane: the row sees the key

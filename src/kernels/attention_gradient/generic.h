@@ -127,6 +127,7 @@ struct Gradients {
       stats[i].m = m;
       stats[i].r = r;
       stats[i].delta = V::reduce_add(deltas);
+      if (rows.dlse) stats[i].delta -= rows.dlse[i];
       const F delta = V::set1(stats[i].delta);
       for_keys([&](float* s, const float* dp, M) {
         const F p = V::mul(exp_nonpositive<V>(V::sub(V::load(s), top)), inverse);

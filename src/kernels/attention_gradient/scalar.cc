@@ -79,6 +79,7 @@ void softmax(const GradientRows& rows, GradientStats* stats) {
       lanes[lane % 16] = __builtin_fmaf(exp<V>(rows.s[at] - m) * r, rows.dp[at], lanes[lane % 16]);
     });
     stats[i] = {m, r, fold(lanes)};
+    if (rows.dlse) stats[i].delta -= rows.dlse[i];
     for_keys([&](int64_t at, int64_t) {
       const float p = exp<V>(rows.s[at] - m) * r;
       rows.s[at] = gradient(p, rows.dp[at], stats[i].delta, rows.s[at], rows.scale, rows.softcap);

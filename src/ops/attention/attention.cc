@@ -94,6 +94,8 @@ AttentionBlock Division::block(int64_t item, RotateRowKernel rotate, int64_t& sp
   block.sink_sin = table(args_.sink_sin);
   block.rotate = rotate;
   block.sink_logits = args_.sink_logits ? args_.sink_logits + first_head : nullptr;
+  if (args_.sums) block.sums = args_.sums + (run->first_row * args_.heads + first_head) * 2;
+  block.sums_stride = args_.heads * 2;
   block.scale = args_.scale;
   block.softcap = args_.softcap;
   block.dtype = args_.shape.dtype;

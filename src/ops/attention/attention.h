@@ -48,6 +48,7 @@ struct AttentionArgs {
   float scale = 1.0f;
   float softcap = 0.0f;                // 0: none
   const float* sink_logits = nullptr;  // [heads]; null: none
+  float* sums = nullptr;               // [rows][heads][2]: m and l (docs/numerics.md, 6); null: not wanted
   const float* cos = nullptr;          // [rows][head_dim / 2] at the rows' own positions; null: q is not rotated
   const float* sin = nullptr;
   const float* sink_cos = nullptr;  // [rows][head_dim / 2], the rotation for sink keys; null: cos and sin

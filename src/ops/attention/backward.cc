@@ -31,6 +31,7 @@ struct Workspace {
   float* sums;      // [padded / 16][block rows][16]; for keys dk
   float* sums2;     // for keys dv
   float* logits;    // [block rows]
+  float* dlse;      // [block rows]
   float* stats;     // [3][64]
 
   Workspace(int64_t padded, int64_t tiles, int64_t block_rows, Carver& carver) {
@@ -48,15 +49,18 @@ struct Workspace {
     sums = carver.take<float>(tile);
     sums2 = carver.take<float>(tile);
     logits = carver.take<float>(kTileKeys);
+    dlse = carver.take<float>(kTileKeys);
     stats = carver.take<float>(3 * kTileKeys);
   }
 };
 
 class Backward {
  public:
-  Backward(const AttentionProblem& p, const ConstTensor& dout, const AttentionGradients& out, Isa isa, int threads)
+  Backward(const AttentionProblem& p, const ConstTensor& dout, const ConstTensor& dlse, const AttentionGradients& out,
+           Isa isa, int threads)
       : p_(p),
         dout_(dout),
+        dlse_(dlse),
         out_(out),
         kernels_(attention_gradient_for(isa)),
         group_(p.heads / p.kv_heads),
@@ -161,6 +165,7 @@ class Backward {
 
   const AttentionProblem& p_;
   const ConstTensor& dout_;
+  const ConstTensor& dlse_;  // no data: none
   const AttentionGradients& out_;
   GradientKernels kernels_;
   int64_t group_;
@@ -193,6 +198,10 @@ void Backward::run_rows(int64_t b, int64_t kv_head, int64_t first_row, const Wor
     if (!p_.options.sink_logits.empty()) {
       workspace.logits[i] = p_.options.sink_logits[static_cast<size_t>(head_of(i))];
       rows.sink_logits = workspace.logits;
+    }
+    if (dlse_.data) {
+      load_elements(element(dlse_, b, head_of(i), query_of(i)), DType::f32, 1, 1, workspace.dlse + i);
+      rows.dlse = workspace.dlse;
     }
   }
   std::fill(workspace.sums, workspace.sums + rows.rows * padded_, 0.0f);
@@ -292,10 +301,17 @@ void Backward::clear_padding(ThreadPool& pool) {
   });
 }
 
-Status check(const AttentionProblem& p, const ConstTensor& dout, const AttentionGradients& out) {
+Status check(const AttentionProblem& p, const ConstTensor& dout, const ConstTensor& dlse,
+             const AttentionGradients& out) {
   const Argument cotangent{p.op, "dout", dout};
   KVASS_RETURN_IF_ERROR(cotangent.check_device(p.q.device));
   KVASS_RETURN_IF_ERROR(cotangent.check_shape({p.batch, p.heads, p.queries, p.head_dim}, "q's shape [B, Hq, Sq, D]"));
+  if (dlse.data) {
+    const Argument of_lse{p.op, "dlse", dlse};
+    KVASS_RETURN_IF_ERROR(of_lse.check_device(p.q.device));
+    KVASS_RETURN_IF_ERROR(of_lse.check_shape({p.batch, p.heads, p.queries}, "[B, Hq, Sq]"));
+    KVASS_RETURN_IF_ERROR(of_lse.check_dtype(DType::f32, "an lse"));
+  }
   if (p.options.q_sink.data) {
     return Argument{p.op, "q_sink", p.options.q_sink}.bad("none: it has no gradient here");
   }
@@ -314,6 +330,9 @@ Status check(const AttentionProblem& p, const ConstTensor& dout, const Attention
     KVASS_RETURN_IF_ERROR(check_output(p, one.name, one.tensor, DType::f32, "gradients",
                                        {p.batch, one.heads, one.rows, p.head_dim}, one.form));
     const Argument argument{p.op, one.name, one.tensor};
+    if (dlse.data && overlap(one.tensor, dlse)) {
+      return argument.bad("memory apart from the inputs", "some that overlaps dlse");
+    }
     if (overlap(one.tensor, dout)) return argument.bad("memory apart from the inputs", "some that overlaps dout");
     for (const Output& other : outputs) {
       if (&other == &one || !overlap(one.tensor, other.tensor)) continue;
@@ -323,18 +342,16 @@ Status check(const AttentionProblem& p, const ConstTensor& dout, const Attention
   return {};
 }
 
-}  // namespace
-
-Status attention_backward(OpContext& context, ConstTensor q, ConstTensor k, ConstTensor v, ConstTensor dout,
-                          const AttentionOptions& options, const AttentionGradients& gradients) {
-  KVASS_ASSIGN_OR_RETURN(const AttentionProblem p,
-                         attention_problem("attention_backward", q, {{}, {}, k, v}, false, options));
-  KVASS_RETURN_IF_ERROR(check(p, dout, gradients));
+Status backward(OpContext& context, const AttentionProblem& p, const ConstTensor& dout, const ConstTensor& dlse,
+                const AttentionGradients& gradients) {
   OpContext::State& state = context.state();
   const std::lock_guard lock(state.mutex);
-  if (q.device != Device::cpu) return attention_backward_on_device(state, p, dout, gradients);
-  KVASS_ASSIGN_OR_RETURN(const Isa isa, state.kernels(p.op, q.device));
-  Backward backward(p, dout, gradients, isa, state.pool.threads());
+  if (p.q.device != Device::cpu) {
+    if (dlse.data) return unsupported(std::string(p.op) + ": dlse", "tensors of the CPU", "a device's");
+    return attention_backward_on_device(state, p, dout, gradients);
+  }
+  KVASS_ASSIGN_OR_RETURN(const Isa isa, state.kernels(p.op, p.q.device));
+  Backward backward(p, dout, dlse, gradients, isa, state.pool.threads());
   Carver count(nullptr);
   backward.carve(count);
   KVASS_ASSIGN_OR_RETURN(uint8_t* const scratch, state.reserve(count.bytes()));
@@ -342,6 +359,24 @@ Status attention_backward(OpContext& context, ConstTensor q, ConstTensor k, Cons
   backward.carve(carver);
   const FloatEnvironment environment;
   backward.run(state.pool);
+  return {};
+}
+
+}  // namespace
+
+Status attention_backward(OpContext& context, ConstTensor q, ConstTensor k, ConstTensor v, ConstTensor dout,
+                          const AttentionOptions& options, const AttentionGradients& gradients, ConstTensor dlse) {
+  KVASS_ASSIGN_OR_RETURN(const AttentionProblem p,
+                         attention_problem("attention_backward", q, {{}, {}, k, v}, false, options));
+  KVASS_RETURN_IF_ERROR(check(p, dout, dlse, gradients));
+  if (p.documents() == 0) return backward(context, p, dout, dlse, gradients);
+  for (int64_t n = 0; n < p.documents(); ++n) {
+    const AttentionProblem::Document document = p.document(n);
+    const AttentionGradients parts{document.rows_of_q(gradients.dq), document.rows_of_k(gradients.dk),
+                                   document.rows_of_k(gradients.dv)};
+    KVASS_RETURN_IF_ERROR(backward(context, p.problem_of(document), document.rows_of_q(dout),
+                                   dlse.data ? document.rows_of_q(dlse) : dlse, parts));
+  }
   return {};
 }
 

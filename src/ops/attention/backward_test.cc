@@ -13,13 +13,15 @@ struct Gradients {
   bool same_bits(const Gradients& o) const { return dq.same_bits(o.dq) && dk.same_bits(o.dk) && dv.same_bits(o.dv); }
 };
 
-Gradients backward(const Call& call, const TestTensor& dout, OpContext& context) {
+// Without a `dlse` of its own a call has none.
+Gradients backward(const Call& call, const TestTensor& dout, OpContext& context, const TestTensor& dlse = {}) {
   Gradients g{TestTensor(DType::f32, call.q.shape()), TestTensor(DType::f32, call.k.shape()),
               TestTensor(DType::f32, call.k.shape())};
   AttentionOptions options = call.all_options();
   options.q_sink = {};
-  const Status status = attention_backward(context, call.q.view(), call.k.view(), call.v.view(), dout.view(), options,
-                                           {g.dq.view(), g.dk.view(), g.dv.view()});
+  const Status status =
+      attention_backward(context, call.q.view(), call.k.view(), call.v.view(), dout.view(), options,
+                         {g.dq.view(), g.dk.view(), g.dv.view()}, dlse.shape().empty() ? ConstTensor() : dlse.view());
   EXPECT_TRUE(status.ok()) << status.message();
   return g;
 }
@@ -51,6 +53,47 @@ TEST(AttentionBackward, EveryBackendThreadCountAndBatchGivesTheBitsOfTheReferenc
       ASSERT_TRUE(slice.dq.same_bits(expected.dq.slice(0, b, b + 1))) << call.describe();
       ASSERT_TRUE(slice.dk.same_bits(expected.dk.slice(0, b, b + 1))) << call.describe();
       ASSERT_TRUE(slice.dv.same_bits(expected.dv.slice(0, b, b + 1))) << call.describe();
+    }
+  }
+}
+
+TEST(AttentionBackward, GradientsThroughTheLseHaveTheBitsOfTheReference) {
+  testing::Random random;
+  OpContext reference = test_context(1, "reference");
+  for (int trial = 0; trial < testing::effort(8, 4); ++trial) {
+    Call call = random_call(random, trial);
+    call.q_sink = TestTensor();
+    const TestTensor dout(DType::f32, call.q.shape(), random);
+    const TestTensor dlse(DType::f32, {call.batch(), call.q.shape()[1], call.rows()}, random);
+    const Gradients expected = backward(call, dout, reference, dlse);
+    for (const std::string& backend : test_backends()) {
+      OpContext context = test_context(2, backend);
+      ASSERT_TRUE(backward(call, dout, context, dlse).same_bits(expected)) << call.describe() << " " << backend;
+    }
+    const TestTensor none(DType::f32, dlse.shape(), std::vector<float>(dlse.elements()).data());
+    ASSERT_TRUE(backward(call, dout, reference, none).same_bits(backward(call, dout, reference))) << call.describe();
+  }
+}
+
+TEST(AttentionBackward, PackedDocumentsHaveTheBitsOfCallsOfTheirOwn) {
+  testing::Random random;
+  OpContext context = test_context(2, "");
+  for (int trial = 0; trial < testing::effort(10, 5); ++trial) {
+    Call call = random_call(random, trial);
+    call.q_sink = TestTensor();
+    add_documents(call, random);
+    const TestTensor dout(DType::f32, call.q.shape(), random);
+    const Gradients whole = backward(call, dout, context);
+    for (size_t n = 0; n + 1 < call.documents_q.size(); ++n) {
+      const Call one = document_of(call, n);
+      const int64_t b = static_cast<int64_t>(n) / 4;
+      const auto rows = [&](const TestTensor& t, const std::vector<int64_t>& offsets, int64_t each) {
+        return t.slice(0, b, b + 1).slice(2, offsets[n] - b * each, offsets[n + 1] - b * each);
+      };
+      const Gradients part = backward(one, rows(dout, call.documents_q, call.rows()), context);
+      ASSERT_TRUE(part.dq.same_bits(rows(whole.dq, call.documents_q, call.rows()))) << call.describe() << " " << n;
+      ASSERT_TRUE(part.dk.same_bits(rows(whole.dk, call.documents_k, call.keys()))) << call.describe() << " " << n;
+      ASSERT_TRUE(part.dv.same_bits(rows(whole.dv, call.documents_k, call.keys()))) << call.describe() << " " << n;
     }
   }
 }

@@ -39,6 +39,8 @@ DeviceKeyRows key_rows(const AttentionProblem& p, const int64_t* first) {
   keys.queries = p.queries;
   keys.causal = p.options.causal;
   keys.window = p.options.window;
+  keys.window_right = p.options.window_right.value_or(-1);
+  keys.chunk = p.options.attention_chunk;
   keys.sinks = std::min(p.options.sinks, p.key_count);
   keys.first_position = p.options.first_position.empty() ? nullptr : first;
   keys.mask = p.options.key_padding_mask.data;

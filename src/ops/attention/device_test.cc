@@ -20,6 +20,20 @@ TEST(DeviceAttention, ExactIsTheReferenceBitwise) {
   }
 }
 
+TEST(DeviceAttention, PackedDocumentsAreTheReferenceBitwise) {
+  testing::Random random;
+  OpContext reference = test_context(1, "reference");
+  for (const DeviceKernels* kernels : testing::test_devices()) {
+    OpContext context = device_context(*kernels, "exact");
+    for (int trial = 0; trial < 8; ++trial) {
+      Call call = random_call(random, trial);
+      add_documents(call, random);
+      ASSERT_TRUE(run_on(*kernels, context, call).same_bits(call.run(reference)))
+          << call.describe() << " on " << testing::name_of(kernels);
+    }
+  }
+}
+
 TEST(DeviceAttention, EveryStrideGivesTheBitsOfTheReference) {
   testing::Random random;
   OpContext reference = test_context(1, "reference");

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/float_env.h"
+#include "kernels/functions64.h"
 #include "ops/attention/attention.h"
 #include "ops/attention/device.h"
 #include "ops/attention/problem.h"
@@ -20,6 +21,7 @@ struct Parts {
   float* q;      // [rows][heads][padded_dim]
   float* q_sink;
   float* out;
+  float* sums;             // [rows][heads][2]; null: no lse is wanted
   RowVisibility* visible;  // [rows]
   AttentionRun* runs;      // [batch]
   RowKeys* keys;           // [batch][2]: sink keys, other keys
@@ -27,12 +29,13 @@ struct Parts {
   uint8_t* tiles;
   uint8_t* attention;
 
-  Parts(const AttentionProblem& p, const TileShape& shape, int threads, Carver& carver) {
+  Parts(const AttentionProblem& p, const TileShape& shape, bool lse, int threads, Carver& carver) {
     const int64_t width = p.heads * p.padded_dim();
     rows = std::min(p.batch * p.queries, std::max<int64_t>(64, kPieceFloats / width));
     q = carver.take<float>(rows * width);
     q_sink = p.options.q_sink.data ? carver.take<float>(rows * width) : nullptr;
     out = carver.take<float>(rows * width);
+    sums = lse ? carver.take<float>(rows * p.heads * 2) : nullptr;
     visible = carver.take<RowVisibility>(rows);
     runs = carver.take<AttentionRun>(p.batch);
     keys = carver.take<RowKeys>(2 * p.batch);
@@ -69,10 +72,25 @@ void store_rows(const AttentionProblem& p, const float* from, int64_t begin, int
   });
 }
 
-Status forward(OpContext& context, const AttentionProblem& p, const Tensor& out) {
+// [B, Hq, Sq] = m + log(l); a row that sees no key has minus infinity.
+void store_lse(const AttentionProblem& p, const float* sums, int64_t begin, int64_t end, const Tensor& to) {
+  for (int64_t row = begin; row < end; ++row) {
+    for (int64_t h = 0; h < p.heads; ++h, sums += 2) {
+      const float lse = sums[1] == 0.0f ? -__builtin_inff()
+                                        : static_cast<float>(static_cast<double>(sums[0]) + log64(double{sums[1]}));
+      store_elements(&lse, 1, DType::f32, 1, const_cast<uint8_t*>(element(to, row / p.queries, h, row % p.queries)));
+    }
+  }
+}
+
+// `lse`: no data if it is not wanted.
+Status forward(OpContext& context, const AttentionProblem& p, const Tensor& out, const Tensor& lse) {
   OpContext::State& state = context.state();
   const std::lock_guard lock(state.mutex);  // before the choice of kernels: a device's first call changes what is there
-  if (p.q.device != Device::cpu) return attention_on_device(state, p, out);
+  if (p.q.device != Device::cpu) {
+    if (lse.data) return unsupported(std::string(p.op) + ": lse", "tensors of the CPU", "a device's");
+    return attention_on_device(state, p, out);
+  }
   KVASS_ASSIGN_OR_RETURN(const Isa isa, state.kernels(p.op, p.q.device));
   const int64_t total = p.batch * p.queries;
   if (total == 0) return {};
@@ -80,10 +98,10 @@ Status forward(OpContext& context, const AttentionProblem& p, const Tensor& out)
 
   ThreadPool& pool = state.pool;
   Carver count(nullptr);
-  (void)Parts(p, shape, pool.threads(), count);
+  (void)Parts(p, shape, lse.data != nullptr, pool.threads(), count);
   KVASS_ASSIGN_OR_RETURN(uint8_t* const scratch, state.reserve(count.bytes()));
   Carver carver(scratch);
-  const Parts parts(p, shape, pool.threads(), carver);
+  const Parts parts(p, shape, lse.data != nullptr, pool.threads(), carver);
   const FloatEnvironment environment;
 
   const int64_t width = p.heads * p.padded_dim();
@@ -91,6 +109,7 @@ Status forward(OpContext& context, const AttentionProblem& p, const Tensor& out)
   args.q = parts.q;
   args.q_sink = parts.q_sink;
   args.out = parts.out;
+  args.sums = parts.sums;
   args.q_stride = args.out_stride = width;
   args.heads = p.heads;
   args.shape = shape;
@@ -138,16 +157,28 @@ Status forward(OpContext& context, const AttentionProblem& p, const Tensor& out)
     if (parts.q_sink) load_rows(p, p.options.q_sink, begin, end, parts.q_sink, pool);
     attention(args, parts.attention, pool, isa);
     store_rows(p, parts.out, begin, end, out, pool);
+    if (parts.sums) store_lse(p, parts.sums, begin, end, lse);
   }
   return {};
 }
 
 Status run(OpContext& context, std::string_view op, const ConstTensor& q, const CachedKeys& keys, bool cache,
-           const AttentionOptions& options, const Tensor& out, bool fp32) {
+           const AttentionOptions& options, const Tensor& out, bool fp32, const Tensor& lse = {}) {
   KVASS_ASSIGN_OR_RETURN(const AttentionProblem p, attention_problem(op, q, keys, cache, options));
   KVASS_RETURN_IF_ERROR(check_output(p, "out", out, fp32 ? DType::f32 : q.dtype, fp32 ? "the float32 path" : "as q",
                                      {p.batch, p.heads, p.queries, p.head_dim}, "q's shape [B, Hq, Sq, D]"));
-  return forward(context, p, out);
+  if (lse.data) {
+    KVASS_RETURN_IF_ERROR(
+        check_output(p, "lse", lse, DType::f32, "an lse", {p.batch, p.heads, p.queries}, "[B, Hq, Sq]"));
+    if (overlap(lse, out)) return Argument{p.op, "lse", lse}.bad("memory apart from out", "some that overlaps it");
+  }
+  if (p.documents() == 0) return forward(context, p, out, lse);
+  for (int64_t n = 0; n < p.documents(); ++n) {
+    const AttentionProblem::Document document = p.document(n);
+    KVASS_RETURN_IF_ERROR(
+        forward(context, p.problem_of(document), document.rows_of_q(out), lse.data ? document.rows_of_q(lse) : lse));
+  }
+  return {};
 }
 
 }  // namespace
@@ -160,6 +191,12 @@ Status attention(OpContext& context, ConstTensor q, ConstTensor k, ConstTensor v
 Status attention_fp32(OpContext& context, ConstTensor q, ConstTensor k, ConstTensor v, const AttentionOptions& options,
                       Tensor out) {
   return run(context, "attention", q, {{}, {}, k, v}, false, options, out, true);
+}
+
+Status attention_with_lse(OpContext& context, ConstTensor q, ConstTensor k, ConstTensor v,
+                          const AttentionOptions& options, Tensor out, Tensor lse) {
+  if (!lse.data && lse.rank == 0) return bad_input("attention: lse", "[B, Hq, Sq]", "none");
+  return run(context, "attention", q, {{}, {}, k, v}, false, options, out, out.dtype == DType::f32, lse);
 }
 
 Status kv_cache_attention(OpContext& context, ConstTensor q, const CachedKeys& keys, const AttentionOptions& options,

@@ -135,6 +135,58 @@ TEST(AttentionOperators, ABatchIsItsSlices) {
   }
 }
 
+TEST(AttentionOperators, PackedDocumentsHaveTheBitsOfCallsOfTheirOwn) {
+  testing::Random random;
+  OpContext context = test_context(3, "");
+  for (int trial = 0; trial < testing::effort(20, 8); ++trial) {
+    Call call = random_call(random, trial);
+    add_documents(call, random);
+    const TestTensor whole = call.run(context);
+    for (size_t n = 0; n + 1 < call.documents_q.size(); ++n) {
+      const Call one = document_of(call, n);
+      if (one.rows() == 0) continue;
+      const int64_t b = static_cast<int64_t>(n) / 4, row = call.documents_q[n] - b * call.rows();
+      const TestTensor part = whole.slice(0, b, b + 1).slice(2, row, row + one.rows());
+      ASSERT_TRUE(one.run(context).same_bits(part)) << call.describe() << " document " << n;
+    }
+  }
+}
+
+// The rule of kvass/ops.h, key by key: a row's bits are those of a call in which a mask hides what the rule hides.
+TEST(AttentionOperators, RightWindowsAndChunksHideWhatTheirRuleSays) {
+  testing::Random random;
+  OpContext context = test_context(2, "");
+  for (int trial = 0; trial < testing::effort(12, 6); ++trial) {
+    Call call(kTypes[trial % 3], 1, 4, 2, 1, 1 + random.integer(0, 300), 32, random);
+    call.options.causal = trial % 2 == 0;
+    if (trial % 3 != 0) call.options.window_right = random.integer(0, 40);
+    if (trial % 4 != 0) call.options.attention_chunk = random.integer(1, 150);
+    if (trial % 5 == 0) call.options.window = random.integer(1, 100);
+    const int64_t rows = std::min<int64_t>(call.keys(), 40);
+    call.q = TestTensor(call.q.dtype(), {1, 4, rows, 32}, random, 3.0f);
+    const int64_t first = random.integer(0, 20);
+    call.first = {std::min(first, call.keys())};
+    const TestTensor whole = call.run(context);
+    for (int64_t i = 0; i < rows; ++i) {
+      const int64_t p = call.keys() - rows + i;
+      Call row = call;
+      row.q = call.q.slice(2, i, i + 1);
+      row.options = {};
+      row.options.causal = false;
+      row.mask.clear();
+      for (int64_t j = 0; j < call.keys(); ++j) {
+        const int64_t chunk = call.options.attention_chunk, from = call.first[0];
+        const bool together = chunk == 0 || (p >= from && (p - from) / chunk == (j - from) / chunk);
+        const bool seen = (!call.options.causal || j <= p) && j >= from && together &&
+                          (call.options.window == 0 || p - j < call.options.window) &&
+                          j - p <= call.options.window_right.value_or(call.keys());
+        row.mask.push_back(seen ? 1 : 0);
+      }
+      ASSERT_TRUE(row.run(context).same_bits(whole.slice(2, i, i + 1))) << call.describe() << " row " << i;
+    }
+  }
+}
+
 TEST(AttentionOperators, PaddingIsAsIfItWereNotThere) {
   testing::Random random;
   OpContext context = test_context(2, "");
@@ -342,6 +394,34 @@ TEST(AttentionOperators, WhatIsWrongIsNamedAndNothingIsWritten) {
   refused("attention: window: expected at least 0 keys, got -1", [&](auto& o, auto&) { o.window = -1; });
   refused("attention: sinks:", [&](auto& o, auto&) { o.sinks = -5; });
   refused("attention: sink_logits: expected [Hq] = [4], got [3]", [&](auto& o, auto&) { o.sink_logits = logits; });
+  const std::vector<float> unlimited(4, std::numeric_limits<float>::infinity());
+  refused("attention: sink_logits: expected finite numbers, got inf",
+          [&](auto& o, auto&) { o.sink_logits = unlimited; });
+  refused("attention: window_right: expected at least 0 keys, got -2", [&](auto& o, auto&) { o.window_right = -2; });
+  refused("attention: attention_chunk:", [&](auto& o, auto&) { o.attention_chunk = -1; });
+  refused("attention: sinks: expected 0 keys with attention_chunk, got 2", [&](auto& o, auto&) {
+    o.attention_chunk = 4;
+    o.sinks = 2;
+  });
+  const std::vector<int64_t> rows{0, 2, 3}, keys{0, 7, 9}, back{0, 8, 7, 9}, short_of{0, 2}, three{0, 1, 2, 9};
+  const std::vector<int64_t> firsts_of_documents{0};
+  const auto documents = [&](const std::string& part, const std::vector<int64_t>& q, const std::vector<int64_t>& k) {
+    refused(part, [&](auto& o, auto&) {
+      o.cu_seqlens_q = q;
+      o.cu_seqlens_k = k;
+    });
+  };
+  documents("cu_seqlens_k: expected offsets, because Sq and Skv differ, got none", rows, {});
+  documents("cu_seqlens_q: expected offsets, as cu_seqlens_k, got none", {}, keys);
+  documents("cu_seqlens_k: expected offsets from 0 to 9, none below the one before it, got 7 after 8", rows, back);
+  documents("cu_seqlens_q: expected offsets from 0 to 3, none below the one before it, got a last one of 2", short_of,
+            keys);
+  documents("cu_seqlens_k: expected 3 offsets, as cu_seqlens_q, got 4", rows, three);
+  refused("first_position: expected none with cu_seqlens_q", [&](auto& o, auto&) {
+    o.cu_seqlens_q = rows;
+    o.cu_seqlens_k = keys;
+    o.first_position = firsts_of_documents;
+  });
   refused("attention: first_position: expected 0 to Skv = 9, got 10",
           [&](auto& o, auto&) { o.first_position = firsts; });
   refused("attention: q_sink:", [&](auto& o, auto&) { o.q_sink = call.k.view(); });
@@ -359,6 +439,27 @@ TEST(AttentionOperators, WhatIsWrongIsNamedAndNothingIsWritten) {
   ConstTensor on_device = call.q.view();
   on_device.device = Device::cuda;
   EXPECT_FALSE(attention(context, on_device, call.k.view(), call.v.view(), {}, out.view()).ok());
+}
+
+TEST(AttentionOperators, ADocumentInTwoBatchRowsAndDocumentsOverACacheAreRefused) {
+  testing::Random random;
+  OpContext context = test_context(1, "");
+  const Call call(DType::f32, 2, 2, 1, 4, 4, 16, random);
+  TestTensor out(DType::f32, call.q.shape());
+  const std::vector<int64_t> across{0, 5, 8}, whole{0, 4, 8}, moved{0, 0, 4, 8}, moved_keys{0, 4, 8, 8};
+  AttentionOptions options;
+  const auto message = [&](std::span<const int64_t> q, std::span<const int64_t> k) {
+    options.cu_seqlens_q = q;
+    options.cu_seqlens_k = k;
+    return attention(context, call.q.view(), call.k.view(), call.v.view(), options, out.view()).message();
+  };
+  EXPECT_NE(message(across, across).find("documents that lie in one batch row each, got document 0 in two"),
+            std::string::npos);
+  EXPECT_NE(message(moved, moved_keys).find("got document 1 in two"), std::string::npos);
+  EXPECT_EQ(message(whole, whole), "");
+  const CachedKeys parts{call.k.view(), call.v.view(), call.k.view(), call.v.view()};
+  const Status status = kv_cache_attention(context, call.q.view(), parts, options, out.view());
+  EXPECT_NE(status.message().find("kv_cache_attention: cu_seqlens_q: expected none with a cache"), std::string::npos);
 }
 
 TEST(AttentionOperators, OutMayBeASliceBesideTheInputs) {

@@ -55,6 +55,67 @@ Status check_options(const AttentionProblem& p) {
     return bad("sink_logits", "[Hq] = [" + std::to_string(p.heads) + "]",
                "[" + std::to_string(o.sink_logits.size()) + "]");
   }
+  for (const float logit : o.sink_logits) {
+    if (!std::isfinite(logit)) return bad("sink_logits", "finite numbers", std::to_string(logit));
+  }
+  if (o.window_right.value_or(0) < 0) {
+    return bad("window_right", "at least 0 keys", std::to_string(*o.window_right));
+  }
+  if (o.attention_chunk < 0) return bad("attention_chunk", "at least 0 positions", std::to_string(o.attention_chunk));
+  if (o.attention_chunk > 0 && o.sinks > 0) {
+    return bad("sinks", "0 keys with attention_chunk", std::to_string(o.sinks));
+  }
+  return {};
+}
+
+// Offsets of documents in `rows` rows of each of `batch` batch rows.
+Status check_offsets(std::string_view what, std::span<const int64_t> offsets, int64_t batch, int64_t rows) {
+  const std::string expected = "offsets from 0 to " + std::to_string(batch * rows) + ", none below the one before it";
+  if (offsets.size() < 2) return bad_input(what, expected, std::to_string(offsets.size()) + " numbers");
+  if (offsets.front() != 0) return bad_input(what, expected, "a first one of " + std::to_string(offsets.front()));
+  for (size_t i = 1; i < offsets.size(); ++i) {
+    if (offsets[i] < offsets[i - 1]) {
+      return bad_input(what, expected, std::to_string(offsets[i]) + " after " + std::to_string(offsets[i - 1]));
+    }
+  }
+  if (offsets.back() != batch * rows) {
+    return bad_input(what, expected, "a last one of " + std::to_string(offsets.back()));
+  }
+  return {};
+}
+
+Status check_documents(AttentionProblem& p, bool cache) {
+  AttentionOptions& o = p.options;
+  const std::string op(p.op);
+  if (o.cu_seqlens_q.empty()) {
+    if (o.cu_seqlens_k.empty()) return {};
+    return bad_input(op + ": cu_seqlens_q", "offsets, as cu_seqlens_k", "none");
+  }
+  if (cache) return bad_input(op + ": cu_seqlens_q", "none with a cache", "some");
+  if (!o.first_position.empty()) return bad_input(op + ": first_position", "none with cu_seqlens_q", "some");
+  if (o.cu_seqlens_k.empty()) {
+    if (p.queries != p.key_count) {
+      return bad_input(op + ": cu_seqlens_k", "offsets, because Sq and Skv differ", "none");
+    }
+    o.cu_seqlens_k = o.cu_seqlens_q;
+  }
+  KVASS_RETURN_IF_ERROR(check_offsets(op + ": cu_seqlens_q", o.cu_seqlens_q, p.batch, p.queries));
+  KVASS_RETURN_IF_ERROR(check_offsets(op + ": cu_seqlens_k", o.cu_seqlens_k, p.batch, p.key_count));
+  if (o.cu_seqlens_q.size() != o.cu_seqlens_k.size()) {
+    return bad_input(op + ": cu_seqlens_k", std::to_string(o.cu_seqlens_q.size()) + " offsets, as cu_seqlens_q",
+                     std::to_string(o.cu_seqlens_k.size()));
+  }
+  for (int64_t n = 0; n < p.documents(); ++n) {
+    const AttentionProblem::Document d = p.document(n);
+    const bool inside = d.query + d.queries <= p.queries && d.key + d.keys <= p.key_count;
+    const bool apart =
+        d.queries > 0 && d.keys > 0 &&
+        o.cu_seqlens_q[static_cast<size_t>(n)] / p.queries != o.cu_seqlens_k[static_cast<size_t>(n)] / p.key_count;
+    if (!inside || apart) {
+      return bad_input(op + ": cu_seqlens_q", "documents that lie in one batch row each",
+                       "document " + std::to_string(n) + " in two");
+    }
+  }
   return {};
 }
 
@@ -65,11 +126,18 @@ int64_t AttentionProblem::sinks(int64_t b) const { return std::min(options.sinks
 RowVisibility AttentionProblem::visible(int64_t b, int64_t query) const {
   constexpr int64_t kEverything = int64_t{1} << 60;
   const int64_t position = length(b) - queries + query;
-  const int64_t end = options.causal ? std::max<int64_t>(position + 1, 0) : length(b);
   const int64_t window = options.window == 0 ? kEverything : std::min(options.window, kEverything);
+  const int64_t right = options.causal ? 0 : std::min(options.window_right.value_or(kEverything), kEverything);
+  int64_t end = std::clamp<int64_t>(position + right + 1, 0, length(b));
+  int64_t begin = position - window + 1;
+  if (options.attention_chunk > 0) {
+    const int64_t chunk = std::max<int64_t>(position, 0) / options.attention_chunk * options.attention_chunk;
+    begin = std::max(begin, chunk);
+    end = position < 0 ? 0 : std::min(end, chunk + std::min(options.attention_chunk, kEverything));
+  }
   RowVisibility row;
   row.sink_end = std::min(sinks(b), end);
-  row.begin = std::max(sinks(b), position - window + 1);
+  row.begin = std::max(sinks(b), begin);
   row.end = std::max(row.begin, end);
   return row;
 }
@@ -101,6 +169,46 @@ void AttentionProblem::valid_bits(int64_t b, int64_t origin, int64_t tiles, uint
   }
 }
 
+int64_t AttentionProblem::documents() const {
+  return options.cu_seqlens_q.empty() ? 0 : static_cast<int64_t>(options.cu_seqlens_q.size()) - 1;
+}
+
+AttentionProblem::Document AttentionProblem::document(int64_t n) const {
+  const int64_t* q = options.cu_seqlens_q.data() + n;
+  const int64_t* k = options.cu_seqlens_k.data() + n;
+  Document d;
+  d.queries = q[1] - q[0];
+  d.keys = k[1] - k[0];
+  // A document without queries is found by its keys; one without either is in any row.
+  if (d.queries > 0) {
+    d.b = q[0] / queries;
+  } else if (d.keys > 0) {
+    d.b = k[0] / key_count;
+  }
+  d.query = d.queries > 0 ? q[0] - d.b * queries : 0;
+  d.key = d.keys > 0 ? k[0] - d.b * key_count : 0;
+  return d;
+}
+
+AttentionProblem AttentionProblem::problem_of(const Document& d) const {
+  AttentionProblem one = *this;
+  one.q = d.rows_of_q(q);
+  one.keys.k_new = d.rows_of_k(keys.k_new);
+  one.keys.v_new = d.rows_of_k(keys.v_new);
+  one.batch = 1;
+  one.queries = d.queries;
+  one.key_count = d.keys;
+  one.options.cu_seqlens_q = one.options.cu_seqlens_k = {};
+  if (options.q_sink.data) one.options.q_sink = d.rows_of_q(options.q_sink);
+  KeyPaddingMask& mask = one.options.key_padding_mask;
+  if (mask.data) {
+    mask.data += d.b * mask.batch_stride + d.key * mask.key_stride;
+    mask.batch = 1;
+    mask.keys = d.keys;
+  }
+  return one;
+}
+
 Result<AttentionProblem> attention_problem(std::string_view op, const ConstTensor& q, const CachedKeys& keys,
                                            bool cache, const AttentionOptions& options) {
   AttentionProblem p;
@@ -123,7 +231,9 @@ Result<AttentionProblem> attention_problem(std::string_view op, const ConstTenso
   p.kv_heads = keys.k_new.shape[1];
   if (p.heads < 1) return query.bad("[B, Hq, Sq, D] with at least one head");
   if (p.kv_heads < 1 || p.heads % p.kv_heads != 0) {
-    return key.bad("[B, Hkv, Skv, D] whose Hkv divides Hq = " + std::to_string(p.heads));
+    return key.bad("[B, Hkv, Skv, D] whose Hkv divides Hq = " + std::to_string(p.heads),
+                   shape_text(keys.k_new) + ", and " + std::to_string(p.heads) + " is not divisible by " +
+                       std::to_string(p.kv_heads));
   }
   const int64_t new_keys = keys.k_new.shape[2];
   if (cache && new_keys != p.queries) {
@@ -144,6 +254,7 @@ Result<AttentionProblem> attention_problem(std::string_view op, const ConstTenso
   p.key_count = p.cached + new_keys;
   p.scale = options.scale.value_or(1.0f / std::sqrt(static_cast<float>(p.head_dim)));
   KVASS_RETURN_IF_ERROR(check_options(p));
+  KVASS_RETURN_IF_ERROR(check_documents(p, cache));
   return p;
 }
 
@@ -155,6 +266,9 @@ Status check_output(const AttentionProblem& p, std::string_view name, const Tens
   KVASS_RETURN_IF_ERROR(argument.check_dtype(dtype, of));
   if (overlaps_itself(out)) return argument.bad("elements that do not overlap", "strides that make them");
   const KeyPaddingMask& mask = p.options.key_padding_mask;
+  const auto offsets = [](std::span<const int64_t> of) {
+    return bytes_view(of.data(), 1, static_cast<int64_t>(of.size_bytes()), 0, 1);
+  };
   const std::pair<std::string_view, ConstTensor> inputs[] = {
       {"q", p.q},
       {"q_sink", p.options.q_sink},
@@ -163,8 +277,9 @@ Status check_output(const AttentionProblem& p, std::string_view name, const Tens
       {"k_cache", p.keys.k_cache},
       {"v_cache", p.keys.v_cache},
       {"key_padding_mask", bytes_view(mask.data, mask.batch, mask.keys, mask.batch_stride, mask.key_stride)},
-      {"first_position", bytes_view(p.options.first_position.data(), 1,
-                                    static_cast<int64_t>(p.options.first_position.size_bytes()), 0, 1)},
+      {"first_position", offsets(p.options.first_position)},
+      {"cu_seqlens_q", offsets(p.options.cu_seqlens_q)},
+      {"cu_seqlens_k", offsets(p.options.cu_seqlens_k)},
       {"sink_logits",
        bytes_view(p.options.sink_logits.data(), 1, static_cast<int64_t>(p.options.sink_logits.size_bytes()), 0, 1)},
   };

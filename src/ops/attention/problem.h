@@ -36,6 +36,24 @@ struct AttentionProblem {
   RowKeys row_keys(int64_t b, int64_t origin) const;
   // Writes `words` [tiles], bit = lane of those tiles: the key is valid.
   void valid_bits(int64_t b, int64_t origin, int64_t tiles, uint64_t* words) const;
+
+  // Packed documents (AttentionOptions.cu_seqlens_q): 0 if the call has none.
+  struct Document {
+    int64_t b = 0;  // batch row
+    int64_t query = 0, queries = 0, key = 0, keys = 0;
+    // The document's part of a tensor of the call whose rows are queries or keys.
+    template <class View>
+    View rows_of_q(const View& t) const {
+      return t.slice(0, b, b + 1).slice(2, query, query + queries);
+    }
+    template <class View>
+    View rows_of_k(const View& t) const {
+      return t.slice(0, b, b + 1).slice(2, key, key + keys);
+    }
+  };
+  int64_t documents() const;
+  Document document(int64_t n) const;
+  AttentionProblem problem_of(const Document& document) const;
 };
 
 // Makes every check of the operator's contract except those of its outputs, which check_output makes. `cache`:

@@ -16,7 +16,7 @@ struct Call {
   TestTensor q, k, v, q_sink;
   AttentionOptions options;
   std::vector<uint8_t> mask;
-  std::vector<int64_t> first;
+  std::vector<int64_t> first, documents_q, documents_k;
   std::vector<float> logits;
 
   Call() = default;
@@ -33,6 +33,8 @@ struct Call {
     AttentionOptions all = options;
     if (!mask.empty()) all.key_padding_mask = {mask.data(), batch(), keys(), keys(), 1};
     all.first_position = first;
+    all.cu_seqlens_q = documents_q;
+    all.cu_seqlens_k = documents_k;
     all.sink_logits = logits;
     if (q_sink.elements() > 1) all.q_sink = q_sink.view();
     return all;
@@ -64,7 +66,8 @@ struct Call {
     return std::string(dtype_name(q.dtype())) + " q [" + std::to_string(batch()) + ", " + std::to_string(q.shape()[1]) +
            ", " + std::to_string(rows()) + ", " + std::to_string(q.shape()[3]) + "] kv heads " +
            std::to_string(k.shape()[1]) + " keys " + std::to_string(keys()) + " window " +
-           std::to_string(options.window) + " sinks " + std::to_string(options.sinks) +
+           std::to_string(options.window) + " right " + std::to_string(options.window_right.value_or(-1)) + " chunk " +
+           std::to_string(options.attention_chunk) + " sinks " + std::to_string(options.sinks) +
            (options.causal ? " causal" : "") + (mask.empty() ? "" : " mask") + (first.empty() ? "" : " first") +
            (q_sink.elements() > 1 ? " q_sink" : "");
   }
@@ -94,7 +97,44 @@ inline Call random_call(testing::Random& random, int trial) {
     for (int64_t b = 0; b < call.batch(); ++b) call.first.push_back(random.integer(0, keys));
   }
   if (random.integer(0, 2) == 0) call.q_sink = TestTensor(call.q.dtype(), call.q.shape(), random);
+  if (random.integer(0, 3) == 0) call.options.window_right = random.integer(0, 80);
+  if (call.options.sinks == 0 && random.integer(0, 2) == 0) call.options.attention_chunk = random.integer(1, 200);
   return call;
+}
+
+// Rows and keys of each batch row as up to four documents, some of them empty. Needs at least one row and one key.
+inline void add_documents(Call& call, testing::Random& random) {
+  call.first.clear();
+  call.documents_q = call.documents_k = {0};
+  for (int64_t b = 0; b < call.batch(); ++b) {
+    int64_t row = 0, key = 0;
+    for (int i = 0; i < 3; ++i) {
+      row = random.integer(0, 2) == 0 ? row : random.integer(row, call.rows());
+      key = random.integer(0, 2) == 0 ? key : random.integer(key, call.keys());
+      call.documents_q.push_back(b * call.rows() + row);
+      call.documents_k.push_back(b * call.keys() + key);
+    }
+    call.documents_q.push_back((b + 1) * call.rows());
+    call.documents_k.push_back((b + 1) * call.keys());
+  }
+}
+
+// Document n of batch row b, [b · 4 + n], as a call of its own; without rows or keys it has none.
+inline Call document_of(const Call& call, size_t n) {
+  const int64_t b = static_cast<int64_t>(n) / 4;
+  const int64_t row = call.documents_q[n] - b * call.rows(), rows = call.documents_q[n + 1] - call.documents_q[n];
+  const int64_t key = call.documents_k[n] - b * call.keys(), keys = call.documents_k[n + 1] - call.documents_k[n];
+  Call one = call;
+  one.documents_q.clear();
+  one.documents_k.clear();
+  one.q = call.q.slice(0, b, b + 1).slice(2, row, row + rows);
+  one.k = call.k.slice(0, b, b + 1).slice(2, key, key + keys);
+  one.v = call.v.slice(0, b, b + 1).slice(2, key, key + keys);
+  if (call.q_sink.elements() > 1) one.q_sink = call.q_sink.slice(0, b, b + 1).slice(2, row, row + rows);
+  if (!call.mask.empty()) {
+    one.mask.assign(call.mask.begin() + b * call.keys() + key, call.mask.begin() + b * call.keys() + key + keys);
+  }
+  return one;
 }
 
 }  // namespace kvass
