@@ -223,6 +223,58 @@ TEST(ChatHistory, AStateGoesOnAsIfItHadNeverEnded) {
   EXPECT_GT(other.next("r", {}).value().ids.size(), one.ids.size());
 }
 
+TEST(ChatHistory, AnAnswerInPartsIsTheAnswer) {
+  const SharedTokenizer tokenizer = byte_level();
+  const Ids said = tokenizer->encode("thoughts|H\u00e9", {});
+  for (size_t cut = 0; cut <= said.size(); ++cut) {
+    Talk whole(tokenizer, kForgetful), talk(tokenizer, kForgetful);
+    whole.bring(whole.ask("q"), "thoughts|H\u00e9");
+    const ChatTurn turn = talk.ask("q");
+    talk.history().begin(turn);
+    talk.history().add(std::span(said).first(cut));
+    EXPECT_EQ(talk.history().state().turns, 1);
+    EXPECT_EQ(talk.history().state().messages.size(), 1u) << "what is not at its end is no message";
+    ChatHistory other = ChatHistory::resume(tokenizer, talk.history().state()).value();
+    other.add(std::span(said).subspan(cut));
+    other.end(static_cast<int64_t>(said.size()), {}, whole.place);
+    const ChatState &one = other.state(), &expected = whole.history().state();
+    EXPECT_EQ(one.messages, expected.messages);
+    EXPECT_EQ(one.text, expected.text);
+    EXPECT_EQ(one.ids, expected.ids);
+    EXPECT_EQ(one.ends, expected.ends);
+    EXPECT_EQ(one.turn_ends, expected.turn_ends);
+    EXPECT_EQ(one.turns, 1);
+    EXPECT_TRUE(one.answer.empty());
+  }
+}
+
+// The last token of an answer is drawn, and often not written.
+TEST(ChatHistory, OnlyWhatIsWrittenIsOfTheAnswer) {
+  Talk talk(byte_level(), kChatMl);
+  const ChatTurn turn = talk.ask("q");
+  const Ids said = byte_level()->encode("well", {});
+  talk.history().begin(turn);
+  talk.history().add(said);
+  talk.place.length = static_cast<int64_t>(turn.ids.size() + said.size()) - 1;
+  talk.history().end(static_cast<int64_t>(said.size()) - 1, {}, talk.place);
+  EXPECT_EQ(talk.history().state().messages.back(), "wel");
+  EXPECT_EQ(static_cast<int64_t>(talk.history().state().ids.size()), talk.place.length);
+  EXPECT_EQ(talk.ask("r").keep, talk.place.length);
+}
+
+TEST(ChatHistory, ATurnThatWasReadInPartIsClosedByTheNextOne) {
+  Talk talk(byte_level(), kChatMl);
+  talk.say("q", "Hi");
+  const ChatTurn turn = talk.ask("a long text");
+  talk.place.length = turn.keep + 3;
+  talk.history().begin(turn);
+  talk.history().end(3 - static_cast<int64_t>(turn.ids.size()), {}, talk.place);
+  EXPECT_EQ(talk.history().state().turns, 2);
+  const ChatTurn next = talk.ask("r");
+  EXPECT_EQ(next.keep, talk.place.length);
+  EXPECT_EQ(talk.text(next.ids), "<|im_end|>\n<|im_start|>user\nr<|im_end|>\n<|im_start|>assistant\n");
+}
+
 TEST(ChatHistory, TheBeginTokenIsNeitherMissingNorTwice) {
   const std::string bos_template = std::string("{{ bos_token }}") + kChatMl;
   for (const char* jinja : {kChatMl, bos_template.c_str()}) {

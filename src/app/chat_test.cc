@@ -158,6 +158,7 @@ TEST_F(Conversations, ASuspendedAnswerGoesOnFromItsStateToTheSameEnd) {
   OpenStream straight = Conversations::stream();
   Conversation whole = Conversation::create(*model_, straight, options(30)).value();
   const DecodeResult first = whole.answer(whole.prompt("the").value(), say, never).value();
+  const ChatState after_first = whole.state().chat;
   const DecodeResult second = whole.answer(whole.prompt("and").value(), say, never).value();
   int pieces = 0;
   for (bool suspended = true; suspended; ++pieces) {
@@ -178,6 +179,10 @@ TEST_F(Conversations, ASuspendedAnswerGoesOnFromItsStateToTheSameEnd) {
     EXPECT_EQ(part.text + rest.text, first.text);
     EXPECT_EQ(part.tokens + rest.tokens, first.tokens);
     EXPECT_FALSE(resumed.suspended());
+    EXPECT_EQ(resumed.state().chat.messages, after_first.messages);
+    EXPECT_EQ(resumed.state().chat.text, after_first.text);
+    EXPECT_EQ(resumed.state().chat.ids, after_first.ids);
+    EXPECT_EQ(resumed.state().chat.ends, after_first.ends);
     EXPECT_EQ(resumed.answer(resumed.prompt("and").value(), say, never).value().text, second.text);
     EXPECT_EQ(resumed.turns(), 2);
   }

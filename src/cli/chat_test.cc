@@ -301,6 +301,14 @@ TEST(Chat, CtrlCAtThePromptAndTermDuringAnAnswerEndInOrder) {
   EXPECT_EQ(prompt.end(), 128 + SIGINT);
   EXPECT_TRUE(prompt.err().ends_with("kvass: chat: interrupted after 1 turns\n")) << prompt.err();
 
+  Talk block(chat({"--json", "-n", "4"}));
+  block.say("the\n");
+  EXPECT_EQ(json::parse(block.line()).at("turn"), 1);
+  block.say("\"\"\"\nand\n");
+  block.signal(SIGINT);
+  EXPECT_EQ(block.end(), 128 + SIGINT);
+  EXPECT_TRUE(block.err().ends_with("kvass: chat: interrupted after 1 turns\n")) << block.err();
+
   Talk answer(talking());
   answer.say("the\nthe\n");
   ASSERT_TRUE(answer.read(40)) << answer.err();

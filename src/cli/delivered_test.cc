@@ -129,12 +129,7 @@ TEST(Delivered, JsonThatIsNotDeliveredIsNotSaved) {
 }
 
 const std::string& chat_model() {
-  static const std::string path = [] {
-    GgufWriter writer = TinyModel().writer();
-    writer.str("tokenizer.chat_template", "{{ '<start_of_turn>' }}");
-    EXPECT_TRUE(writer.write(path_of("chat.gguf")).ok());
-    return path_of("chat.gguf");
-  }();
+  static const std::string path = tiny_talker("chat.gguf");
   return path;
 }
 

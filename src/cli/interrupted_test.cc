@@ -167,10 +167,7 @@ TEST(Interrupted, AHangUpSavesAsATerminationDoesUnlessItIsIgnored) {
 }
 
 TEST(Interrupted, AConversationIsLeftInTheMiddleOfAPromptAndGoesOn) {
-  const std::string model = path_of("talker.gguf"), path = path_of("left.talk");
-  GgufWriter writer = TinyModel().writer();
-  writer.str("tokenizer.chat_template", "{{ '<start_of_turn>' }}");
-  ASSERT_TRUE(writer.write(model).ok());
+  const std::string model = tiny_talker("talker.gguf"), path = path_of("left.talk");
   std::string prompt;
   for (int i = 0; i < 20000; ++i) prompt += i % 7 == 0 ? "and " : "the ";
   prompt += "\n";
@@ -279,13 +276,12 @@ TEST(Output, LinesOnStderrAreUtf8WhateverIsInThem) {
 }
 
 TEST(Input, ALineOfAConversationHasALimit) {
-  const std::string model = path_of("lines.gguf");
-  GgufWriter writer = TinyModel().writer();
-  writer.str("tokenizer.chat_template", "{{ '<start_of_turn>' }}");
-  ASSERT_TRUE(writer.write(model).ok());
+  const std::string model = tiny_talker("lines.gguf"), line(size_t{16} << 20, 'x');
   const std::string zeros((size_t{16} << 20) + 2, '\0');
   expect_refused(kvass({"chat", model, "-q", "--context", "64"}, zeros), 1,
                  {"stdin: expected lines of at most 16777216 bytes, got a longer one"});
+  expect_refused(kvass({"chat", model, "-q", "--context", "64"}, "\"\"\"\n" + line + "\nx\n\"\"\"\n"), 1,
+                 {"stdin: expected texts of at most 16777216 bytes, got a longer one"});
 }
 
 }  // namespace

@@ -95,8 +95,7 @@ Status check_stdin(const RunFlags& flags) {
                    "text that nothing reads");
 }
 
-Status run(const RunFlags& given) {
-  RunFlags flags = given;
+Status run(RunFlags& flags) {
   if (flags.tokens == -1) flags.tokens = std::numeric_limits<int64_t>::max();
   if (flags.tokens < 0) return bad_input("-n", "0 or more tokens, or -1 for no limit", std::to_string(flags.tokens));
   KVASS_RETURN_IF_ERROR(check_stdin(flags));

@@ -23,6 +23,16 @@ inline const std::string& tiny() {
   return path;
 }
 
+// A tiny model that one can talk with, as a file of this name.
+inline std::string tiny_talker(const char* name) {
+  GgufWriter writer = TinyModel().writer();
+  writer.str("tokenizer.chat_template",
+             "{{ bos_token }}{% for m in messages %}{{ '<start_of_turn>' + m.role + '\n' + m.content + "
+             "'<end_of_turn>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}");
+  EXPECT_TRUE(writer.write(path_of(name)).ok());
+  return path_of(name);
+}
+
 inline nlohmann::json parsed(const Finished& done) {
   EXPECT_EQ(done.code, 0) << done.err;
   EXPECT_EQ(done.out.find('\n'), done.out.size() - 1) << "one line";

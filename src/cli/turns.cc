@@ -45,10 +45,6 @@ class PasteMarks {
   bool on_ = false;
 };
 
-Status open_end(std::string_view mark) {
-  return bad_input("stdin", "the end of a text of several lines, " + std::string(mark), "the end of the input");
-}
-
 }  // namespace
 
 Result<std::optional<std::string>> LineReader::next() {
@@ -101,9 +97,19 @@ Result<std::optional<Turn>> TurnReader::next() {
   } else if (terminal_ && !first->starts_with('/')) {
     turn = at_once(std::move(*first));
   }
-  if (Interrupts::quit().load(std::memory_order_relaxed)) return std::optional<Turn>();
+  if (!turn.ok() && Interrupts::quit().load(std::memory_order_relaxed)) return std::optional<Turn>();
   if (!turn.ok()) return turn.status();
   return std::optional(std::move(turn.value()));
+}
+
+// The next line of a text that is not at its end, which `mark` says.
+Result<std::string> TurnReader::next_of(const Turn& turn, std::string_view mark) {
+  if (turn.text.size() > kMostLineBytes) {
+    return bad_input("stdin", "texts of at most " + std::to_string(kMostLineBytes) + " bytes", "a longer one");
+  }
+  KVASS_ASSIGN_OR_RETURN(std::optional<std::string> line, lines_.next());
+  if (line) return std::move(*line);
+  return bad_input("stdin", "the end of a text of several lines, " + std::string(mark), "the end of the input");
 }
 
 // `line`: what stands after the quotes that begin it.
@@ -116,9 +122,7 @@ Result<Turn> TurnReader::quoted(std::string line) {
       return turn;
     }
     if (!first || !line.empty()) turn.text += line + '\n';
-    KVASS_ASSIGN_OR_RETURN(std::optional<std::string> more, lines_.next());
-    if (!more) return open_end(kQuotes);
-    line = std::move(*more);
+    KVASS_ASSIGN_OR_RETURN(line, next_of(turn, kQuotes));
   }
 }
 
@@ -136,9 +140,7 @@ Result<Turn> TurnReader::pasted(std::string line) {
     if (!inside) break;
     turn.block = true;
     turn.text += '\n';
-    KVASS_ASSIGN_OR_RETURN(std::optional<std::string> more, lines_.next());
-    if (!more) return open_end("of what is pasted");
-    line = std::move(*more);
+    KVASS_ASSIGN_OR_RETURN(line, next_of(turn, "of what is pasted"));
   }
   while (turn.text.ends_with('\n')) turn.text.pop_back();
   return turn;

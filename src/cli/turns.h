@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "kvass/status.h"
 
@@ -19,7 +20,10 @@ class LineReader {
   Result<std::optional<std::string>> next();
   // Whether there is more to read now.
   bool ready();
-  void put_back(const std::string& line) { buffer_.insert(0, line + '\n'); }
+  void put_back(const std::string& line) {
+    buffer_.insert(0, line + '\n');
+    searched_ = 0;
+  }
 
  private:
   std::string buffer_;
@@ -27,8 +31,8 @@ class LineReader {
   bool ended_ = false;
 };
 
-// What a person says at a time: a line, or several between """ and """. On a terminal also a pasted block: what the
-// terminal marks as one, or else the lines that come at once.
+// What a person says at a time: a line, or several between """ and """, with the same limit. On a terminal also a
+// pasted block: what the terminal marks as one, or else the lines that come at once.
 struct Turn {
   std::string text;
   bool block = false;  // not a line that was typed: never a command
@@ -41,6 +45,7 @@ class TurnReader {
 
  private:
   Result<std::optional<std::string>> line();  // on a terminal: with the marks of what is pasted into it
+  Result<std::string> next_of(const Turn& turn, std::string_view mark);
   Result<Turn> quoted(std::string line);
   Result<Turn> pasted(std::string line);
   Result<Turn> at_once(std::string line);
