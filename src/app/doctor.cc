@@ -50,11 +50,11 @@ Result<MachineReport> examine_machine() {
   }
   report.memory = platform::memory_info();
   report.cache_bytes = platform::last_level_cache_bytes();
+  KVASS_ASSIGN_OR_RETURN(MachineProbe probe, MachineProbe::create(report.cpus));
   for (const Math math : {Math::f32, Math::a16, Math::a8}) {
-    KVASS_ASSIGN_OR_RETURN(MachineProbe probe, MachineProbe::create(report.cpus, math));
     MathSpeed speed{math};
     for (int i = 0; i < kReads; ++i) {
-      const MachineLimits limits = probe.measure();
+      const MachineLimits limits = probe.measure(math);
       report.reads.push_back(limits.read_bytes);
       speed.multiply_adds = std::max(speed.multiply_adds, limits.multiply_adds);
     }

@@ -87,17 +87,18 @@ int64_t multiply_add_loop(int64_t rounds, Math) {
 }
 #endif
 
-Result<MachineProbe> MachineProbe::create(int threads, Math math) {
+Result<MachineProbe> MachineProbe::create(int threads) {
   MachineProbe probe;
-  probe.math_ = math;
   probe.pool_ = std::make_unique<ThreadPool>(threads);
-  const size_t bytes = std::max(size_t{128} << 20, 4 * platform::last_level_cache_bytes());
+  // Some virtual machines report the caches of a whole host beside little memory.
+  const size_t most = platform::memory_info().available / 4 / 64 * 64;
+  const size_t bytes = std::max(size_t{128} << 20, std::min(4 * platform::last_level_cache_bytes(), most));
   KVASS_ASSIGN_OR_RETURN(probe.buffer_, Block::map(bytes));
   std::fill_n(probe.buffer_.data(), bytes, uint8_t{1});  // pages of its own, not the shared zero page
   return probe;
 }
 
-MachineLimits MachineProbe::measure() {
+MachineLimits MachineProbe::measure(Math math) {
   MachineLimits limits;
   const int64_t pieces = int64_t{8} * pool_->threads();
   const size_t piece = buffer_.bytes() / static_cast<size_t>(pieces) / 64 * 64;
@@ -112,7 +113,7 @@ MachineLimits MachineProbe::measure() {
   for (int round = 0; round < 5; ++round) {
     done = 0;
     const Clock::time_point begin = Clock::now();
-    pool_->run(pool_->threads(), [&](int64_t, int) { done += multiply_add_loop(kRounds, math_); });
+    pool_->run(pool_->threads(), [&](int64_t, int) { done += multiply_add_loop(kRounds, math); });
     limits.multiply_adds = std::max(limits.multiply_adds, static_cast<double>(done.load()) / seconds_since(begin));
   }
   return limits;

@@ -16,20 +16,19 @@
 namespace kvass {
 
 struct MachineLimits {
-  double read_bytes = 0.0;     // bytes/s of a plain read of a buffer four times the last-level cache
+  double read_bytes = 0.0;     // bytes/s of a plain read of a buffer four times the last-level cache, memory permitting
   double multiply_adds = 0.0;  // a second, in registers, of the kind that the arithmetic uses (see multiply_add_loop)
 };
 
 class MachineProbe {
  public:
-  static Result<MachineProbe> create(int threads, Math math);
-  MachineLimits measure();  // about a tenth of a second
+  static Result<MachineProbe> create(int threads);
+  MachineLimits measure(Math math);  // about a tenth of a second
 
  private:
   MachineProbe() = default;
   std::unique_ptr<ThreadPool> pool_;
   Block buffer_;
-  Math math_ = Math::a16;
 };
 
 // What an engine runs on: an instruction set ("avx2"), or a device ("cuda: NVIDIA H100").

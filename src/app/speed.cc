@@ -250,9 +250,9 @@ Status bench(const OpenModel& model, const StreamOptions& options, const BenchOp
     KVASS_ASSIGN_OR_RETURN(const DeviceProperties properties, device->properties());
     of_device.read_bytes = properties.bandwidth;
   } else {
-    KVASS_ASSIGN_OR_RETURN(probe, MachineProbe::create(threads, model.engine->math()));
+    KVASS_ASSIGN_OR_RETURN(probe, MachineProbe::create(threads));
   }
-  const auto measure = [&] { return probe ? probe->measure() : of_device; };
+  const auto measure = [&] { return probe ? probe->measure(model.engine->math()) : of_device; };
 
   enum class Test { prefill, decode, greedy };
   const auto row = [&](const Depth& depth, Test test, int64_t count, int64_t sequences) -> Status {
