@@ -13,6 +13,7 @@
 #include "file/gguf.h"
 #include "scratch.h"
 #include "seed.h"
+#include "text/utf8.h"
 
 namespace kvass {
 namespace {
@@ -69,6 +70,13 @@ struct Told {
   std::string text;
 };
 
+// Of a text's end, which readers are not shown.
+bool is_half_character_at_most(std::string_view text) {
+  if (text.empty()) return true;
+  const Utf8Step step = utf8_step(text);
+  return step.state == Utf8Step::incomplete && step.length == text.size();
+}
+
 TEST_F(Loops, TextsThatJoinAtRandomStepsGiveWhatTheyGiveAlone) {
   constexpr size_t kTexts = 16;
   std::vector<DecodeResult> expected;
@@ -118,7 +126,8 @@ TEST_F(Loops, TextsThatJoinAtRandomStepsGiveWhatTheyGiveAlone) {
         const DecodeResult result = loop.remove(event.id).value();
         const DecodeResult& same = expected[one.text];
         EXPECT_EQ(result.ids, one.told.ids);
-        EXPECT_EQ(result.text, one.told.text);
+        ASSERT_TRUE(result.text.starts_with(one.told.text)) << one.told.text;
+        EXPECT_TRUE(is_half_character_at_most(std::string_view(result.text).substr(one.told.text.size())));
         if (result.reason == StopReason::cancelled) {
           EXPECT_EQ(static_cast<int64_t>(result.ids.size()), one.cancel_at);
           ASSERT_LE(result.ids.size(), same.ids.size());
