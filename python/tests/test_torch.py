@@ -317,6 +317,10 @@ def test_native_ops_have_the_arguments_and_properties_of_the_references():
         assert torch.equal(split, attention.forward_fp32(q, k, v, causal=causal))
     with pytest.raises(ValueError):
         cached(q[:, :, :2], k[:, :, :6], v[:, :, :6], k[:, :, 6:], v[:, :, 6:])
+    with torch.autocast("cpu", torch.float16):  # what is exact is not cast
+        assert torch.equal(attention.forward_fp32(q.float(), k.float(), v.float()), exact)
+        cache = (k[:, :, :6].float(), v[:, :, :6].float(), k[:, :, 6:].float(), v[:, :, 6:].float())
+        assert torch.equal(cached.forward_fp32(q.float(), *cache), exact)
     for row in range(2):  # whatever the batch
         assert torch.equal(attention(q[row : row + 1], k[row : row + 1], v[row : row + 1])[0], attention(q, k, v)[row])
 

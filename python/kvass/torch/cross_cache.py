@@ -55,6 +55,8 @@ class CrossAttentionCache(nn.Module):
 
         k, v = torch.cond(self.initialized, use_cached, recompute, (self.k_cache, self.v_cache, states))
         if self.functional:
+            # ExecuTorch plans the memory of a branch's results anew for the next torch.cond of a graph: they are taken out.
+            k, v = k.clone(), v.clone()
             self.k_cache.copy_(k)
             self.v_cache.copy_(v)
         self.initialized.fill_(True)

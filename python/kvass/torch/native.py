@@ -9,10 +9,15 @@ from __future__ import annotations
 
 from typing import Optional
 
+import torch
 from torch import Tensor
 
 from .. import _core
 from .ops import attention, kv_cache_attention
+
+
+def _without_autocast(tensor: Tensor) -> torch.autocast:
+    return torch.autocast(tensor.device.type, enabled=False)
 
 
 class NativeAttentionOp:
@@ -35,8 +40,9 @@ class NativeAttentionOp:
         self, q: Tensor, k: Tensor, v: Tensor, *, causal: bool = True, scale: Optional[float] = None,
         key_padding_mask: Optional[Tensor] = None,
     ) -> Tensor:  # fmt: skip
-        """[B, Hq, Sq, D] in float32."""
-        return attention(q, k, v, causal=causal, scale=scale, key_padding_mask=key_padding_mask, fp32=True)
+        """[B, Hq, Sq, D] in float32, from the tensors as they are: also under autocast."""
+        with _without_autocast(q):
+            return attention(q, k, v, causal=causal, scale=scale, key_padding_mask=key_padding_mask, fp32=True)
 
 
 class NativeKVCacheAttnOp:
@@ -66,10 +72,11 @@ class NativeKVCacheAttnOp:
         self, q: Tensor, k_cache: Tensor, v_cache: Tensor, k_new: Tensor, v_new: Tensor, *, causal: bool = True,
         scale: Optional[float] = None, key_padding_mask: Optional[Tensor] = None,
     ) -> Tensor:  # fmt: skip
-        """[B, Hq, Sq, D] in float32."""
-        return kv_cache_attention(
-            q, k_cache, v_cache, k_new, v_new, causal=causal, scale=scale, key_padding_mask=key_padding_mask, fp32=True
-        )
+        """[B, Hq, Sq, D] in float32, from the tensors as they are: also under autocast."""
+        with _without_autocast(q):
+            return kv_cache_attention(
+                q, k_cache, v_cache, k_new, v_new, causal=causal, scale=scale, key_padding_mask=key_padding_mask, fp32=True
+            )
 
 
 _OPS = {

@@ -97,7 +97,8 @@ def _update_out_kernel(value, cache, *, out):
 
 def _updated_kernel(value, cache):
     _check_update(value, cache)
-    return torch.cat([value, cache[:, :, value.shape[2] :]], 2)
+    # Contiguous, as a cache is: the branches of a torch.cond have one layout.
+    return torch.cat([value, cache[:, :, value.shape[2] :]], 2).contiguous()
 
 
 for _device in ("CPU", "CUDA"):  # in a build without the device the call is an error
