@@ -3,7 +3,10 @@
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
+
+#include <tuple>
 
 #include "keywords.h"
 #include "kvass/cache_plan.h"
@@ -17,9 +20,11 @@ namespace {
 
 nb::str text(std::string_view view) { return nb::str(view.data(), view.size()); }
 
-std::vector<nb::tuple> runs_of(const std::vector<SlotRun>& runs) {
-  std::vector<nb::tuple> rows;
-  for (const SlotRun& run : runs) rows.push_back(nb::make_tuple(run.slot, run.count, run.position));
+using Triple = std::tuple<int64_t, int64_t, int64_t>;
+
+std::vector<Triple> runs_of(const std::vector<SlotRun>& runs) {
+  std::vector<Triple> rows;
+  for (const SlotRun& run : runs) rows.emplace_back(run.slot, run.count, run.position);
   return rows;
 }
 
@@ -100,7 +105,7 @@ Source: StreamingLLM, arXiv 2309.17453; the attention-sink ring of ExecuTorch.)"
           [](const Layout& self, int64_t query) {
             check(check_position("query", query));
             const RowVisibility row = self.row_visibility(query);
-            return nb::make_tuple(row.sink_end, row.begin, row.end);
+            return Triple(row.sink_end, row.begin, row.end);
           },
           nb::arg("query"), "(sink_end, begin, end): the query sees positions [0, sink_end) and [begin, end).")
       .def("mask", &mask_of, nb::arg("start"), nb::arg("count"),
@@ -135,7 +140,7 @@ Source: StreamingLLM, arXiv 2309.17453; the attention-sink ring of ExecuTorch.)"
           },
           nb::arg("kv_heads"), nb::arg("head_dim"), nb::arg("dtype") = "f16",
           "Of keys and values in all slots; dtype f32, f16, bf16 or q8.")
-      .def(nb::self == nb::self)
+      .def(nb::self == nb::self, nb::sig("def __eq__(self, arg: object, /) -> bool"))
       .def("__repr__", [](const Layout& self) {
         return "Layout." + std::string(layout_kind_name(self.kind())) + "(" + self.arguments() + ")";
       });
@@ -178,6 +183,8 @@ void add_plan(nb::module_& module) {
         return value_of(plan_caches(layers, value_of(resolve_caches(stream, StreamOptions::kDefaultContext))));
       },
       nb::arg("layers"), nb::arg("options"),
+      nb::sig(("def plan(layers: collections.abc.Sequence[CacheShape], " + cache_keyword_types() + ") -> CachePlan")
+                  .c_str()),
       R"(The CachePlan of layers [CacheShape] under a stream's options, before anything is allocated.
 
 context, chunk, attention_sink=(sinks, window), endless, sink_positions, kv, checkpoints: as Engine.sequence() has

@@ -76,6 +76,7 @@ does not know, MemoryError where its weights find no room.)")
            nb::kw_only(), nb::arg("math") = nb::none(), nb::arg("threads") = 0, nb::arg("check_weights") = false,
            nb::arg("huge_pages") = false)
       .def("sequence", &PyEngine::sequence, nb::arg("options"),
+           nb::sig(("def sequence(self, " + stream_keyword_types() + ") -> Sequence").c_str()),
            R"(A new, empty Sequence.
 
 context          tokens that it looks back on; default: 4096, or what the model was trained for if that is less
@@ -90,6 +91,7 @@ pin              its threads stay on CPUs of their own
 memory_limit     bytes that weights, caches and working memory may take together; above it, ValueError says what fits
 memory: caches and working memory are mapped here; see cache_bytes and arena_bytes.)")
       .def("resume", &PyEngine::resume, nb::arg("path"), nb::arg("options"),
+           nb::sig(("def resume(self, path: str, " + stream_keyword_types() + ") -> Sequence").c_str()),
            R"(The Sequence that was saved, with the options that it had.
 
 threads, pin, checkpoints, memory_limit: as sequence() has them. Another option is refused unless it is what the file
@@ -116,7 +118,8 @@ has.)")
           "is_end", [](const PyEngine& self, int32_t token) { return self.model().is_end(token); }, nb::arg("token"),
           "Whether a token ends a text or a turn.")
       .def("close", &PyEngine::close, "Lets go of the model; its memory goes with its last sequence.")
-      .def("__enter__", [](nb::handle self) { return nb::borrow(self); })
+      .def(
+          "__enter__", [](nb::handle self) { return nb::borrow(self); }, nb::sig("def __enter__(self) -> Engine"))
       .def(
           "__exit__", [](PyEngine& self, nb::handle, nb::handle, nb::handle) { self.close(); },
           nb::arg("type") = nb::none(), nb::arg("value") = nb::none(), nb::arg("traceback") = nb::none())

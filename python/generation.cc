@@ -28,25 +28,27 @@ bool set_logit_bias(GenerateOptions& options, nb::handle value) {
 using Row = Keyword<GenerateOptions>;
 
 constexpr Row kGenerateKeywords[] = {
-    {"max_tokens", "a number", [](GenerateOptions& o, nb::handle v) { return nb::try_cast(v, o.max_tokens); }},
-    {"stop", "a text or several", set_stops},
-    {"ignore_eos", "True or False", [](GenerateOptions& o, nb::handle v) { return nb::try_cast(v, o.ignore_eos); }},
-    {"temperature", "a number",
+    {"max_tokens", "int", "a number", [](GenerateOptions& o, nb::handle v) { return nb::try_cast(v, o.max_tokens); }},
+    {"stop", "str | collections.abc.Sequence[str]", "a text or several", set_stops},
+    {"ignore_eos", "bool", "True or False",
+     [](GenerateOptions& o, nb::handle v) { return nb::try_cast(v, o.ignore_eos); }},
+    {"temperature", "float", "a number",
      [](GenerateOptions& o, nb::handle v) { return nb::try_cast(v, o.sampling.temperature); }},
-    {"top_k", "a number", [](GenerateOptions& o, nb::handle v) { return nb::try_cast(v, o.sampling.top_k); }},
-    {"top_p", "a number", [](GenerateOptions& o, nb::handle v) { return nb::try_cast(v, o.sampling.top_p); }},
-    {"min_p", "a number", [](GenerateOptions& o, nb::handle v) { return nb::try_cast(v, o.sampling.min_p); }},
-    {"repeat_penalty", "a number",
+    {"top_k", "int", "a number", [](GenerateOptions& o, nb::handle v) { return nb::try_cast(v, o.sampling.top_k); }},
+    {"top_p", "float", "a number", [](GenerateOptions& o, nb::handle v) { return nb::try_cast(v, o.sampling.top_p); }},
+    {"min_p", "float", "a number", [](GenerateOptions& o, nb::handle v) { return nb::try_cast(v, o.sampling.min_p); }},
+    {"repeat_penalty", "float", "a number",
      [](GenerateOptions& o, nb::handle v) { return nb::try_cast(v, o.sampling.repeat_penalty); }},
-    {"repeat_last_n", "a number",
+    {"repeat_last_n", "int", "a number",
      [](GenerateOptions& o, nb::handle v) { return nb::try_cast(v, o.sampling.repeat_last_n); }},
-    {"logit_bias", "a dict of ids and numbers", set_logit_bias},
-    {"seed", "a number of 64 bits, 0 or more",
+    {"logit_bias", "collections.abc.Mapping[int, float]", "a dict of ids and numbers", set_logit_bias},
+    {"seed", "int", "a number of 64 bits, 0 or more",
      [](GenerateOptions& o, nb::handle v) { return nb::try_cast(v, o.sampling.seed); }},
-    {"hold_text", "True or False", [](GenerateOptions& o, nb::handle v) { return nb::try_cast(v, o.hold_text); }},
-    {"collect", "True or False", [](GenerateOptions& o, nb::handle v) { return nb::try_cast(v, o.collect); }},
-    {"save_every", "a number", [](GenerateOptions& o, nb::handle v) { return nb::try_cast(v, o.save_every); }},
-    {"save_path", "a str", [](GenerateOptions& o, nb::handle v) { return nb::try_cast(v, o.save_path); }},
+    {"hold_text", "bool", "True or False",
+     [](GenerateOptions& o, nb::handle v) { return nb::try_cast(v, o.hold_text); }},
+    {"collect", "bool", "True or False", [](GenerateOptions& o, nb::handle v) { return nb::try_cast(v, o.collect); }},
+    {"save_every", "int", "a number", [](GenerateOptions& o, nb::handle v) { return nb::try_cast(v, o.save_every); }},
+    {"save_path", "str", "a str", [](GenerateOptions& o, nb::handle v) { return nb::try_cast(v, o.save_path); }},
 };
 
 // The options of a Sequence's generate(): text that is held back stays for what goes on with it.
@@ -165,6 +167,8 @@ class PyGeneration {
 
 }  // namespace
 
+std::string generate_keyword_types() { return keyword_types<GenerateOptions>({kGenerateKeywords}); }
+
 nb::object begin_generation(std::shared_ptr<SharedStream> shared, nb::handle prompt, bool special,
                             const nb::kwargs& options) {
   shared->opened();
@@ -178,7 +182,8 @@ void add_generation(nb::module_& module) {
                            R"(Text as it is generated: an iterator over str, each piece whole characters.
 
 Leaving the loop, close() or deleting it ends it; the sequence then goes on from the last token that was generated.)")
-      .def("__iter__", [](nb::handle self) { return nb::borrow(self); })
+      .def(
+          "__iter__", [](nb::handle self) { return nb::borrow(self); }, nb::sig("def __iter__(self) -> Generation"))
       .def("__next__", &PyGeneration::next)
       .def("close", &PyGeneration::close, "Ends it here.")
       .def_prop_ro("ids", &PyGeneration::ids, "The tokens, once it has ended; with collect=False none.")

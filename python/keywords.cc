@@ -35,20 +35,23 @@ bool set_attention_sink(StreamOptions& options, nb::handle value) {
 using Row = Keyword<StreamOptions>;
 
 constexpr Row kCacheKeywords[] = {
-    {"context", "tokens", [](StreamOptions& o, nb::handle value) { return nb::try_cast(value, o.context); }},
-    {"chunk", "tokens", [](StreamOptions& o, nb::handle value) { return nb::try_cast(value, o.chunk); }},
-    {"attention_sink", "a pair (sinks, window)", set_attention_sink},
-    {"endless", "True or False", [](StreamOptions& o, nb::handle value) { return nb::try_cast(value, o.endless); }},
-    {"sink_positions", "a name",
+    {"context", "int", "tokens", [](StreamOptions& o, nb::handle value) { return nb::try_cast(value, o.context); }},
+    {"chunk", "int", "tokens", [](StreamOptions& o, nb::handle value) { return nb::try_cast(value, o.chunk); }},
+    {"attention_sink", "tuple[int, int]", "a pair (sinks, window)", set_attention_sink},
+    {"endless", "bool", "True or False",
+     [](StreamOptions& o, nb::handle value) { return nb::try_cast(value, o.endless); }},
+    {"sink_positions", "str", "a name",
      [](StreamOptions& o, nb::handle value) { return set_named(o.sink_positions, value, parse_sink_positions); }},
-    {"kv", "a name", [](StreamOptions& o, nb::handle value) { return set_named(o.kv, value, parse_dtype); }},
-    {"checkpoints", "a number", [](StreamOptions& o, nb::handle value) { return nb::try_cast(value, o.checkpoints); }},
+    {"kv", "str", "a name", [](StreamOptions& o, nb::handle value) { return set_named(o.kv, value, parse_dtype); }},
+    {"checkpoints", "int", "a number",
+     [](StreamOptions& o, nb::handle value) { return nb::try_cast(value, o.checkpoints); }},
 };
 
 constexpr Row kMachineKeywords[] = {
-    {"threads", "a number", [](StreamOptions& o, nb::handle value) { return nb::try_cast(value, o.threads); }},
-    {"pin", "True or False", [](StreamOptions& o, nb::handle value) { return nb::try_cast(value, o.pin); }},
-    {"memory_limit", "bytes", [](StreamOptions& o, nb::handle value) { return nb::try_cast(value, o.memory_limit); }},
+    {"threads", "int", "a number", [](StreamOptions& o, nb::handle value) { return nb::try_cast(value, o.threads); }},
+    {"pin", "bool", "True or False", [](StreamOptions& o, nb::handle value) { return nb::try_cast(value, o.pin); }},
+    {"memory_limit", "int", "bytes",
+     [](StreamOptions& o, nb::handle value) { return nb::try_cast(value, o.memory_limit); }},
 };
 
 }  // namespace
@@ -56,6 +59,10 @@ constexpr Row kMachineKeywords[] = {
 StreamOptions stream_keywords(const nb::kwargs& given) {
   return from_keywords<StreamOptions>(given, {kCacheKeywords, kMachineKeywords});
 }
+
+std::string stream_keyword_types() { return keyword_types<StreamOptions>({kCacheKeywords, kMachineKeywords}); }
+
+std::string cache_keyword_types() { return keyword_types<StreamOptions>({kCacheKeywords}); }
 
 StreamOptions cache_keywords(const nb::kwargs& given) { return from_keywords<StreamOptions>(given, {kCacheKeywords}); }
 

@@ -16,6 +16,7 @@ namespace nb = nanobind;
 template <class Options>
 struct Keyword {
   const char* name;
+  const char* type;                                       // as signatures have it
   const char* expected;                                   // in words, where the value is of another type
   bool (*set)(Options& options, nanobind::handle value);  // false: it is
 };
@@ -42,9 +43,23 @@ Options from_keywords(const nb::kwargs& given, std::initializer_list<std::span<c
   return options;
 }
 
+// "*, context: int | None = None, …": what a signature says of the tables' keywords.
+template <class Options>
+std::string keyword_types(std::initializer_list<std::span<const Keyword<Options>>> tables) {
+  std::string types = "*";
+  for (const auto& table : tables) {
+    for (const Keyword<Options>& row : table) {
+      types.append(", ").append(row.name).append(": ").append(row.type).append(" | None = None");
+    }
+  }
+  return types;
+}
+
 // Of Engine.sequence(): the flags of the command line under the same names.
 StreamOptions stream_keywords(const nb::kwargs& given);
 // Of kvass.caches.plan(): those of them that the caches depend on.
 StreamOptions cache_keywords(const nb::kwargs& given);
+std::string stream_keyword_types();
+std::string cache_keyword_types();
 
 }  // namespace kvass::python

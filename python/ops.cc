@@ -307,6 +307,9 @@ frameworks of q, k and v. With dlse [B, Hq, Sq] they are those of sum(dout * out
 gradient 0. Options and errors as attention(); there is no q_sink.)");
   module.def("merge_attention", &merge_attention_call, nb::arg("outs"), nb::arg("lses"), nb::kw_only(),
              nb::arg("fp32") = false,
+             nb::sig("def merge_attention(outs: collections.abc.Sequence[typing.Any], "
+                     "lses: collections.abc.Sequence[typing.Any], *, fp32: bool = False) -> "
+                     "tuple[typing.Any, typing.Any]"),
              R"(The attention over all keys from attentions over parts of them: (out, lse).
 
 outs: tensors [B, H, S, D] of one dtype; lses: as many [B, H, S] in float32, as attention(return_lse=True) gives them. Parts are
@@ -314,6 +317,7 @@ merged in their order, as the spans of one call are; a part with an lse of minus
 or float32 with fp32=True. Sink logits must be in one part only. Raises ValueError and TypeError as attention().)");
   module.def(
       "alias", [](nb::object a, nb::object b) { return nb::make_tuple(a, b); }, nb::arg("a"), nb::arg("b"),
+      nb::sig("def alias(a: typing.Any, b: typing.Any) -> tuple[typing.Any, typing.Any]"),
       "The same two tensors. (kvass.torch.alias is the operator for torch.cond.)");
   module.def(
       "update_cross_attn_cache", &update_cross_attn_cache_call, nb::arg("value"), nb::arg("cache"),
@@ -324,9 +328,10 @@ for what is no tensor that may be written. Source: the cross-attention cache of 
   module.def("set_threads", &set_threads, nb::arg("threads"),
              "Threads of the operators from here on; 0: one for each CPU that the process may use, the default.");
   module.def(
-      "backends", &backends,
+      "backends", &backends, nb::sig("def backends() -> list[dict[str, typing.Any]]"),
       "Every operator, device and backend of this build: dicts of op, device, backend, priority, available, reason.");
   module.def("get_backend", &backend_for, nb::arg("op"), nb::arg("device") = "cpu", nb::arg("name") = "",
+             nb::sig("def get_backend(op: str, device: str = 'cpu', name: str = '') -> dict[str, typing.Any]"),
              "The backend that `op` uses on `device` (cpu, cuda, rocm), or kvass.Unsupported with the reason why there "
              "is none.");
 }

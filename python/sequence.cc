@@ -84,6 +84,9 @@ ValueError: no tokens, ids outside of the vocabulary. kvass.CacheFull: no room f
             return begin_generation(self.handle(), prompt, special, options);
           },
           nb::arg("prompt") = nb::none(), nb::kw_only(), nb::arg("special") = false, nb::arg("options"),
+          nb::sig(("def generate(self, prompt: object | None = None, " + generate_keyword_types() +
+                   ", special: bool = False) -> Generation")
+                      .c_str()),
           R"(A Generation: an iterator over the text that follows. The prompt (ids, a text, or None: go on) is run at once.
 
 max_tokens      None: until the model ends the text or the cache is full
@@ -150,7 +153,8 @@ void bind_state(nb::class_<PySequence>& sequence) {
       .def(
           "close", [](const PySequence& self) { self.shared().close(); },
           "Frees its memory. Later calls raise ValueError.")
-      .def("__enter__", [](nb::handle self) { return nb::borrow(self); })
+      .def(
+          "__enter__", [](nb::handle self) { return nb::borrow(self); }, nb::sig("def __enter__(self) -> Sequence"))
       .def(
           "__exit__", [](const PySequence& self, nb::handle, nb::handle, nb::handle) { self.shared().close(); },
           nb::arg("type") = nb::none(), nb::arg("value") = nb::none(), nb::arg("traceback") = nb::none());

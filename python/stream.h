@@ -72,6 +72,8 @@ nb::object sequence_object(Stream stream);
 // An iterator over the text that follows.
 nb::object begin_generation(std::shared_ptr<SharedStream> shared, nb::handle prompt, bool special,
                             const nb::kwargs& options);
+// Its keywords, as its signature has them.
+std::string generate_keyword_types();
 
 // Rows of logits at once: what score() is fast with.
 inline constexpr int64_t kLogitRows = 16;

@@ -17,8 +17,9 @@ if grep -qs '^KVASS_EMULATE_CUDA:BOOL=ON' "$build/CMakeCache.txt"; then
 fi
 # PyTorch keeps what it has compiled, and would take it for operators that have other arguments by now.
 export TORCHINDUCTOR_CACHE_DIR="$build/python/inductor-$(cksum <"$root/python/kvass/torch/ops.py" | cut -d ' ' -f 1)"
-# The tests with ExecuTorch are among those that take long; they are skipped where it cannot be installed.
-if [ -n "${KVASS_LONG:-}" ] && executorch=$("$root/scripts/executorch-env.sh"); then
+# What cannot be installed has its tests skipped. Those with ExecuTorch are among those that take long.
+if types=$("$root/scripts/python-extras.sh" types); then export KVASS_TYPE_CHECKERS=$types; fi
+if [ -n "${KVASS_LONG:-}" ] && executorch=$("$root/scripts/python-extras.sh" executorch); then
   PYTHONPATH="$executorch${PYTHONPATH:+:$PYTHONPATH}"
 fi
 export PYTHONPATH="$build/python${PYTHONPATH:+:$PYTHONPATH}" MPLCONFIGDIR="$build/python" PYTHONDONTWRITEBYTECODE=1

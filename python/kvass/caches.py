@@ -9,6 +9,8 @@
 """
 
 import copyreg
+from collections.abc import Callable
+from typing import Any
 
 from ._core import (
     CachePlan,
@@ -33,7 +35,7 @@ __all__ = [
 ]
 
 
-def _parts_of_layout(layout: Layout) -> tuple[object, tuple[int, ...]]:
+def _parts_of_layout(layout: Layout) -> tuple[Callable[..., Layout], tuple[Any, ...]]:
     if layout.kind == "full":
         return Layout.full, (layout.slots, layout.window)
     if layout.kind == "ring":
@@ -41,7 +43,7 @@ def _parts_of_layout(layout: Layout) -> tuple[object, tuple[int, ...]]:
     return Layout.sink_ring, (layout.sink, layout.window, layout.ring_slots)
 
 
-def _parts_of_shape(shape: CacheShape) -> tuple[object, tuple[int, ...]]:
+def _parts_of_shape(shape: CacheShape) -> tuple[Callable[..., CacheShape], tuple[Any, ...]]:
     return CacheShape, (shape.kv_heads, shape.head_dim, shape.window)
 
 

@@ -68,7 +68,8 @@ class Transcriber:
             initial_prompt=initial_prompt,
             temperature=temperature,
         )
-        return json.loads(text)
+        transcript: dict[str, Any] = json.loads(text)
+        return transcript
 
     def text(
         self,
@@ -104,7 +105,22 @@ def transcribe(
     model: str | os.PathLike[str],
     beam_size: int = 5,
     threads: int = 0,
-    **options: Any,
+    language: str = "",
+    task: str = "transcribe",
+    word_timestamps: bool = False,
+    timestamps: bool = True,
+    vad: bool = False,
+    initial_prompt: str = "",
+    temperature: Sequence[float] | None = None,
 ) -> dict[str, Any]:
     """Transcriber(model).transcribe(path), for one file, with the same options. A Transcriber keeps the model open."""
-    return Transcriber(model, beam_size=beam_size, threads=threads).transcribe(path, **options)
+    return Transcriber(model, beam_size=beam_size, threads=threads).transcribe(
+        path,
+        language=language,
+        task=task,
+        word_timestamps=word_timestamps,
+        timestamps=timestamps,
+        vad=vad,
+        initial_prompt=initial_prompt,
+        temperature=temperature,
+    )

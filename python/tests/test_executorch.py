@@ -1,7 +1,7 @@
 """Lowered cross caches: a tiny module's and a Whisper decoder's in ExecuTorch's runtime, the tiny module compiled ahead of time
 by PyTorch. And ExecuTorch's own tests with kvass's classes in place of theirs.
 
-Needs scripts/executorch-env.sh; python-test.sh puts it on the path with KVASS_LONG=1.
+Needs scripts/python-extras.sh executorch; python-test.sh puts it on the path with KVASS_LONG=1.
 """
 
 import os

@@ -351,29 +351,56 @@ def test_threads_of_python_take_turns_and_each_gets_its_own_bits():
     assert not wrong
 
 
-def test_threads_are_set_while_other_threads_are_in_a_call():
-    cases = [tensors(50 + i, rows=5, keys=9, dim=16) for i in range(3)]
-    want = [kvass.attention(*case) for case in cases]
-    wrong, calls, stop = [], [0], threading.Event()
+def test_what_a_process_shares_changes_while_threads_are_in_calls_of_all_kinds(tiny_kvp):
+    q, k, v = tensors(50, rows=5, keys=9, dim=16)
+    merged = [kvass.attention(q, k, v, return_lse=True) for _ in range(2)]
+    engines = [kvass.Engine(tiny_kvp, threads=1)]
+
+    def logits():
+        try:
+            stream = engines[-1].sequence(context=64)
+        except ValueError as error:  # it was closed before the call, which says so
+            assert "closed" in str(error)
+            stream = kvass.Engine(tiny_kvp, threads=2).sequence(context=64)
+        stream.prefill([1, 2, 3])
+        return stream.logits().tobytes()
+
+    kinds = [
+        lambda: kvass.attention(q, k, v).numpy().tobytes(),
+        lambda: kvass.attention(q.numpy(), k.numpy(), v.numpy()).tobytes(),
+        lambda: kvass.kv_cache_attention(q, k[:, :, :4], v[:, :, :4], k[:, :, 4:], v[:, :, 4:]).numpy().tobytes(),
+        lambda: b"".join(one.numpy().tobytes() for one in kvass.attention_backward(q, k, v, q)),
+        lambda: kvass.merge_attention(*zip(*merged))[0].numpy().tobytes(),
+        logits,
+    ]
+    want, wrong, calls, stop = [kind() for kind in kinds], [], [0] * len(kinds), threading.Event()
 
     def work(i):
-        while not stop.is_set():
-            if not torch.equal(kvass.attention(*cases[i]), want[i]):
-                wrong.append(i)
-            calls[0] += 1
+        try:
+            while not stop.is_set():
+                if kinds[i]() != want[i]:
+                    wrong.append(i)
+                calls[i] += 1
+        except BaseException as error:
+            wrong.append((i, error))
 
-    workers = [threading.Thread(target=work, args=(i,)) for i in range(3)]
+    workers = [threading.Thread(target=work, args=(i,)) for i in range(len(kinds))]
     for worker in workers:
         worker.start()
     try:
-        for i in range(100):
+        i = 0
+        while not wrong and (i < 100 or min(calls) < 3):
             kvass.set_threads(1 + i % 3)
+            assert kvass.backends() and kvass.get_backend("attention")
+            engines.append(kvass.Engine(tiny_kvp, threads=1))
+            engines.pop(0).close()
+            i += 1
     finally:
         stop.set()
         for worker in workers:
             worker.join()
         kvass.set_threads(0)
-    assert calls[0] > 0 and not wrong
+    assert not wrong
 
 
 def test_a_forked_process_has_threads_of_its_own():
