@@ -119,7 +119,7 @@ inline std::vector<std::string> test_backends() {
 inline OpContext test_context(int threads, const std::string& backend) {
   std::string list;
   for (const char* op : {"attention", "kv_cache_attention", "attention_backward"}) {
-    if (!backend.empty()) list += (list.empty() ? "" : ",") + std::string(op) + "=" + backend;
+    if (!backend.empty()) list.append(list.empty() ? "" : ",").append(op).append("=").append(backend);
   }
   return OpContext::create({threads, list}).value();
 }
