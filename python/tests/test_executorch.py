@@ -1,13 +1,8 @@
 """Lowered cross caches: a tiny module's and a Whisper decoder's in ExecuTorch's runtime, the tiny module compiled ahead of time
-by PyTorch. And ExecuTorch's own tests with kvass's classes in place of theirs.
+by PyTorch.
 
 Needs scripts/python-extras.sh executorch; python-test.sh puts it on the path with KVASS_LONG=1.
 """
-
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
@@ -126,36 +121,3 @@ def test_a_cross_cache_is_compiled_ahead_of_time(functional, tmp_path):
         compiled = torch._inductor.aoti_load_package(package)
         for given in (states, states * 0, states + 1):
             assert torch.allclose(compiled(given), want, atol=1e-6)
-
-
-# Run in a process of its own: the names of ExecuTorch's module are kvass's classes before its test is imported.
-WITH_OUR_SINKS = """
-import unittest
-import kvass.torch as kt
-from executorch.examples.models.llama.source_transformation import attention_sink as theirs
-for name in ("CachePositionsManagerWithSink", "KVCacheWithAttentionSink", "RopeWithAttentionSink"):
-    setattr(theirs, name, getattr(kt, name))
-from executorch.examples.models.llama.source_transformation import test_attention_sink as tests
-assert tests.KVCacheWithAttentionSink is kt.KVCacheWithAttentionSink
-unittest.main(module=tests, argv=["tests"])
-"""
-
-
-def run(code):
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return done.stderr
-
-
-def test_executorchs_tests_of_sink_caches_pass_with_our_classes():
-    assert "Ran 26 tests" in run(WITH_OUR_SINKS)
-
-
-def test_executorchs_tests_of_the_cross_cache_pass_with_our_operators(tmp_path):
-    folder = Path(next(iter(executorch.__path__))) / "extension" / "llm" / "custom_ops"
-    source = (folder / "test_update_cross_attn_cache.py").read_text(encoding="utf-8")
-    lines = [line for line in source.splitlines() if "executorch.extension" not in line and "custom_ops" not in line]
-    text = "import kvass.torch\n" + "\n".join(lines).replace("torch.ops.executorch.", "torch.ops.kvass.")
-    (tmp_path / "ours.py").write_text(text, encoding="utf-8")
-    run(f"import sys, unittest; sys.path.insert(0, {str(tmp_path)!r}); unittest.main(module='ours', argv=['tests'])")
