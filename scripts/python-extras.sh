@@ -22,6 +22,10 @@ name=$extra-$(printf '%s' "${packages[*]}" | sha256sum | head -c 12)
 folder=$environment/$name
 if [ ! -f "$folder/complete" ]; then
   case "${2:-}" in --offline) echo "python-extras: there is no $folder, and --offline forbids making it" >&2; exit 1 ;; esac
+  exec 9>"$folder.lock"
+  flock 9  # another run may be making it
+fi
+if [ ! -f "$folder/complete" ]; then
   rm -rf "$folder" "$folder.part"
   "$python" -m pip install --quiet --disable-pip-version-check --no-cache-dir --no-deps --only-binary :all: \
     --target "$folder.part" "${packages[@]}" >&2
