@@ -36,7 +36,8 @@ def test_a_cross_cache_runs_in_the_runtime_and_its_second_step_reuses():
     with torch.no_grad():
         for given in (states, states * 0):
             assert torch.allclose(decomposed(given), want)
-    loaded = _load_for_executorch_from_buffer(to_edge(program).to_executorch().buffer)
+    buffer = to_edge(program).to_executorch().buffer  # held as long as it runs: the runtime reads it in place
+    loaded = _load_for_executorch_from_buffer(buffer)
     for given in (states, states * 0, states + 1):
         assert torch.allclose(loaded.forward([given])[0], want, atol=1e-5)
 
@@ -107,7 +108,8 @@ def test_a_whisper_decoder_runs_in_the_runtime_and_its_later_steps_reuse():
     program = torch.export.export(decoder, (torch.tensor([[1]]), states, torch.tensor([0])), strict=True)
     assert torch.allclose(steps(decoder), want, atol=1e-5)
     assert torch.allclose(steps(program.run_decompositions().module()), want, atol=1e-5)
-    loaded = _load_for_executorch_from_buffer(to_edge(program).to_executorch().buffer)
+    buffer = to_edge(program).to_executorch().buffer  # held as long as it runs: the runtime reads it in place
+    loaded = _load_for_executorch_from_buffer(buffer)
     assert torch.allclose(steps(lambda *given: loaded.forward(given)[0]), want, atol=1e-5)
 
 
