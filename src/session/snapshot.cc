@@ -55,9 +55,9 @@ Status check_tokens(const std::string& name, const std::vector<int32_t>& tokens,
 
 Status save_snapshot(const Sequence& sequence, const StreamState& state, const std::string& path,
                      const FileLock* held) {
-  KVASS_RETURN_IF_ERROR(check_snapshot_path(path));
   const Busy busy(sequence.busy());
   if (!busy.mine()) return Sequence::busy_error();
+  KVASS_RETURN_IF_ERROR(check_snapshot_path(path));
   SnapshotInfo info;
   info.version = kSnapshotVersion;
   info.numerics = static_cast<uint32_t>(kNumericsVersion);
