@@ -54,6 +54,19 @@ bool remove_if_dead(const std::string& path) {
   return removed;
 }
 
+// Whether a file begins with these bytes; an error where it cannot be read.
+Result<bool> has_magic(const std::string& path, std::string_view magic) {
+  std::string bytes(magic.size(), '\0');
+  const int file = platform::open_to_read(path);
+  if (file < 0) return os_error(path, "a file that can be read", errno);
+  const bool is_file = platform::file_info(file).kind == platform::FileKind::file;
+  const int64_t count = is_file ? platform::read_at(file, 0, bytes.data(), bytes.size()) : 0;
+  const int error = errno;
+  platform::close_file(file);
+  if (count < 0) return os_error(path, "a file that can be read", error);
+  return count == static_cast<int64_t>(bytes.size()) && bytes == magic;
+}
+
 // Who holds a lock, as the file says.
 std::string holder_of(int file) {
   char text[200];
@@ -244,18 +257,15 @@ Status check_new_file(const std::string& path) {
 Status check_replaceable(const std::string& path, std::string_view magic, std::string_view kind) {
   KVASS_RETURN_IF_ERROR(check_new_file(path));
   const platform::FileInfo old = platform::file_info(path);
-  if (old.kind == platform::FileKind::none || old.bytes == 0 || begins_with(path, magic)) return {};
+  if (old.kind == platform::FileKind::none || old.bytes == 0) return {};
+  KVASS_ASSIGN_OR_RETURN(const bool replaceable, has_magic(path, magic));
+  if (replaceable) return {};
   return bad_input(path, "no file, or " + std::string(kind) + " to replace", "another file, which stays as it is");
 }
 
 bool begins_with(const std::string& path, std::string_view magic) {
-  std::string bytes(magic.size(), '\0');
-  const int file = platform::open_to_read(path);
-  if (file < 0) return false;
-  const bool whole = platform::file_info(file).kind == platform::FileKind::file &&
-                     platform::read_at(file, 0, bytes.data(), bytes.size()) == static_cast<int64_t>(bytes.size());
-  platform::close_file(file);
-  return whole && bytes == magic;
+  const Result<bool> found = has_magic(path, magic);
+  return found.ok() && found.value();
 }
 
 Temporaries remove_temporaries(const std::string& path) {

@@ -308,14 +308,15 @@ struct Inputs {
   Folder folder;
   std::string gguf = folder.file("tiny.gguf"), kvp = folder.file("tiny.kvp"), snapshot = folder.file("tiny.kvsnap"),
               text = folder.file("text.txt"), prompts = folder.file("prompts.txt"), config = folder.file("run.yaml"),
-              speech = folder.file("speech"), audio = folder.file("sweep.wav");
+              talk = folder.file("talk.jinja"), speech = folder.file("speech"), audio = folder.file("sweep.wav");
 
   Inputs() {
     EXPECT_TRUE(TinyModel().writer().write(gguf).ok());
     TinySpeech().write_ct2(speech);
     write_file(text, "ab cd ef gh ij kl mn op qr st uv wx yz");
     write_file(prompts, "ab\ncd ef\n");
-    write_file(config, "model: " + gguf + "\nprompt: ab cd\nn: 6\nquiet: true\n");
+    write_file(talk, "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:");
+    write_file(config, "model: " + gguf + "\nprompt: ab cd\ntokens: 6\nquiet: true\n");
     write_sweep();
     kvp = made_by({"export", gguf, "-o", "out", "--max-context-len", "64", "--input-len", "16"}, "tiny.kvp");
     snapshot = made_by({"run", gguf, "-p", "ab cd", "-n", "6", "--ignore-eos", "--save", "out", "-q"}, "tiny.kvsnap");
@@ -362,9 +363,12 @@ std::vector<Job> jobs(const Inputs& in) {
   add("save", {"run", in.gguf, "-p", "ab cd ef", "-n", "6", "--ignore-eos", "--save", "s", "-q"}, "", {}, {"s"});
   add("resume", {"run", in.gguf, "--resume", "s", "-n", "4", "--ignore-eos", "--save", "s", "-q"}, "", {{"s", old}},
       {"s"});
-  add("chat", {"chat", in.gguf, "--chat-template", "gemma", "-n", "4", "--save", "c", "-q"}, "ab\ncd\n", {}, {"c"});
+  add("chat",
+      {"chat", in.gguf, "--template-file", in.talk, "--template-var", "now=2026-01-01T00:00:00", "-n", "4", "--save",
+       "c", "-q"},
+      "ab\ncd\n", {}, {"c"});
   add("export", {"export", in.gguf, "-o", "m", "--max-context-len", "64", "--input-len", "16", "--json"}, "",
-      {{"m", "old"}}, {"m"});
+      {{"m", read_file(in.kvp).substr(0, 100)}}, {"m"});
   add("export_speech", {"export", in.speech, "-o", "m", "--json"}, "", {}, {"m"});
   add("score", {"score", in.gguf, "-f", in.text, "-t", "2"});
   add("verify", {"verify", in.gguf, "--json", "--tokens", "20"});
