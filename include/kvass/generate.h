@@ -91,7 +91,7 @@ KVASS_API Result<GenerateOptions> resumed_options(const Stream& stream);
 class KVASS_API Generation {
  public:
   // Runs the prompt. `cancel`, where it is given, outlives the generation; it also ends the prompt between two chunks,
-  // and what is left of it goes first in whatever the stream does next.
+  // and the stream runs the rest of it before anything else.
   static Result<Generation> begin(Stream& stream, std::span<const int32_t> prompt, const GenerateOptions& options = {},
                                   const std::atomic<bool>* cancel = nullptr);
   Generation(Generation&&) noexcept;

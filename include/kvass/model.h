@@ -45,7 +45,7 @@ struct EncodeTextOptions {
 
 class KVASS_API Model {
  public:
-  // Reads and verifies metadata; no weights.
+  // Reads and verifies metadata; no weights. `path` may also be the name of a fetched model (kvass list).
   static Result<Model> open(const std::string& path);
   // The same with its weights: ready to run. Memory is mapped here and in streams, never in a step.
   static Result<Model> load(const std::string& path, const LoadOptions& options = {});

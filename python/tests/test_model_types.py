@@ -176,7 +176,7 @@ def is_refusal(error):
 
 
 def compare(name):
-    """What each case came to: equal or refused; cases that the stock attention fails in are left out."""
+    """The outcome of each case: equal or refused. Cases that fail with the stock attention are skipped."""
     eager = build(name, "eager")
     try:
         ours = build(name, "kvass")

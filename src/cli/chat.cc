@@ -123,7 +123,7 @@ Result<bool> Talk::answer(std::optional<ChatTurn> turn) {
     last = text.back();
     return writable = show_stdout(text);
   };
-  // What nobody keeps need not be left in its middle.
+  // Without --save there is no state to keep, so an answer need not stop where it can be resumed.
   const AnswerOptions how{flags_.snapshots.saves() ? &Interrupts::quit() : nullptr, undelivered_stdout};
   Interrupts::begin_answer();
   const Result<DecodeResult> result = begins ? chat_.answer(std::move(*turn), show, Interrupts::stop(), how)

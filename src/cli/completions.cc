@@ -37,19 +37,14 @@ std::vector<const CLI::App*> commands_of(const CLI::App& app) {
   return app.get_subcommands([](const CLI::App*) { return true; });
 }
 
-std::string joined(const std::vector<std::string>& words) {
-  std::string text;
-  for (const std::string& word : words) text += (text.empty() ? "" : " ") + word;
-  return text;
-}
-
 // Files are completed where no flag is being typed.
 std::string bash(const CLI::App& app) {
   std::string names, cases;
   for (const CLI::App* command : commands_of(app)) {
     names += (names.empty() ? "" : " ") + command->get_name();
     std::string words;
-    for (const Flag& flag : flags_of_command(*command)) words += (words.empty() ? "" : " ") + joined(flag.names);
+    for (const Flag& flag : flags_of_command(*command))
+      words += fmt::format("{}{}", words.empty() ? "" : " ", fmt::join(flag.names, " "));
     cases += fmt::format("    {}) flags=\"{}\" ;;\n", command->get_name(), words);
   }
   return fmt::format(

@@ -15,12 +15,6 @@ struct DoctorFlags {
   bool json = false;
 };
 
-std::string joined(const std::vector<std::string>& words) {
-  std::string text;
-  for (const std::string& word : words) text += (text.empty() ? "" : ", ") + word;
-  return text;
-}
-
 // A device of the build, by its first backend; the others say the same of it.
 std::vector<Backend> devices(const std::vector<Backend>& backends) {
   std::vector<Backend> found;
@@ -39,7 +33,7 @@ void print_machine(const MachineReport& report) {
   line("system", report.system);
   line("cpu", fmt::format("{}, {} usable, last-level cache {}", report.cpu, report.cpus,
                           report.cache_bytes == 0 ? "not known" : human_bytes(report.cache_bytes)));
-  line("instructions", fmt::format("{} (available: {})", report.isa, joined(report.isas)));
+  line("instructions", fmt::format("{} (available: {})", report.isa, fmt::join(report.isas, ", ")));
   line("memory",
        fmt::format("{}, {} available{}", human_bytes(report.memory.bytes), human_bytes(report.memory.available),
                    report.memory.limit == 0 ? "" : ", limited to " + human_bytes(report.memory.limit)));

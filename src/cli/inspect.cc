@@ -180,7 +180,7 @@ Status print_ops(bool json) {
   return json ? print_json(rows) : flush_stdout();
 }
 
-// What killed writers of the file have left. Refused while somebody writes it.
+// Removes the temporaries of killed writers. Refused while another process writes the file.
 Status clean(const InspectFlags& flags) {
   const Temporaries found = remove_temporaries(flags.file);
   KVASS_RETURN_IF_ERROR(FileLock::acquire(flags.file).status());  // its end removes a lock that is left
@@ -237,7 +237,7 @@ CommandAction add_inspect(CLI::App& command) {
   command.add_flag("--check", flags->check, "Of a .kvp: read the weights and compare their hashes");
   command
       .add_flag("--clean", flags->clean,
-                "Remove what killed writers of FILE have left beside it: FILE.tmp-… and FILE.lock")
+                "Remove the temporaries that killed writers of FILE left: FILE.tmp-… and FILE.lock")
       ->excludes("--ops")
       ->excludes("--program")
       ->excludes("--check");

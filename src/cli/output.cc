@@ -22,7 +22,7 @@ constexpr int kPollsAtTheEnd = 5;
 std::string g_stdout;    // not yet written; after a failure: what did not come out
 int g_stdout_error = 0;  // errno of the first write that failed; ECANCELED: a signal ended the wait for a reader
 
-// Writes what it can of `text`, which begins with what is left afterwards. 0, or an errno.
+// Writes as much of `text` as the system takes, and removes that from its front. Returns 0 or an errno.
 int write_out(int file, std::string_view& text) {
   while (!text.empty()) {
     if (!wait_until(file, POLLOUT)) return ECANCELED;

@@ -138,7 +138,7 @@ Status Snapshot::restore(Sequence& sequence) const {
   const Status status = sequence.restore(info_.length, info_.first_held, info_.cross, body_);
   if (!status.ok()) return status.with_message(name_ + ": " + status.message());
   const Status same = map_ ? map_->check() : Status();
-  if (!same.ok()) KVASS_RETURN_IF_ERROR(sequence.clear());  // of what was there nothing is left
+  if (!same.ok()) KVASS_RETURN_IF_ERROR(sequence.clear());  // its old keys are overwritten
   return same;
 }
 

@@ -68,7 +68,7 @@ TEST_F(Saving, KilledAt200InstantsTheFileIsTheOldOrTheNewSnapshot) {
     old_found += found == old_;
     interrupted += scratch_.files() > 3;  // a temporary, beside both snapshots and the lock
   }
-  // Both happened, and some kills came in the middle of the work. What they left, the next save has removed.
+  // Both happened, and some kills came in the middle of the work. The next save has removed their temporaries.
   EXPECT_GT(old_found, 0);
   EXPECT_LT(old_found, 200);
   EXPECT_GT(interrupted, 0);
