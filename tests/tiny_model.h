@@ -93,11 +93,14 @@ class TinyModel {
   }
   void add_bias(const std::string& name, int64_t width) { tensors_[name + ".bias"] = random_.vector(width, 0.0, 1.5); }
   void matrix(const std::string& name, GgmlType type, int64_t outputs, int64_t inputs, double size) {
-    tensors_[name + ".weight"] = random_.matrix(type, outputs, inputs, size);
+    if (!config_.weights.empty()) type = config_.weights[matrices_++ % config_.weights.size()];
+    TinyTensor& tensor = tensors_[name + ".weight"] = random_.matrix(type, outputs, inputs, size);
+    if (config_.floats) tensor = TinyTensors::as_floats(tensor);
   }
 
   TinyConfig config_;
   TinyTensors random_;
+  size_t matrices_ = 0;
   std::map<std::string, TinyTensor> tensors_;  // keys: names in the file
 };
 

@@ -115,6 +115,23 @@ std::string ggml_type_names() {
   return names;
 }
 
+std::string unread_type(uint32_t number) {
+  // Of intermediate results, of integers, of the newest version, and of older ones that were given up.
+  struct Unread {
+    uint32_t number;
+    std::string_view name;
+  };
+  constexpr Unread kUnread[] = {{4, "Q4_2"},        {5, "Q4_3"},        {9, "Q8_1"},        {15, "Q8_K"},
+                                {24, "I8"},         {25, "I16"},        {26, "I32"},        {27, "I64"},
+                                {28, "F64"},        {31, "Q4_0_4_4"},   {32, "Q4_0_4_8"},   {33, "Q4_0_8_8"},
+                                {36, "IQ4_NL_4_4"}, {37, "IQ4_NL_4_8"}, {38, "IQ4_NL_8_8"}, {41, "Q1_0"}};
+  std::string text = "type number " + std::to_string(number);
+  for (const Unread& type : kUnread) {
+    if (type.number == number) text += " (" + std::string(type.name) + ")";
+  }
+  return text;
+}
+
 std::string_view gguf_value_type_name(GgufValueType type) { return kValueTypes[static_cast<size_t>(type)]; }
 
 const GgufTensor* Gguf::find_tensor(std::string_view name) const {

@@ -30,7 +30,9 @@ struct GgmlTypeInfo {
 };
 std::optional<GgmlTypeInfo> ggml_type_info(uint32_t number);
 std::string_view ggml_type_name(GgmlType type);
-std::string ggml_type_names();  // "F32, F16, … or Q6_K"
+std::string ggml_type_names();  // "F32, F16, … or NVFP4"
+// "type number 9 (Q8_1)": a type that kvass does not read, by the name that ggml gives it, if it does.
+std::string unread_type(uint32_t number);
 
 struct GgufTensor {
   std::string name;

@@ -154,7 +154,7 @@ class GgufParser : ByteReader {
     KVASS_RETURN_IF_ERROR(number(field + " type", number_of_type));
     const std::optional<GgmlTypeInfo> info = ggml_type_info(number_of_type);
     if (!info) {
-      return cannot(field + " type", ggml_type_names(), "type number " + std::to_string(number_of_type));
+      return cannot(field + " type", ggml_type_names(), unread_type(number_of_type));
     }
     tensor.type = info->type;
     if (tensor.shape[0] % info->block_elements != 0) {

@@ -168,9 +168,13 @@ TEST(OneLine, NeverCutsInsideACharacter) {
 TEST(Gguf, ReadsBackEveryTensorType) {
   const std::vector<std::pair<GgmlType, size_t>> rows = {
       // bytes of a row of 256
-      {GgmlType::F32, 1024}, {GgmlType::F16, 512},  {GgmlType::BF16, 512}, {GgmlType::Q8_0, 272},
-      {GgmlType::Q4_0, 144}, {GgmlType::Q4_1, 160}, {GgmlType::Q5_0, 176}, {GgmlType::Q5_1, 192},
-      {GgmlType::Q4_K, 144}, {GgmlType::Q5_K, 176}, {GgmlType::Q6_K, 210}, {GgmlType::IQ4_NL, 144}};
+      {GgmlType::F32, 1024},   {GgmlType::F16, 512},  {GgmlType::BF16, 512},   {GgmlType::Q8_0, 272},
+      {GgmlType::Q4_0, 144},   {GgmlType::Q4_1, 160}, {GgmlType::Q5_0, 176},   {GgmlType::Q5_1, 192},
+      {GgmlType::Q4_K, 144},   {GgmlType::Q5_K, 176}, {GgmlType::Q6_K, 210},   {GgmlType::IQ4_NL, 144},
+      {GgmlType::Q2_K, 84},    {GgmlType::Q3_K, 110}, {GgmlType::IQ4_XS, 136}, {GgmlType::IQ3_S, 110},
+      {GgmlType::IQ3_XXS, 98}, {GgmlType::IQ2_S, 82}, {GgmlType::IQ2_XS, 74},  {GgmlType::IQ2_XXS, 66},
+      {GgmlType::IQ1_M, 56},   {GgmlType::IQ1_S, 50}, {GgmlType::TQ2_0, 66},   {GgmlType::TQ1_0, 54},
+      {GgmlType::MXFP4, 136},  {GgmlType::NVFP4, 144}};
   GgufWriter writer;
   for (const auto& [type, bytes] : rows) {
     writer.tensor(ggml_type_name(type), type, std::vector<int64_t>{256, 1, 3, 1}, bytes_of(3 * bytes));
@@ -273,9 +277,12 @@ TEST(Gguf, RefusesBadTensorsByName) {
   };
   EXPECT_EQ(with({32}, GgmlType::F32, 128), "accepted");
   EXPECT_EQ(
-      with({32}, static_cast<GgmlType>(17), 128),
-      "f.gguf: tensor 'w' type: expected F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K or IQ4_NL, got "
-      "type number 17");
+      with({32}, static_cast<GgmlType>(9), 128),
+      "f.gguf: tensor 'w' type: expected F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K, IQ4_NL, Q2_K, "
+      "Q3_K, IQ4_XS, IQ3_S, IQ3_XXS, IQ2_S, IQ2_XS, IQ2_XXS, IQ1_M, IQ1_S, TQ2_0, TQ1_0, MXFP4 or NVFP4, got type "
+      "number 9 "
+      "(Q8_1)");
+  EXPECT_NE(with({32}, static_cast<GgmlType>(1000), 128).find("got type number 1000"), std::string::npos);
   EXPECT_NE(with({33}, GgmlType::Q8_0, 128).find("'w' row length: expected a multiple of 32 (Q8_0), got 33"),
             std::string::npos);
   EXPECT_NE(with({}, GgmlType::F32, 128).find("'w' dimensions"), std::string::npos);
@@ -315,7 +322,7 @@ TEST(Gguf, RefusesTensorNamesThatAreTooLongAndShowsNamesOnOneLine) {
   };
   EXPECT_EQ(named(std::string(127, 'n')), "accepted");
   EXPECT_EQ(named(std::string(128, 'n')), "f.gguf: tensor name 0 length: expected at most 127, got 128");
-  EXPECT_EQ(named("two\nlines", static_cast<GgmlType>(17)).find('\n'), std::string::npos);
+  EXPECT_EQ(named("two\nlines", static_cast<GgmlType>(9)).find('\n'), std::string::npos);
 }
 
 TEST(Gguf, ChecksTensorOffsetsAndLetsTensorsShareBytes) {

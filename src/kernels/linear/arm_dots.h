@@ -72,7 +72,7 @@ KVASS_INLINE void dot_part(Source source, int64_t b, const Block* x, int64_t x_s
     high[r] = V::zeroi();
   });
   constexpr int kHalves = 2 / kParts;
-  constexpr bool kByHalves = Source::kCentred || panel_format(kType).bits == 8;  // or a byte has weights of both
+  constexpr bool kByHalves = Source::kCentred || panel_format(kType).low_bits() != 4;  // or a byte has weights of both
   ActivationBytes bytes[kHalves][kRows];
   unroll<4 * kHalves>([&](auto i) __attribute__((always_inline)) {
     constexpr int kHalf = kByHalves ? decltype(i)::value / 4 : decltype(i)::value % kHalves;
