@@ -9,6 +9,7 @@
 
 #include "app/open.h"
 #include "app/speech_plan.h"
+#include "app/text.h"
 #include "base/new_file.h"
 #include "kvass/version.h"
 #include "session/cross_cache.h"
@@ -16,11 +17,6 @@
 
 namespace kvass {
 namespace {
-
-std::string base_name(std::string path) {
-  while (path.size() > 1 && path.back() == '/') path.pop_back();
-  return path.substr(path.rfind('/') + 1);
-}
 
 // The shapes that the flags ask for: the model's own, or layers by window and pattern.
 Result<std::vector<CacheShape>> wanted_shapes(const ExportOptions& options, std::vector<CacheShape> shapes) {

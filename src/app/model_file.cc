@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <cstring>
-#include <filesystem>
 #include <utility>
 
+#include "app/model_folder.h"
 #include "app/model_names.h"
 #include "app/speech_source.h"
 #include "model/alignment_heads.h"
@@ -47,10 +47,10 @@ Status check_weight_options(const WeightOptions& options, bool is_static, const 
 
 Result<ModelFile> ModelFile::open(const std::string& path_or_name) {
   const std::string path = model_path(path_or_name);
-  const bool speech = is_speech_source(path) || std::filesystem::is_directory(path);
+  const bool speech = is_speech_source(path);
   KVASS_ASSIGN_OR_RETURN(ModelFile file, is_kvp(path) ? open_static(path)
                                          : speech     ? open_speech(path)
-                                                      : open_gguf(path));
+                                                      : open_text(path));
   file.path_ = path;
   if (file.speech_) {
     std::vector<std::pair<int64_t, int64_t>>& heads = file.speech_->alignment_heads;
@@ -93,13 +93,13 @@ Result<ModelFile> ModelFile::open_speech(const std::string& path) {
   return file;
 }
 
-Result<ModelFile> ModelFile::open_gguf(const std::string& path) {
+Result<ModelFile> ModelFile::open_text(const std::string& path) {
   ModelFile file;
-  KVASS_ASSIGN_OR_RETURN(Gguf gguf, Gguf::open(path));
+  KVASS_ASSIGN_OR_RETURN(Gguf gguf, open_text_model(path));
   Result<ModelProgram> built = build_program(gguf);
   KVASS_RETURN_IF_ERROR(gguf.check());
   KVASS_ASSIGN_OR_RETURN(file.model_, std::move(built));
-  file.format_ = "GGUF";
+  file.format_ = is_model_folder(path) ? "safetensors" : "GGUF";
   file.program_ = std::move(file.model_.program);
   file.file_ = std::move(gguf);
   return file;
@@ -166,6 +166,9 @@ Result<std::string> ModelFile::chat_template() const {
 Result<Vocabulary> ModelFile::vocabulary() const {
   KVASS_RETURN_IF_ERROR(check_text());
   if (!is_static()) {
+    if (is_model_folder(path_) && !std::get<Gguf>(file_).has("tokenizer.ggml.model")) {
+      return bad_input(path_, "tokenizer.json in the folder", "none");
+    }
     Result<Vocabulary> read = read_vocabulary(std::get<Gguf>(file_));
     KVASS_RETURN_IF_ERROR(std::get<Gguf>(file_).check());
     return read;

@@ -82,7 +82,7 @@ class ModelFile {
   ModelFile() = default;
   static Result<ModelFile> open_static(const std::string& path);
   static Result<ModelFile> open_speech(const std::string& path);
-  static Result<ModelFile> open_gguf(const std::string& path);
+  static Result<ModelFile> open_text(const std::string& path);
   Status check_speech() const;
   Status check_text() const;
   ModelProgram with_program() const;  // of what is not a .kvp

@@ -94,6 +94,28 @@ std::string decimal(T value) {
 
 }  // namespace
 
+int64_t GgufTensor::rows() const {
+  int64_t count = 1;
+  for (size_t i = 1; i < shape.size(); ++i) count *= shape[i];
+  return count;
+}
+
+const uint8_t* GgufTensor::row(int64_t index) const {
+  if (head_rows != 0) {
+    const int64_t head = index / head_rows, within = index % head_rows;
+    index = head * head_rows + within / 2 + within % 2 * (head_rows / 2);
+  }
+  return data + static_cast<size_t>(index) * row_bytes();
+}
+
+const uint8_t* GgufTensor::rows_at(int64_t first, int64_t count, std::vector<uint8_t>& scratch) const {
+  if (head_rows == 0) return row(first);
+  const size_t size = row_bytes();
+  scratch.resize(static_cast<size_t>(count) * size);
+  for (int64_t i = 0; i < count; ++i) std::memcpy(&scratch[static_cast<size_t>(i) * size], row(first + i), size);
+  return scratch.data();
+}
+
 std::optional<GgmlTypeInfo> ggml_type_info(uint32_t number) {
   for (const GgmlTypeInfo& info : kTypes) {
     if (static_cast<uint32_t>(info.type) == number) return info;
@@ -127,8 +149,17 @@ Result<const GgufTensor*> Gguf::tensor(std::string_view name) const {
   return bad_input(name_ + ": tensor " + quoted_name(name), "it in the file", "none of that name");
 }
 
+Status Gguf::check() const {
+  for (const FileMap& map : maps_) KVASS_RETURN_IF_ERROR(map.check());
+  return {};
+}
+
 void Gguf::release(const GgufTensor& tensor, size_t begin, size_t count) const {
-  if (map_) map_->release(tensor.offset + begin, count);
+  for (const FileMap& map : maps_) {
+    const std::span<const uint8_t> bytes = map.bytes();
+    if (tensor.data < bytes.data() || tensor.data >= bytes.data() + bytes.size()) continue;
+    return map.release(static_cast<size_t>(tensor.data - bytes.data()) + begin, count);
+  }
 }
 
 const GgufEntry* Gguf::find(std::string_view key) const {

@@ -36,9 +36,18 @@ struct GgufTensor {
   std::string name;
   GgmlType type{};
   std::vector<int64_t> shape;  // up to 4 dimensions, the contiguous one first
-  size_t offset = 0;           // in the file, bytes
+  size_t offset = 0;           // in the file, bytes; 0 for a tensor of GgufParts
   size_t bytes = 0;
   const uint8_t* data = nullptr;
+  // How the rows lie at `data`. 0: in order. Otherwise groups of so many rows (a head of q or k), each with the even
+  // rows of the tensor first: row 2i + j of a group lies at i + j * (head_rows / 2) of it.
+  int64_t head_rows = 0;
+
+  int64_t rows() const;
+  size_t row_bytes() const { return bytes / static_cast<size_t>(rows()); }
+  const uint8_t* row(int64_t index) const;
+  // Rows [first, first + count) one after the other: at `data`, or copied to `scratch` where they lie otherwise.
+  const uint8_t* rows_at(int64_t first, int64_t count, std::vector<uint8_t>& scratch) const;
 };
 
 // The format's metadata value types.
@@ -67,8 +76,17 @@ struct GgufEntry {
   const uint8_t* data = nullptr;  // first byte of the value, or of the array's first element
 };
 
+// A model of another format as the file that a converter would make of it, without a copy of its matrices.
+struct GgufParts {
+  std::vector<uint8_t> metadata;            // the bytes of a file without tensors
+  std::vector<GgufTensor> tensors;          // none twice; their data are in `maps` or `numbers`
+  std::vector<FileMap> maps;                // of the files that hold the model
+  std::vector<std::vector<float>> numbers;  // what had to be converted
+};
+
 class Gguf {
  public:
+  static Result<Gguf> assemble(GgufParts parts, std::string name);
   static Result<Gguf> open(const std::string& path);
   // `bytes` must outlive the result; `name` is the file's name in messages.
   static Result<Gguf> parse(std::span<const uint8_t> bytes, std::string name);
@@ -80,7 +98,7 @@ class Gguf {
   const GgufTensor* find_tensor(std::string_view name) const;
   Result<const GgufTensor*> tensor(std::string_view name) const;
   // FileMap::check() of the file: to be asked after values or data were read and before they are used.
-  Status check() const { return map_ ? map_->check() : Status(); }
+  Status check() const;
   // Releases the mapped pages of bytes [begin, begin + count) of a tensor. A later access reads them again.
   void release(const GgufTensor& tensor, size_t begin, size_t count) const;
 
@@ -112,7 +130,8 @@ class Gguf {
 
   std::string name_;
   uint32_t version_ = 0;
-  std::optional<FileMap> map_;
+  std::vector<FileMap> maps_;  // the file, or those of the parts; none: bytes of the caller
+  GgufParts parts_;            // what assemble() was given, without the tensors and maps
   std::vector<GgufEntry> entries_;
   std::vector<GgufTensor> tensors_;
   // Keys are names, views into the bytes. Trees, because a hostile file could choose names that collide in a hash

@@ -215,7 +215,18 @@ Result<Gguf> Gguf::parse(std::span<const uint8_t> bytes, std::string name) {
 Result<Gguf> Gguf::open(const std::string& path) {
   KVASS_ASSIGN_OR_RETURN(FileMap map, FileMap::open(path));
   KVASS_ASSIGN_OR_RETURN(Gguf file, map.checked(parse(map.bytes(), path)));
-  file.map_.emplace(std::move(map));
+  file.maps_.push_back(std::move(map));
+  return file;
+}
+
+Result<Gguf> Gguf::assemble(GgufParts parts, std::string name) {
+  Gguf file;
+  file.name_ = std::move(name);
+  file.parts_ = std::move(parts);
+  KVASS_RETURN_IF_ERROR(GgufParser(file.parts_.metadata, file).run());
+  file.tensors_ = std::move(file.parts_.tensors);
+  file.maps_ = std::move(file.parts_.maps);
+  for (size_t i = 0; i < file.tensors_.size(); ++i) file.tensor_index_.emplace(file.tensors_[i].name, i);
   return file;
 }
 

@@ -13,6 +13,36 @@ void pad(std::vector<uint8_t>& out, uint64_t alignment) {
   out.resize((out.size() + alignment - 1) / alignment * alignment);
 }
 
+size_t scalar_bytes(GgufValueType type) {
+  switch (type) {
+    case GgufValueType::u8:
+    case GgufValueType::i8:
+    case GgufValueType::boolean:
+      return 1;
+    case GgufValueType::u16:
+    case GgufValueType::i16:
+      return 2;
+    case GgufValueType::u64:
+    case GgufValueType::i64:
+    case GgufValueType::f64:
+      return 8;
+    default:
+      return 4;
+  }
+}
+
+// The bytes of a value: lengths are those that the reader has checked.
+size_t value_bytes(const GgufEntry& entry) {
+  if (entry.element != GgufValueType::string) return entry.count * scalar_bytes(entry.element);
+  size_t at = 0;
+  for (uint64_t i = 0; i < entry.count; ++i) {
+    uint64_t length = 0;
+    std::memcpy(&length, entry.data + at, sizeof length);
+    at += sizeof length + static_cast<size_t>(length);
+  }
+  return at;
+}
+
 }  // namespace
 
 void GgufWriter::put_text(std::vector<uint8_t>& out, std::string_view text) {
@@ -38,16 +68,32 @@ void GgufWriter::strs(std::string_view name, std::span<const std::string> values
   for (const std::string& value : values) put_text(metadata_, value);
 }
 
-void GgufWriter::tensor(std::string_view name, GgmlType type, std::span<const int64_t> shape,
-                        std::span<const uint8_t> bytes) {
+void GgufWriter::copy(const GgufEntry& entry) {
+  key(entry.key, entry.type);
+  if (entry.type == GgufValueType::array) {
+    put(metadata_, entry.element);
+    put(metadata_, entry.count);
+  }
+  metadata_.insert(metadata_.end(), entry.data, entry.data + value_bytes(entry));
+}
+
+size_t GgufWriter::announce(std::string_view name, GgmlType type, std::span<const int64_t> shape, size_t bytes) {
+  const uint64_t offset = data_bytes_;
   put_text(tensor_infos_, name);
   put(tensor_infos_, static_cast<uint32_t>(shape.size()));
   for (int64_t size : shape) put(tensor_infos_, size);
   put(tensor_infos_, type);
-  put(tensor_infos_, static_cast<uint64_t>(data_.size()));
+  put(tensor_infos_, offset);
+  data_bytes_ = (offset + bytes + alignment_ - 1) / alignment_ * alignment_;
+  ++tensors_;
+  return static_cast<size_t>(offset);
+}
+
+void GgufWriter::tensor(std::string_view name, GgmlType type, std::span<const int64_t> shape,
+                        std::span<const uint8_t> bytes) {
+  announce(name, type, shape, bytes.size());
   data_.insert(data_.end(), bytes.begin(), bytes.end());
   pad(data_, alignment_);
-  ++tensors_;
 }
 
 std::vector<uint8_t> GgufWriter::finish() const {

@@ -69,6 +69,8 @@ Result<VocabularyView> KvpFile::vocabulary() const {
   to.add_bos = from.add_bos();
   to.add_eos = from.add_eos();
   to.add_space_prefix = from.add_space_prefix();
+  to.space_prefix = find_space_prefix(view(from.space_prefix())).value_or(SpacePrefix::controls);
+  if (from.ends() != nullptr) to.ends.assign(from.ends()->begin(), from.ends()->end());
   to.chat_template = model_.chat_template;
   return to;
 }

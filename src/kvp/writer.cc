@@ -110,15 +110,16 @@ class TableWriter {
     const auto section_list = fbb_.CreateVector(sections);
     Offset<fb::Speech> speech;
     Offset<flatbuffers::Vector<Offset<flatbuffers::String>>> needs;
+    std::vector<Offset<flatbuffers::String>> need_list;
     if (model.speech) {
       speech = write(*model.speech);
-      needs = fbb_.CreateVector(std::vector<Offset<flatbuffers::String>>{text(kNeedsSpeech)});
+      need_list.push_back(text(kNeedsSpeech));
     }
+    if (!model.speech && has_new_fields(vocabulary)) need_list.push_back(text(kNeedsVocabulary));
+    if (!need_list.empty()) needs = fbb_.CreateVector(need_list);
     fb::ModelBuilder root(fbb_);
-    if (model.speech) {
-      root.add_needs(needs);
-      root.add_speech(speech);
-    }
+    if (!need_list.empty()) root.add_needs(needs);
+    if (model.speech) root.add_speech(speech);
     root.add_producer(producer);
     root.add_numerics(static_cast<uint32_t>(kNumericsVersion));
     root.add_family(family);
@@ -140,6 +141,12 @@ class TableWriter {
 
   static const char* kind_name(VocabularyKind kind) { return kind == VocabularyKind::spm ? "spm" : "bpe"; }
 
+  // Whether it has what readers of 0.1 would pass over.
+  static bool has_new_fields(const Vocabulary& vocabulary) {
+    return vocabulary.space_prefix != SpacePrefix::controls || !vocabulary.ends.empty() ||
+           (vocabulary.kind == VocabularyKind::spm && !vocabulary.merges.empty());
+  }
+
   Offset<fb::Speech> write(const KvpSpeech& speech) {
     std::vector<fb::AlignmentHead> heads;
     for (const auto& [layer, head] : speech.alignment_heads) {
@@ -160,9 +167,13 @@ class TableWriter {
     const auto merge_bytes = fbb_.CreateVector(merges.bytes);
     const auto merge_ends = fbb_.CreateVector(merges.ends);
     const auto pre = text(vocabulary.pre);
+    const bool plain = vocabulary.space_prefix == SpacePrefix::controls;
+    const auto prefix = plain ? Offset<flatbuffers::String>() : text(space_prefix_name(vocabulary.space_prefix));
+    const auto more_ends =
+        vocabulary.ends.empty() ? Offset<flatbuffers::Vector<int32_t>>() : fbb_.CreateVector(vocabulary.ends);
     return fb::CreateVocabulary(fbb_, kind, piece_bytes, piece_ends, type_list, scores, merge_bytes, merge_ends, pre,
                                 vocabulary.bos, vocabulary.eos, vocabulary.eot, vocabulary.eom, vocabulary.unknown,
-                                vocabulary.add_bos, vocabulary.add_eos, vocabulary.add_space_prefix);
+                                vocabulary.add_bos, vocabulary.add_eos, vocabulary.add_space_prefix, prefix, more_ends);
   }
 
   Offset<fb::Caches> write(const CacheOptions& options, const CachePlan& plan, const std::vector<int64_t>& lens) {

@@ -4,7 +4,9 @@
 #include <algorithm>
 #include <string>
 
+#include "file/one_line.h"
 #include "text/pre_tokenizer.h"
+#include "text/utf8.h"
 
 namespace kvass {
 namespace {
@@ -47,7 +49,54 @@ constexpr PreTokenizerKind kKinds[] = {
 #undef KVASS_PRE_TOKENIZER
 };
 
+// Patterns of models as other files write them, and the same as above: possessive quantifiers where nothing could be
+// given back, one letter after an apostrophe instead of a list, a newline after all white space instead of some.
+struct Rewriting {
+  std::string_view from, to;
+};
+constexpr Rewriting kRewritings[] = {{"?+", "?"},
+                                     {"++", "+"},
+                                     {"{1,3}+", "{1,3}"},
+                                     {"'(?i:[sdmt]|ll|ve|re)", KVASS_CONTRACTIONS},
+                                     {R"(|\s*[\r\n]|)", R"(|\s*[\r\n]+|)"},
+                                     {R"(|\s++$|)", "|"}};
+
+// A pattern as it stands in the table: rewritten, with code points in place of characters beyond ASCII.
+std::string as_in_table(std::string_view pattern) {
+  std::string text;
+  while (!pattern.empty()) {
+    const Utf8Step step = utf8_step(pattern);
+    const bool plain = step.state != Utf8Step::valid || step.code < 0x80;
+    text += plain ? std::string(pattern.substr(0, step.length)) : fmt::format("\\x{{{:x}}}", step.code);
+    pattern.remove_prefix(step.length);
+  }
+  for (const auto& [from, to] : kRewritings) {
+    for (size_t at = text.find(from); at != std::string::npos; at = text.find(from, at + to.size())) {
+      text.replace(at, from.size(), to);
+    }
+  }
+  return text;
+}
+
 }  // namespace
+
+std::string_view byte_level_pattern() { return kWords; }
+
+Result<std::string_view> match_pre_tokenizer(std::string_view what, std::span<const std::string> patterns,
+                                             bool ignore_merges) {
+  std::vector<std::string> wanted;
+  for (const std::string& pattern : patterns) wanted.push_back(as_in_table(pattern));
+  for (const PreTokenizerKind& kind : kKinds) {
+    const auto end = std::find(kind.patterns.begin(), kind.patterns.end(), nullptr);
+    if (kind.ignore_merges == ignore_merges && std::equal(kind.patterns.begin(), end, wanted.begin(), wanted.end())) {
+      return std::string_view(kind.name);
+    }
+  }
+  std::string shown;
+  for (const std::string& pattern : patterns) shown += (shown.empty() ? "" : " then ") + one_line(pattern, 120, '?');
+  return unsupported(what, "the patterns of a pre-tokenizer that kvass knows",
+                     (shown.empty() ? "none" : shown) + (ignore_merges ? " with ignore_merges" : ""));
+}
 
 Result<const PreTokenizerKind*> find_pre_tokenizer(std::string_view what, std::string_view name) {
   const std::string_view wanted = name.empty() ? "default" : name;

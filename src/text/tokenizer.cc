@@ -145,17 +145,18 @@ Result<Tokenizer> Tokenizer::create(const VocabularyView& vocabulary) {
   for (size_t id = 0; id < vocabulary.pieces.size(); ++id) append_text(vocabulary, id, tokenizer.pieces_);
   tokenizer.bos_ = vocabulary.bos;
   tokenizer.eos_ = vocabulary.eos;
-  tokenizer.mark_control(find_control_tokens(tokenizer.pieces_, vocabulary.types,
-                                             {vocabulary.bos, vocabulary.eos, vocabulary.eot, vocabulary.eom},
-                                             vocabulary.chat_template));
+  tokenizer.mark_control(find_control_tokens(
+      tokenizer.pieces_, vocabulary.types,
+      {vocabulary.bos, vocabulary.eos, vocabulary.eot, vocabulary.eom, vocabulary.ends}, vocabulary.chat_template));
   if (vocabulary.kind == VocabularyKind::spm) {
-    tokenizer.merger_ = SpmMerger(vocabulary, tokenizer.types_, tokenizer.pieces_);
+    KVASS_ASSIGN_OR_RETURN(tokenizer.merger_, SpmMerger::create(vocabulary, tokenizer.types_, tokenizer.pieces_));
   } else {
     KVASS_ASSIGN_OR_RETURN(tokenizer.merger_, BpeMerger::create(vocabulary, tokenizer.types_, tokenizer.pieces_));
   }
   tokenizer.add_bos_ = vocabulary.add_bos;
   tokenizer.add_eos_ = vocabulary.add_eos;
   tokenizer.add_space_prefix_ = vocabulary.add_space_prefix;
+  tokenizer.space_prefix_ = vocabulary.space_prefix;
   return tokenizer;
 }
 
@@ -175,11 +176,21 @@ Tokenizer Tokenizer::with_template(std::string_view chat_template) const {
 }
 
 void Tokenizer::encode_plain(std::string_view text, bool space_prefix, std::vector<int32_t>& ids) const {
+  if (space_prefix && space_prefix_ != SpacePrefix::controls) {
+    const bool there = text.starts_with(' ') || text.starts_with(kSpaceMark);
+    space_prefix = !text.empty() && (space_prefix_ == SpacePrefix::segments || !there);
+  }
   if (const auto* spm = std::get_if<SpmMerger>(&merger_)) {
     spm->encode(pieces_, text, space_prefix, ids);
   } else {
     std::get<BpeMerger>(merger_).encode(pieces_, text, ids);
   }
+}
+
+// Whether text gets a space before it that follows a literal token.
+bool Tokenizer::prefix_after(TokenType type) const {
+  if (space_prefix_ == SpacePrefix::controls) return add_space_prefix_ && type == TokenType::control;
+  return add_space_prefix_ && space_prefix_ != SpacePrefix::first;
 }
 
 std::vector<int32_t> Tokenizer::encode(std::string_view text, EncodeOptions options) const {
@@ -193,6 +204,10 @@ std::vector<int32_t> Tokenizer::encode_parts(std::span<const TextPart> parts, bo
   std::vector<int32_t> ids = encode_joined(text, parts, /*bos=*/false, add_space_prefix_ && !continued);
   if (bos && bos_ >= 0 && (ids.empty() || ids.front() != bos_)) ids.insert(ids.begin(), bos_);
   return ids;
+}
+
+std::vector<int32_t> Tokenizer::encode_after_control(std::span<const TextPart> parts) const {
+  return encode_parts(parts, /*bos=*/false, /*continued=*/!prefix_after(TokenType::control));
 }
 
 // `text` is the concatenation of the parts.
@@ -219,7 +234,8 @@ std::vector<int32_t> Tokenizer::encode_joined(std::string_view text, std::span<c
       if (from > at || types_[match.id] == TokenType::user_defined) add_plain(from);
       ids.push_back(match.id);
       at = from = match.begin + pieces_[match.id].size();
-      if (types_[match.id] == TokenType::control) space_prefix = add_space_prefix_;
+      const TokenType type = types_[match.id];
+      if (type == TokenType::control || space_prefix_ != SpacePrefix::controls) space_prefix = prefix_after(type);
     }
   }
   if (at < text.size()) add_plain(text.size());

@@ -9,7 +9,8 @@
 //   The one exception is U+2581, SentencePiece's mark for a space: it is decoded as a space. For this to hold, text is
 //   never normalized. If a model was trained on normalized text (Unicode's form C), the caller normalizes.
 //
-// With add_space_prefix encode puts a space before the text and after each control token, and decode removes it.
+// With add_space_prefix encode puts a space before the text and after each control token, and decode removes it;
+// SpacePrefix (vocabulary.h) has other rules of encode.
 #pragma once
 
 #include <algorithm>
@@ -53,6 +54,8 @@ class Tokenizer {
   // The ids of the concatenated parts. Merges may span parts; only the parsing of control tokens differs. `bos`: the
   // bos token is first, and once. `continued`: the text continues an earlier one, so it gets no space prefix.
   std::vector<int32_t> encode_parts(std::span<const TextPart> parts, bool bos, bool continued) const;
+  // The same of parts that follow a control token.
+  std::vector<int32_t> encode_after_control(std::span<const TextPart> parts) const;
   std::string decode(std::span<const int32_t> ids) const;
 
   // The bytes of a token: one byte for a byte token, nothing for a control token unless `show_control`, U+FFFD for the
@@ -88,6 +91,7 @@ class Tokenizer {
   std::vector<int32_t> encode_joined(std::string_view text, std::span<const TextPart> parts, bool bos,
                                      bool space_prefix) const;
   void encode_plain(std::string_view text, bool space_prefix, std::vector<int32_t>& ids) const;
+  bool prefix_after(TokenType type) const;
 
   PieceTable pieces_;
   std::vector<TokenType> types_;  // [tokens] by their meaning
@@ -96,6 +100,7 @@ class Tokenizer {
   std::vector<int32_t> ends_;  // tokens at which generation ends
   int32_t bos_ = -1, eos_ = -1, eot_ = -1;
   bool add_bos_ = false, add_eos_ = false, add_space_prefix_ = false;
+  SpacePrefix space_prefix_ = SpacePrefix::controls;
 };
 
 }  // namespace kvass

@@ -10,6 +10,8 @@
 namespace kvass {
 namespace {
 
+constexpr std::string_view kSpacePrefixes[] = {"controls", "segments", "first", "always"};
+
 Result<std::vector<TokenType>> read_types(const Gguf& file) {
   constexpr std::string_view key = "tokenizer.ggml.token_type";
   KVASS_ASSIGN_OR_RETURN(const std::vector<int64_t> values, file.get_ints(key));
@@ -55,7 +57,43 @@ Result<int32_t> read_id(const Gguf& file, std::string_view key, const Vocabulary
   return static_cast<int32_t>(id);
 }
 
+// kvass's own keys.
+Status read_own(const Gguf& file, Vocabulary& vocabulary) {
+  if (file.has(kMergesKey) && vocabulary.kind == VocabularyKind::spm) {
+    KVASS_ASSIGN_OR_RETURN(const std::vector<std::string_view> merges, file.get_strings(kMergesKey));
+    vocabulary.merges.assign(merges.begin(), merges.end());
+  }
+  if (file.has(kSpacePrefixKey)) {
+    KVASS_ASSIGN_OR_RETURN(const std::string_view name, file.get_string(kSpacePrefixKey));
+    const std::optional<SpacePrefix> found = find_space_prefix(name);
+    if (!found) {
+      return unsupported(vocabulary_field(file.name(), kSpacePrefixKey), "controls, segments, first or always",
+                         fmt::format("{} bytes that are not", name.size()));
+    }
+    vocabulary.space_prefix = *found;
+  }
+  if (file.has(kEndsKey)) {
+    KVASS_ASSIGN_OR_RETURN(const std::vector<int64_t> ends, file.get_ints(kEndsKey));
+    for (const int64_t id : ends) {
+      if (id < 0 || id >= static_cast<int64_t>(vocabulary.pieces.size())) {
+        return bad_input(vocabulary_field(file.name(), kEndsKey), fmt::format("ids below {}", vocabulary.pieces.size()),
+                         std::to_string(id));
+      }
+      vocabulary.ends.push_back(static_cast<int32_t>(id));
+    }
+  }
+  return {};
+}
+
 }  // namespace
+
+std::string_view space_prefix_name(SpacePrefix prefix) { return kSpacePrefixes[static_cast<size_t>(prefix)]; }
+
+std::optional<SpacePrefix> find_space_prefix(std::string_view name) {
+  const auto found = std::find(std::begin(kSpacePrefixes), std::end(kSpacePrefixes), name);
+  if (found == std::end(kSpacePrefixes)) return std::nullopt;
+  return static_cast<SpacePrefix>(found - std::begin(kSpacePrefixes));
+}
 
 Result<Vocabulary> read_vocabulary(const Gguf& file) {
   KVASS_ASSIGN_OR_RETURN(const std::string_view kind, file.get_string("tokenizer.ggml.model"));
@@ -96,6 +134,7 @@ Result<Vocabulary> read_vocabulary(const Gguf& file) {
     KVASS_ASSIGN_OR_RETURN(vocabulary.add_space_prefix,
                            file.get_bool_or("tokenizer.ggml.add_space_prefix", vocabulary.add_space_prefix));
   }
+  KVASS_RETURN_IF_ERROR(read_own(file, vocabulary));
   KVASS_ASSIGN_OR_RETURN(vocabulary.chat_template, file.get_string_or("tokenizer.chat_template", ""));
   return vocabulary;
 }
