@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "file/gguf.h"
-#include "kernels/linear/panel_format.h"
+#include "ops/linear/weight.h"
 
 namespace kvass {
 
