@@ -38,6 +38,15 @@ void GgufWriter::strs(std::string_view name, std::span<const std::string> values
   for (const std::string& value : values) put_text(metadata_, value);
 }
 
+void GgufWriter::copy(const GgufEntry& entry) {
+  key(entry.key, entry.type);
+  if (entry.type == GgufValueType::array) {
+    put(metadata_, entry.element);
+    put(metadata_, entry.count);
+  }
+  metadata_.insert(metadata_.end(), entry.data, entry.data + entry.bytes);
+}
+
 void GgufWriter::tensor(std::string_view name, GgmlType type, std::span<const int64_t> shape,
                         std::span<const uint8_t> bytes) {
   put_text(tensor_infos_, name);

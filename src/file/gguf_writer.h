@@ -43,6 +43,8 @@ class GgufWriter {
     for (const T& value : values) put(metadata_, value);
   }
 
+  void copy(const GgufEntry& entry);  // as it is in its file
+
   // `shape` as in GgufTensor; `bytes`: the blocks as stored in the file.
   void tensor(std::string_view name, GgmlType type, std::span<const int64_t> shape, std::span<const uint8_t> bytes);
 
