@@ -75,8 +75,8 @@ class Converter {
       Output output{&tensor, WeightType::F32, 0, 0};
       KVASS_ASSIGN_OR_RETURN(const WeightType own, weight_type_of(tensor.type));
       const bool matrix = matrices.contains(tensor.name);
-      output.type = stored_type(own, tensor.shape[0], matrix ? type_ : std::optional<WeightType>());
-      output.row_bytes = source_row_bytes(output.type, tensor.shape[0]);
+      output.type = stored_type(own, tensor.row_elements(), matrix ? type_ : std::optional<WeightType>());
+      output.row_bytes = source_row_bytes(output.type, tensor.row_elements());
       converted_ += output.type != own;
       output.offset = writer_.announce(tensor.name, ggml_type(output.type, tensor.type), tensor.shape,
                                        output.row_bytes * static_cast<size_t>(tensor.rows()));
@@ -118,7 +118,7 @@ class Converter {
 
   Status write(const Output& output, size_t at, NewFile& file, ThreadPool& pool) const {
     const GgufTensor& tensor = *output.tensor;
-    const int64_t rows = tensor.rows();
+    const int64_t rows = tensor.bytes == 0 ? 0 : tensor.rows();
     const int64_t wave = std::max<int64_t>(1, static_cast<int64_t>(kWaveBytes / std::max<size_t>(1, output.row_bytes)));
     std::vector<uint8_t> bytes(static_cast<size_t>(std::min(wave, rows)) * output.row_bytes);
     for (int64_t first = 0; first < rows; first += wave) {
@@ -132,7 +132,7 @@ class Converter {
       const size_t size = static_cast<size_t>(count) * output.row_bytes;
       KVASS_RETURN_IF_ERROR(file.write(at + static_cast<size_t>(first) * output.row_bytes, {bytes.data(), size}));
     }
-    model_.release(tensor, 0, tensor.bytes);
+    if (tensor.bytes > 0) model_.release(tensor, 0, tensor.bytes);
     return {};
   }
 

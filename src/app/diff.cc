@@ -183,7 +183,7 @@ Result<Readable> read_model(const std::string& path) {
 // The largest difference, and where it is first.
 Status compare_numbers(const TensorView& a, const TensorView& b, DifferentTensor& out) {
   constexpr int64_t kElements = int64_t{1} << 18;
-  const int64_t width = a.width(), rows = a.rows();
+  const int64_t width = a.width(), rows = width == 0 ? 0 : a.rows();
   const int64_t wave = std::max<int64_t>(1, kElements / std::max<int64_t>(1, width));
   std::vector<float> left(static_cast<size_t>(std::min(wave, rows) * width)), right(left.size());
   for (int64_t first = 0; first < rows; first += wave) {

@@ -91,11 +91,6 @@ struct Source {
 Result<Source> text_source(const ExportOptions& options, const std::shared_ptr<ModelFile>& file) {
   Source source;
   KVASS_ASSIGN_OR_RETURN(source.vocabulary, file->vocabulary());
-  if (static_cast<int64_t>(source.vocabulary.pieces.size()) > file->program().vocabulary()) {
-    return bad_input(options.model + ": token_embd.weight",
-                     fmt::format("a row for each of {} tokens", source.vocabulary.pieces.size()),
-                     fmt::format("{}", file->program().vocabulary()));
-  }
   KVASS_RETURN_IF_ERROR(Tokenizer::create(source.vocabulary).status());
   source.model.family = file->family();
   KVASS_ASSIGN_OR_RETURN(source.model.chat_template, file->chat_template());

@@ -1,5 +1,7 @@
 #include "app/model_file.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cstring>
 #include <utility>
@@ -102,7 +104,18 @@ Result<ModelFile> ModelFile::open_text(const std::string& path) {
   file.format_ = is_model_folder(path) ? "safetensors" : "GGUF";
   file.program_ = std::move(file.model_.program);
   file.file_ = std::move(gguf);
+  file.note_tokens_without_rows();
   return file;
+}
+
+void ModelFile::note_tokens_without_rows() {
+  constexpr std::string_view kKey = "tokenizer.ggml.tokens";
+  const Gguf& gguf = std::get<Gguf>(file_);
+  const GgufEntry* entry = gguf.find(kKey);
+  const int64_t tokens = entry != nullptr ? static_cast<int64_t>(entry->count) : 0, rows = program_.vocabulary();
+  if (tokens <= rows) return;
+  model_.notes.push_back(fmt::format("{}: {}: {} tokens for {} rows of the embedding; those without a row are not used",
+                                     gguf.name(), kKey, tokens, rows));
 }
 
 Status ModelFile::check_speech() const {
@@ -171,6 +184,7 @@ Result<Vocabulary> ModelFile::vocabulary() const {
     }
     Result<Vocabulary> read = read_vocabulary(std::get<Gguf>(file_));
     KVASS_RETURN_IF_ERROR(std::get<Gguf>(file_).check());
+    if (read.ok()) KVASS_RETURN_IF_ERROR(drop_tokens_from(program_.vocabulary(), read.value()));
     return read;
   }
   KVASS_ASSIGN_OR_RETURN(const VocabularyView view, kvp().vocabulary());

@@ -38,6 +38,19 @@ Status read_alignment_heads(const json& config, const std::string& path, SpeechS
   return {};
 }
 
+// Values by which a model of the same tensors computes something else than the speech family builds.
+Status check_config(const json& config, const std::string& path) {
+  const auto heads = config.find("encoder_attention_heads");
+  const std::pair<const char*, json> known[] = {
+      {"activation_function", "gelu"}, {"scale_embedding", false}, {"decoder_attention_heads", *heads}};
+  for (const auto& [key, value] : known) {
+    const auto found = config.find(key);
+    if (found == config.end() || *found == value) continue;
+    return unsupported(path + ": " + key, value.dump(), found->dump().substr(0, 80));
+  }
+  return {};
+}
+
 Result<SpeechSource> open_ct2(const std::string& folder) {
   SpeechSource out;
   out.format = "CTranslate2";
@@ -63,6 +76,7 @@ Result<SpeechSource> open_hugging_face(const std::string& folder) {
     return bad_input(folder + "/config.json: encoder_attention_heads", "1 to 1024", "none or another");
   }
   out.heads = heads->get<int64_t>();
+  KVASS_RETURN_IF_ERROR(check_config(config, folder + "/config.json"));
   KVASS_ASSIGN_OR_RETURN(out.vocabulary, read_speech_vocabulary(folder));
   const std::string generation = folder + "/generation_config.json";
   KVASS_ASSIGN_OR_RETURN(const JsonTree more, read_json_file(generation));

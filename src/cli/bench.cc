@@ -69,7 +69,7 @@ void print_profile(const Engine& engine, const BenchRow& row) {
 
 Status run(const BenchFlags& flags) {
   KVASS_ASSIGN_OR_RETURN(const WeightOptions weights, flags.weights.resolve());
-  KVASS_ASSIGN_OR_RETURN(ModelFile file, ModelFile::open(flags.model));
+  KVASS_ASSIGN_OR_RETURN(ModelFile file, ModelFlags::open(flags.model));
   KVASS_ASSIGN_OR_RETURN(const StreamOptions options, flags.stream.resolve(file.stream_options()));
   KVASS_RETURN_IF_ERROR(validate(flags.bench));
   KVASS_ASSIGN_OR_RETURN(const OpenModel model,

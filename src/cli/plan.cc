@@ -104,7 +104,7 @@ void print_table(const PlannedModel& model, const MemoryPlan& plan, const CacheT
 Status run(const PlanFlags& flags) {
   std::optional<ModelFile> file;
   if (!flags.model.empty()) {
-    KVASS_ASSIGN_OR_RETURN(file, ModelFile::open(flags.model));
+    KVASS_ASSIGN_OR_RETURN(file, ModelFlags::open(flags.model));
   }
   KVASS_ASSIGN_OR_RETURN(const StreamOptions options,
                          flags.stream.resolve(file ? file->stream_options() : StreamOptions()));

@@ -26,7 +26,7 @@ T load(const uint8_t* data) {
   return value;
 }
 
-// The integer scalar at `data`; empty for a u64 beyond int64 and for other types.
+// The integer scalar at `data`; empty for a u64 beyond int64, for a bool that is neither 0 nor 1 and for other types.
 std::optional<int64_t> integer(GgufValueType type, const uint8_t* data) {
   switch (type) {
     case GgufValueType::u8:
@@ -34,7 +34,7 @@ std::optional<int64_t> integer(GgufValueType type, const uint8_t* data) {
     case GgufValueType::i8:
       return static_cast<int8_t>(*data);
     case GgufValueType::boolean:
-      return *data != 0;
+      return *data <= 1 ? std::optional<int64_t>(*data) : std::nullopt;
     case GgufValueType::u16:
       return load<uint16_t>(data);
     case GgufValueType::i16:
@@ -146,7 +146,7 @@ const GgufTensor* Gguf::find_tensor(std::string_view name) const {
 
 Result<const GgufTensor*> Gguf::tensor(std::string_view name) const {
   if (const GgufTensor* tensor = find_tensor(name)) return tensor;
-  return bad_input(name_ + ": tensor " + quoted_name(name), "it in the file", "none of that name");
+  return bad_input(names_.front() + ": tensor " + quoted_name(name), "it in the file", "none of that name");
 }
 
 Status Gguf::check() const {
@@ -169,13 +169,14 @@ const GgufEntry* Gguf::find(std::string_view key) const {
 
 Result<const GgufEntry*> Gguf::entry(std::string_view key, std::string_view expected) const {
   if (const GgufEntry* entry = find(key)) return entry;
-  return bad_input(name_ + ": metadata " + quoted_name(key), expected, "no such key");
+  return bad_input(name() + ": metadata " + quoted_name(key), expected, "no such key");
 }
 
 Status Gguf::wrong_type(const GgufEntry& entry, std::string_view expected) const {
   std::string got(gguf_value_type_name(entry.type));
   if (entry.type == GgufValueType::array) got += " of " + std::string(gguf_value_type_name(entry.element));
-  return bad_input(name_ + ": metadata " + quoted_name(entry.key), expected, got);
+  if (entry.type == GgufValueType::boolean && *entry.data > 1) got += " of value " + std::to_string(*entry.data);
+  return bad_input(name() + ": metadata " + quoted_name(entry.key), expected, got);
 }
 
 Result<int64_t> Gguf::get_int(std::string_view key) const {
@@ -197,7 +198,7 @@ Result<double> Gguf::get_float(std::string_view key) const {
 Result<bool> Gguf::get_bool(std::string_view key) const {
   constexpr std::string_view kExpected = "a bool";
   KVASS_ASSIGN_OR_RETURN(const GgufEntry* found, entry(key, kExpected));
-  if (found->type == GgufValueType::boolean) return *found->data != 0;
+  if (found->type == GgufValueType::boolean && *found->data <= 1) return *found->data != 0;
   return wrong_type(*found, kExpected);
 }
 
@@ -263,6 +264,7 @@ Result<std::string_view> Gguf::get_string_or(std::string_view key, std::string_v
 std::string Gguf::printable(const GgufEntry& entry) const {
   constexpr uint64_t kShown = 6;
   const bool array = entry.type == GgufValueType::array;
+  if (entry.element == GgufValueType::array) return "[" + std::to_string(entry.count) + " arrays]";
   const uint8_t* data = entry.data;
   std::string out = array ? "[" : "";
   for (uint64_t i = 0; i < std::min(entry.count, kShown); ++i) {
@@ -278,7 +280,7 @@ std::string Gguf::printable(const GgufEntry& entry) const {
     } else if (const std::optional<int64_t> value = integer(entry.element, data)) {
       out += entry.element == GgufValueType::boolean ? (*value ? "true" : "false") : std::to_string(*value);
     } else {
-      out += std::to_string(load<uint64_t>(data));
+      out += entry.element == GgufValueType::boolean ? std::to_string(*data) : std::to_string(load<uint64_t>(data));
     }
     data += integer_bytes(entry.element == GgufValueType::f32 ? GgufValueType::u32 : entry.element);
   }

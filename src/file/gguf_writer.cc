@@ -13,36 +13,6 @@ void pad(std::vector<uint8_t>& out, uint64_t alignment) {
   out.resize((out.size() + alignment - 1) / alignment * alignment);
 }
 
-size_t scalar_bytes(GgufValueType type) {
-  switch (type) {
-    case GgufValueType::u8:
-    case GgufValueType::i8:
-    case GgufValueType::boolean:
-      return 1;
-    case GgufValueType::u16:
-    case GgufValueType::i16:
-      return 2;
-    case GgufValueType::u64:
-    case GgufValueType::i64:
-    case GgufValueType::f64:
-      return 8;
-    default:
-      return 4;
-  }
-}
-
-// The bytes of a value: lengths are those that the reader has checked.
-size_t value_bytes(const GgufEntry& entry) {
-  if (entry.element != GgufValueType::string) return entry.count * scalar_bytes(entry.element);
-  size_t at = 0;
-  for (uint64_t i = 0; i < entry.count; ++i) {
-    uint64_t length = 0;
-    std::memcpy(&length, entry.data + at, sizeof length);
-    at += sizeof length + static_cast<size_t>(length);
-  }
-  return at;
-}
-
 }  // namespace
 
 void GgufWriter::put_text(std::vector<uint8_t>& out, std::string_view text) {
@@ -74,7 +44,7 @@ void GgufWriter::copy(const GgufEntry& entry) {
     put(metadata_, entry.element);
     put(metadata_, entry.count);
   }
-  metadata_.insert(metadata_.end(), entry.data, entry.data + value_bytes(entry));
+  metadata_.insert(metadata_.end(), entry.data, entry.data + entry.bytes);
 }
 
 size_t GgufWriter::announce(std::string_view name, GgmlType type, std::span<const int64_t> shape, size_t bytes) {

@@ -187,9 +187,9 @@ class KvpReader : private TableChecks {
   Status vocabulary(const fb::Model& root) {
     if (root.vocabulary() == nullptr) return wrong("vocabulary", "one", "none");
     const fb::Vocabulary& from = *root.vocabulary();
-    const bool known =
-        file_.model_.speech ? view(from.kind()) == "speech" : view(from.kind()) == "spm" || view(from.kind()) == "bpe";
-    if (!known) return wrong("vocabulary", file_.model_.speech ? "speech" : "spm or bpe", shown(view(from.kind())));
+    const std::string_view kind = view(from.kind());
+    const bool known = file_.model_.speech ? kind == "speech" : find_vocabulary_kind(kind).has_value();
+    if (!known) return wrong("vocabulary", file_.model_.speech ? "speech" : "spm or bpe or unigram", shown(kind));
     KVASS_RETURN_IF_ERROR(at_most("name of the pre-tokenizer in bytes", view(from.pre()).size(), kMostNameBytes));
     KVASS_RETURN_IF_ERROR(ends("tokens", from.pieces(), from.piece_ends()));
     KVASS_RETURN_IF_ERROR(ends("merges", from.merges(), from.merge_ends()));

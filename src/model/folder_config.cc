@@ -204,7 +204,8 @@ Result<FolderShape> translate_config(const FolderFamily& family, const JsonField
   }
   if (family.is(kSlidingLayers)) {
     // The format has no key for the scale: one over the root of this, or of width / heads in the model of 62 layers.
-    const auto divisor = static_cast<double>(shape.layers == 62 ? width / shape.heads : shape.head_dim);
+    const double divisor = shape.layers == 62 ? static_cast<double>(width) / static_cast<double>(shape.heads)
+                                              : static_cast<double>(shape.head_dim);
     KVASS_ASSIGN_OR_RETURN(const double scalar, config.real_or("query_pre_attn_scalar", 256.0));
     if (!(scalar > 0.0)) return config.wrong("query_pre_attn_scalar", "a number above 0");
     shape.query_factor = std::sqrt(divisor / scalar);

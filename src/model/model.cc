@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "base/float16.h"
 #include "model/family.h"
 #include "ops/linear/requantise.h"
 #include "ops/linear/weight.h"
@@ -110,6 +111,20 @@ Result<WeightType> weight_type_of(GgmlType type) {
   return unsupported("tensor type", "a type that the reader reads", std::to_string(static_cast<uint32_t>(type)));
 }
 
+bool is_vector_type(GgmlType type) { return type == GgmlType::F32 || type == GgmlType::F16 || type == GgmlType::BF16; }
+
+void widen(const GgufTensor& tensor, float* out) {
+  if (tensor.type == GgmlType::F32) {
+    std::memcpy(out, tensor.data, tensor.bytes);
+    return;
+  }
+  for (size_t i = 0; i < tensor.bytes / sizeof(uint16_t); ++i) {
+    uint16_t bits = 0;
+    std::memcpy(&bits, tensor.data + i * sizeof bits, sizeof bits);
+    out[i] = tensor.type == GgmlType::F16 ? f16_to_float(bits) : bf16_to_float(bits);
+  }
+}
+
 Result<ModelProgram> build_program(const Gguf& file) {
   KVASS_ASSIGN_OR_RETURN(const std::string_view architecture, file.get_string("general.architecture"));
   std::string known;
@@ -139,7 +154,7 @@ Result<WeightStore> load_weights(const Gguf& file, const ModelProgram& model, Th
     const Weight& weight = model.program.weights[i];
     uint8_t* bytes = store.block.data() + entry.offset;
     if (weight.outputs == 0) {
-      std::memcpy(bytes, entry.source->data, static_cast<size_t>(weight.inputs) * sizeof(float));
+      widen(*entry.source, reinterpret_cast<float*>(bytes));
       store.vectors.push_back(reinterpret_cast<const float*>(bytes));
       store.matrices.push_back({});
     } else {

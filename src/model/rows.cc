@@ -10,7 +10,7 @@
 namespace kvass {
 
 void unpack_rows(const GgufTensor& tensor, int64_t first, int64_t count, float* out) {
-  const int64_t k = tensor.shape[0];
+  const int64_t k = tensor.row_elements();
   std::vector<uint8_t> scratch;
   if (tensor.type == GgmlType::F32) {
     const size_t bytes = static_cast<size_t>(count * k) * sizeof(float);
@@ -34,7 +34,7 @@ void convert_rows(const GgufTensor& tensor, WeightType type, int64_t first, int6
     std::memcpy(out, tensor.rows_at(first, count, scratch), static_cast<size_t>(count) * tensor.row_bytes());
     return;
   }
-  const int64_t k = tensor.shape[0];
+  const int64_t k = tensor.row_elements();
   std::vector<float> row(static_cast<size_t>(count * k));
   unpack_rows(tensor, first, count, row.data());
   const size_t bytes = source_row_bytes(type, k);

@@ -172,7 +172,7 @@ class Translator {
     out_.str("tokenizer.ggml.model", "gpt2");
     out_.str("tokenizer.ggml.pre", pre);
     out_.strs("tokenizer.ggml.merges", merges);
-    out_.boolean("kvass.tokenizer.nfc", steps_.nfc);
+    out_.boolean(kNfcKey, steps_.nfc);
     return {};
   }
 

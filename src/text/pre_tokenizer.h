@@ -26,7 +26,9 @@ struct PreTokenizerKind {
   const char* name;                     // a value of tokenizer.ggml.pre
   bool ignore_merges;                   // a whole piece that is a token becomes that token, without merging
   bool add_bos;                         // the default if the file does not say
-  std::array<const char*, 5> patterns;  // null after the last
+  bool nfc;                             // text is brought into Unicode's form C first
+  // Null after the last. One that begins with (?#bytes) matches bytes; no other comes after it.
+  std::array<const char*, 7> patterns;
 };
 
 // The kind of that name; an empty name is "default". The error for an unknown name begins with `what` and lists the

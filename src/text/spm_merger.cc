@@ -85,6 +85,7 @@ SpmMerger::SpmMerger(const VocabularyView& vocabulary, std::span<const TokenType
     : lazy_(std::make_shared<Lazy>()), unknown_(vocabulary.unknown) {
   byte_ids_.fill(-1);
   lazy_->scores.assign(vocabulary.scores.begin(), vocabulary.scores.end());
+  lazy_->scores.resize(types.size());  // where merges are listed there may be none
   lazy_->order.reserve(types.size());
   for (int32_t id = 0; id < pieces.size(); ++id) {
     if (types[id] == TokenType::normal && !pieces[id].empty()) lazy_->order.push_back(id);

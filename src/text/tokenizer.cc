@@ -12,6 +12,7 @@
 
 #include "text/byte_alphabet.h"
 #include "text/control_tokens.h"
+#include "text/normalizer.h"
 
 namespace kvass {
 namespace {
@@ -44,7 +45,10 @@ Status check_sizes(const VocabularyView& vocabulary) {
     return bad_input(vocabulary_field(vocabulary.source, "tokenizer.ggml.tokens"), "between 1 and 2^31 - 1 tokens",
                      std::to_string(tokens));
   }
-  if (vocabulary.kind == VocabularyKind::spm && vocabulary.scores.size() != tokens) {
+  const bool scored = vocabulary.kind == VocabularyKind::unigram ||
+                      (vocabulary.kind == VocabularyKind::spm && vocabulary.merges.empty());
+  if ((scored || !vocabulary.scores.empty()) && vocabulary.kind != VocabularyKind::bpe &&
+      vocabulary.scores.size() != tokens) {
     return bad_input(vocabulary_field(vocabulary.source, "tokenizer.ggml.scores"),
                      fmt::format("one for each of {} tokens", tokens), std::to_string(vocabulary.scores.size()));
   }
@@ -77,12 +81,12 @@ Status check_ids(const VocabularyView& vocabulary) {
 }
 
 Status check_tokens(const VocabularyView& vocabulary) {
-  const bool spm = vocabulary.kind == VocabularyKind::spm;
+  const bool spm = vocabulary.kind != VocabularyKind::bpe;
   std::array<bool, 256> has_byte{};
   for (size_t id = 0; id < vocabulary.pieces.size(); ++id) {
     const std::string_view piece = vocabulary.pieces[id];
     const TokenType type = vocabulary.types[id];
-    if (spm && std::isnan(vocabulary.scores[id])) {
+    if (spm && !vocabulary.scores.empty() && std::isnan(vocabulary.scores[id])) {
       return bad_input(vocabulary_field(vocabulary.source, fmt::format("tokenizer.ggml.scores[{}]", id)), "a number",
                        "NaN");
     }
@@ -117,7 +121,7 @@ Status check_tokens(const VocabularyView& vocabulary) {
 void append_text(const VocabularyView& vocabulary, size_t id, PieceTable& pieces) {
   const std::string_view piece = vocabulary.pieces[id];
   const TokenType type = vocabulary.types[id];
-  const bool spm = vocabulary.kind == VocabularyKind::spm;
+  const bool spm = vocabulary.kind != VocabularyKind::bpe;
   if (type == TokenType::byte) {
     const char byte = *parse_byte_piece(piece);
     pieces.append({&byte, 1});
@@ -150,9 +154,12 @@ Result<Tokenizer> Tokenizer::create(const VocabularyView& vocabulary) {
       {vocabulary.bos, vocabulary.eos, vocabulary.eot, vocabulary.eom, vocabulary.ends}, vocabulary.chat_template));
   if (vocabulary.kind == VocabularyKind::spm) {
     KVASS_ASSIGN_OR_RETURN(tokenizer.merger_, SpmMerger::create(vocabulary, tokenizer.types_, tokenizer.pieces_));
+  } else if (vocabulary.kind == VocabularyKind::unigram) {
+    KVASS_ASSIGN_OR_RETURN(tokenizer.merger_, UnigramMerger::create(vocabulary, tokenizer.types_, tokenizer.pieces_));
   } else {
     KVASS_ASSIGN_OR_RETURN(tokenizer.merger_, BpeMerger::create(vocabulary, tokenizer.types_, tokenizer.pieces_));
   }
+  tokenizer.nfc_ = vocabulary.nfc;
   tokenizer.add_bos_ = vocabulary.add_bos;
   tokenizer.add_eos_ = vocabulary.add_eos;
   tokenizer.add_space_prefix_ = vocabulary.add_space_prefix;
@@ -180,8 +187,12 @@ void Tokenizer::encode_plain(std::string_view text, bool space_prefix, std::vect
     const bool there = text.starts_with(' ') || text.starts_with(kSpaceMark);
     space_prefix = !text.empty() && (space_prefix_ == SpacePrefix::segments || !there);
   }
+  std::string scratch;
+  if (nfc_) text = to_nfc(text, scratch);
   if (const auto* spm = std::get_if<SpmMerger>(&merger_)) {
     spm->encode(pieces_, text, space_prefix, ids);
+  } else if (const auto* unigram = std::get_if<UnigramMerger>(&merger_)) {
+    unigram->encode(pieces_, text, space_prefix, ids);
   } else {
     std::get<BpeMerger>(merger_).encode(pieces_, text, ids);
   }
