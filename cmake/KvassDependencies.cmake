@@ -25,6 +25,7 @@ if(KVASS_TEXT)
   if(NOT KVASS_CORE_ONLY)
     find_package(nlohmann_json REQUIRED)
     kvass_find_module(PCRE2 libpcre2-8 text ", or build without it: KVASS_TEXT=OFF")
+    kvass_find_module(UTF8PROC libutf8proc text ", or build without it: KVASS_TEXT=OFF")
   endif()
 endif()
 

@@ -22,6 +22,7 @@ if types=$("$root/scripts/python-extras.sh" types); then export KVASS_TYPE_CHECK
 if [ -n "${KVASS_LONG:-}" ] && executorch=$("$root/scripts/python-extras.sh" executorch); then
   PYTHONPATH="$executorch${PYTHONPATH:+:$PYTHONPATH}"
 fi
+export KVASS_PROGRAM="$build/kvass" # the command line, for tests that take it where it is built
 export PYTHONPATH="$build/python${PYTHONPATH:+:$PYTHONPATH}" MPLCONFIGDIR="$build/python" PYTHONDONTWRITEBYTECODE=1
 cd "$root"
 exec "$python" -m pytest -q --no-header -p no:cacheprovider --durations=5 "$@"

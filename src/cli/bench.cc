@@ -100,7 +100,7 @@ Status run(const BenchFlags& flags) {
   if (!flags.plot.empty()) KVASS_RETURN_IF_ERROR(check_picture(flags.plot));
   if (!flags.trace.empty()) KVASS_RETURN_IF_ERROR(check_replaceable(flags.trace, kTraceBegin, "traces"));
   KVASS_ASSIGN_OR_RETURN(const WeightOptions weights, flags.weights.resolve());
-  KVASS_ASSIGN_OR_RETURN(ModelFile file, ModelFile::open(flags.model));
+  KVASS_ASSIGN_OR_RETURN(ModelFile file, ModelFlags::open(flags.model));
   KVASS_ASSIGN_OR_RETURN(const StreamOptions options, flags.stream.resolve(file.stream_options()));
   KVASS_RETURN_IF_ERROR(validate(flags.bench));
   if (const int64_t needed = tokens_of(flags.bench);

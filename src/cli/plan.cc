@@ -132,7 +132,7 @@ Status run(const PlanFlags& flags) {
   if (!flags.svg.empty()) KVASS_RETURN_IF_ERROR(check_picture(flags.svg));
   std::optional<ModelFile> file;
   if (!flags.model.empty()) {
-    KVASS_ASSIGN_OR_RETURN(file, ModelFile::open(flags.model));
+    KVASS_ASSIGN_OR_RETURN(file, ModelFlags::open(flags.model));
   }
   KVASS_ASSIGN_OR_RETURN(const StreamOptions options,
                          flags.stream.resolve(file ? file->stream_options() : StreamOptions()));

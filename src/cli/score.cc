@@ -79,7 +79,7 @@ Status run(const ScoreFlags& flags) {
   if (flags.top < 0) return bad_input("ScoreOptions.top", "0 or more tokens", std::to_string(flags.top));
   if (!flags.plot.empty()) KVASS_RETURN_IF_ERROR(check_picture(flags.plot));
   KVASS_ASSIGN_OR_RETURN(const WeightOptions weights, flags.weights.resolve());
-  KVASS_ASSIGN_OR_RETURN(ModelFile file, ModelFile::open(flags.model));
+  KVASS_ASSIGN_OR_RETURN(ModelFile file, ModelFlags::open(flags.model));
   KVASS_ASSIGN_OR_RETURN(StreamOptions options, flags.stream.resolve(file.stream_options()));
   options.rotary_offset = flags.rotary_offset;
   KVASS_RETURN_IF_ERROR(check_memory_limit(file, options, kScoreHeadRows, weights));

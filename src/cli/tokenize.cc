@@ -30,7 +30,7 @@ Status decode(const TokenizeFlags& flags, const Tokenizer& tokenizer, const std:
 }
 
 Status run(const TokenizeFlags& flags) {
-  KVASS_ASSIGN_OR_RETURN(const ModelFile file, ModelFile::open(flags.model));
+  KVASS_ASSIGN_OR_RETURN(const ModelFile file, ModelFlags::open(flags.model));
   KVASS_ASSIGN_OR_RETURN(const Tokenizer tokenizer, file.tokenizer());
   KVASS_ASSIGN_OR_RETURN(const std::string input, read_text("-"));
   if (flags.decode) return decode(flags, tokenizer, input);

@@ -107,6 +107,7 @@ jinja::Rendered rendered_part(const jinja::Rendered& rendered, size_t begin, siz
 std::vector<int32_t> encode_prompt(const Tokenizer& tokenizer, const jinja::Rendered& rendered, PromptPlace place) {
   std::vector<TextPart> parts;
   for (const jinja::Span& span : rendered.spans) parts.push_back({span.text, !span.outside});
+  if (place == PromptPlace::after_control) return tokenizer.encode_after_control(parts);
   const bool first = place == PromptPlace::first;
   return tokenizer.encode_parts(parts, /*bos=*/first && tokenizer.add_bos(),
                                 /*continued=*/place == PromptPlace::within_text);
