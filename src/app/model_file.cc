@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <cstring>
-#include <filesystem>
 #include <utility>
 
 #include "app/model_names.h"
 #include "app/speech_source.h"
+#include "base/platform.h"
 #include "model/alignment_heads.h"
 
 namespace kvass {
@@ -47,7 +47,7 @@ Status check_weight_options(const WeightOptions& options, bool is_static, const 
 
 Result<ModelFile> ModelFile::open(const std::string& path_or_name) {
   const std::string path = model_path(path_or_name);
-  const bool speech = is_speech_source(path) || std::filesystem::is_directory(path);
+  const bool speech = is_speech_source(path) || platform::file_info(path).kind == platform::FileKind::folder;
   KVASS_ASSIGN_OR_RETURN(ModelFile file, is_kvp(path) ? open_static(path)
                                          : speech     ? open_speech(path)
                                                       : open_gguf(path));
