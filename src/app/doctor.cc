@@ -71,10 +71,7 @@ Result<MachineReport> examine_machine() {
   report.cpus = usable_cpus();
   KVASS_ASSIGN_OR_RETURN(const Isa isa, default_isa());
   report.isa = isa_name(isa);
-  const CpuFeatures features = detect_cpu_features();
-  for (const Isa known : kIsas) {
-    if (isa_available(known, features)) report.isas.emplace_back(isa_name(known));
-  }
+  report.isas = available_isas();
   report.memory = platform::memory_info();
   report.cache_bytes = platform::last_level_cache_bytes();
   KVASS_RETURN_IF_ERROR(measure(report));

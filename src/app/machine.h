@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "base/block.h"
 #include "base/thread_pool.h"
@@ -37,6 +38,9 @@ class MachineProbe {
   Block buffer_;
   const std::atomic<bool>* cancel_ = nullptr;
 };
+
+// The instruction sets that kvass has and this machine can run, by name.
+std::vector<std::string> available_isas();
 
 // What an engine runs on: an instruction set ("avx2"), or a device ("cuda: NVIDIA H100").
 std::string runs_on(const Engine& engine);
