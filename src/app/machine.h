@@ -2,6 +2,7 @@
 // which they are measured. For benchmarks: a speed is given as a share of one of them.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -23,13 +24,19 @@ struct MachineLimits {
 
 class MachineProbe {
  public:
-  static Result<MachineProbe> create(int threads);
-  MachineLimits measure(Math math);  // about a tenth of a second
+  // Where memory is limited the buffer is smaller. `cancel`, which lives as long as the probe, ends whatever it does
+  // soon; null: none.
+  static Result<MachineProbe> create(int threads, const std::atomic<bool>* cancel = nullptr);
+  Result<MachineLimits> measure(Math math);  // about a tenth of a second
+  size_t buffer_bytes() const { return buffer_.bytes(); }
 
  private:
   MachineProbe() = default;
+  Status check_cancel() const;
+
   std::unique_ptr<ThreadPool> pool_;
   Block buffer_;
+  const std::atomic<bool>* cancel_ = nullptr;
 };
 
 // The instruction sets that kvass has and this machine can run, by name.

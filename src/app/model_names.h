@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "kvass/status.h"
+
 namespace kvass {
 
 // $KVASS_CACHE, $XDG_CACHE_HOME/kvass or ~/.cache/kvass; empty: none of them is set.
@@ -12,9 +14,11 @@ std::string cache_folder();
 
 struct NamedModel {
   std::string name;
-  std::string path;  // empty: what the link pointed to is gone
+  std::string path;     // empty: it leads to nothing
+  std::string problem;  // why it does
 };
-std::vector<NamedModel> named_models();  // by name
+// By name; none where the folder does not exist. An error: it cannot be read.
+Result<std::vector<NamedModel>> named_models();
 
 // Whether a model may have this name.
 bool is_model_name(const std::string& name);

@@ -78,8 +78,8 @@ size_t peak_rss_bytes();                    // the most memory that it has had r
 std::string system_name();
 std::string cpu_name();
 struct MemoryInfo {
-  size_t bytes = 0;        // that the machine has
-  size_t available = 0;    // that programs can still have without swapping
+  size_t bytes = 0;        // that the machine has; 0: not known
+  size_t available = 0;    // that programs can still have without swapping; 0 where `bytes` is
   size_t limit = 0;        // of this process and its group; 0: none
   std::string huge_pages;  // the system's own words: "always [madvise] never"; empty: not known
 };

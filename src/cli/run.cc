@@ -124,6 +124,10 @@ Status run(RunFlags& flags) {
   StreamState state;
   if (resumed) {
     const SnapshotInfo& info = resumed->info();
+    if (!info.state.chat.chat_template.empty()) {
+      return bad_input("--resume", "a text, as `kvass run --save` writes",
+                       "a conversation, which `kvass chat` goes on with");
+    }
     KVASS_RETURN_IF_ERROR(flags.stream.check_resumed(info.caches, info.math));
     stream_options = options_of(info.caches, info.math, stream_options);
     state = info.state;
