@@ -66,49 +66,47 @@ std::vector<Parameter> parameters_of(std::string_view signature) {
       by_keyword = true;
       continue;
     }
-    const size_t standard = part.find(" = ");
-    const size_t colon = part.find(": ");
-    Parameter one;
-    one.required = standard == std::string_view::npos;
-    one.by_keyword = by_keyword;
-    one.name = part.substr(0, std::min(colon, standard));
-    if (colon < standard) one.type = part.substr(colon + 2, one.required ? colon : standard - colon - 2);
-    if (one.required && colon != std::string_view::npos) one.type = part.substr(colon + 2);
-    parameters.push_back(std::move(one));
+    const size_t standard = std::min(part.find(" = "), part.size());
+    const size_t colon = std::min(part.find(": "), standard);
+    const std::string_view type = colon < standard ? part.substr(colon + 2, standard - colon - 2) : "";
+    parameters.push_back({std::string(part.substr(0, colon)), std::string(type), standard == part.size(), by_keyword});
   }
   return parameters;
+}
+
+// "int, str, kwargs = { threads: str }"
+std::vector<Given> given_of(std::string_view text) {
+  constexpr std::string_view kNamed = "kwargs = { ";
+  std::vector<Given> given;
+  const size_t named = text.find(kNamed);
+  for (const std::string_view type : parts_of(text.substr(0, named))) given.push_back({"", std::string(type)});
+  if (named == text.npos) return given;
+  text = trimmed(text.substr(named + kNamed.size()));
+  if (!text.empty() && text.back() == '}') text.remove_suffix(1);
+  for (const std::string_view part : parts_of(text)) {
+    const size_t colon = part.find(": ");
+    if (colon != part.npos) given.push_back({std::string(part.substr(0, colon)), std::string(part.substr(colon + 2))});
+  }
+  return given;
 }
 
 // What the text says of the call; nothing where it is not of the kind, or has several signatures.
 std::optional<Call> read(std::string_view text) {
   constexpr std::string_view kKind = "(): incompatible function arguments.", kFirst = "\n    1. ",
-                             kTypes = "\nInvoked with types: ", kNamed = "kwargs = { ";
+                             kSecond = "\n    2. ", kTypes = "\nInvoked with types: ";
   const size_t kind = text.find(kKind), first = text.find(kFirst), types = text.rfind(kTypes);
-  if (kind == text.npos || first == text.npos || types == text.npos || text.find("\n    2. ") != text.npos) return {};
-  Call call;
-  call.function = text.substr(0, kind);
-  std::string_view signature = text.substr(first + kFirst.size(), types - first - kFirst.size());
+  if (kind == text.npos || first == text.npos || types == text.npos || text.find(kSecond) != text.npos) return {};
+  const std::string_view signature = text.substr(first + kFirst.size(), types - first - kFirst.size());
   const size_t opened = signature.find('('), result = signature.rfind(") -> ");
   const size_t closed = result != signature.npos ? result : signature.rfind(')');
   if (opened == signature.npos || closed == signature.npos || closed < opened) return {};
+  Call call;
+  call.function = text.substr(0, kind);
   call.parameters = parameters_of(signature.substr(opened + 1, closed - opened - 1));
-  std::string_view given = text.substr(types + kTypes.size());
-  const size_t named = given.find(kNamed);
-  for (const std::string_view type : parts_of(given.substr(0, named))) call.given.push_back({"", std::string(type)});
-  if (named != given.npos) {
-    given = trimmed(given.substr(named + kNamed.size()));
-    if (!given.empty() && given.back() == '}') given.remove_suffix(1);
-    for (const std::string_view part : parts_of(given)) {
-      const size_t colon = part.find(": ");
-      if (colon != part.npos)
-        call.given.push_back({std::string(part.substr(0, colon)), std::string(part.substr(colon + 2))});
-    }
-  }
+  call.given = given_of(text.substr(types + kTypes.size()));
   if (!call.parameters.empty() && call.parameters.front().name == "self" && !call.given.empty()) {
-    if (call.function == "__init__") {
-      const std::string& type = call.given.front().type;
-      call.function = type.substr(type.rfind('.') + 1);
-    }
+    const std::string& type = call.given.front().type;
+    if (call.function == "__init__") call.function = type.substr(type.rfind('.') + 1);
     call.parameters.erase(call.parameters.begin());
     call.given.erase(call.given.begin());
   }
@@ -138,22 +136,26 @@ bool may_fit(const std::string& wanted, const std::string& type) {
   return false;
 }
 
-std::string line_of(const Call& call) {
-  const auto line = [&](const std::string& what, const std::string& expected, const std::string& got) {
-    return expected_message(call.function + (what.empty() ? "" : ": " + what), expected, got);
-  };
-  std::vector<const Given*> values(call.parameters.size(), nullptr);
-  const auto places = std::count_if(call.parameters.begin(), call.parameters.end(),
-                                    [](const Parameter& one) { return !one.by_keyword; });
+// The values of the parameters, or the line that says why there are none.
+struct Bound {
+  std::vector<const Given*> values;
+  std::string line;
+};
+
+std::string line(const Call& call, const std::string& what, const std::string& expected, const std::string& got) {
+  return expected_message(call.function + (what.empty() ? "" : ": " + what), expected, got);
+}
+
+Bound bind(const Call& call) {
+  Bound bound;
+  bound.values.resize(call.parameters.size());
+  const auto places = static_cast<size_t>(std::count_if(call.parameters.begin(), call.parameters.end(),
+                                                        [](const Parameter& one) { return !one.by_keyword; }));
   size_t next = 0;
   for (const Given& one : call.given) {
     if (one.name.empty()) {
-      if (next >= static_cast<size_t>(places)) {
-        const auto given =
-            std::count_if(call.given.begin(), call.given.end(), [](const Given& g) { return g.name.empty(); });
-        return line("", "at most " + std::to_string(places) + " arguments without a name", std::to_string(given));
-      }
-      values[next++] = &one;
+      if (next < places) bound.values[next] = &one;
+      ++next;
       continue;
     }
     const auto found = std::find_if(call.parameters.begin(), call.parameters.end(),
@@ -161,29 +163,40 @@ std::string line_of(const Call& call) {
     if (found == call.parameters.end()) {
       std::string known;
       for (const Parameter& p : call.parameters) known.append(known.empty() ? "" : ", ").append(p.name);
-      return line(one.name, "one of " + known, "another keyword");
+      bound.line = line(call, one.name, "one of " + known, "another keyword");
+      return bound;
     }
-    values[static_cast<size_t>(found - call.parameters.begin())] = &one;
+    bound.values[static_cast<size_t>(found - call.parameters.begin())] = &one;
   }
-  std::string integers;
-  for (size_t i = 0; i < values.size(); ++i) {
+  if (next > places) {
+    bound.line =
+        line(call, "", "at most " + std::to_string(places) + " arguments without a name", std::to_string(next));
+  }
+  return bound;
+}
+
+std::string line_of(const Call& call) {
+  const Bound bound = bind(call);
+  if (!bound.line.empty()) return bound.line;
+  std::string integers, expected, got;
+  const auto add = [](std::string& list, const char* between, const std::string& one) {
+    list.append(list.empty() ? "" : between).append(one);
+  };
+  for (size_t i = 0; i < bound.values.size(); ++i) {
     const Parameter& wanted = call.parameters[i];
-    if (values[i] == nullptr) {
-      if (wanted.required) return line(wanted.name, wanted.type.empty() ? "a value" : wanted.type, "none");
+    const Given* const value = bound.values[i];
+    if (value == nullptr) {
+      if (wanted.required) return line(call, wanted.name, wanted.type.empty() ? "a value" : wanted.type, "none");
       continue;
     }
-    if (!may_fit(wanted.type, values[i]->type)) return line(wanted.name, wanted.type, values[i]->type);
-    if (values[i]->type == "int" && has_word(wanted.type, "int"))
-      integers.append(integers.empty() ? "" : " or ").append(wanted.name);
+    if (!may_fit(wanted.type, value->type)) return line(call, wanted.name, wanted.type, value->type);
+    if (value->type == "int" && has_word(wanted.type, "int")) add(integers, " or ", wanted.name);
+    add(expected, ", ", wanted.name + ": " + wanted.type);
+    add(got, ", ", value->type);
   }
-  if (!integers.empty()) return line(integers, "an integer that fits", "one that is too large");
-  std::string expected, got;
-  for (size_t i = 0; i < values.size(); ++i) {
-    if (values[i] == nullptr) continue;
-    expected.append(expected.empty() ? "" : ", ").append(call.parameters[i].name + ": " + call.parameters[i].type);
-    got.append(got.empty() ? "" : ", ").append(values[i]->type);
-  }
-  return line("", "values for " + expected, "others of " + got);
+  // By their types all would fit.
+  if (!integers.empty()) return line(call, integers, "an integer that fits", "one that is too large");
+  return line(call, "", "values for " + expected, "others of " + got);
 }
 
 }  // namespace

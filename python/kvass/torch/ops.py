@@ -48,7 +48,7 @@ def attention(
         cu_seqlens_k=cu_seqlens_k,
     )  # fmt: skip
     width, of_values = q.shape[-1], v.shape[-1]
-    if width != of_values:  # zeros change no bit
+    if width != of_values and width and of_values:  # zeros change no bit
         at_scale, at_sink = NAMES.index("scale"), NAMES.index("q_sink")
         options[at_scale] = width**-0.5 if scale is None else scale
         q, k, v, options[at_sink] = (_filled(tensor, max(width, of_values)) for tensor in (q, k, v, options[at_sink]))
