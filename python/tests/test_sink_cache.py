@@ -128,6 +128,8 @@ def test_other_sizes_and_positions_are_refused_and_nothing_is_written():
         (ValueError, r"v_val: expected \[1, 2, S, 8\] as the cache, got \[1, 1, 4, 8\]", (here, k, v[:, :1])),
         (ValueError, r"k_val: expected \[1, 2, S, 8\] as the cache, got \[1, 2, 4, 4\]", (here, k[..., :4], v)),
         (ValueError, r"k_val: expected \[1, 2, S, 8\] as the cache, got \[2, 4, 8\]", (here, k[0], v[0])),
+        (TypeError, "input_pos: expected a torch.Tensor, got int", (4, k, v)),
+        (TypeError, "v_val: expected a torch.Tensor, got NoneType", (here, k, None)),
         (TypeError, "input_pos: expected integers, got torch.float32", (torch.tensor([1.7]), k, v)),
         (ValueError, "input_pos: expected 0 or more, got -3", (torch.tensor([-3]), k, v)),
         (ValueError, "input_pos: expected the position of the first token, got none", (here[:0], k, v)),
@@ -205,7 +207,11 @@ def test_caches_move_to_another_device():
     assert cache.create_causal_mask_for_ring_buffer(0, 2).device.type == "meta"
 
 
-@pytest.mark.parametrize("bad", [{"window_size": 0}, {"sink_size": -1}])
-def test_impossible_sizes_are_refused(bad):
-    with pytest.raises(ValueError, match="expected"):
-        kt.KVCacheWithAttentionSink(HEADS, DIM, **bad)
+@pytest.mark.parametrize("name", ["n_heads", "head_dim", "max_batch_size", "window_size", "sink_size", "max_seq_len"])
+def test_impossible_sizes_are_refused(name):
+    sizes = dict(n_heads=HEADS, head_dim=DIM)
+    with pytest.raises(ValueError, match=f"^{name}: expected at least [01] .*, got -1"):
+        kt.KVCacheWithAttentionSink(**{**sizes, name: -1})
+    for other in (1.5, "2"):
+        with pytest.raises(TypeError, match=f"^{name}: expected an integer, got {type(other).__name__}"):
+            kt.KVCacheWithAttentionSink(**{**sizes, name: other})

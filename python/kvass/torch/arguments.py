@@ -24,7 +24,7 @@ def check_dense(name: str, tensor: Tensor) -> None:
         raise TypeError(f"{name}: expected a dense tensor in memory, got {kind}")
 
 
-def _tensor(name: str, value: Any) -> Tensor:
+def dense(name: str, value: Any) -> Tensor:
     if not isinstance(value, Tensor):
         raise _refuse(name, "a torch.Tensor", value)
     check_dense(name, value)
@@ -34,14 +34,14 @@ def _tensor(name: str, value: Any) -> Tensor:
 def _tensors(name: str, value: Any) -> list[Tensor]:
     if isinstance(value, (str, bytes, dict)) or not hasattr(value, "__iter__"):
         raise _refuse(name, "a sequence of tensors", value)
-    found = [_tensor(name, one) for one in value]
+    found = [dense(name, one) for one in value]
     if not found:
         raise ValueError(f"{name}: expected at least one tensor, got none")
     return found
 
 
 def _heads(name: str, value: Any) -> Tensor:
-    tensor = _tensor(name, value)
+    tensor = dense(name, value)
     if tensor.dim() != 4:
         raise ValueError(f"{name}: expected 4 dimensions, got {list(tensor.shape)}")
     return tensor
@@ -49,7 +49,7 @@ def _heads(name: str, value: Any) -> Tensor:
 
 def packed(name: str, value: Any) -> Tensor:
     """[T, H, D] as [1, H, T, D]."""
-    tensor = _tensor(name, value)
+    tensor = dense(name, value)
     if tensor.dim() != 3:
         raise ValueError(f"{name}: expected [T, H, D], got {list(tensor.shape)}")
     return tensor.transpose(0, 1)[None]
@@ -58,7 +58,7 @@ def packed(name: str, value: Any) -> Tensor:
 def _list(name: str, value: Any, what: str, kind: Any, dtype: torch.dtype) -> Tensor:
     """A tensor as it is, or one of a list or array of numbers."""
     if isinstance(value, Tensor):
-        return _tensor(name, value)
+        return dense(name, value)
     values = value.tolist() if hasattr(value, "tolist") else value
     if not isinstance(values, (list, tuple)) or not all(isinstance(one, kind) for one in values):
         raise _refuse(name, f"a list or array of {what}", value)
@@ -87,6 +87,13 @@ def integer(name: str, value: Any) -> Any:
     return value
 
 
+def check_sizes(least: int, what: str, **sizes: Any) -> None:
+    """TypeError for a size that is no integer, ValueError for one below `least`."""
+    for name, value in sizes.items():
+        if integer(name, value) < least:
+            raise ValueError(f"{name}: expected at least {least} {what}, got {value}")
+
+
 def _number(name: str, value: Any) -> Any:
     if not isinstance(value, (Real, torch.SymInt, torch.SymFloat, Tensor)):
         raise _refuse(name, "a number", value)
@@ -95,14 +102,14 @@ def _number(name: str, value: Any) -> Any:
 
 _REQUIRED: dict[str, Callable[[str, Any], Any]] = {
     **dict.fromkeys(("q", "k", "v", "k_cache", "v_cache", "k_new", "v_new", "dout"), _heads),
-    **dict.fromkeys(("a", "b", "value", "cache"), _tensor),
+    **dict.fromkeys(("a", "b", "value", "cache"), dense),
     **dict.fromkeys(("outs", "lses"), _tensors),
     **dict.fromkeys(("causal", "fp32", "return_lse"), _flag),
     **dict.fromkeys(("window", "sinks", "attention_chunk"), integer),
     "softcap": _number,
 }
 _OPTIONAL: dict[str, Callable[[str, Any], Any]] = {
-    **dict.fromkeys(("q_sink", "key_padding_mask", "dlse"), _tensor),
+    **dict.fromkeys(("q_sink", "key_padding_mask", "dlse"), dense),
     **dict.fromkeys(("first_position", "cu_seqlens_q", "cu_seqlens_k"), _integers),
     "sink_logits": _numbers,
     "scale": _number,

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from .arguments import check_sizes
 from .ops import alias, update_cross_attn_cache, updated_cross_attn_cache
 
 
@@ -33,6 +34,7 @@ class CrossAttentionCache(nn.Module):
         functional: bool = False,
     ) -> None:
         super().__init__()
+        check_sizes(1, "of them", batch=batch, heads=heads, source_rows=source_rows, head_dim=head_dim)
         self.functional = functional
         shape = (batch, heads, source_rows, head_dim)
         self.register_buffer("k_cache", torch.zeros(shape, dtype=dtype))

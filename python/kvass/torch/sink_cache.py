@@ -13,6 +13,8 @@ from typing import Any, Optional
 import torch
 from torch import Tensor, nn
 
+from .arguments import check_sizes, dense
+
 
 def slots_of(positions: Tensor, sink_size: int, ring_size: int) -> Tensor:
     """position if position < sink_size, otherwise sink_size + (position - sink_size) mod ring_size."""
@@ -81,13 +83,14 @@ class KVCacheWithAttentionSink(nn.Module):
         eviction_batch_size: int = 1,
     ) -> None:
         super().__init__()
-        if window_size < 1:
-            raise ValueError(f"window_size: expected at least 1 token, got {window_size}")
+        check_sizes(1, "of them", n_heads=n_heads, head_dim=head_dim, max_batch_size=max_batch_size)
+        check_sizes(1, "token", window_size=window_size)
+        check_sizes(0, "tokens", sink_size=sink_size)
         room = window_size
         for name, given in (("max_context_length", max_context_length), ("max_seq_len", max_seq_len)):
-            if given is not None and given < 1:
-                raise ValueError(f"{name}: expected at least 1 token, got {given}")
-            room = room if given is None else given
+            if given is not None:
+                check_sizes(1, "token", **{name: given})
+                room = given
         slots = sink_size + window_size + room
         self.n_heads = n_heads
         self.head_dim = head_dim
@@ -105,6 +108,8 @@ class KVCacheWithAttentionSink(nn.Module):
         self.cache_positions_manager = CachePositionsManagerWithSink(slots, sink_size)
 
     def _check_update(self, input_pos: Tensor, k_val: Tensor, v_val: Tensor) -> None:
+        for name, value in (("input_pos", input_pos), ("k_val", k_val), ("v_val", v_val)):
+            dense(name, value)
         batch, heads, slots, width = self.k_cache.shape
         seq_len = k_val.size(2) if k_val.dim() == 4 else 0
         for name, value in (("k_val", k_val), ("v_val", v_val)):
