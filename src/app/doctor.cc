@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "base/cpu.h"
 
 namespace kvass {
 namespace {
@@ -44,10 +43,7 @@ Result<MachineReport> examine_machine() {
   report.cpus = usable_cpus();
   KVASS_ASSIGN_OR_RETURN(const Isa isa, default_isa());
   report.isa = isa_name(isa);
-  const CpuFeatures features = detect_cpu_features();
-  for (const Isa known : kIsas) {
-    if (isa_available(known, features)) report.isas.emplace_back(isa_name(known));
-  }
+  report.isas = available_isas();
   report.memory = platform::memory_info();
   report.cache_bytes = platform::last_level_cache_bytes();
   KVASS_ASSIGN_OR_RETURN(MachineProbe probe, MachineProbe::create(report.cpus));

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "app/open.h"
+#include "app/plan.h"
 #include "app/speech_plan.h"
 #include "base/new_file.h"
 #include "kvass/version.h"
@@ -120,14 +121,7 @@ Status check_speech_options(const ExportOptions& options, const SpeechShape& sha
     return bad_input(field, "none for a speech model, whose decoder sees all of a window's text", got);
   };
   const StreamOptions& stream = options.stream;
-  if (stream.attention_sink) {
-    return refuse("StreamOptions.attention_sink",
-                  fmt::format("{},{}", stream.attention_sink->sink_tokens, stream.attention_sink->window));
-  }
-  if (stream.endless) return refuse("StreamOptions.endless", "true");
-  if (stream.positions() != SinkPositions::in_cache) {
-    return refuse("StreamOptions.sink_positions", std::string(sink_positions_name(stream.positions())));
-  }
+  KVASS_RETURN_IF_ERROR(check_speech_stream(stream));
   if (options.sliding_window) return refuse("ExportOptions.sliding_window", std::to_string(*options.sliding_window));
   if (options.sliding_window_pattern) {
     return refuse("ExportOptions.sliding_window_pattern", std::to_string(*options.sliding_window_pattern));

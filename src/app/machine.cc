@@ -119,6 +119,15 @@ MachineLimits MachineProbe::measure(Math math) {
   return limits;
 }
 
+std::vector<std::string> available_isas() {
+  const CpuFeatures features = detect_cpu_features();
+  std::vector<std::string> names;
+  for (const Isa isa : kIsas) {
+    if (isa_available(isa, features)) names.emplace_back(isa_name(isa));
+  }
+  return names;
+}
+
 std::string runs_on(const Engine& engine) {
   const DeviceRuntime* device = engine.device();
   if (!device) return std::string(isa_name(engine.isa()));

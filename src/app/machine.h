@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "base/block.h"
 #include "base/thread_pool.h"
@@ -30,6 +31,9 @@ class MachineProbe {
   std::unique_ptr<ThreadPool> pool_;
   Block buffer_;
 };
+
+// The instruction sets that kvass has and this machine can run, by name.
+std::vector<std::string> available_isas();
 
 // What an engine runs on: an instruction set ("avx2"), or a device ("cuda: NVIDIA H100").
 std::string runs_on(const Engine& engine);

@@ -1,5 +1,5 @@
-// Models by name: what scripts/fetch-model.sh has put into the user's cache folder, where models/NAME links to the file
-// or folder of each. A path that exists is itself; any other word without a slash may be such a name.
+// Models by name: what `kvass pull` or scripts/fetch-model.sh has put into the user's cache folder, where models/NAME
+// links to the file or folder of each. A path that exists is itself; any other word without a slash may be such a name.
 #pragma once
 
 #include <string>
@@ -15,6 +15,9 @@ struct NamedModel {
   std::string path;  // empty: what the link pointed to is gone
 };
 std::vector<NamedModel> named_models();  // by name
+
+// Whether a model may have this name.
+bool is_model_name(const std::string& name);
 
 // The path of a model that was asked for by path or by name.
 std::string model_path(const std::string& path_or_name);

@@ -157,6 +157,7 @@ int64_t read_standard_input(void* to, size_t bytes) { return ::read(STDIN_FILENO
 
 bool may_create_in(const std::string& folder) { return ::access(folder.c_str(), W_OK | X_OK) == 0; }
 
+int open_to_write(const std::string& path) { return ::open(path.c_str(), O_WRONLY | O_CLOEXEC | O_NOFOLLOW); }
 int create_file(const std::string& path) { return ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666); }
 
 void copy_owner_and_mode(const std::string& from, int file) {

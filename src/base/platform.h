@@ -47,7 +47,8 @@ int64_t read_standard_input(void* to, size_t bytes);  // bytes read; 0: the end
 
 // Files that are written.
 bool may_create_in(const std::string& folder);
-int create_file(const std::string& path);  // an error where there is one of that name
+int create_file(const std::string& path);    // an error where there is one of that name
+int open_to_write(const std::string& path);  // one that is there, not through a link; nothing of it changes yet
 // The file gets the owner, group and mode of the one at `from`, as far as the process may give them away; nobody gets
 // more rights than before. Where there is no such file nothing happens.
 void copy_owner_and_mode(const std::string& from, int file);

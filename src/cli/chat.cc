@@ -249,6 +249,9 @@ Status run(ChatFlags& flags) {
       return bad_input("--resume", "a conversation, as `kvass chat --save` writes",
                        "a text, which `kvass run` goes on with");
     }
+    if (flags.no_endless && info.caches.sinks) {
+      return bad_input("--no-endless", "nothing, or what the snapshot has", "a conversation without end");
+    }
     KVASS_RETURN_IF_ERROR(flags.stream.check_resumed(info.caches, info.math));
     stream_options = options_of(info.caches, info.math, stream_options);
     options.sampling = resumed_sampling(*flags.command, options.sampling, info.state.sampling);

@@ -87,6 +87,13 @@ Result<std::string> read_text(const std::string& path, size_t most) {
   return text;
 }
 
+bool is_stdout(const std::string& path) {
+  struct stat there {
+  }, out{};
+  return ::stat(path.c_str(), &there) == 0 && ::fstat(STDOUT_FILENO, &out) == 0 && there.st_dev == out.st_dev &&
+         there.st_ino == out.st_ino;
+}
+
 bool stdin_has_text() {
   struct stat info {};
   if (::fstat(STDIN_FILENO, &info) != 0) return false;

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "app/chart.h"
 #include "base/new_file.h"
 #include "cli/command.h"
 #include "kvass/ops.h"
@@ -209,7 +210,7 @@ Status run(const InspectFlags& flags) {
   if (file.kind == "kvass program" || flags.check || flags.mask >= 0 || !flags.svg.empty()) {
     KVASS_ASSIGN_OR_RETURN(const StaticProgram program, inspect_static(flags.file, flags.check));
     if (!flags.svg.empty()) {
-      KVASS_RETURN_IF_ERROR(write_new_file(flags.svg, arena_svg(program.program, program.methods.front())));
+      KVASS_RETURN_IF_ERROR(write_picture(flags.svg, arena_svg(program.program, program.methods.front())));
     }
     if (flags.json) {
       add_static(program, flags.mask, json);
@@ -242,8 +243,7 @@ CommandAction add_inspect(CLI::App& command) {
       ->excludes("--program")
       ->excludes("--check");
   command.add_option("--mask", flags->mask, "Of a .kvp: what the rows of a step at this position see, for each layout")
-      ->type_name("POSITION")
-      ->check(CLI::NonNegativeNumber);
+      ->type_name("POSITION");
   command.add_option("--svg", flags->svg, "Of a .kvp: a picture of its arena over the ops, as an SVG file")
       ->type_name("FILE");
   command.parse_complete_callback([flags] {

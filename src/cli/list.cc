@@ -43,7 +43,7 @@ Status run(const ListFlags& flags) {
   }
   if (flags.json) return print_json(rows);
   if (models.empty()) {
-    say("kvass: no models in {} yet; scripts/fetch-model.sh fetches some\n",
+    say("kvass: no models in {} yet; `kvass pull` and scripts/fetch-model.sh fetch some\n",
         cache_folder().empty() ? "the cache folder" : cache_folder() + "/models");
   }
   return flush_stdout();

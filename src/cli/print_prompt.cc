@@ -24,6 +24,8 @@ Result<ChatPromptOptions> options_of(const PrintPromptFlags& flags, const ChatOp
 
 // The messages as a JSON array, with the system text before them.
 Result<std::string> messages_of(const PrintPromptFlags& flags, const std::string& system) {
+  if (!flags.messages.empty() && flags.messages != "-" && stdin_has_text())
+    return bad_input("stdin", "nothing beside --messages FILE", "text that nothing reads");
   KVASS_ASSIGN_OR_RETURN(std::string text, read_text(flags.messages.empty() ? "-" : flags.messages));
   Json messages;
   if (flags.messages.empty()) {
