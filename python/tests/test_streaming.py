@@ -1,5 +1,7 @@
 """StreamingCache in stock transformers models: rotations, padding, going back, beams, memory."""
 
+import threading
+
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -102,6 +104,18 @@ def test_layers_with_tables_of_their_own_are_told_apart():
     found = rotations_of(model, config, turning=True)
     assert found[0] is not None and found[1] is not None
     assert not torch.equal(found[0].inv_freq, found[1].inv_freq)
+
+
+def test_a_models_modes_are_as_they_were_whoever_asks_meanwhile():
+    model = model_of("llama").train()
+    model.model.layers[0].mlp.eval()
+    before = [module.training for module in model.modules()]
+    threads = [threading.Thread(target=kt.StreamingCache, args=(model,)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [module.training for module in model.modules()] == before and True in before and False in before
 
 
 @pytest.mark.parametrize("rope", ["dynamic", "longrope"])

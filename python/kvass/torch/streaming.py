@@ -175,7 +175,10 @@ class _StreamingLayer(CacheLayerMixin):
             self.lazy_initialization(key_states, value_states)
         rows = key_states.shape[2]
         if self.shared.masked != self.cumulative_length + rows:
-            raise ValueError("StreamingCache: model: expected attn_implementation kvass, got another, which took no mask for the step")
+            raise ValueError(
+                "StreamingCache: model: expected attn_implementation kvass, which makes a mask for each step, got another attention "
+                "or a ready-made mask"
+            )
         self._make_room(key_states, value_states)
         assert self._buffers is not None
         for buffer, states in zip(self._buffers, (key_states, value_states)):
