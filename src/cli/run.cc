@@ -123,6 +123,10 @@ Status run(RunFlags& flags) {
   StreamState state;
   if (resumed) {
     const SnapshotInfo& info = resumed->info();
+    if (!info.state.chat.chat_template.empty()) {
+      return bad_input("--resume", "a text, as `kvass run --save` writes",
+                       "a conversation, which `kvass chat` goes on with");
+    }
     KVASS_RETURN_IF_ERROR(flags.stream.check_resumed(info.caches, info.math));
     stream_options = options_of(info.caches, info.math, stream_options);
     state = info.state;
@@ -175,7 +179,7 @@ Status run(RunFlags& flags) {
   if (result.reason == StopReason::cancelled) {
     return Status::error(StatusCode::cancelled,
                          fmt::format("run: interrupted after {} tokens of the prompt and {} generated{}",
-                                     result.prompt_tokens - result.unread, result.tokens, saved_text));
+                                     result.prompt_tokens, result.tokens, saved_text));
   }
   return result.status;
 }
