@@ -96,6 +96,11 @@ if("static" IN_LIST FORMS)
   if(code EQUAL 0 OR NOT output MATCHES "kvass::speech: expected[ \n]+sndfile")
     message(FATAL_ERROR "find_package without libsndfile: exit ${code}\n${output}")
   endif()
+  execute_process(COMMAND ${CMAKE_COMMAND} -S ${package}/outside -B ${work}/c_alone -G ${GENERATOR} -DCMAKE_PREFIX_PATH=${prefix}
+    -DLANGUAGES=C "-DCOMPONENTS=core;static" RESULT_VARIABLE code ERROR_VARIABLE output OUTPUT_QUIET)
+  if(code EQUAL 0 OR NOT output MATCHES "LANGUAGES[ \n]+C[ \n]+CXX")
+    message(FATAL_ERROR "find_package of a project in C alone: exit ${code}\n${output}")
+  endif()
 endif()
 
 # Inside another project, which has what the wanted components need and nothing more.

@@ -27,7 +27,7 @@ def test_the_types_are_what_the_documentation_says():
 
 def test_a_full_cache(engine):
     sequence = engine.sequence(context=16)
-    with pytest.raises(kvass.CacheFull, match=r"raise context, or .* with attention_sink=\(sinks, window\) or endless="):
+    with pytest.raises(kvass.CacheFull, match=r"raise context, or .* with attention_sink or endless"):
         sequence.prefill(TOKENS * 3)
     assert len(sequence) <= 16
 
@@ -95,7 +95,7 @@ def test_a_model_file_that_is_cut_off(tmp_path, tiny_kvp):
         (lambda e: e.sequence(context=16).generate(TOKENS, top_k=-1), "top_k: expected 0"),
         (lambda e: e.sequence(context=16).generate(TOKENS, repeat_last_n=-1), "repeat_last_n: expected"),
         (lambda e: kvass.Engine(e.path, math="f64"), "math: expected f32, a16 or a8, got 'f64'"),
-        (lambda e: kvass.Engine(e.path, threads=-1), "threads: expected 1 to"),
+        (lambda e: kvass.Engine(e.path, threads=-1), "threads: expected 0 \\(all usable CPUs\\) to"),
         (lambda e: kvass.caches.layered_shapes(4, 1, 0), "head_dim: expected between 1 and"),
     ],
 )

@@ -105,6 +105,17 @@ Result<Source> text_source(const ExportOptions& options, const std::shared_ptr<M
   return source;
 }
 
+// What a stream asks for when it is opened, and a file has no place for.
+Status check_file_options(const StreamOptions& stream) {
+  const auto refuse = [](const char* field, const std::string& got) {
+    return bad_input(field, "nothing in an export; each stream says its own", got);
+  };
+  if (stream.memory_limit) return refuse("StreamOptions.memory_limit", std::to_string(*stream.memory_limit));
+  if (stream.checkpoints != 0) return refuse("StreamOptions.checkpoints", std::to_string(stream.checkpoints));
+  if (stream.logit_rows != 1) return refuse("StreamOptions.logit_rows", std::to_string(stream.logit_rows));
+  return {};
+}
+
 // What a stream of text may ask for and a speech model has no place for: its decoder sees one window at a time, all of
 // it.
 Status check_speech_options(const ExportOptions& options, const SpeechShape& shape) {
@@ -147,14 +158,9 @@ Result<Source> speech_source(const ExportOptions& options, const std::shared_ptr
 
 }  // namespace
 
-Result<ExportSummary> export_program(const ExportOptions& options) {
-  KVASS_RETURN_IF_ERROR(check_kvp_path(options.out));
-  KVASS_ASSIGN_OR_RETURN(ModelFile file, ModelFile::open(options.model));
-  return export_program(std::move(file), options);
-}
-
 Result<ExportSummary> export_program(ModelFile opened, const ExportOptions& options) {
   KVASS_RETURN_IF_ERROR(check_kvp_path(options.out));
+  KVASS_RETURN_IF_ERROR(check_file_options(options.stream));
   KVASS_ASSIGN_OR_RETURN(const FileLock lock, FileLock::acquire(options.out));
   const auto file = std::make_shared<ModelFile>(std::move(opened));
   KVASS_ASSIGN_OR_RETURN(Source source, file->speech() ? speech_source(options, file) : text_source(options, file));

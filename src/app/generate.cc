@@ -19,6 +19,11 @@ Result<DecodeResult> run_to_end(const OpenModel& model, OpenStream& stream, Samp
 
 }  // namespace
 
+Status check_text(const StreamState& state, const std::string& path) {
+  if (state.chat.chat_template.empty()) return {};
+  return bad_input(path, "a text, as a stream saves it", "a conversation of a chat");
+}
+
 Result<Sampler> create_sampler(const OpenModel& model, const SampleOptions& options) {
   return Sampler::create(options, model.engine->program().vocabulary(), model.engine->isa());
 }

@@ -15,6 +15,9 @@
 
 namespace kvass {
 
+// A snapshot's state that a text goes on from; that of a conversation is refused.
+Status check_text(const StreamState& state, const std::string& path);
+
 // A sampler for a text of this model; it sees the text's tokens in order.
 Result<Sampler> create_sampler(const OpenModel& model, const SampleOptions& options);
 

@@ -16,7 +16,9 @@ Result<OpenModel> load(ModelFile file, Math math, int threads, const WeightOptio
   KVASS_ASSIGN_OR_RETURN(const Isa isa, default_isa());
   const DeviceKernels* device = nullptr;
   if (options.device != Device::cpu) {
-    KVASS_ASSIGN_OR_RETURN(device, device_kernels(options.device));
+    const Result<const DeviceKernels*> there = device_kernels(options.device);
+    if (!there.ok()) return there.status().with_message("WeightOptions." + there.status().message());
+    device = there.value();
   }
   OpenModel model;
   model.path = file.path();
@@ -66,6 +68,11 @@ Result<SessionOptions> session_options(const StreamOptions& options, const Cache
   if (options.sequences < 1 || options.sequences > kMostSequences) {
     return bad_input("StreamOptions.sequences", "1 to " + std::to_string(kMostSequences),
                      std::to_string(options.sequences));
+  }
+  constexpr int64_t kMostLogitRows = 4096;
+  if (options.logit_rows < 1 || options.logit_rows > kMostLogitRows) {
+    return bad_input("StreamOptions.logit_rows", "1 to " + std::to_string(kMostLogitRows),
+                     std::to_string(options.logit_rows));
   }
   SessionOptions session;
   session.rows = caches.chunk + options.sequences - 1;

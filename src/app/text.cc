@@ -42,6 +42,17 @@ bool is_utf8(std::string_view text) {
   return true;
 }
 
+Status check_utf8(std::string_view text, std::string_view what) {
+  for (size_t at = 0; at < text.size();) {
+    const Utf8Step step = utf8_step(text.substr(at));
+    if (step.state != Utf8Step::valid) {
+      return bad_input(what, "UTF-8", "a byte that is of no character, at " + std::to_string(at));
+    }
+    at += step.length;
+  }
+  return {};
+}
+
 std::string valid_utf8(std::string_view text) {
   std::string valid;
   valid.reserve(text.size());

@@ -278,14 +278,17 @@ Status run(ChatFlags& flags) {
   KVASS_ASSIGN_OR_RETURN(const OpenModel model,
                          open_model(std::move(file), stream_options.arithmetic(), stream_options.threads, weights));
   if (!resumed) {
-    KVASS_ASSIGN_OR_RETURN(stream_options.endless_sink_tokens, opening_tokens(model, options));
+    KVASS_ASSIGN_OR_RETURN(const StreamOptions given, flags.stream.resolve());
+    options.endless = stream_options.endless;
+    KVASS_ASSIGN_OR_RETURN(stream_options, conversation_stream(model, options, given));
+    stream_options = stream_options.over(model.defaults);
   }
   KVASS_ASSIGN_OR_RETURN(OpenStream stream, open_stream(model, stream_options, /*head_rows=*/1));
   if (!flags.quiet) warn_of_context(stream.sequence->options(), model.trained_context);
   if (resumed) KVASS_RETURN_IF_ERROR(resumed->restore(*stream.sequence));
-  KVASS_ASSIGN_OR_RETURN(Conversation chat, resumed
-                                                ? Conversation::resume(model, stream, options, resumed->info().state)
-                                                : Conversation::create(model, stream, options));
+  KVASS_ASSIGN_OR_RETURN(Conversation chat,
+                         resumed ? Conversation::resume(model, stream, options, resumed->info().state, "--resume")
+                                 : Conversation::create(model, stream, options));
   Interrupts::watch();
   if (flags.talks()) {
     write_stderr(plan_line(plan_of(model, stream)));

@@ -192,7 +192,7 @@ Status run(RunFlags& flags) {
   if (result.reason == StopReason::cancelled) {
     return Status::error(StatusCode::cancelled,
                          fmt::format("run: interrupted after {} tokens of the prompt and {} generated{}",
-                                     result.prompt_tokens - result.unread, result.tokens, saved_text));
+                                     result.prompt_tokens, result.tokens, saved_text));
   }
   return result.status;
 }

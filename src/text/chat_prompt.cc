@@ -63,13 +63,13 @@ Result<jinja::Rendered> chat_prompt(const jinja::Template& style, std::string_vi
   variables["messages"] = std::move(all);
   variables["tools"] = nullptr;
   if (!tools.empty()) {
-    KVASS_ASSIGN_OR_RETURN(variables["tools"], parse_json<Json>("tools", tools, Json::value_t::array));
+    KVASS_ASSIGN_OR_RETURN(variables["tools"], parse_json<Json>("ChatOptions.tools", tools, Json::value_t::array));
   }
   variables["documents"] = nullptr;
   variables["add_generation_prompt"] = options.generation_prompt;
   if (!options.variables.empty()) {
     KVASS_ASSIGN_OR_RETURN(const Json more,
-                           parse_json<Json>("template variables", options.variables, Json::value_t::object));
+                           parse_json<Json>("ChatOptions.variables", options.variables, Json::value_t::object));
     for (const auto& [name, value] : more.items()) variables[name] = value;
   }
   const std::vector<std::string_view> own(names.begin(), names.end());

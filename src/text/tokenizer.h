@@ -66,12 +66,12 @@ class Tokenizer {
   // of a text and after a control token; the call updates it.
   std::string_view piece_in_text(int32_t id, bool& at_start, bool show_control = false) const;
 
-  // This tokenizer for conversations by another chat template than the model's, whose marks are control tokens too.
+  // A copy that also treats the marks of `chat_template` as control tokens.
   Tokenizer with_template(std::string_view chat_template) const;
 
   int32_t size() const { return pieces_.size(); }  // tokens
   bool is_token(int32_t id) const { return id >= 0 && id < size(); }
-  // By its meaning: text/control_tokens.h.
+  // Judged by its meaning, not by the file's type: text/control_tokens.h.
   bool is_control(int32_t id) const { return is_token(id) && types_[id] == TokenType::control; }
   // True for a token that ends a text, a turn or a message.
   bool is_end_of_generation(int32_t id) const { return std::find(ends_.begin(), ends_.end(), id) != ends_.end(); }
