@@ -11,7 +11,7 @@ static int print(void* user, const char* bytes, size_t count) {
 
 int main(int argc, char** argv) {
   if (argc < 2) return 2;
-  kvass_chat_options options = {sizeof options};
+  kvass_chat_options options = {.struct_size = sizeof options};
   options.system_text = argc > 2 ? argv[2] : NULL;
   options.chat_template = argc > 3 ? argv[3] : NULL;
   options.max_tokens = argc > 4 ? atoll(argv[4]) : 0;

@@ -12,10 +12,10 @@ static int print(void* user, const char* bytes, size_t count) {
 
 int main(int argc, char** argv) {
   if (argc < 3) return 2;
-  kvass_stream_options stream = {sizeof stream};
+  kvass_stream_options stream = {.struct_size = sizeof stream};
   stream.sink_tokens = 4;
   stream.sink_window = 508;
-  kvass_generate_options options = {sizeof options};
+  kvass_generate_options options = {.struct_size = sizeof options};
   options.ignore_eos = 1;
   options.max_tokens = argc > 3 ? atoll(argv[3]) : 0;
   kvass_model* model = NULL;

@@ -7,9 +7,9 @@
 
 int main(int argc, char** argv) {
   if (argc < 3) return 2;
-  kvass_stream_options stream = {sizeof stream};
+  kvass_stream_options stream = {.struct_size = sizeof stream};
   stream.sequences = 2;
-  kvass_memory_plan plan = {sizeof plan};
+  kvass_memory_plan plan = {.struct_size = sizeof plan};
   kvass_model* model = NULL;
   kvass_sequence* pair[2] = {NULL, NULL};
   int32_t tokens[4096];

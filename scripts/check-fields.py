@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Messages below src/cli name fields (`Struct.field`), never flags, and every field they name can be translated.
+"""Messages below src/cli name fields (`Struct.field`), never flags, commands or functions, and every field they name can
+be translated.
 
 A field must be a member of a struct in a header, and have a row in the table of the command line (src/cli/fields.h) and
 in that of Python (python/fields.cc). A row with a flag must be declared by some command, through the table alone.
@@ -14,6 +15,7 @@ FREE = re.compile(r"(^|_)(test|bench|fuzz)\.cc$|^test_.*\.h$")
 COMMENT = re.compile(r'//[^\n]*|/\*.*?\*/|("(?:[^"\\\n]|\\.)*")', re.S)
 LITERAL = re.compile(r'"((?:[^"\\\n]|\\.)*)"')
 FLAG = re.compile(r"(?<![\w-])--[a-z]")
+FOREIGN = re.compile(r"`kvass |\b[A-Z]\w+::\w")  # a command, a function of C++: other callers have other ones
 FIELD = re.compile(r"(?<![\w./-])([A-Z][a-z0-9]+[A-Z]\w*)\.([a-z]\w*)")
 STRUCT = re.compile(r"\bstruct (\w+)[^;{]*\{")
 ROW = re.compile(r'\{"(\w+\.\w+)",\s*"([^"]*)"')
@@ -64,6 +66,8 @@ def main():
         if FREE.search(path.name) or where.parts[:2] == ("src", "cli"):
             continue
         for number, text in literals(path):
+            if FOREIGN.search(text):
+                problems.append(f"{where}:{number}: words of one front-end: {text}; say what it does")
             if FLAG.search(text):
                 problems.append(f"{where}:{number}: a flag of the command line: {text}; name the field, `Struct.field`")
             for struct, field in FIELD.findall(text):

@@ -18,7 +18,7 @@ struct TinyYarn {
 struct TinyConfig {
   std::string architecture = "gemma3";
   int64_t layers = 7;
-  int64_t pattern = 3;  // gemma3: layers 2 and 5 are full
+  int64_t pattern = 3;  // gemma3: layers 2 and 5 are full; 0: the file does not say
   int64_t width = 64;
   int64_t hidden = 256;
   int64_t heads = 4;

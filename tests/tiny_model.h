@@ -122,7 +122,7 @@ inline GgufWriter TinyModel::writer() const {
   f32("attention.layer_norm_rms_epsilon", static_cast<double>(config_.epsilon));
   f32("rope.freq_base", config_.full_base);
   if (config_.gemma()) {
-    u32("attention.sliding_window_pattern", config_.pattern);
+    if (config_.pattern != 0) u32("attention.sliding_window_pattern", config_.pattern);
     f32("rope.freq_base_swa", config_.sliding_base);
   }
   if (config_.rope_factor != 1.0 || config_.yarn.context != 0) {

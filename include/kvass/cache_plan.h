@@ -43,14 +43,14 @@ KVASS_API Result<std::vector<CacheShape>> layered_shapes(const LayerPattern& pat
 
 // The options of a stream's caches. Lengths in tokens.
 struct CacheOptions {
-  int64_t context = 4096;   // capacity of full layers; with sinks only a lower bound that is checked
+  int64_t context = 4096;   // capacity of full layers; with sinks: at least sink_tokens + sink_window, and unused
   int64_t chunk = 256;      // largest number of tokens in a step
   bool sinks = false;       // the layers of sink_layers become [sink | ring], and the stream never ends
   int64_t sink_tokens = 4;  // with sinks: positions kept for ever; 0 is a plain ring
   int64_t sink_window = 0;  // with sinks: window of those layers
   SinkPositions sink_positions = SinkPositions::in_cache;
-  int64_t checkpoints = 0;    // number of checkpoints that can be kept (Sequence::checkpoint)
-  int64_t rotary_offset = 0;  // RotaryPositions::offset of those layers (for measurements)
+  int64_t checkpoints = 0;    // number of checkpoints that can be kept (Stream::checkpoint)
+  int64_t rotary_offset = 0;  // RotaryPositions::offset of the layers of sink_layers, with sinks or without
   DType dtype = DType::f16;   // storage of keys and values
 
   friend bool operator==(const CacheOptions&, const CacheOptions&) = default;

@@ -1,7 +1,7 @@
-// Chat: a conversation whose history is the caches of a stream. The model's own chat template renders it; a turn brings
-// only what that text has beyond the stream's, so that it may go on for weeks, and the system text stays in sight for
-// ever. Where the template changes what it rendered before (it drops thoughts from the history), the stream goes back
-// to that place, or begins again. An endless stream that cannot go back keeps what it has, and goes on with what
+// Chat: a conversation whose history is the caches of a stream. The model's own chat template renders it; a turn runs
+// only the tokens that the stream does not have yet, so that it may go on for weeks, and the system text stays in sight
+// for ever. Where the template changes what it rendered before (it drops thoughts from the history), the stream goes
+// back to that place, or begins again. An endless stream that cannot go back keeps what it has, and goes on with what
 // follows the last answer.
 //
 //     KVASS_ASSIGN_OR_RETURN(kvass::Chat chat, kvass::Chat::open(model, {.system = "Answer in one sentence."}));
@@ -42,8 +42,8 @@ struct ChatOptions {
 class KVASS_API Chat {
  public:
   // `stream`: its attention_sink, where it is given, is used as it is; otherwise an endless conversation keeps its
-  // system text in the sinks. bad_input where there is no template, it does not parse, or it raises; with line and
-  // column of the template.
+  // system text in the sinks, and one that takes more than half the context is bad_input. bad_input also where there is
+  // no template, it does not parse, or it raises; with line and column of the template.
   static Result<Chat> open(const Model& model, const ChatOptions& options = {}, const StreamOptions& stream = {});
   // The conversation that was saved: the template, what it was given, and the system text are the file's; the sampling
   // is `options`'.
@@ -53,8 +53,9 @@ class KVASS_API Chat {
   Chat& operator=(Chat&&) noexcept;
   ~Chat();
 
-  // The user's text, and the model's answer to it as generate() gives it. However it ends, the next turn closes it as
-  // the template has it. Cancelled before the model has read the text, the turn is taken back, as if nothing was said;
+  // The user's text, and the model's answer to it as generate() gives it. If an answer is cut off, the next turn first
+  // adds the template's end of a turn. After an exception from `on_text` too, what has run stays: the turn counts.
+  // Cancelled before the model has read the text, the turn is taken back, as if nothing was said;
   // where the rings no longer hold what was before, what was read of it stays. `user`: UTF-8. Control tokens in it are
   // text.
   Result<GenerateResult> answer(std::string_view user, const OnText& on_text = {},

@@ -49,14 +49,14 @@ enum class StopReason : uint8_t { max_tokens, end_of_generation, stop_text, canc
 KVASS_API std::string_view stop_reason_name(StopReason reason);
 
 struct GenerateResult {
-  int64_t tokens = 0;        // generated, the last one included even where it ended the stream
+  int64_t tokens = 0;        // generated, including an end token
   std::vector<int32_t> ids;  // the same, where they are collected
   std::string text;          // what was shown, where it is collected
   StopReason reason{};
   Status status;  // an error with cache_full and failed
   double prefill_seconds = 0.0;
   double decode_seconds = 0.0;
-  int64_t prompt_tokens = 0;
+  int64_t prompt_tokens = 0;  // that have run: fewer than were given where the prompt was cancelled
 
   double prefill_tps() const {
     return prefill_seconds > 0.0 ? static_cast<double>(prompt_tokens) / prefill_seconds : 0.0;
@@ -71,8 +71,10 @@ struct GenerateResult {
 using OnText = std::function<bool(std::string_view)>;
 
 // Runs the prompt, then generates. `prompt`: ids; none where the stream goes on by itself. `cancel`, where it is given,
-// may be set by another thread or a signal handler. A cache that is full in the middle is a reason to stop, with its
-// message, since what came before is good; a prompt that does not fit is cache_full and nothing has happened.
+// may be set by another thread or a signal handler. A prompt that is cancelled is not dropped: its rest is the stream's
+// (Stream::length), is saved with it, and runs before whatever comes next. Stream::rewind drops it. A cache that is
+// full in the middle is a reason to stop, with its message, since what came before is good; a prompt that does not fit
+// is cache_full and nothing has happened.
 KVASS_API Result<GenerateResult> generate(Stream& stream, std::span<const int32_t> prompt,
                                           const GenerateOptions& options = {}, const OnText& on_text = {},
                                           const std::atomic<bool>* cancel = nullptr);
@@ -86,8 +88,8 @@ KVASS_API Result<GenerateResult> generate(Stream& stream, std::string_view promp
 KVASS_API Result<GenerateOptions> resumed_options(const Stream& stream);
 
 // generate() token by token, for callers that go on when they like. Between two calls others may look at the stream;
-// where somebody changes it, the generation has ended and next() says so. The stream may be moved, and outlives
-// nothing.
+// where somebody changes it, the generation has ended and next() says so. The stream may be moved or destroyed while a
+// Generation lives.
 class KVASS_API Generation {
  public:
   // Runs the prompt. `cancel`, where it is given, outlives the generation; it also ends the prompt between two chunks,

@@ -3,19 +3,21 @@
  * one say more of each thing.
  *
  * Errors are codes; kvass_message() has the last one's text in this thread. No call throws or aborts on bad input, and
- * a call that fails leaves everything as it was. Pointers that a call takes belong to the caller, those that it gives
- * to the object that gave them, until its next call.
+ * a call that fails leaves everything as it was, what its out-pointers point to included; only what had run before a
+ * cancel stays. Pointers that a call takes belong to the caller, those that it gives to the object that gave them,
+ * until its next call.
  *
  * Threads: a model is immutable and may be used by any number of threads. A sequence, chat or transcriber is used by
  * one at a time; a second caller gets KVASS_BUSY. Sequences of different groups never wait for each other. A model may
  * be freed before them. kvass_length, the cancel calls and the sizes may be used at any time, kvass_*_cancel in a
- * signal handler too.
+ * signal handler too. While a call runs, in its callbacks too, kvass_length is what it was before that call.
  *
  * Memory: kvass_load and what opens a sequence map all of it; a run allocates nothing.
  *
- * Structs: set struct_size to sizeof the struct, and everything else to zero, which is the default of every field, so
- * that older callers work with newer libraries. A field that cannot be honoured is refused, with its name in the
- * message.
+ * Structs: set struct_size to sizeof the struct, and everything else to zero, which is the default of every field:
+ *     kvass_load_options options = {.struct_size = sizeof options};
+ * So older callers work with newer libraries, and a newer caller with an older one as long as the fields that it does
+ * not know are zero. A field that cannot be honoured is refused, with its name in the message.
  */
 #ifndef KVASS_KVASS_H
 #define KVASS_KVASS_H
@@ -39,7 +41,7 @@ typedef enum kvass_code {
   KVASS_IO = 6,            /* the operating system failed to open, read or write something */
   KVASS_DEVICE = 7,        /* a device or its driver failed */
   KVASS_CANCELLED = 8,     /* the caller asked to stop */
-  KVASS_UNSUPPORTED = 9    /* a sound file or request that kvass does not implement */
+  KVASS_UNSUPPORTED = 9    /* a valid file or request that kvass does not implement */
 } kvass_code;
 
 /* Values of int32_t fields. 0 is always the file's own or the default. */
@@ -55,7 +57,7 @@ typedef struct kvass_transcriber kvass_transcriber;
 
 typedef struct kvass_load_options {
   size_t struct_size;      /* sizeof(kvass_load_options) */
-  int32_t threads;         /* of each sequence; 0: as many as the process may use CPUs */
+  int32_t threads;         /* that load the weights, and of each sequence that says nothing; 0: all usable CPUs */
   int32_t check_weights;   /* not 0: read the weights of a .kvp and compare their hashes */
   int32_t huge_pages;      /* not 0: copy the weights of a .kvp into huge pages instead of using the file's */
   int64_t max_context_len; /* tokens that a sequence looks back on; 0: as the file says */
@@ -87,7 +89,8 @@ KVASS_API int64_t kvass_trained_context(const kvass_model* model);   /* tokens *
  * are more than `capacity`, nothing is written and the code is KVASS_BAD_INPUT. */
 KVASS_API kvass_code kvass_tokenize(const kvass_model* model, const char* text, size_t text_bytes, int32_t* tokens,
                                     size_t capacity, size_t* count);
-/* The bytes that a token stands for; not terminated, none for control tokens. kvass_generate gives whole characters. */
+/* The bytes that a token stands for; not terminated, none for control tokens and for what is not a token.
+ * kvass_generate gives whole characters. */
 KVASS_API kvass_code kvass_piece(const kvass_model* model, int32_t token, const char** bytes, size_t* count);
 /* Whether a token ends a text or a turn; 0 for what is not a token. */
 KVASS_API int kvass_is_end(const kvass_model* model, int32_t token);
@@ -101,15 +104,16 @@ typedef struct kvass_stream_options {
   int64_t sink_tokens;     /* with sink_window: the first positions, kept for ever */
   int64_t sink_window;     /* above 0: a stream without end, with a window of so many latest tokens */
   int32_t endless;         /* not 0: a stream without end with sinks of endless_sink_tokens, unless sink_window says */
-  int32_t sink_positions;  /* KVASS_SINKS_…: where a stream with sinks stands */
-  int64_t endless_sink_tokens; /* 0: 4 */
+  int32_t sink_positions;  /* KVASS_SINKS_…, with sinks: at which positions keys and queries are rotated
+                            * (sink_positions.h) */
+  int64_t endless_sink_tokens; /* of `endless`, half the context at most; 0: 4 */
   int32_t kv;                  /* KVASS_KV_…: storage of keys and values */
   int32_t math;                /* KVASS_MATH_…: must be the model's where it is given */
   int32_t threads;             /* 0: as kvass_load has it */
   int32_t pin;                 /* not 0: threads stay on CPUs of their own */
   int64_t checkpoints;         /* places for kvass_checkpoint */
   int64_t sequences;           /* of kvass_sequence_open_group; 0: 1 */
-  int64_t logit_rows;          /* rows of logits at once; 0: 1. kvass_score is faster with 16 */
+  int64_t logit_rows;          /* rows of logits at once, 4096 at most; 0: 1. kvass_score is faster with 16 */
   uint64_t memory_limit;       /* bytes of weights, caches and arena; refused before anything is mapped. 0: none */
 } kvass_stream_options;
 
@@ -128,7 +132,7 @@ KVASS_API kvass_code kvass_sequence_resume(const kvass_model* model, const char*
 KVASS_API void kvass_sequence_free(kvass_sequence* sequence);
 
 /* Appends `count` tokens, 1 to kvass_input_len. `method`: one of the program ("forward", or "prefill" and "decode")
- * that has so many rows, or NULL for the shortest that has. The bits do not depend on which. */
+ * that has so many rows, or NULL for the shortest method that has so many. The bits do not depend on which. */
 KVASS_API kvass_code kvass_run(kvass_sequence* sequence, const char* method, const int32_t* tokens, size_t count);
 /* Appends any number of tokens, in runs as planned. Cancelled, those that have run stay. */
 KVASS_API kvass_code kvass_append(kvass_sequence* sequence, const int32_t* tokens, size_t count);
@@ -141,14 +145,17 @@ typedef struct kvass_part {
 } kvass_part;
 KVASS_API kvass_code kvass_step(const kvass_part* parts, size_t count);
 
-/* Logits after the last token: [kvass_vocabulary]. Valid until the next call on a sequence of its group. */
+/* Logits after the last token: [kvass_vocabulary]. Valid until the next call on a sequence of its group. Tokens that
+ * are not in the caches yet (kvass_length) run first; kvass_cancel ends that too. */
 KVASS_API kvass_code kvass_logits(kvass_sequence* sequence, const float** logits);
 /* The token of the largest logit (the lowest of those that share it). */
 KVASS_API kvass_code kvass_argmax(kvass_sequence* sequence, int32_t* token);
 /* Appends tokens, at least 2: nll[count − 1] gets −ln p of token i + 1 after tokens 0 … i. */
 KVASS_API kvass_code kvass_score(kvass_sequence* sequence, const int32_t* tokens, size_t count, double* nll);
 
-KVASS_API int64_t kvass_length(const kvass_sequence* sequence);       /* tokens so far */
+/* Tokens so far. Those of a generation that are not in the caches yet are counted: the last one that it chose, or the
+ * rest of a prompt that was cancelled. They run before anything else. */
+KVASS_API int64_t kvass_length(const kvass_sequence* sequence);
 KVASS_API int64_t kvass_rewind_floor(const kvass_sequence* sequence); /* positions from here on can be rewound to */
 KVASS_API kvass_code kvass_rewind(kvass_sequence* sequence, int64_t length); /* back to a position that is still held */
 KVASS_API kvass_code kvass_checkpoint(kvass_sequence* sequence);             /* makes this position one for later */
@@ -156,7 +163,9 @@ KVASS_API kvass_code kvass_clear(kvass_sequence* sequence);                  /* 
 /* The same stream a second time; share_arena not 0: in this one's group, otherwise with an arena of its own. */
 KVASS_API kvass_code kvass_fork(kvass_sequence* sequence, int share_arena, kvass_sequence** fork);
 KVASS_API size_t kvass_sequence_bytes(const kvass_sequence* sequence); /* caches and arena, as mapped */
-KVASS_API void kvass_cancel(kvass_sequence* sequence); /* the call that runs ends soon; without one nothing happens */
+/* The call that runs ends soon; without one nothing happens. The rest of a prompt of kvass_generate stays with the
+ * sequence and runs before whatever comes next; kvass_rewind drops it. */
+KVASS_API void kvass_cancel(kvass_sequence* sequence);
 
 /* The stream as a file that appears whole or not at all, and back, bit for bit, into a sequence of the same model. */
 KVASS_API kvass_code kvass_save(kvass_sequence* sequence, const char* path);
@@ -235,8 +244,8 @@ enum {
 
 typedef struct kvass_generate_result {
   size_t struct_size;
-  int64_t prompt_tokens;
-  int64_t tokens; /* generated */
+  int64_t prompt_tokens; /* that have run: fewer than were given where the prompt was cancelled */
+  int64_t tokens;        /* generated, including an end token */
   double prefill_seconds;
   double decode_seconds;
   int32_t reason; /* KVASS_STOP_… */
@@ -247,7 +256,7 @@ typedef struct kvass_generate_result {
 typedef int (*kvass_on_text)(void* user, const char* bytes, size_t count);
 
 /* Runs the prompt and generates. `tokens` may be NULL with count 0: the stream goes on by itself. on_text and result
- * may be NULL. */
+ * may be NULL. After an error *result is as it was. */
 KVASS_API kvass_code kvass_generate(kvass_sequence* sequence, const int32_t* tokens, size_t count,
                                     const kvass_generate_options* options, kvass_on_text on_text, void* user,
                                     kvass_generate_result* result);
@@ -256,7 +265,7 @@ KVASS_API kvass_code kvass_generate(kvass_sequence* sequence, const int32_t* tok
 
 typedef struct kvass_chat_options {
   size_t struct_size;
-  const char* system_text;   /* NULL: none */
+  const char* system_text;   /* NULL: none; it stays in sight for ever, and takes half the context at most */
   const char* chat_template; /* jinja; NULL: the model's own */
   int64_t max_tokens;        /* of one answer; 0: no limit */
   const kvass_sampling* sampling;
@@ -316,7 +325,7 @@ typedef struct kvass_transcribe_options {
   double no_speech_threshold;
   double prompt_reset_on_temperature;
   double max_initial_timestamp; /* seconds */
-  const int32_t* suppressed;    /* suppressed_count ids that are never written; NULL: signs that are no speech */
+  const int32_t* suppressed;    /* suppressed_count ids never written, besides special tokens; NULL: the model's own */
   size_t suppressed_count;
   const char* prepend_punctuations;
   const char* append_punctuations;
@@ -352,7 +361,7 @@ KVASS_API kvass_code kvass_transcribe_file(kvass_transcriber* transcriber, const
 /* `count` samples of one channel at 16 kHz. */
 KVASS_API kvass_code kvass_transcribe(kvass_transcriber* transcriber, const int16_t* samples, size_t count,
                                       const kvass_transcribe_options* options, kvass_on_segment on_segment, void* user);
-/* The last transcript whole, terminated: format txt, srt, vtt, tsv or json. */
+/* The last transcript whole, terminated: format txt, srt, vtt, tsv or json. `bytes` may be NULL. */
 KVASS_API kvass_code kvass_transcript(kvass_transcriber* transcriber, const char* format, const char** text,
                                       size_t* bytes);
 KVASS_API void kvass_transcriber_cancel(kvass_transcriber* transcriber);

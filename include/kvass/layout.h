@@ -55,7 +55,7 @@ struct SlotRun {
 
 class KVASS_API Layout {
  public:
-  Layout() = default;
+  Layout() = default;  // without slots: slot() is -1, and no token fits
   // `window` 0: a query of a full layout sees every earlier key; otherwise its latest `window` keys, itself included.
   static Result<Layout> full(int64_t capacity, int64_t window = 0);
   static Result<Layout> ring(int64_t window, int64_t ring);
@@ -76,7 +76,7 @@ class KVASS_API Layout {
   int64_t position_at(int64_t slot, int64_t length) const;      // -1 while unfilled
   bool visible(int64_t key, int64_t query) const;               // key and query are positions that have been written
   RowVisibility row_visibility(int64_t query) const;            // the same, as ranges
-  std::vector<int64_t> filled_positions(int64_t length) const;  // [slots] the position in each; -1 while unfilled
+  std::vector<int64_t> filled_positions(int64_t length) const;  // [slots], from memory of its own; -1: unfilled
 
   // Where a step of `count` tokens at `start` writes, and what its rows may read together once it is written, both in
   // position order. For a step that check_extend takes.

@@ -6,8 +6,10 @@
 // A Model is a handle to something immutable: copies share it, streams keep what they need of it, and any number of
 // threads may use it. A default-constructed one is no model, and every call that can fail says so.
 //
-// No call of kvass throws. Errors are a Status (status.h) with a code: bad_input for what a caller or a file has wrong,
-// io, out_of_memory, unsupported, device. Where a message is about a field, it names it: "LoadOptions.weights: …".
+// No call that returns a Status or a Result throws: out_of_memory is a code of theirs. What returns a plain string or
+// vector throws std::bad_alloc where there is no memory for it. Errors are a Status (status.h) with a code: bad_input
+// for what a caller or a file has wrong, io, out_of_memory, unsupported, device. Where a message is about a field, it
+// names it: "LoadOptions.weights: …".
 #pragma once
 
 #include <cstddef>
@@ -32,10 +34,11 @@ struct ModelInfo {
   std::string format;  // "GGUF", "kvp", "CTranslate2", "Hugging Face" or "ggml"
   std::string family;  // the architecture's name
   ModelKind kind = ModelKind::text;
-  int64_t vocabulary = 0;       // tokens: logits of a row
-  int64_t trained_context = 0;  // tokens
-  std::string chat_template;    // its jinja text as the file has it; empty: none
-  StreamOptions streams;        // what a stream is whose options say nothing
+  int64_t vocabulary = 0;          // tokens: logits of a row
+  int64_t trained_context = 0;     // tokens
+  std::string chat_template;       // its jinja text as the file has it; empty: none
+  StreamOptions streams;           // the options of a stream opened with defaults, as far as the file has them
+  std::vector<std::string> notes;  // for people: what the file leaves open, and what was taken for it
 };
 
 struct EncodeTextOptions {
@@ -61,7 +64,7 @@ class KVASS_API Model {
 
   bool loaded() const;
   const ModelInfo& info() const;       // of no model: empty
-  const LoadOptions& options() const;  // that it was loaded with, nothing left open
+  const LoadOptions& options() const;  // that it was loaded with, every default filled in
   size_t weight_bytes() const;         // in memory, or of the mapped file; 0: not loaded
   double load_seconds() const;
 

@@ -24,7 +24,7 @@
 namespace kvass {
 
 // Threads, scratch and the choice of backends. Calls through one context run one after another; contexts are
-// independent.
+// independent. One that was moved from is bad_input to every call.
 class KVASS_API OpContext {
  public:
   struct Options {
@@ -36,14 +36,14 @@ class KVASS_API OpContext {
   // Sets the device stream (cudaStream_t, hipStream_t) for later calls on device tensors; null: the device's default
   // stream, which is also the initial one. A call launches its kernels there and returns. Calls of one context share
   // scratch, so the new device stream first waits for the work of the old one, which must still exist. A call that
-  // needs more scratch than any before waits for the device; it is refused within a captured graph.
+  // needs more scratch than any before waits for the device; such a call is refused within a captured graph.
   Status set_stream(void* stream);
   OpContext(OpContext&&) noexcept;
   OpContext& operator=(OpContext&&) noexcept;
   ~OpContext();
 
   struct KVASS_HIDDEN State;
-  State& state() { return *state_; }  // for the operators
+  State* state() { return state_.get(); }  // for the operators; null: it was moved from
 
  private:
   explicit OpContext(std::unique_ptr<State> state);

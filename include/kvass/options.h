@@ -1,5 +1,5 @@
 // What a caller says about loading a model and about its streams. Plain data; a field that says nothing is as the file
-// has it. The command line's flags have the same names.
+// has it. The command line's flags have the same names. A field that cannot take effect is refused by name.
 #pragma once
 
 #include <cstddef>
@@ -20,6 +20,16 @@ namespace kvass {
 // block of memory that asks for huge pages.
 enum class Pages : uint8_t { mapped, huge };
 
+constexpr std::string_view pages_name(Pages pages) {
+  switch (pages) {
+    case Pages::mapped:
+      return "mapped";
+    case Pages::huge:
+      return "huge";
+  }
+  return "?";
+}
+
 struct LoadOptions {
   std::optional<Math> math;     // none: as the file has it; a16 for a GGUF, float32 for a speech model
   std::string weights;          // what every matrix becomes whose rows allow it: f32, f16, bf16, q8_0, q4_0; empty: the
@@ -27,7 +37,7 @@ struct LoadOptions {
   std::optional<Pages> pages;   // none: mapped for a .kvp; the weights of other files are packed into memory
   bool check = false;           // a .kvp: read all weights and compare their hashes
   Device device = Device::cpu;  // where the model runs
-  int threads = 0;              // that pack the weights; 0: as many as the process may use CPUs
+  int threads = 0;  // that pack the weights, here alone (streams: StreamOptions::threads); 0: all usable CPUs
 };
 
 // The first `sink_tokens` positions are kept for ever, beside a window of the latest `window`.
@@ -44,23 +54,25 @@ struct StreamOptions {
   std::optional<int64_t> context;  // tokens; default: 4096 or the trained context, whichever is less; with sinks S + W
   std::optional<AttentionSink> attention_sink;
   bool endless = false;                         // sinks 4,context − 4 unless attention_sink gives them
-  int64_t endless_sink_tokens = 4;              // the sinks of `endless`; half the context at most
-  std::optional<SinkPositions> sink_positions;  // where a stream with sinks stands; default: in_cache
-  int64_t rotary_offset = 0;                    // tokens; see CacheOptions
+  std::optional<int64_t> endless_sink_tokens;   // the sinks of `endless`: half the context at most; default: 4
+  std::optional<SinkPositions> sink_positions;  // with sinks: at which positions keys and queries are rotated
+                                                // (sink_positions.h); default: in_cache
+  int64_t rotary_offset = 0;                    // tokens; see CacheOptions::rotary_offset
   std::optional<int64_t> chunk;        // tokens a step may bring; default: 256, or half the context if that is less
   std::optional<DType> kv;             // storage of keys and values; default: f16, float32 for a speech model
   std::optional<Math> math;            // that the model is loaded with; default: a16, float32 for a speech model
   int64_t checkpoints = 0;             // places for Stream::checkpoint
-  int threads = 0;                     // 0: the CPUs that the process may use
+  int threads = 0;                     // that run the steps; 0: all usable CPUs
   bool pin = false;                    // the threads stay on CPUs of their own
   int64_t sequences = 1;               // that advance together, each with caches of its own
-  int64_t logit_rows = 1;              // rows of logits at once; score() is faster with 16
+  int64_t logit_rows = 1;              // rows of logits at once, 4096 at most; score() is faster with 16
   std::optional<size_t> memory_limit;  // bytes that weights, caches and arena may take together
 
   // What is meant where nothing is said and the file says nothing.
   DType storage() const { return kv.value_or(DType::f16); }
   Math arithmetic() const { return math.value_or(Math::a16); }
   SinkPositions positions() const { return sink_positions.value_or(SinkPositions::in_cache); }
+  bool has_sinks() const { return endless || attention_sink.has_value(); }
   // These options where they say something, and `file`'s otherwise: what a stream of that file is.
   StreamOptions over(const StreamOptions& file) const {
     StreamOptions merged = *this;

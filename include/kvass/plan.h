@@ -51,7 +51,8 @@ KVASS_API Result<MemoryPlan> plan_memory(const Model& model, const StreamOptions
                                          const LoadOptions& load = {});
 KVASS_API Result<ArenaFigures> arena_figures(const Model& model, const StreamOptions& options = {});
 KVASS_API Result<CacheTotals> cache_totals(const Model& model, const StreamOptions& options = {});
-// The largest context, or with sinks the largest window, in tokens, whose plan fits into `bytes`. 0: none.
+// The largest context, or with sinks the largest window, in tokens, whose plan fits into `bytes`; at most the context
+// or the window that `options` has, and without one the context that the model was trained for. 0: none.
 KVASS_API Result<int64_t> largest_context(const Model& model, size_t bytes, const StreamOptions& options = {},
                                           const LoadOptions& load = {});
 

@@ -32,7 +32,7 @@ struct ScoreResult {
   std::vector<std::pair<int32_t, float>> top;  // largest logits of the last position: id, logit
   double seconds = 0.0;
 
-  // Over predictions [begin, end), which are not none.
+  // Over predictions [begin, end), end > begin.
   double mean_nll(size_t begin, size_t end) const {
     double sum = 0.0;
     for (size_t i = begin; i < end; ++i) sum += nll[i];

@@ -11,11 +11,13 @@
 // tokens alone: not on how they were cut into steps, on what runs beside it, on threads, or on the instruction set.
 //
 // Threads: a group (a stream that was opened alone is one) has one caller at a time. A second one gets
-// StatusCode::busy, and nothing has happened. length(), rewind_floor() and the sizes may be asked at any time. Streams
-// of different groups never wait for each other.
+// StatusCode::busy, and nothing has happened. length(), rewind_floor() and the sizes may be asked at any time; while a
+// call runs, in its callbacks too, they are what they were before it. Streams of different groups never wait for each
+// other.
 //
-// Errors: the state is as before. cache_full: the stream has no room. bad_input: tokens outside of the vocabulary, a
-// position that is not held any more, a file of another model. A stream that was moved from is empty, and says so.
+// Errors: the state is as before; only where a call is cancelled, or a callback of it throws, what has run stays.
+// cache_full: the stream has no room. bad_input: tokens outside of the vocabulary, a position that is not held any
+// more, a file of another model. A stream that was moved from is an empty handle.
 #pragma once
 
 #include <atomic>
@@ -61,9 +63,10 @@ class KVASS_API Stream {
   // options.sequences streams that share an arena and threads, and may advance in one step.
   static Result<std::vector<Stream>> open_group(const Model& model, const StreamOptions& options);
   // The stream that was saved, with the options that it had; threads, pin, checkpoints and memory_limit from `machine`.
+  // A conversation is for Chat::resume.
   static Result<Stream> resume(const Model& model, const std::string& path, const StreamOptions& machine = {});
 
-  Stream();  // none
+  Stream();  // an empty handle; its calls are bad_input
   Stream(Stream&&) noexcept;
   Stream& operator=(Stream&&) noexcept;
   ~Stream();
@@ -78,15 +81,16 @@ class KVASS_API Stream {
   static Status step(std::span<const StreamTokens> tokens);
 
   // After the last token: float32 [vocabulary], valid until the group's next call. bad_input where there is none: the
-  // stream is empty, was rewound, or another stream of its group has stepped since.
-  Result<std::span<const float>> logits();
+  // stream is empty or was rewound. Tokens that are not in the caches yet (length) run first: after a generation that
+  // was cancelled in its prompt these are the rest of the prompt. `cancel` is looked at as in step(), here and below.
+  Result<std::span<const float>> logits(const std::atomic<bool>* cancel = nullptr);
   // Its largest logit's token (the lowest of those that share it), without computing all where the model allows that.
-  Result<int32_t> argmax();
-  // ln p of a token as the next one: minus what score() has for it, bit for bit.
-  Result<double> logprob(int32_t token);
+  Result<int32_t> argmax(const std::atomic<bool>* cancel = nullptr);
+  // ln p of a token as the next one: the negative of score()'s value for it, bit for bit.
+  Result<double> logprob(int32_t token, const std::atomic<bool>* cancel = nullptr);
 
-  // Tokens so far: the position of the next one. Those that a generation chose and that are not in the caches yet are
-  // counted.
+  // Tokens so far: the position of the next one. Those of a generation that are not in the caches yet are counted: the
+  // last one that it chose, or the rest of a prompt that was cancelled. They run before anything else.
   int64_t length() const;
   bool endless() const;  // no length ends it
   // Back to a position, as if it had never gone further. Every position from rewind_floor() on works, and 0, and those
@@ -95,7 +99,7 @@ class KVASS_API Stream {
   int64_t rewind_floor() const;
   // Keeps the keys that the rings hold now, so that a later rewind to this position always works. If all
   // StreamOptions.checkpoints places are taken, the oldest checkpoint is replaced. bad_input if there are no places.
-  Status checkpoint();
+  Status checkpoint(const std::atomic<bool>* cancel = nullptr);
   std::vector<int64_t> checkpoints() const;  // positions, ascending; empty while the stream is busy
   // The same stream a second time.
   Result<Stream> fork(const ForkOptions& options = {}) const;
@@ -108,7 +112,7 @@ class KVASS_API Stream {
 
   std::vector<StreamMethod> methods() const;
   const Model& model() const;
-  const StreamOptions& options() const;  // nothing left open
+  const StreamOptions& options() const;  // every default filled in
   const MemoryPlan& plan() const;        // of its group: layouts and bytes
   size_t bytes() const;                  // its caches and its group's arena, as mapped
 

@@ -26,6 +26,16 @@ namespace kvass {
 
 enum class SpeechTask : uint8_t { transcribe, translate };
 
+constexpr std::string_view speech_task_name(SpeechTask task) {
+  switch (task) {
+    case SpeechTask::transcribe:
+      return "transcribe";
+    case SpeechTask::translate:
+      return "translate";
+  }
+  return "?";
+}
+
 struct SearchOptions {
   int64_t beam_size = 1;        // at temperature 0; 1: greedy
   double patience = 1.0;        // finished texts to wait for, in beam sizes
@@ -36,20 +46,22 @@ struct SearchOptions {
 };
 
 struct TranscribeOptions {
-  std::string language;  // code; empty: the one that is heard
+  std::string language;  // code, as language_code() gives it; empty: the one that is heard
   SpeechTask task = SpeechTask::transcribe;
   std::vector<float> temperatures = {0.0f, 0.2f, 0.4f, 0.6f, 0.8f, 1.0f};  // one after the other, while the text is bad
-  SearchOptions search = {.beam_size = 5};                                 // its temperature is not read
+  SearchOptions search = {.beam_size = 5};                                 // its temperature is 0: see temperatures
   // A text is bad above the first (it repeats itself) or below the second (the model doubts it).
   std::optional<double> compression_ratio_threshold = 2.4;
   std::optional<double> logprob_threshold = -1.0;
-  std::optional<double> no_speech_threshold = 0.6;  // silence above it, unless logprob_threshold is met
+  // A window whose no_speech_prob is above it counts as silence, unless its avg_logprob is above logprob_threshold.
+  std::optional<double> no_speech_threshold = 0.6;
   bool condition_on_previous_text = true;
-  double prompt_reset_on_temperature = 0.5;  // the next window does not see a text that took a higher one
-  std::string initial_prompt;                // comes before the first window
+  double prompt_reset_on_temperature = 0.5;  // the next window does not see a text decoded at a higher temperature
+  std::string initial_prompt;                // UTF-8, comes before the first window
   bool timestamps = true;
   double max_initial_timestamp = 1.0;              // seconds
-  std::optional<std::vector<int32_t>> suppressed;  // ids beside the marks; none: signs that are no speech
+  std::optional<std::vector<int32_t>> suppressed;  // ids never written, besides special tokens; unset: the model's
+                                                   // non-speech list
   bool suppress_blank = true;
   bool word_timestamps = false;
   std::string prepend_punctuations = "\"'“¿([{-";

@@ -64,7 +64,7 @@ def test_a_generation_ends_when_the_sequence_goes_on_otherwise(engine):
     generation = sequence.generate(TOKENS, ignore_eos=True)
     next(generation)
     sequence.step(3)
-    with pytest.raises(ValueError, match="generation: expected a sequence that nobody else changed"):
+    with pytest.raises(ValueError, match="generation: expected a text that nobody else changed"):
         for _ in generation:
             pass
 

@@ -102,7 +102,7 @@ def test_options_of_the_machine_are_given_when_a_stream_is_resumed(engine, tmp_p
     assert resumed.logits().tobytes() == sequence.logits().tobytes()
     resumed.checkpoint()
     assert resumed.checkpoints == [len(TOKENS)]
-    with pytest.raises(ValueError, match="chunk: expected nothing, or what the snapshot has"):
+    with pytest.raises(ValueError, match="chunk: expected 8 as in the snapshot, got 4"):
         engine.resume(path, chunk=4)
     with pytest.raises(ValueError, match="math: expected f32, with which the model is loaded, got a16"):
         kvass.Engine(engine.path, math="f32", threads=1).resume(path)

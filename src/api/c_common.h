@@ -4,11 +4,13 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstdint>
 #include <cstring>
 #include <exception>
 #include <memory>
 #include <new>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -61,36 +63,61 @@ inline Status given(const void* pointer, const char* what) {
   return pointer != nullptr ? Status() : bad_input(what, "a pointer", "NULL");
 }
 
-// A caller's struct, as much of it as the caller knows; all zero where there is none. `name` is the struct's.
+// `count` elements that the caller has at `data`; null where there are none.
+template <class T>
+Result<std::span<const T>> array_of(const T* data, size_t count, const char* what) {
+  if (count > 0) KVASS_RETURN_IF_ERROR(given(data, what));
+  constexpr size_t kMost = PTRDIFF_MAX / sizeof(T);
+  if (count > kMost) {
+    return bad_input(std::string("number of ") + what, "at most " + std::to_string(kMost), std::to_string(count));
+  }
+  return std::span(data, count);
+}
+
+// Structs grow by whole fields, so that a size which none has is a mistake of the caller.
+template <class Struct>
+Status check_size(const Struct& from, const char* name) {
+  constexpr size_t kMost = 4096;
+  const size_t size = from.struct_size;
+  if (size >= sizeof(size_t) && size % alignof(Struct) == 0 && size <= kMost) return {};
+  return bad_input(std::string(name) + ".struct_size",
+                   std::string("sizeof(") + name + "), " + std::to_string(sizeof(Struct)) + " here",
+                   std::to_string(size));
+}
+
+// A caller's struct, as much of it as the caller knows; all zero where there is none. `name` is the struct's. What only
+// a newer library knows must be zero.
 template <class Struct>
 Result<Struct> options_of(const Struct* options, const char* name) {
   Struct all{};
   if (options == nullptr) return all;
-  if (options->struct_size < sizeof(size_t)) {
-    return bad_input(std::string(name) + ".struct_size", std::string("sizeof(") + name + ")",
-                     std::to_string(options->struct_size));
+  KVASS_RETURN_IF_ERROR(check_size(*options, name));
+  const auto* bytes = reinterpret_cast<const unsigned char*>(options);
+  for (size_t i = sizeof all; i < options->struct_size; ++i) {
+    if (bytes[i] != 0) {
+      return bad_input(name, "zero in the fields that this library does not have",
+                       "another value at byte " + std::to_string(i));
+    }
   }
   std::memcpy(static_cast<void*>(&all), options, std::min(options->struct_size, sizeof all));
   return all;
 }
 
-// Writes as much of `value` as the caller's struct has room for; its struct_size stays.
+// Writes as much of `value` as the caller's struct has room for; its struct_size, which was checked, stays.
 template <class Struct>
 void give(const Struct& value, Struct* to) {
   const size_t size = std::min(to->struct_size, sizeof value);
-  if (size <= sizeof(size_t)) return;
   std::memcpy(reinterpret_cast<char*>(to) + sizeof(size_t), reinterpret_cast<const char*>(&value) + sizeof(size_t),
               size - sizeof(size_t));
 }
 
 // Fields of C, one by one; errors name them.
-Result<std::optional<Math>> math_of(int32_t value);
 Result<std::optional<DType>> kv_of(int32_t value);
 Result<LoadOptions> load_options(const kvass_load_options& options);
 // Over what kvass_load said.
 Result<StreamOptions> stream_options(const kvass_stream_options* options, const StreamOptions& loaded);
 Result<SampleOptions> sampling(const kvass_sampling* options);
-// What `options` of a load say of every stream.
+// What `options` of a load say of every stream, beside what the file says.
 StreamOptions loaded_streams(const kvass_load_options& options);
 
 inline OnText text_callback(kvass_on_text on_text, void* user) {

@@ -114,6 +114,90 @@ TEST_F(CErrors, AModelFileThatIsCutOffIsAnIoErrorAndTheHostLives) {
   kvass_free(copied);
 }
 
+TEST_F(CErrors, SizesThatCutAFieldOrHideOneAreRefused) {
+  struct Newer {
+    kvass_load_options known;
+    int64_t later;
+  } newer{};
+  newer.known.threads = 1;
+  const auto load = [&](size_t size) {
+    newer.known.struct_size = size;
+    kvass_model* model = nullptr;
+    const kvass_code code = kvass_load(path_.c_str(), &newer.known, &model);
+    kvass_free(model);
+    return code;
+  };
+  EXPECT_EQ(load(9), KVASS_BAD_INPUT);
+  EXPECT_NE(std::strstr(kvass_message(), "kvass_load_options.struct_size: expected sizeof(kvass_load_options)"),
+            nullptr)
+      << kvass_message();
+  EXPECT_EQ(load(SIZE_MAX & ~size_t{7}), KVASS_BAD_INPUT);
+  EXPECT_EQ(load(sizeof newer), KVASS_OK) << kvass_message();
+  newer.later = 1;
+  EXPECT_EQ(load(sizeof newer), KVASS_BAD_INPUT) << "a field that this library does not know";
+  EXPECT_EQ(load(sizeof newer.known), KVASS_OK);
+  kvass_memory_plan plan{};
+  EXPECT_EQ(kvass_plan(path_.c_str(), nullptr, nullptr, &plan, nullptr, 0), KVASS_BAD_INPUT);
+  EXPECT_NE(std::strstr(kvass_message(), "kvass_memory_plan.struct_size"), nullptr) << kvass_message();
+  kvass_sequence* one = sequence();
+  const std::vector<int32_t> tokens = some_tokens(3);
+  kvass_generate_result result{};
+  result.struct_size = 12;
+  EXPECT_EQ(kvass_generate(one, tokens.data(), 3, nullptr, nullptr, nullptr, &result), KVASS_BAD_INPUT);
+  EXPECT_EQ(kvass_length(one), 0);
+  kvass_sequence_free(one);
+}
+
+TEST_F(CErrors, NumbersThatNoArrayHasAreRefused) {
+  size_t count = 7;
+  EXPECT_EQ(kvass_tokenize(model_, "a", SIZE_MAX, nullptr, 0, &count), KVASS_BAD_INPUT);
+  EXPECT_NE(std::strstr(kvass_message(), "number of text: expected at most"), nullptr) << kvass_message();
+  EXPECT_EQ(count, 7u);
+  kvass_sequence* one = sequence();
+  const int32_t token = 5;
+  double nll = 0.0;
+  EXPECT_EQ(kvass_run(one, nullptr, &token, SIZE_MAX), KVASS_BAD_INPUT);
+  EXPECT_EQ(kvass_append(one, &token, SIZE_MAX), KVASS_BAD_INPUT);
+  EXPECT_EQ(kvass_score(one, &token, SIZE_MAX, &nll), KVASS_BAD_INPUT);
+  EXPECT_EQ(kvass_generate(one, &token, SIZE_MAX, nullptr, nullptr, nullptr, nullptr), KVASS_BAD_INPUT);
+  const kvass_part part{one, &token, SIZE_MAX};
+  EXPECT_EQ(kvass_step(&part, 1), KVASS_BAD_INPUT);
+  EXPECT_EQ(kvass_length(one), 0);
+  kvass_sequence_free(one);
+}
+
+TEST_F(CErrors, MessagesHaveTheWordsOfC) {
+  kvass_stream_options options{};
+  options.struct_size = sizeof options;
+  kvass_sequence* one = nullptr;
+  const auto says = [&](const char* words) {
+    EXPECT_EQ(kvass_sequence_open(model_, &options, &one), KVASS_BAD_INPUT);
+    EXPECT_NE(std::strstr(kvass_message(), words), nullptr) << kvass_message();
+    EXPECT_EQ(std::strstr(kvass_message(), "::"), nullptr) << kvass_message();
+    EXPECT_EQ(std::strstr(kvass_message(), "Options."), nullptr) << kvass_message();
+    options = {};
+    options.struct_size = sizeof options;
+  };
+  options.sequences = 3;
+  says("sequences: expected 1, for one stream is opened (a group has several), got 3");
+  options.sink_tokens = 4;
+  options.sink_window = INT64_MAX;
+  says("sink_tokens, sink_window: expected 0 to 2^40 sink tokens and a window of 1 to 2^40");
+  options.sink_positions = KVASS_SINKS_ORIGINAL;
+  says("sink_positions: expected none without sink_tokens, sink_window or endless");
+  options.endless_sink_tokens = 7;
+  says("endless_sink_tokens: expected none but with endless");
+  options.logit_rows = 1 << 20;
+  says("logit_rows: expected 1 to 4096");
+  kvass_generate_options generation{};
+  generation.struct_size = sizeof generation;
+  generation.ids_capacity = 5;
+  one = sequence();
+  EXPECT_EQ(kvass_generate(one, nullptr, 0, &generation, nullptr, nullptr, nullptr), KVASS_BAD_INPUT);
+  EXPECT_NE(std::strstr(kvass_message(), "ids: expected a pointer"), nullptr) << kvass_message();
+  kvass_sequence_free(one);
+}
+
 TEST_F(CErrors, AFullCacheHasItsCodeAndNamesTheFieldOfC) {
   kvass_sequence* full = sequence();
   const std::vector<int32_t> tokens = some_tokens(16);

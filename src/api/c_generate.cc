@@ -52,10 +52,10 @@ int64_t limit_of(int64_t max_tokens) { return max_tokens == 0 ? std::numeric_lim
 
 Result<std::vector<std::string>> stops_of(const char* const* stops, size_t count) {
   std::vector<std::string> texts;
-  if (count > 0) KVASS_RETURN_IF_ERROR(given(stops, "stops"));
-  for (size_t i = 0; i < count; ++i) {
-    KVASS_RETURN_IF_ERROR(given(stops[i], "stops"));
-    texts.emplace_back(stops[i]);
+  KVASS_ASSIGN_OR_RETURN(const auto all, array_of(stops, count, "stops"));
+  for (const char* stop : all) {
+    KVASS_RETURN_IF_ERROR(given(stop, "stops"));
+    texts.emplace_back(stop);
   }
   return texts;
 }
@@ -70,6 +70,7 @@ Result<GenerateOptions> generate_options(const kvass_generate_options& all) {
   options.save_every = all.save_every;
   if (all.save_path != nullptr) options.save_path = all.save_path;
   options.collect = all.ids != nullptr;
+  if (all.ids_capacity > 0) KVASS_RETURN_IF_ERROR(given(all.ids, "ids"));
   return options;
 }
 
@@ -97,11 +98,12 @@ kvass_code kvass_generate(kvass_sequence* sequence, const int32_t* tokens, size_
                           kvass_generate_result* result) {
   return call([&]() -> Status {
     KVASS_RETURN_IF_ERROR(given(sequence, "sequence"));
-    if (count > 0) KVASS_RETURN_IF_ERROR(given(tokens, "tokens"));
+    KVASS_ASSIGN_OR_RETURN(const auto ids, array_of(tokens, count, "tokens"));
+    if (result != nullptr) KVASS_RETURN_IF_ERROR(check_size(*result, "kvass_generate_result"));
     KVASS_ASSIGN_OR_RETURN(const kvass_generate_options all, options_of(options, "kvass_generate_options"));
     KVASS_ASSIGN_OR_RETURN(const GenerateOptions generation, generate_options(all));
     sequence->cancel.store(false);
-    KVASS_ASSIGN_OR_RETURN(const GenerateResult made, generate(sequence->stream, std::span(tokens, count), generation,
+    KVASS_ASSIGN_OR_RETURN(const GenerateResult made, generate(sequence->stream, ids, generation,
                                                                text_callback(on_text, user), &sequence->cancel));
     if (all.ids != nullptr) std::copy_n(made.ids.begin(), std::min(all.ids_capacity, made.ids.size()), all.ids);
     if (result != nullptr) give(result_of(made), result);
@@ -144,9 +146,10 @@ kvass_code kvass_chat_answer(kvass_chat* chat, const char* text, size_t text_byt
                              kvass_generate_result* result) {
   return call([&]() -> Status {
     KVASS_RETURN_IF_ERROR(given(chat, "chat"));
-    if (text_bytes > 0) KVASS_RETURN_IF_ERROR(given(text, "text"));
+    KVASS_ASSIGN_OR_RETURN(const auto bytes, array_of(text, text_bytes, "text"));
+    if (result != nullptr) KVASS_RETURN_IF_ERROR(check_size(*result, "kvass_generate_result"));
     chat->cancel.store(false);
-    const std::string_view view = text_bytes > 0 ? std::string_view(text, text_bytes) : std::string_view();
+    const std::string_view view(bytes.data(), bytes.size());
     KVASS_ASSIGN_OR_RETURN(const GenerateResult made,
                            chat->chat.answer(view, text_callback(on_text, user), &chat->cancel));
     if (result != nullptr) give(result_of(made), result);

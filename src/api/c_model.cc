@@ -54,12 +54,11 @@ std::string with_fields_of_c(const std::string& message) {
       {"StreamOptions.context", "max_context_len"},
       {"StreamOptions.chunk", "input_len"},
       {"StreamOptions.attention_sink", "sink_tokens, sink_window"},
-      {"CacheOptions.context", "max_context_len"},
-      {"CacheOptions.chunk", "input_len"},
-      {"CacheOptions.sinks", "sink_window (or endless)"},
-      {"WeightOptions.type", "weights"},
-      {"WeightOptions.pages", "huge_pages"},
-      {"WeightOptions.check", "check_weights"},
+      {"LoadOptions.pages", "huge_pages"},
+      {"LoadOptions.check", "check_weights"},
+      {"ChatOptions.system", "system_text"},
+      {"ChatOptions.endless", "bounded"},
+      {"ChatOptions.stops", "stops, stop_count"},
       {"GenerateOptions.stops", "stops, stop_count"},
       {"TranscribeOptions.task", "translate"},
       {"TranscribeOptions.timestamps", "no_timestamps"},
@@ -75,36 +74,26 @@ std::string with_fields_of_c(const std::string& message) {
   });
 }
 
-Result<std::optional<Math>> math_of(int32_t value) {
-  switch (value) {
-    case 0:
-      return std::optional<Math>();
-    case KVASS_MATH_F32:
-      return std::optional(Math::f32);
-    case KVASS_MATH_A16:
-      return std::optional(Math::a16);
-    case KVASS_MATH_A8:
-      return std::optional(Math::a8);
-    default:
-      return bad_input("math", "0 or KVASS_MATH_…", std::to_string(value));
+namespace {
+
+// Value n of the constants `names` is `values`[n − 1]; 0: nothing is said.
+template <class Enum, size_t N>
+Result<std::optional<Enum>> enum_of(const char* field, int32_t value, const Enum (&values)[N], const char* names) {
+  if (value == 0) return std::optional<Enum>();
+  if (value < 0 || value > static_cast<int32_t>(N)) {
+    return bad_input(field, std::string("0 or ") + names, std::to_string(value));
   }
+  return std::optional(values[value - 1]);
 }
 
+Result<std::optional<Math>> math_of(int32_t value) {
+  return enum_of("math", value, {Math::f32, Math::a16, Math::a8}, "KVASS_MATH_…");
+}
+
+}  // namespace
+
 Result<std::optional<DType>> kv_of(int32_t value) {
-  switch (value) {
-    case 0:
-      return std::optional<DType>();
-    case KVASS_KV_F32:
-      return std::optional(DType::f32);
-    case KVASS_KV_F16:
-      return std::optional(DType::f16);
-    case KVASS_KV_BF16:
-      return std::optional(DType::bf16);
-    case KVASS_KV_Q8:
-      return std::optional(DType::q8);
-    default:
-      return bad_input("kv", "0 or KVASS_KV_…", std::to_string(value));
-  }
+  return enum_of("kv", value, {DType::f32, DType::f16, DType::bf16, DType::q8}, "KVASS_KV_…");
 }
 
 Result<LoadOptions> load_options(const kvass_load_options& options) {
@@ -114,18 +103,9 @@ Result<LoadOptions> load_options(const kvass_load_options& options) {
   load.check = options.check_weights != 0;
   if (options.huge_pages != 0) load.pages = Pages::huge;
   if (options.weights != nullptr) load.weights = options.weights;
-  switch (options.device) {
-    case KVASS_DEVICE_CPU:
-      break;
-    case KVASS_DEVICE_CUDA:
-      load.device = Device::cuda;
-      break;
-    case KVASS_DEVICE_ROCM:
-      load.device = Device::rocm;
-      break;
-    default:
-      return bad_input("device", "KVASS_DEVICE_…", std::to_string(options.device));
-  }
+  KVASS_ASSIGN_OR_RETURN(const std::optional<Device> device,
+                         enum_of("device", options.device, {Device::cuda, Device::rocm}, "KVASS_DEVICE_…"));
+  load.device = device.value_or(Device::cpu);
   return load;
 }
 
@@ -143,21 +123,14 @@ Result<StreamOptions> stream_options(const kvass_stream_options* options, const 
   if (all.max_context_len != 0) streams.context = all.max_context_len;
   if (all.input_len != 0) streams.chunk = all.input_len;
   if (all.sink_window != 0 || all.sink_tokens != 0) {
-    if (all.sink_window < 1 || all.sink_tokens < 0) {
-      return bad_input("sink_tokens, sink_window", "0 or more tokens, and a window of 1 or more",
-                       std::to_string(all.sink_tokens) + ", " + std::to_string(all.sink_window));
-    }
     streams.attention_sink = AttentionSink{all.sink_tokens, all.sink_window};
   }
   streams.endless = all.endless != 0;
   if (all.endless_sink_tokens != 0) streams.endless_sink_tokens = all.endless_sink_tokens;
-  if (all.sink_positions != 0) {
-    if (all.sink_positions < 0 || all.sink_positions > KVASS_SINKS_WRAPPED) {
-      return bad_input("sink_positions", "0 or KVASS_SINKS_…", std::to_string(all.sink_positions));
-    }
-    constexpr SinkPositions kModes[] = {SinkPositions::in_cache, SinkPositions::original, SinkPositions::wrapped};
-    streams.sink_positions = kModes[all.sink_positions - 1];
-  }
+  KVASS_ASSIGN_OR_RETURN(
+      streams.sink_positions,
+      enum_of("sink_positions", all.sink_positions,
+              {SinkPositions::in_cache, SinkPositions::original, SinkPositions::wrapped}, "KVASS_SINKS_…"));
   KVASS_ASSIGN_OR_RETURN(streams.kv, kv_of(all.kv));
   KVASS_ASSIGN_OR_RETURN(streams.math, math_of(all.math));
   streams.threads = all.threads != 0 ? all.threads : loaded.threads;
@@ -179,10 +152,8 @@ Result<SampleOptions> sampling(const kvass_sampling* options) {
   if (all.repeat_penalty != 0.0f) result.repeat_penalty = all.repeat_penalty;
   if (all.repeat_last_n != 0) result.repeat_last_n = all.repeat_last_n;
   result.seed = all.seed;
-  if (all.logit_bias_count > 0) KVASS_RETURN_IF_ERROR(given(all.logit_bias, "logit_bias"));
-  for (size_t i = 0; i < all.logit_bias_count; ++i) {
-    result.logit_bias.push_back({all.logit_bias[i].id, all.logit_bias[i].bias});
-  }
+  KVASS_ASSIGN_OR_RETURN(const auto biases, array_of(all.logit_bias, all.logit_bias_count, "logit_bias"));
+  for (const kvass_logit_bias& bias : biases) result.logit_bias.push_back({bias.id, bias.bias});
   return result;
 }
 
@@ -205,12 +176,15 @@ kvass_code kvass_load(const char* path, const kvass_load_options* options, kvass
     KVASS_ASSIGN_OR_RETURN(const LoadOptions load, load_options(all));
     KVASS_ASSIGN_OR_RETURN(const Model file, Model::open(path));
     auto made = std::make_unique<kvass_model>();
-    made->streams = loaded_streams(all).over(file.info().streams);
+    made->streams = loaded_streams(all);
     // Options that no sequence can have are refused before anything is loaded.
     if (file.info().kind == ModelKind::text) {
       made->streams.math = load.math;
       KVASS_ASSIGN_OR_RETURN(const MemoryPlan plan, plan_memory(file, made->streams, load));
       made->chunk = plan.caches.chunk;
+    } else if (all.max_context_len != 0 || all.input_len != 0) {
+      return bad_input(all.max_context_len != 0 ? "max_context_len" : "input_len", "0 for a speech model",
+                       std::to_string(all.max_context_len != 0 ? all.max_context_len : all.input_len));
     }
     KVASS_ASSIGN_OR_RETURN(made->model, file.load(load));
     made->streams.math = made->model.options().math;
@@ -239,9 +213,9 @@ kvass_code kvass_tokenize(const kvass_model* model, const char* text, size_t tex
   return call([&]() -> Status {
     KVASS_RETURN_IF_ERROR(given(model, "model"));
     KVASS_RETURN_IF_ERROR(given(count, "count"));
-    if (text_bytes > 0) KVASS_RETURN_IF_ERROR(given(text, "text"));
-    const std::string_view view = text_bytes > 0 ? std::string_view(text, text_bytes) : std::string_view();
-    KVASS_ASSIGN_OR_RETURN(const std::vector<int32_t> ids, model->model.encode(view));
+    KVASS_ASSIGN_OR_RETURN(const auto bytes, array_of(text, text_bytes, "text"));
+    KVASS_ASSIGN_OR_RETURN(const std::vector<int32_t> ids,
+                           model->model.encode(std::string_view(bytes.data(), bytes.size())));
     *count = ids.size();
     if (capacity == 0) return {};
     if (ids.size() > capacity) {
@@ -274,6 +248,8 @@ kvass_code kvass_plan(const char* path, const kvass_load_options* load, const kv
   return call([&]() -> Status {
     KVASS_RETURN_IF_ERROR(given(path, "path"));
     KVASS_RETURN_IF_ERROR(given(plan, "plan"));
+    KVASS_RETURN_IF_ERROR(check_size(*plan, "kvass_memory_plan"));
+    if (layers != nullptr && capacity > 0) KVASS_RETURN_IF_ERROR(check_size(*layers, "kvass_layer_plan"));
     KVASS_ASSIGN_OR_RETURN(const kvass_load_options all, options_of(load, "kvass_load_options"));
     KVASS_ASSIGN_OR_RETURN(const LoadOptions loading, load_options(all));
     KVASS_ASSIGN_OR_RETURN(const StreamOptions streams, stream_options(stream, loaded_streams(all)));

@@ -22,7 +22,7 @@ Status check_method(const Stream& stream, const std::string& name, size_t count)
       known += (known.empty() ? "" : ", ") + method.name;
       continue;
     }
-    if (static_cast<int64_t>(count) <= method.rows) return {};
+    if (count <= static_cast<size_t>(method.rows)) return {};
     return bad_input("tokens of method '" + name + "'", "at most " + std::to_string(method.rows),
                      std::to_string(count));
   }
@@ -88,34 +88,34 @@ void kvass_sequence_free(kvass_sequence* sequence) { delete sequence; }
 
 kvass_code kvass_run(kvass_sequence* sequence, const char* method, const int32_t* tokens, size_t count) {
   return with(sequence, [&](Stream& stream) -> Status {
-    KVASS_RETURN_IF_ERROR(given(tokens, "tokens"));
-    if (count == 0) return bad_input("tokens", "at least one", "none");
+    KVASS_ASSIGN_OR_RETURN(const auto ids, array_of(tokens, count, "tokens"));
+    if (ids.empty()) return bad_input("tokens", "at least one", "none");
     if (method != nullptr) KVASS_RETURN_IF_ERROR(check_method(stream, method, count));
     const int64_t most = stream.options().chunk.value_or(0);
-    if (static_cast<int64_t>(count) > most) {
+    if (count > static_cast<size_t>(most)) {
       return bad_input("tokens", "at most " + std::to_string(most) + " (input_len; kvass_append takes more)",
                        std::to_string(count));
     }
-    return stream.step(std::span(tokens, count));
+    return stream.step(ids);
   });
 }
 
 kvass_code kvass_append(kvass_sequence* sequence, const int32_t* tokens, size_t count) {
   return with(sequence, [&](Stream& stream) -> Status {
-    KVASS_RETURN_IF_ERROR(given(tokens, "tokens"));
+    KVASS_ASSIGN_OR_RETURN(const auto ids, array_of(tokens, count, "tokens"));
     sequence->cancel.store(false);
-    return stream.step(std::span(tokens, count), &sequence->cancel);
+    return stream.step(ids, &sequence->cancel);
   });
 }
 
 kvass_code kvass_step(const kvass_part* parts, size_t count) {
   return call([&]() -> Status {
-    if (count > 0) KVASS_RETURN_IF_ERROR(given(parts, "parts"));
+    KVASS_ASSIGN_OR_RETURN(const auto all, array_of(parts, count, "parts"));
     std::vector<StreamTokens> streams;
-    for (size_t i = 0; i < count; ++i) {
-      KVASS_RETURN_IF_ERROR(given(parts[i].sequence, "sequence"));
-      KVASS_RETURN_IF_ERROR(given(parts[i].tokens, "tokens"));
-      streams.push_back({&parts[i].sequence->stream, std::span(parts[i].tokens, parts[i].count)});
+    for (const kvass_part& part : all) {
+      KVASS_RETURN_IF_ERROR(given(part.sequence, "sequence"));
+      KVASS_ASSIGN_OR_RETURN(const auto ids, array_of(part.tokens, part.count, "tokens"));
+      streams.push_back({&part.sequence->stream, ids});
     }
     return Stream::step(streams);
   });
@@ -124,7 +124,8 @@ kvass_code kvass_step(const kvass_part* parts, size_t count) {
 kvass_code kvass_logits(kvass_sequence* sequence, const float** logits) {
   return with(sequence, [&](Stream& stream) -> Status {
     KVASS_RETURN_IF_ERROR(given(logits, "logits"));
-    KVASS_ASSIGN_OR_RETURN(const std::span<const float> row, stream.logits());
+    sequence->cancel.store(false);
+    KVASS_ASSIGN_OR_RETURN(const std::span<const float> row, stream.logits(&sequence->cancel));
     *logits = row.data();
     return {};
   });
@@ -133,17 +134,18 @@ kvass_code kvass_logits(kvass_sequence* sequence, const float** logits) {
 kvass_code kvass_argmax(kvass_sequence* sequence, int32_t* token) {
   return with(sequence, [&](Stream& stream) -> Status {
     KVASS_RETURN_IF_ERROR(given(token, "token"));
-    KVASS_ASSIGN_OR_RETURN(*token, stream.argmax());
+    sequence->cancel.store(false);
+    KVASS_ASSIGN_OR_RETURN(*token, stream.argmax(&sequence->cancel));
     return {};
   });
 }
 
 kvass_code kvass_score(kvass_sequence* sequence, const int32_t* tokens, size_t count, double* nll) {
   return with(sequence, [&](Stream& stream) -> Status {
-    KVASS_RETURN_IF_ERROR(given(tokens, "tokens"));
+    KVASS_ASSIGN_OR_RETURN(const auto ids, array_of(tokens, count, "tokens"));
     KVASS_RETURN_IF_ERROR(given(nll, "nll"));
     sequence->cancel.store(false);
-    KVASS_ASSIGN_OR_RETURN(const ScoreResult result, score(stream, std::span(tokens, count), {}, &sequence->cancel));
+    KVASS_ASSIGN_OR_RETURN(const ScoreResult result, score(stream, ids, {}, &sequence->cancel));
     std::copy(result.nll.begin(), result.nll.end(), nll);
     return {};
   });
@@ -157,7 +159,10 @@ kvass_code kvass_rewind(kvass_sequence* sequence, int64_t length) {
   return with(sequence, [&](Stream& stream) { return stream.rewind(length); });
 }
 kvass_code kvass_checkpoint(kvass_sequence* sequence) {
-  return with(sequence, [](Stream& stream) { return stream.checkpoint(); });
+  return with(sequence, [&](Stream& stream) {
+    sequence->cancel.store(false);
+    return stream.checkpoint(&sequence->cancel);
+  });
 }
 kvass_code kvass_clear(kvass_sequence* sequence) {
   return with(sequence, [](Stream& stream) { return stream.clear(); });

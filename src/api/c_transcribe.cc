@@ -48,21 +48,15 @@ Result<TranscribeOptions> transcribe_options(const kvass_transcribe_options* opt
   if (all.patience != 0.0) result.search.patience = all.patience;
   if (all.length_penalty != 0.0) result.search.length_penalty = all.length_penalty;
   result.search.seed = all.seed;
-  if (all.temperatures != nullptr) {
-    result.temperatures.assign(all.temperatures, all.temperatures + all.temperature_count);
-  } else if (all.temperature_count != 0) {
-    return bad_input("temperatures", "a pointer", "NULL");
-  }
+  KVASS_ASSIGN_OR_RETURN(const auto temperatures, array_of(all.temperatures, all.temperature_count, "temperatures"));
+  if (all.temperatures != nullptr) result.temperatures.assign(temperatures.begin(), temperatures.end());
   take_threshold(all.compression_ratio_threshold, result.compression_ratio_threshold);
   take_threshold(all.logprob_threshold, result.logprob_threshold);
   take_threshold(all.no_speech_threshold, result.no_speech_threshold);
   if (all.prompt_reset_on_temperature != 0.0) result.prompt_reset_on_temperature = all.prompt_reset_on_temperature;
   if (all.max_initial_timestamp != 0.0) result.max_initial_timestamp = all.max_initial_timestamp;
-  if (all.suppressed != nullptr) {
-    result.suppressed.emplace(all.suppressed, all.suppressed + all.suppressed_count);
-  } else if (all.suppressed_count != 0) {
-    return bad_input("suppressed", "a pointer", "NULL");
-  }
+  KVASS_ASSIGN_OR_RETURN(const auto suppressed, array_of(all.suppressed, all.suppressed_count, "suppressed"));
+  if (all.suppressed != nullptr) result.suppressed.emplace(suppressed.begin(), suppressed.end());
   if (all.prepend_punctuations != nullptr) result.prepend_punctuations = all.prepend_punctuations;
   if (all.append_punctuations != nullptr) result.append_punctuations = all.append_punctuations;
   return result;
@@ -154,10 +148,11 @@ kvass_code kvass_transcribe_file(kvass_transcriber* transcriber, const char* pat
 
 kvass_code kvass_transcribe(kvass_transcriber* transcriber, const int16_t* samples, size_t count,
                             const kvass_transcribe_options* options, kvass_on_segment on_segment, void* user) {
-  if (samples == nullptr && count > 0) return fail(KVASS_BAD_INPUT, "samples: expected a pointer, got NULL");
+  const auto all_samples = array_of(samples, count, "samples");
+  if (!all_samples.ok()) return call([&] { return all_samples.status(); });
   return transcribe(
       transcriber, "", options, on_segment, user, [&](const TranscribeOptions& all, const TranscribeEvents& events) {
-        return transcriber->transcriber.transcribe(std::span(samples, count), all, events, &transcriber->cancel);
+        return transcriber->transcriber.transcribe(all_samples.value(), all, events, &transcriber->cancel);
       });
 }
 

@@ -20,17 +20,13 @@ Chat& Chat::operator=(Chat&&) noexcept = default;
 Chat::~Chat() = default;
 
 Result<Chat> Chat::open(const Model& model, const ChatOptions& options, const StreamOptions& stream) {
-  return guarded([&]() -> Result<Chat> {
+  return guarded({"ChatOptions", "StreamOptions"}, [&]() -> Result<Chat> {
     KVASS_ASSIGN_OR_RETURN(const std::shared_ptr<const Model::Impl> file, loaded_impl_of(model, ModelKind::text));
     if (!options.endless && (stream.endless || stream.attention_sink)) {
       return bad_input("ChatOptions.endless", "true beside StreamOptions.endless and attention_sink", "false");
     }
     KVASS_RETURN_IF_ERROR(validate(options.sampling));
-    StreamOptions asked = stream;
-    asked.endless = options.endless;
-    if (asked.endless) {
-      KVASS_ASSIGN_OR_RETURN(asked.endless_sink_tokens, opening_tokens(*file->opened, options));
-    }
+    KVASS_ASSIGN_OR_RETURN(const StreamOptions asked, conversation_stream(*file->opened, options, stream));
     auto impl = std::make_unique<Impl>();
     KVASS_ASSIGN_OR_RETURN(impl->stream, Stream::open(model, asked));
     Stream::Impl& inner = *impl->stream.impl();
@@ -41,7 +37,7 @@ Result<Chat> Chat::open(const Model& model, const ChatOptions& options, const St
 
 Result<Chat> Chat::resume(const Model& model, const std::string& path, const ChatOptions& options,
                           const StreamOptions& machine) {
-  return guarded([&]() -> Result<Chat> {
+  return guarded({"ChatOptions", "StreamOptions"}, [&]() -> Result<Chat> {
     KVASS_ASSIGN_OR_RETURN(const std::shared_ptr<const Model::Impl> file, loaded_impl_of(model, ModelKind::text));
     for (const auto& [field, text] :
          {std::pair("system", &options.system), std::pair("chat_template", &options.chat_template),
@@ -51,18 +47,22 @@ Result<Chat> Chat::resume(const Model& model, const std::string& path, const Cha
         return bad_input(std::string("ChatOptions.") + field, "none, for the snapshot has it", "'" + *text + "'");
       }
     }
+    KVASS_ASSIGN_OR_RETURN(const Snapshot snapshot, Snapshot::open(path));
+    KVASS_ASSIGN_OR_RETURN(const StreamOptions saved, saved_options(snapshot, machine));
     auto impl = std::make_unique<Impl>();
-    KVASS_ASSIGN_OR_RETURN(impl->stream, Stream::resume(model, path, machine));
+    KVASS_ASSIGN_OR_RETURN(impl->stream, Stream::open(model, saved));
     Stream::Impl& inner = *impl->stream.impl();
+    KVASS_RETURN_IF_ERROR(inner.restore(snapshot));
     if (!options.endless && inner.sequence().endless()) {
       return bad_input("ChatOptions.endless", "true, as in the snapshot", "false");
     }
-    KVASS_ASSIGN_OR_RETURN(impl->conversation, Conversation::resume(*file->opened, inner.stream, options, inner.text));
+    KVASS_ASSIGN_OR_RETURN(impl->conversation,
+                           Conversation::resume(*file->opened, inner.stream, options, inner.text, path));
     if (impl->conversation->suspended()) {
-      return bad_input(path, "a conversation at the end of an answer",
-                       "one in the middle, which `kvass chat` goes on with");
+      return bad_input(path, "a conversation at the end of an answer", "one that was saved in the middle of an answer");
     }
     inner.forget_text();
+    inner.publish();
     return Chat(std::move(impl));
   });
 }

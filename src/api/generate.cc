@@ -25,6 +25,7 @@ Status check(const GenerateOptions& options) {
   if (options.save_every == 0 && (!options.save_path.empty() || options.on_save)) {
     return bad_input("GenerateOptions.save_every", "1 or more tokens beside save_path and on_save", "0");
   }
+  KVASS_RETURN_IF_ERROR(check_stops("GenerateOptions.stops", options.stops));
   return validate(options.sampling);
 }
 
@@ -107,7 +108,7 @@ Result<bool> StreamGeneration::next(Stream::Impl& stream) {
   if (!loop_) return false;
   if (stream.changes != changes_) {
     loop_.reset();
-    return bad_input("generation", "a sequence that nobody else changed", "one that went on");
+    return bad_input("generation", "a text that nobody else changed", "one that went on");
   }
   ++stream.group->steps;
   Result<bool> more = loop_->next();
@@ -123,8 +124,7 @@ Result<bool> StreamGeneration::next(Stream::Impl& stream) {
 Result<GenerateResult> StreamGeneration::end(Stream::Impl& stream) {
   if (!loop_) return bad_input("generation", "one that has not ended", "one that has");
   const std::unique_ptr<TextGeneration> loop = std::move(loop_);
-  if (stream.changes != changes_)
-    return bad_input("generation", "a sequence that nobody else changed", "one that went on");
+  if (stream.changes != changes_) return bad_input("generation", "a text that nobody else changed", "one that went on");
   ++stream.group->steps;
   KVASS_ASSIGN_OR_RETURN(DecodeResult result, loop->end());
   if (!options_.hold_text) {
@@ -135,6 +135,7 @@ Result<GenerateResult> StreamGeneration::end(Stream::Impl& stream) {
     }
   }
   stream.text = std::move(result.state);
+  result.status = with_public_fields(result.status, {"StreamOptions"});
   ++stream.changes;
   if (thrown_) std::rethrow_exception(std::exchange(thrown_, nullptr));
   return GenerateResult(std::move(result));
@@ -249,10 +250,16 @@ Result<BatchSummary> generate_batch(const Model& model, std::span<const std::vec
     KVASS_ASSIGN_OR_RETURN(StreamBatch batch, open_batch(*impl->opened, resolved, options.sampling));
     DecodeOptions decode;
     static_cast<GenerateOptions&>(decode) = options;
-    return generate_batch(
-        *impl->opened, batch, prompts, decode,
-        [&](size_t index, const DecodeResult& result) { return !on_result || on_result(index, result); },
-        cancel != nullptr ? *cancel : g_never);
+    const auto give = [&](size_t index, const DecodeResult& result) {
+      if (!on_result || result.status.ok()) return !on_result || on_result(index, result);
+      GenerateResult shown = result;
+      shown.status = with_public_fields(result.status, {"StreamOptions"});
+      return on_result(index, shown);
+    };
+    KVASS_ASSIGN_OR_RETURN(BatchSummary summary, generate_batch(*impl->opened, batch, prompts, decode, give,
+                                                                cancel != nullptr ? *cancel : g_never));
+    summary.full = with_public_fields(summary.full, {"StreamOptions"});
+    return summary;
   });
 }
 

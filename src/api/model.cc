@@ -6,6 +6,7 @@
 
 #include "api/guard.h"
 #include "api/model_impl.h"
+#include "base/check_enum.h"
 #include "kvass/version.h"
 #include "text/stream_decoder.h"
 
@@ -25,6 +26,7 @@ Result<std::shared_ptr<Model::Impl>> open_impl(const std::string& path) {
   info.vocabulary = file.program().vocabulary();
   info.trained_context = file.trained_context();
   info.streams = file.stream_options();
+  info.notes = file.notes();
   if (info.kind == ModelKind::text) {
     KVASS_ASSIGN_OR_RETURN(Tokenizer tokenizer, file.tokenizer());
     impl->tokenizer = std::make_shared<const Tokenizer>(std::move(tokenizer));
@@ -61,11 +63,14 @@ Result<std::shared_ptr<const Model::Impl>> loaded_impl_of(const Model& model, Mo
     return bad_input(impl->info.path, speech ? "a speech model" : "a text model",
                      speech ? "a text model" : "a speech model");
   }
-  if (!impl->loaded()) return bad_input(impl->info.path, "a model that is loaded (Model::load)", "an open file");
+  if (!impl->loaded()) return bad_input(impl->info.path, "a model that is loaded", "a file that is open");
   return impl;
 }
 
 Result<WeightOptions> weight_options(const LoadOptions& options) {
+  if (options.math) KVASS_RETURN_IF_ERROR(check_enum("LoadOptions.math", *options.math, math_name));
+  if (options.pages) KVASS_RETURN_IF_ERROR(check_enum("LoadOptions.pages", *options.pages, pages_name));
+  KVASS_RETURN_IF_ERROR(check_enum("LoadOptions.device", options.device, device_name));
   WeightOptions weights;
   if (!options.weights.empty()) {
     KVASS_ASSIGN_OR_RETURN(weights.type, parse_weight_type(options.weights, "LoadOptions.weights"));
@@ -91,7 +96,7 @@ Result<Model> Model::load(const std::string& path, const LoadOptions& options) {
 }
 
 Result<Model> Model::load(const LoadOptions& options) const {
-  return guarded([&]() -> Result<Model> {
+  return guarded({"LoadOptions"}, [&]() -> Result<Model> {
     KVASS_ASSIGN_OR_RETURN(const std::shared_ptr<const Impl> from, impl_of(*this));
     KVASS_ASSIGN_OR_RETURN(const WeightOptions weights, weight_options(options));
     auto impl = std::make_shared<Impl>();

@@ -3,6 +3,7 @@
 
 #include "api/guard.h"
 #include "api/model_impl.h"
+#include "base/check_enum.h"
 
 namespace kvass {
 
@@ -10,17 +11,12 @@ Result<StreamOptions> resolve_stream(const Model::Impl& model, const StreamOptio
   StreamOptions resolved = options.over(model.info.streams);
   resolved.kv = resolved.storage();
   resolved.math = resolved.arithmetic();
-  resolved.sink_positions = resolved.positions();
+  if (resolved.has_sinks()) resolved.sink_positions = resolved.positions();
+  KVASS_RETURN_IF_ERROR(check_enum("StreamOptions.math", *resolved.math, math_name));
   if (model.loaded() && resolved.math != model.info.streams.math) {
     return bad_input("StreamOptions.math",
                      std::string(math_name(model.info.streams.arithmetic())) + ", with which the model is loaded",
                      math_name(*resolved.math));
-  }
-  if (options.checkpoints < 0) {
-    return bad_input("StreamOptions.checkpoints", "0 or more", std::to_string(options.checkpoints));
-  }
-  if (options.logit_rows < 1) {
-    return bad_input("StreamOptions.logit_rows", "1 or more", std::to_string(options.logit_rows));
   }
   return resolved;
 }
@@ -62,7 +58,7 @@ Result<Question> question(const Model& model, const StreamOptions& options, cons
 }  // namespace
 
 Result<MemoryPlan> plan_memory(const Model& model, const StreamOptions& options, const LoadOptions& load) {
-  return guarded([&]() -> Result<MemoryPlan> {
+  return guarded({"StreamOptions", "LoadOptions"}, [&]() -> Result<MemoryPlan> {
     KVASS_ASSIGN_OR_RETURN(const Question asked, question(model, options, load));
     KVASS_RETURN_IF_ERROR(asked.model.check_limit(asked.options, asked.options.logit_rows));
     return asked.model.plan(asked.options, asked.options.logit_rows);
@@ -70,14 +66,14 @@ Result<MemoryPlan> plan_memory(const Model& model, const StreamOptions& options,
 }
 
 Result<ArenaFigures> arena_figures(const Model& model, const StreamOptions& options) {
-  return guarded([&]() -> Result<ArenaFigures> {
+  return guarded({"StreamOptions", "LoadOptions"}, [&]() -> Result<ArenaFigures> {
     KVASS_ASSIGN_OR_RETURN(const Question asked, question(model, options, {}));
     return asked.model.arena(asked.options, asked.options.logit_rows);
   });
 }
 
 Result<CacheTotals> cache_totals(const Model& model, const StreamOptions& options) {
-  return guarded([&]() -> Result<CacheTotals> {
+  return guarded({"StreamOptions", "LoadOptions"}, [&]() -> Result<CacheTotals> {
     KVASS_ASSIGN_OR_RETURN(const Question asked, question(model, options, {}));
     return asked.model.totals(asked.options);
   });
@@ -85,8 +81,9 @@ Result<CacheTotals> cache_totals(const Model& model, const StreamOptions& option
 
 Result<int64_t> largest_context(const Model& model, size_t bytes, const StreamOptions& options,
                                 const LoadOptions& load) {
-  return guarded([&]() -> Result<int64_t> {
-    KVASS_ASSIGN_OR_RETURN(const Question asked, question(model, options, load));
+  return guarded({"StreamOptions", "LoadOptions"}, [&]() -> Result<int64_t> {
+    KVASS_ASSIGN_OR_RETURN(Question asked, question(model, options, load));
+    if (!options.context && !options.attention_sink) asked.options.context = model.info().trained_context;
     return asked.model.largest_context(asked.options, asked.options.logit_rows, bytes);
   });
 }

@@ -20,7 +20,7 @@ Result<ScoreResult> score(Stream& stream, std::span<const int32_t> ids, const Sc
         return bad_input("token", "0 to " + std::to_string(vocabulary - 1), std::to_string(token));
       }
     }
-    KVASS_RETURN_IF_ERROR(impl.run_pending());
+    KVASS_RETURN_IF_ERROR(impl.run_pending(cancel));
     const int64_t before = impl.sequence().length();
     const auto moved = [&] {
       if (impl.sequence().length() == before) return false;

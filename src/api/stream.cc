@@ -6,6 +6,7 @@
 
 #include "api/stream_impl.h"
 #include "app/decode_loop.h"
+#include "app/generate.h"
 #include "app/score.h"
 #include "ops/sample/top_k.h"
 
@@ -30,6 +31,7 @@ Result<std::shared_ptr<StreamGroup>> open_group_of(const Model& model, const Str
   resolved.chunk = group->caches.chunk;
   if (group->caches.sinks) {
     resolved.attention_sink = AttentionSink{group->caches.sink_tokens, group->caches.sink_window};
+    resolved.endless_sink_tokens.reset();  // which they are now
   }
   resolved.threads = session.threads;
   return group;
@@ -43,25 +45,24 @@ Result<std::shared_ptr<Stream::Impl>> stream_of(std::shared_ptr<StreamGroup> gro
   return impl;
 }
 
-// What a snapshot decides is not asked for otherwise.
-Status check_machine_options(const StreamOptions& asked, const SnapshotInfo& info) {
-  const StreamOptions saved = options_of(info.caches, info.math, {});
-  const auto refuse = [](const char* field) {
-    return bad_input(std::string("StreamOptions.") + field, "nothing, or what the snapshot has", "something else");
-  };
-  if (asked.context && asked.context != saved.context) return refuse("context");
-  if (asked.attention_sink && asked.attention_sink != saved.attention_sink) return refuse("attention_sink");
-  if (asked.endless && !saved.attention_sink) return refuse("endless");
-  if (asked.sink_positions && asked.sink_positions != saved.sink_positions) return refuse("sink_positions");
-  if (asked.rotary_offset != 0 && asked.rotary_offset != saved.rotary_offset) return refuse("rotary_offset");
-  if (asked.chunk && asked.chunk != saved.chunk) return refuse("chunk");
-  if (asked.kv && asked.kv != saved.kv) return refuse("kv");
-  if (asked.math && asked.math != saved.math) return refuse("math");
-  if (asked.sequences != 1) return refuse("sequences");
-  return {};
+}  // namespace
+
+Result<StreamOptions> saved_options(const Snapshot& snapshot, const StreamOptions& machine) {
+  const SnapshotInfo& info = snapshot.info();
+  KVASS_RETURN_IF_ERROR(check_resumed(machine, info.caches, info.math));
+  if (machine.sequences != 1) {
+    return bad_input("StreamOptions.sequences", "1 as in the snapshot", std::to_string(machine.sequences));
+  }
+  return options_of(info.caches, info.math, machine);
 }
 
-}  // namespace
+Status Stream::Impl::restore(const Snapshot& snapshot) {
+  KVASS_RETURN_IF_ERROR(snapshot.restore(sequence()));
+  forget_text();
+  text = snapshot.info().state;
+  ++changes;
+  return {};
+}
 
 void Stream::Impl::publish() {
   length.store(now(), std::memory_order_relaxed);
@@ -75,16 +76,18 @@ void Stream::Impl::forget_text() {
 
 Status Stream::Impl::run(std::span<const int32_t> ids, const std::atomic<bool>* cancel,
                          const std::function<void(int64_t)>& on_progress) {
+  const size_t pending = text.pending.size();
+  const Sequence& written = sequence();
+  const bool asked = !ids.empty();
+  KVASS_RETURN_IF_ERROR(check_room(written, asked ? now() : written.length(), asked ? ids.size() : pending,
+                                   asked ? "tokens" : "tokens that were chosen before"));
   std::span<const int32_t> tokens = ids;
-  if (!text.pending.empty()) {
+  if (pending > 0) {
     joined = text.pending;
     joined.insert(joined.end(), ids.begin(), ids.end());
     tokens = joined;
   }
   if (tokens.empty()) return bad_input("tokens", "at least one", "none");
-  const size_t pending = text.pending.size();
-  const Sequence& written = sequence();
-  KVASS_RETURN_IF_ERROR(check_room(written, written.length(), tokens.size(), "tokens"));
   const int64_t vocabulary = group->model.info().vocabulary;
   for (const int32_t token : tokens) {
     if (token < 0 || token >= vocabulary) {
@@ -139,9 +142,9 @@ Status Stream::Impl::put_back_last(bool checkpointed) {
   return checkpointed ? sequence().checkpoint() : Status();
 }
 
-Status Stream::Impl::need_row(const char* what) {
-  KVASS_RETURN_IF_ERROR(run_pending());
-  if (row < 0) return bad_input(what, "a step before it", "none since it began or moved");
+Status Stream::Impl::need_row(const char* what, const std::atomic<bool>* cancel) {
+  KVASS_RETURN_IF_ERROR(run_pending(cancel));
+  if (row < 0) return bad_input(what, "a step before it", "none since the stream was opened, rewound or cleared");
   if (row_step == group->steps) return {};
   const bool kept = checkpointed();
   KVASS_RETURN_IF_ERROR(take_back_last());
@@ -157,7 +160,7 @@ Stream::~Stream() = default;
 Result<Stream> Stream::open(const Model& model, const StreamOptions& options) {
   return guarded([&]() -> Result<Stream> {
     if (options.sequences != 1) {
-      return bad_input("StreamOptions.sequences", "1 for one stream (Stream::open_group opens more)",
+      return bad_input("StreamOptions.sequences", "1, for one stream is opened (a group has several)",
                        std::to_string(options.sequences));
     }
     KVASS_ASSIGN_OR_RETURN(std::shared_ptr<StreamGroup> group, open_group_of(model, options));
@@ -182,11 +185,10 @@ Result<Stream> Stream::resume(const Model& model, const std::string& path, const
   return guarded([&]() -> Result<Stream> {
     KVASS_ASSIGN_OR_RETURN(const std::shared_ptr<const Model::Impl> impl, loaded_impl_of(model, ModelKind::text));
     KVASS_ASSIGN_OR_RETURN(const Snapshot snapshot, Snapshot::open(path));
-    KVASS_RETURN_IF_ERROR(check_machine_options(machine, snapshot.info()));
-    KVASS_ASSIGN_OR_RETURN(Stream stream,
-                           open(model, options_of(snapshot.info().caches, snapshot.info().math, machine)));
-    KVASS_RETURN_IF_ERROR(snapshot.restore(stream.impl_->sequence()));
-    stream.impl_->text = snapshot.info().state;
+    KVASS_RETURN_IF_ERROR(check_text(snapshot.info().state, path));
+    KVASS_ASSIGN_OR_RETURN(const StreamOptions options, saved_options(snapshot, machine));
+    KVASS_ASSIGN_OR_RETURN(Stream stream, open(model, options));
+    KVASS_RETURN_IF_ERROR(stream.impl_->restore(snapshot));
     stream.impl_->publish();
     return stream;
   });
@@ -206,9 +208,18 @@ Status Stream::step(std::span<const StreamTokens> tokens) {
     for (const StreamTokens& part : tokens) {
       if (part.stream == nullptr || !part.stream->impl_) return bad_input("stream", "an open one", "none");
       if (part.stream->impl_->group != tokens[0].stream->impl_->group) {
-        return bad_input("streams of a step", "streams of one group (Stream::open_group)", "streams of two");
+        return bad_input("streams of a step", "streams of one group", "streams of two");
       }
       if (part.tokens.empty()) return bad_input("tokens", "at least one", "none");
+      for (const StreamTokens* other = tokens.data(); other != &part; ++other) {
+        if (other->stream->impl_ == part.stream->impl_) {
+          return bad_input("streams of a step", "each stream once", "one of them twice");
+        }
+      }
+    }
+    if (const int64_t most = tokens[0].stream->options().sequences; static_cast<int64_t>(tokens.size()) > most) {
+      return bad_input("streams of a step", "at most " + std::to_string(most) + " (StreamOptions.sequences)",
+                       std::to_string(tokens.size()));
     }
     return alone(tokens[0].stream->impl_.get(), [&](Impl& first) -> Status {
       StreamGroup& group = *first.group;
@@ -242,17 +253,17 @@ Status Stream::step(std::span<const StreamTokens> tokens) {
   });
 }
 
-Result<std::span<const float>> Stream::logits() {
-  return alone(impl_.get(), [](Impl& impl) -> Result<std::span<const float>> {
-    KVASS_RETURN_IF_ERROR(impl.need_row("logits"));
+Result<std::span<const float>> Stream::logits(const std::atomic<bool>* cancel) {
+  return alone(impl_.get(), [&](Impl& impl) -> Result<std::span<const float>> {
+    KVASS_RETURN_IF_ERROR(impl.need_row("logits", cancel));
     KVASS_ASSIGN_OR_RETURN(const StepResult result, impl.group->session->step({.logits = std::span(&impl.row, 1)}));
     return result.logits;
   });
 }
 
-Result<int32_t> Stream::argmax() {
-  return alone(impl_.get(), [](Impl& impl) -> Result<int32_t> {
-    KVASS_RETURN_IF_ERROR(impl.need_row("argmax"));
+Result<int32_t> Stream::argmax(const std::atomic<bool>* cancel) {
+  return alone(impl_.get(), [&](Impl& impl) -> Result<int32_t> {
+    KVASS_RETURN_IF_ERROR(impl.need_row("argmax", cancel));
     KVASS_ASSIGN_OR_RETURN(const StepResult result, impl.group->session->step({.argmax = std::span(&impl.row, 1)}));
     const int64_t largest = result.argmax[0].index;
     if (largest < 0) return bad_input("logits", "a number among them", "NaN alone");
@@ -260,9 +271,9 @@ Result<int32_t> Stream::argmax() {
   });
 }
 
-Result<double> Stream::logprob(int32_t token) {
+Result<double> Stream::logprob(int32_t token, const std::atomic<bool>* cancel) {
   return alone(impl_.get(), [&](Impl& impl) -> Result<double> {
-    KVASS_RETURN_IF_ERROR(impl.need_row("logprob"));
+    KVASS_RETURN_IF_ERROR(impl.need_row("logprob", cancel));
     KVASS_ASSIGN_OR_RETURN(const double nll, next_nll(*impl.group->session, impl.row, token));
     return -nll;
   });
@@ -293,12 +304,12 @@ Status Stream::rewind(int64_t length) {
   });
 }
 
-Status Stream::checkpoint() {
-  return alone(impl_.get(), [](Impl& impl) -> Status {
+Status Stream::checkpoint(const std::atomic<bool>* cancel) {
+  return alone(impl_.get(), [&](Impl& impl) -> Status {
     if (impl.sequence().options().checkpoints == 0) {
       return bad_input("checkpoint", "StreamOptions.checkpoints of 1 or more", "0");
     }
-    KVASS_RETURN_IF_ERROR(impl.run_pending());
+    KVASS_RETURN_IF_ERROR(impl.run_pending(cancel));
     return impl.sequence().checkpoint();
   });
 }
@@ -357,11 +368,8 @@ Status Stream::save(const std::string& path) {
 Status Stream::restore(const std::string& path) {
   return alone(impl_.get(), [&](Impl& impl) -> Status {
     KVASS_ASSIGN_OR_RETURN(const Snapshot snapshot, Snapshot::open(path));
-    KVASS_RETURN_IF_ERROR(snapshot.restore(impl.sequence()));
-    impl.forget_text();
-    impl.text = snapshot.info().state;
-    ++impl.changes;
-    return {};
+    KVASS_RETURN_IF_ERROR(check_text(snapshot.info().state, path));
+    return impl.restore(snapshot);
   });
 }
 

@@ -52,18 +52,22 @@ struct Stream::Impl {
   // Runs what is pending, then `ids`, a chunk at a time. `on_progress` gets how many of them are done.
   Status run(std::span<const int32_t> ids, const std::atomic<bool>* cancel = nullptr,
              const std::function<void(int64_t)>& on_progress = {});
-  Status run_pending() { return text.pending.empty() ? Status() : run({}); }
+  Status run_pending(const std::atomic<bool>* cancel) { return text.pending.empty() ? Status() : run({}, cancel); }
   void take_from_pending(size_t tokens);  // they have run
   // The row with the logits of what follows is in the session: pending tokens run, and the last one again where another
   // stream of the group has stepped since. `what` stands in the message where there is none.
-  Status need_row(const char* what);
+  Status need_row(const char* what, const std::atomic<bool>* cancel);
   // The last token becomes pending, so that a generation or a snapshot has it to begin with.
   Status take_back_last();
   void forget_text();  // the row, and what is pending
+  Status restore(const Snapshot& snapshot);
   // run() of the token that was taken back; a checkpoint that stood after it stands again.
   Status put_back_last(bool checkpointed);
   bool checkpointed() const;  // at the present position
 };
+
+// The options of the stream that a snapshot has, where `machine` asks for nothing else.
+Result<StreamOptions> saved_options(const Snapshot& snapshot, const StreamOptions& machine);
 
 // body(impl) -> Status or Result, alone in the stream's group.
 template <class Body>

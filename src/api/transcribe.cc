@@ -41,7 +41,7 @@ Transcriber& Transcriber::operator=(Transcriber&&) noexcept = default;
 Transcriber::~Transcriber() = default;
 
 Result<Transcriber> Transcriber::open(const Model& model, const TranscriberOptions& options) {
-  return guarded([&]() -> Result<Transcriber> {
+  return guarded({"TranscriberOptions"}, [&]() -> Result<Transcriber> {
     KVASS_ASSIGN_OR_RETURN(const std::shared_ptr<const Model::Impl> file, loaded_impl_of(model, ModelKind::speech));
     constexpr int64_t kMostSequences = 4096;
     if (options.sequences < 1 || options.sequences > kMostSequences) {

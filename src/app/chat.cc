@@ -23,15 +23,38 @@ Result<ChatHistory> begin_history(const OpenModel& model, const ChatOptions& opt
 
 }  // namespace
 
-Result<int64_t> opening_tokens(const OpenModel& model, const ChatOptions& options) {
+Result<StreamOptions> conversation_stream(const OpenModel& model, const ChatOptions& options,
+                                          const StreamOptions& stream) {
+  StreamOptions own = stream;
+  own.endless = options.endless;
+  if (!own.endless || stream.attention_sink) return own;
   KVASS_ASSIGN_OR_RETURN(const ChatHistory history, begin_history(for_template(model, options.chat_template), options));
-  return history.opening_tokens();
+  KVASS_ASSIGN_OR_RETURN(const int64_t opening, history.opening_tokens());
+  KVASS_ASSIGN_OR_RETURN(const CacheOptions caches, resolve_caches(own.over(model.defaults), model.trained_context));
+  if (opening <= caches.sink_tokens) return own;
+  const bool chosen = own.over(model.defaults).attention_sink.has_value();  // by the file
+  const int64_t most = chosen ? caches.sink_tokens : caches.context / 2;
+  if (opening > most) {
+    const char* field = !options.system.empty()  ? "ChatOptions.system"
+                        : !options.tools.empty() ? "ChatOptions.tools"
+                                                 : "ChatOptions.chat_template";
+    return bad_input(field,
+                     "at most " + std::to_string(most) + " tokens before the first user's text, " +
+                         (chosen ? "the sinks of the model's file" : "half of StreamOptions.context") +
+                         ", so that they stay in sight for ever",
+                     std::to_string(opening) + "; shorten the text, " +
+                         (chosen ? "" : "raise StreamOptions.context to " + std::to_string(2 * opening) + ", ") +
+                         "or say with StreamOptions.attention_sink what stays");
+  }
+  own.endless_sink_tokens = opening;
+  return own;
 }
 
 Result<Conversation> Conversation::make(OpenModel model, OpenStream& stream, const ChatOptions& options,
                                         ChatHistory history) {
   if (options.max_tokens < 1)
     return bad_input("ChatOptions.max_tokens", "1 or more tokens", std::to_string(options.max_tokens));
+  KVASS_RETURN_IF_ERROR(check_stops("ChatOptions.stops", options.stops));
   KVASS_ASSIGN_OR_RETURN(Sampler sampler, create_sampler(model, options.sampling));
   return Conversation(std::move(model), stream, options, std::move(history), std::move(sampler));
 }
@@ -43,9 +66,9 @@ Result<Conversation> Conversation::create(const OpenModel& model, OpenStream& st
 }
 
 Result<Conversation> Conversation::resume(const OpenModel& model, OpenStream& stream, const ChatOptions& options,
-                                          const StreamState& state) {
+                                          const StreamState& state, const std::string& path) {
   if (state.chat.chat_template.empty()) {
-    return bad_input("snapshot", "a conversation, as a chat saves it", "a text, which `kvass run` goes on with");
+    return bad_input(path, "a conversation, as a chat saves it", "a text of a stream");
   }
   OpenModel own = for_template(model, state.chat.chat_template);
   KVASS_ASSIGN_OR_RETURN(ChatHistory history, ChatHistory::resume(own.tokenizer, state.chat));

@@ -16,9 +16,11 @@
 
 namespace kvass {
 
-// Tokens that stand before the first user's text: what begins a text and the system's turn. Sinks of this many keep the
-// system text in sight for ever.
-Result<int64_t> opening_tokens(const OpenModel& model, const ChatOptions& options);
+// The options of a conversation's stream, `stream` being those that the caller gives. One without end gets sinks for
+// all that stands before the first user's text (what begins a text, the system text, tools), so that it stays in sight
+// for ever; what is too long for that is refused, unless the caller says which sinks there are.
+Result<StreamOptions> conversation_stream(const OpenModel& model, const ChatOptions& options,
+                                          const StreamOptions& stream);
 
 // How an answer may be left in its middle.
 struct AnswerOptions {
@@ -30,9 +32,9 @@ class Conversation {
  public:
   // `stream` outlives the chat, and is empty.
   static Result<Conversation> create(const OpenModel& model, OpenStream& stream, const ChatOptions& options);
-  // The conversation of a snapshot, whose stream `stream` is: what the template was given is the snapshot's.
+  // The conversation of the snapshot in `path`, whose stream `stream` is: what the template was given is the file's.
   static Result<Conversation> resume(const OpenModel& model, OpenStream& stream, const ChatOptions& options,
-                                     const StreamState& state);
+                                     const StreamState& state, const std::string& path);
 
   // A user's text as the next turn, which `answer` brings.
   Result<ChatTurn> prompt(std::string_view user) const;

@@ -13,17 +13,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-Status check_utf8(std::string_view text, const char* what) {
-  for (size_t at = 0; at < text.size();) {
-    const Utf8Step step = utf8_step(text.substr(at));
-    if (step.state != Utf8Step::valid) {
-      return bad_input(what, "UTF-8", "a byte that is of no character, at " + std::to_string(at));
-    }
-    at += step.length;
-  }
-  return {};
-}
-
 // A text that is in none of the others.
 std::string mark_beside(std::string_view user, const ChatState& state) {
   std::string mark = "HERE-IT-IS";
@@ -70,8 +59,7 @@ Result<ChatHistory> ChatHistory::create(std::shared_ptr<const Tokenizer> tokeniz
   state.chat_template = options.chat_template.empty() ? std::string(chat_template) : options.chat_template;
   if (state.chat_template.empty()) {
     return bad_input(vocabulary_field(place, "tokenizer.chat_template"), "the template of a chat model",
-                     "none: this is a base model, whose texts `kvass run` continues; or give one with "
-                     "ChatOptions.chat_template");
+                     "none: this is a base model, which continues texts; or give one with ChatOptions.chat_template");
   }
   KVASS_RETURN_IF_ERROR(check_utf8(options.system, "ChatOptions.system"));
   state.system = options.system;

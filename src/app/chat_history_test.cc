@@ -310,7 +310,7 @@ TEST(ChatHistory, RefusalsSayWhatAndWhere) {
   };
   EXPECT_NE(refusal("", {}, "a")
                 .find("model.gguf: tokenizer.chat_template: expected the template of a chat model, got none: "
-                      "this is a base model, whose texts `kvass run` continues"),
+                      "this is a base model, which continues texts"),
             std::string::npos);
   EXPECT_TRUE(refusal("{% for %}", {}, "a").starts_with("chat template:1:")) << refusal("{% for %}", {}, "a");
   EXPECT_TRUE(refusal("\n {{ raise_exception('no') }}", {}, "a").starts_with("chat template:2:"));

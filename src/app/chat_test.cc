@@ -109,7 +109,7 @@ TEST_F(Conversations, TurnsAreTheTemplatesTextAndOnlyTheFirstBegins) {
 TEST_F(Conversations, TheOpeningIsWhatStandsBeforeTheFirstUsersText) {
   OpenStream stream = Conversations::stream();
   const Conversation chat = Conversation::create(*model_, stream, options(3)).value();
-  const int64_t opening = opening_tokens(*model_, options(3)).value();
+  const int64_t opening = conversation_stream(*model_, options(3), {})->endless_sink_tokens.value();
   const std::vector<int32_t> one = chat.prompt("the").value().ids, other = chat.prompt("and").value().ids;
   EXPECT_GT(opening, 4);
   EXPECT_EQ(std::mismatch(one.begin(), one.end(), other.begin()).first - one.begin(), opening);
@@ -174,7 +174,7 @@ TEST_F(Conversations, ASuspendedAnswerGoesOnFromItsStateToTheSameEnd) {
     suspended = part.suspended;
     ASSERT_EQ(chat.suspended(), suspended);
     if (!suspended) break;  // the answer was at its end
-    Conversation resumed = Conversation::resume(*model_, stream, options(30), chat.state()).value();
+    Conversation resumed = Conversation::resume(*model_, stream, options(30), chat.state(), "talk").value();
     const DecodeResult rest = resumed.go_on(say, never).value();
     EXPECT_EQ(part.text + rest.text, first.text);
     EXPECT_EQ(part.tokens + rest.tokens, first.tokens);

@@ -108,12 +108,17 @@ DecodeLoop::~DecodeLoop() = default;
 
 // Checked before any work, so that a prompt never fails in its middle.
 Status check_room(const Sequence& sequence, int64_t length, size_t tokens, const std::string& what) {
-  const int64_t room = sequence.options().context - length;
-  if (sequence.endless() || static_cast<int64_t>(tokens) <= room) return {};
+  const int64_t room = std::max<int64_t>(sequence.options().context - length, 0);
+  if (sequence.endless() || tokens <= static_cast<size_t>(room)) return {};
   return Status::error(StatusCode::cache_full,
                        what + ": expected at most " + std::to_string(room) + " tokens (CacheOptions.context), got " +
                            std::to_string(tokens) +
                            "; raise CacheOptions.context, or stream without end with CacheOptions.sinks");
+}
+
+Status check_stops(std::string_view field, std::span<const std::string> stops) {
+  const bool empty = std::any_of(stops.begin(), stops.end(), [](const std::string& stop) { return stop.empty(); });
+  return empty ? bad_input(field, "texts that are not empty", "an empty one") : Status();
 }
 
 Status DecodeLoop::check(const DecodeRequest& request) const {
@@ -131,6 +136,7 @@ Status DecodeLoop::check(const DecodeRequest& request) const {
       return bad_input("sequence of a text", "the storage type of the others", dtype_name(sequence.options().dtype));
     }
   }
+  KVASS_RETURN_IF_ERROR(check_stops("GenerateOptions.stops", options.stops));
   const std::vector<int32_t> none;
   const std::vector<int32_t>& pending = options.resume ? options.resume->pending : none;
   const size_t tokens = pending.size() + options.prompt.size();
@@ -146,8 +152,8 @@ Status DecodeLoop::check(const DecodeRequest& request) const {
     if (static_cast<int64_t>(tokens) > room) {
       return Status::error(
           StatusCode::cache_full,
-          expected_message("cache full", "room for " + std::to_string(tokens) + " tokens",
-                           std::to_string(room) + " left of the snapshot's context of " + std::to_string(context)));
+          expected_message("cache full", "room for " + std::to_string(tokens) + (tokens == 1 ? " token" : " tokens"),
+                           std::to_string(room) + " left of CacheOptions.context " + std::to_string(context)));
     }
   }
   return check_room(sequence, sequence.length(), tokens, "prompt");
@@ -367,6 +373,7 @@ void DecodeLoop::end(Slot& slot, StopReason reason, Status status) {
   slot.result.status = std::move(status);
   slot.ended = true;
   slot.result.unread = static_cast<int64_t>(slot.prompt.size() - slot.read);
+  slot.result.prompt_tokens -= slot.result.unread;
   slot.result.suspended = slot.options().keep_state && reason == StopReason::cancelled &&
                           (slot.output.refused() || Slot::is_set(slot.options().suspend));
   slot.keeps = slot.options().keep_state && (!slot.options().continues || slot.result.suspended);

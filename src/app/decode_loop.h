@@ -108,7 +108,11 @@ class DecodeLoop {
   std::vector<DecodeEvent> events_;
 };
 
-// Whether a prompt of so many tokens fits into a sequence of `length` tokens; `what` stands in the message.
+// Whether so many tokens fit into a sequence of `length` tokens, those that wait to be run included; `what` stands in
+// the message.
 Status check_room(const Sequence& sequence, int64_t length, size_t tokens, const std::string& what);
+
+// Every stop text has a byte; `field` stands in the message.
+Status check_stops(std::string_view field, std::span<const std::string> stops);
 
 }  // namespace kvass

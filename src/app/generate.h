@@ -15,6 +15,9 @@
 
 namespace kvass {
 
+// A snapshot's state that a text goes on from; that of a conversation is refused.
+Status check_text(const StreamState& state, const std::string& path);
+
 // A sampler for a text of this model; it sees the text's tokens in order.
 Result<Sampler> create_sampler(const OpenModel& model, const SampleOptions& options);
 
@@ -49,8 +52,8 @@ class TextGeneration {
 Result<DecodeResult> generate(const OpenModel& model, OpenStream& stream, Sampler& sampler, DecodeOptions options,
                               OnText on_text, const std::atomic<bool>& cancel);
 
-// The same with a sampler of its own, for a stream that is done with it.
+// The same with a sampler of its own, for a stream that is done with it. `on_prompt`: as of TextGeneration.
 Result<DecodeResult> generate(const OpenModel& model, OpenStream& stream, DecodeOptions options, OnText on_text,
-                              const std::atomic<bool>& cancel);
+                              const std::atomic<bool>& cancel, const std::function<bool(int64_t)>& on_prompt = {});
 
 }  // namespace kvass

@@ -16,7 +16,9 @@ Result<OpenModel> load(ModelFile file, Math math, int threads, const WeightOptio
   KVASS_ASSIGN_OR_RETURN(const Isa isa, default_isa());
   const DeviceKernels* device = nullptr;
   if (options.device != Device::cpu) {
-    KVASS_ASSIGN_OR_RETURN(device, device_kernels(options.device));
+    const Result<const DeviceKernels*> there = device_kernels(options.device);
+    if (!there.ok()) return there.status().with_message("WeightOptions." + there.status().message());
+    device = there.value();
   }
   OpenModel model;
   model.path = file.path();
@@ -39,11 +41,6 @@ Result<OpenModel> load(ModelFile file, Math math, int threads, const WeightOptio
 Result<OpenModel> open_model(ModelFile file, Math math, int threads, const WeightOptions& options) {
   KVASS_ASSIGN_OR_RETURN(Tokenizer tokenizer, file.tokenizer());
   KVASS_ASSIGN_OR_RETURN(std::string chat_template, file.chat_template());
-  if (tokenizer.size() > file.program().vocabulary()) {
-    return bad_input(file.path() + ": token_embd.weight",
-                     "a row for each of " + std::to_string(tokenizer.size()) + " tokens",
-                     std::to_string(file.program().vocabulary()));
-  }
   KVASS_ASSIGN_OR_RETURN(OpenModel model, load(std::move(file), math, threads, options));
   model.tokenizer = std::make_shared<const Tokenizer>(std::move(tokenizer));
   model.chat_template = std::move(chat_template);
@@ -71,6 +68,11 @@ Result<SessionOptions> session_options(const StreamOptions& options, const Cache
   if (options.sequences < 1 || options.sequences > kMostSequences) {
     return bad_input("StreamOptions.sequences", "1 to " + std::to_string(kMostSequences),
                      std::to_string(options.sequences));
+  }
+  constexpr int64_t kMostLogitRows = 4096;
+  if (options.logit_rows < 1 || options.logit_rows > kMostLogitRows) {
+    return bad_input("StreamOptions.logit_rows", "1 to " + std::to_string(kMostLogitRows),
+                     std::to_string(options.logit_rows));
   }
   SessionOptions session;
   session.rows = caches.chunk + options.sequences - 1;

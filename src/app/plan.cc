@@ -31,6 +31,7 @@ int64_t largest_that_fits(int64_t most, Fits&& fits) {
 StreamOptions resized(StreamOptions options, const CacheOptions& caches, int64_t tokens) {
   if (caches.sinks) {
     options.attention_sink = AttentionSink{caches.sink_tokens, tokens};
+    options.endless_sink_tokens.reset();
     options.context.reset();
   } else {
     options.context = tokens;
@@ -42,6 +43,11 @@ std::string resized_text(const CacheOptions& caches, int64_t tokens) {
   return caches.sinks
              ? fmt::format("window that fits is StreamOptions.attention_sink {},{}", caches.sink_tokens, tokens)
              : fmt::format("context that fits is StreamOptions.context {}", tokens);
+}
+
+std::string bytes_text(const MemoryPlan& plan) {
+  return fmt::format("{} bytes (weights {}, caches {}, arena {})", plan.total_bytes(), human_bytes(plan.weight_bytes),
+                     human_bytes(plan.cache_bytes()), human_bytes(plan.arena_bytes));
 }
 
 }  // namespace
@@ -97,7 +103,23 @@ Result<ArenaFigures> PlannedModel::arena(const StreamOptions& options, int64_t h
   return ArenaFigures{arena.bytes, arena.sum_bytes, arena.bound_bytes};
 }
 
+Status check_speech_stream(const StreamOptions& stream) {
+  const auto refuse = [&](const char* field, const std::string& got) {
+    return bad_input(field, "none for a speech model, whose decoder sees all of a window's text", got);
+  };
+  if (stream.attention_sink) {
+    return refuse("StreamOptions.attention_sink",
+                  fmt::format("{},{}", stream.attention_sink->sink_tokens, stream.attention_sink->window));
+  }
+  if (stream.endless) return refuse("StreamOptions.endless", "true");
+  if (stream.positions() != SinkPositions::in_cache) {
+    return refuse("StreamOptions.sink_positions", std::string(sink_positions_name(stream.positions())));
+  }
+  return {};
+}
+
 Result<MemoryPlan> PlannedModel::plan(const StreamOptions& options, int64_t head_rows) const {
+  if (speech_) KVASS_RETURN_IF_ERROR(check_speech_stream(options));
   KVASS_ASSIGN_OR_RETURN(const CacheOptions caches, resolve_caches(options, trained_context_));
   MemoryPlan plan;
   KVASS_ASSIGN_OR_RETURN(plan.caches, plan_caches(shapes_, caches));
@@ -138,15 +160,16 @@ Status PlannedModel::check_limit(const StreamOptions& options, int64_t head_rows
   const size_t limit = *options.memory_limit;
   KVASS_ASSIGN_OR_RETURN(const MemoryPlan plan, this->plan(options, head_rows));
   if (plan.total_bytes() <= limit) return {};
+  const Status refused =
+      bad_input("StreamOptions.memory_limit", fmt::format("at most {} bytes", limit), "a plan of " + bytes_text(plan));
+  if (speech_) return refused;  // nothing of it can be chosen smaller
   KVASS_ASSIGN_OR_RETURN(const CacheOptions caches, resolve_caches(options, trained_context_));
   KVASS_ASSIGN_OR_RETURN(const int64_t most, largest_context(options, head_rows, limit));
-  const std::string what =
-      fmt::format("a plan of {} bytes (weights {}, caches {}, arena {})", plan.total_bytes(),
-                  human_bytes(plan.weight_bytes), human_bytes(plan.cache_bytes()), human_bytes(plan.arena_bytes));
-  const std::string proposal = most > 0 ? "the largest " + resized_text(caches, most)
-                                        : "no context fits; weights and arena alone take " +
-                                              fmt::format("{} bytes", plan.weight_bytes + plan.arena_bytes);
-  return bad_input("StreamOptions.memory_limit", fmt::format("at most {} bytes", limit), what + "; " + proposal);
+  if (most > 0) return refused.with_message(refused.message() + "; the largest " + resized_text(caches, most));
+  const Result<MemoryPlan> least = this->plan(resized(options, caches, 1), head_rows);
+  return refused.with_message(refused.message() + "; no " + (caches.sinks ? "window" : "context") + " fits" +
+                              (least.ok() ? ", one of 1 token takes " + bytes_text(least.value()) : "") +
+                              "; a smaller StreamOptions.chunk takes less");
 }
 
 Result<int64_t> PlannedModel::largest_context(const StreamOptions& options, int64_t head_rows, size_t bytes) const {

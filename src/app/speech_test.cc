@@ -333,6 +333,12 @@ TEST(Transcribe, RefusesOptionsThatDoNotFit) {
   options = greedy();
   options.suppressed = {100000};
   expect_words(message(options), {"TranscribeOptions.suppressed", "100000"});
+  options = greedy();
+  options.initial_prompt = "a\xff";
+  expect_words(message(options), {"TranscribeOptions.initial_prompt", "UTF-8"});
+  options = greedy();
+  options.search.temperature = 0.5f;
+  expect_words(message(options), {"SearchOptions.temperature", "TranscribeOptions.temperatures"});
 }
 
 TEST(WordTimes, WordsFollowTheAttention) {

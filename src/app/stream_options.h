@@ -22,6 +22,8 @@ Result<size_t> parse_memory_limit(std::string_view text);
 // The options that give these caches and this arithmetic again; what is the machine's (threads, memory limit) from
 // `machine`.
 StreamOptions options_of(const CacheOptions& caches, Math math, const StreamOptions& machine);
+// What a stream of a snapshot is asked for: nothing, or what the snapshot has.
+Status check_resumed(const StreamOptions& asked, const CacheOptions& caches, Math math);
 Result<int> resolve_threads(int threads);
 
 }  // namespace kvass

@@ -46,7 +46,9 @@ TEST(StreamOptions, DefaultsFollowTheModelAndTheSinks) {
   EXPECT_EQ(resolve_caches(options, 32768)->sink_tokens, 30);
   EXPECT_EQ(resolve_caches(options, 32768)->sink_window, 482);
   options.endless_sink_tokens = 500;
-  EXPECT_EQ(resolve_caches(options, 32768)->sink_tokens, 256) << "half the context";
+  expect_words(refusal(resolve_caches(options, 32768)), {"StreamOptions.endless_sink_tokens", "0 to 256", "500"});
+  options.endless_sink_tokens = 0;
+  EXPECT_EQ(resolve_caches(options, 32768)->sink_window, 512) << "a plain ring";
   options = {};
   options.attention_sink = AttentionSink{2, 30};
   caches = resolve_caches(options, 32768).value();
@@ -65,7 +67,7 @@ TEST(StreamOptions, ImpossibleOnesAreRefusedByTheirNames) {
   options = {};
   options.attention_sink = AttentionSink{4, 508};
   options.context = 511;
-  expect_words(refusal(resolve_caches(options, 100)), {"StreamOptions.context", "512", "S,W", "511"});
+  expect_words(refusal(resolve_caches(options, 100)), {"StreamOptions.context", "512", "4,508", "511"});
   options = {};
   options.endless = true;
   options.context = 4;

@@ -28,6 +28,11 @@ std::string_view take_line(std::string_view& text) {
   return line;
 }
 
+std::string base_name(std::string path) {
+  while (path.size() > 1 && path.back() == '/') path.pop_back();
+  return path.substr(path.rfind('/') + 1);
+}
+
 bool is_utf8(std::string_view text) {
   while (!text.empty()) {
     const Utf8Step step = utf8_step(text);
@@ -35,6 +40,17 @@ bool is_utf8(std::string_view text) {
     text.remove_prefix(step.length);
   }
   return true;
+}
+
+Status check_utf8(std::string_view text, std::string_view what) {
+  for (size_t at = 0; at < text.size();) {
+    const Utf8Step step = utf8_step(text.substr(at));
+    if (step.state != Utf8Step::valid) {
+      return bad_input(what, "UTF-8", "a byte that is of no character, at " + std::to_string(at));
+    }
+    at += step.length;
+  }
+  return {};
 }
 
 std::string valid_utf8(std::string_view text) {

@@ -7,9 +7,11 @@
 #include <cmath>
 #include <utility>
 
+#include "app/text.h"
 #include "app/word_times.h"
 #include "audio/decode.h"
 #include "audio/log_mel.h"
+#include "base/check_enum.h"
 #include "base/cpu.h"
 #include "ops/loss/loss.h"
 
@@ -330,6 +332,7 @@ Status check_options(const TranscribeOptions& options, const SpeechTokenizer& to
                        options.language);
     }
   }
+  KVASS_RETURN_IF_ERROR(check_enum("TranscribeOptions.task", options.task, speech_task_name));
   if (options.task == SpeechTask::translate && !tokenizer.multilingual()) {
     return bad_input("TranscribeOptions.task", "transcribe (the model knows English only)", "translate");
   }
@@ -339,7 +342,12 @@ Status check_options(const TranscribeOptions& options, const SpeechTokenizer& to
       return bad_input("TranscribeOptions.temperatures", "0 to 10", number(static_cast<double>(temperature)));
     }
   }
+  KVASS_RETURN_IF_ERROR(check_utf8(options.initial_prompt, "TranscribeOptions.initial_prompt"));
   const SearchOptions& search = options.search;
+  if (search.temperature != 0.0f) {
+    return bad_input("SearchOptions.temperature", "0, for TranscribeOptions.temperatures says them",
+                     number(static_cast<double>(search.temperature)));
+  }
   if (search.beam_size < 1 || search.beam_size > 64) {
     return bad_input("SearchOptions.beam_size", "1 to 64", std::to_string(search.beam_size));
   }

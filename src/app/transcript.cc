@@ -76,7 +76,8 @@ std::string transcript_json(const Transcript& transcript, const std::string& fil
 
 std::string_view transcript_format_name(TranscriptFormat format) {
   constexpr std::string_view kNames[] = {"txt", "srt", "vtt", "tsv", "json"};
-  return kNames[static_cast<size_t>(format)];
+  const auto at = static_cast<size_t>(format);
+  return at < std::size(kNames) ? kNames[at] : "?";
 }
 
 Result<TranscriptFormat> parse_transcript_format(std::string_view name) {

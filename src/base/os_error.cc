@@ -7,6 +7,7 @@
 namespace kvass {
 
 Status os_error(std::string_view what, std::string_view expected, int error) {
+  if (what.empty()) return bad_input("path", expected, "an empty name");
   const StatusCode code = error == ENOMEM ? StatusCode::out_of_memory : StatusCode::io;
   return Status::error(code, expected_message(what, expected, std::generic_category().message(error)));
 }

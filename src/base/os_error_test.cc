@@ -18,6 +18,8 @@ TEST(OsError, NoMemoryIsOutOfMemoryAndTheRestIsIo) {
     EXPECT_EQ(os_error("model.gguf", "a readable file", error).code(), StatusCode::io);
   }
   EXPECT_EQ(os_error("a", "b", ENOENT).message(), "a: expected b, got No such file or directory");
+  EXPECT_EQ(os_error("", "b", ENOENT).message(), "path: expected b, got an empty name");
+  EXPECT_EQ(os_error("", "b", ENOENT).code(), StatusCode::bad_input);
   EXPECT_EQ(out_of_memory("arena", 42, "memory", "none").message(), "arena: expected 42 bytes of memory, got none");
 }
 

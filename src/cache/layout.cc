@@ -5,6 +5,7 @@
 #include <limits>
 #include <string>
 
+#include "base/check_enum.h"
 #include "cache/layout_rules.h"
 
 namespace kvass {
@@ -12,6 +13,7 @@ namespace {
 
 // Appends positions [begin, end) of `layout` as runs.
 void append_runs(const Layout& layout, int64_t begin, int64_t end, std::vector<SlotRun>& runs) {
+  if (layout.slots() == 0) return;
   while (begin < end) {
     const int64_t slot = layout.slot(begin);
     // As far as the sink part or the ring goes before the slots begin anew.
@@ -60,7 +62,8 @@ std::string_view layout_kind_name(LayoutKind kind) {
 #define KVASS_LAYOUT(name) #name,
 #include "kvass/layouts.inc"
   };
-  return kNames[static_cast<size_t>(kind)];
+  const auto at = static_cast<size_t>(kind);
+  return at < std::size(kNames) ? kNames[at] : "?";
 }
 
 Result<Layout> Layout::full(int64_t capacity, int64_t window) { return make(LayoutKind::full, {0, window, capacity}); }
@@ -74,6 +77,7 @@ Result<Layout> Layout::sink_ring(int64_t sink, int64_t window, int64_t ring) {
 Result<Layout> Layout::chunked(int64_t period, int64_t ring) { return make(LayoutKind::chunked, {0, period, ring}); }
 
 Result<Layout> Layout::make(LayoutKind kind, const LayoutSizes& sizes) {
+  KVASS_RETURN_IF_ERROR(check_enum("kind", kind, layout_kind_name));
   KVASS_RETURN_IF_ERROR(check_size("sink", sizes.sink, 0));
   KVASS_RETURN_IF_ERROR(rules(kind).check(sizes));
   Layout layout;
@@ -88,6 +92,7 @@ std::string Layout::arguments() const { return rules(kind_).arguments(sizes_); }
 
 int64_t Layout::slot(int64_t position) const {
   assert(position >= 0);
+  if (sizes_.ring == 0) return -1;
   return position < sizes_.sink ? position : sizes_.sink + (position - sizes_.sink) % sizes_.ring;
 }
 

@@ -2,6 +2,7 @@
 #include <string>
 #include <utility>
 
+#include "base/check_enum.h"
 #include "kvass/cache_plan.h"
 
 namespace kvass {
@@ -32,6 +33,7 @@ RotaryPositions rotary_for(const CacheShape& layer, bool takes_sinks, const Cach
 
 // Bounds sums and products of a few sizes; the layouts check the sizes themselves.
 constexpr int64_t kMaxTokens = int64_t{1} << 40;
+constexpr int64_t kMaxHeads = int64_t{1} << 16;
 constexpr int64_t kMaxHeadDim = int64_t{1} << 20;
 // Beyond any machine: a plan of this size is a mistake in the options.
 constexpr size_t kMaxLayerBytes = size_t{1} << 46;
@@ -42,6 +44,8 @@ Status check_count(std::string_view what, int64_t value, int64_t least, int64_t 
 }
 
 Status check_options(const CacheOptions& options) {
+  KVASS_RETURN_IF_ERROR(check_enum("CacheOptions.sink_positions", options.sink_positions, sink_positions_name));
+  KVASS_RETURN_IF_ERROR(check_enum("CacheOptions.dtype", options.dtype, dtype_name));
   if (options.context < 1)
     return bad_input("CacheOptions.context", "at least 1 token", std::to_string(options.context));
   if (options.chunk < 1) return bad_input("CacheOptions.chunk", "at least 1 token", std::to_string(options.chunk));
@@ -49,13 +53,14 @@ Status check_options(const CacheOptions& options) {
     return bad_input("CacheOptions.rotary_offset", "0 to 2^40 tokens", std::to_string(options.rotary_offset));
   }
   KVASS_RETURN_IF_ERROR(check_count("CacheOptions.checkpoints", options.checkpoints, 0, 1 << 16));
-  for (const auto& [field, tokens] : {std::pair("CacheOptions.context", options.context),
-                                      {"CacheOptions.chunk", options.chunk},
-                                      {"CacheOptions.sink_tokens", options.sink_tokens},
-                                      {"CacheOptions.sink_window", options.sink_window}}) {
+  for (const auto& [field, tokens] :
+       {std::pair("CacheOptions.context", options.context), {"CacheOptions.chunk", options.chunk}}) {
     if (tokens > kMaxTokens) return bad_input(field, "at most 2^40 tokens", std::to_string(tokens));
   }
-  if (options.sinks && options.context < options.sink_tokens + options.sink_window) {
+  if (!options.sinks) return {};
+  KVASS_RETURN_IF_ERROR(check_count("CacheOptions.sink_tokens", options.sink_tokens, 0, kMaxTokens));
+  KVASS_RETURN_IF_ERROR(check_count("CacheOptions.sink_window", options.sink_window, 1, kMaxTokens));
+  if (options.context < options.sink_tokens + options.sink_window) {
     return bad_input("CacheOptions.context",
                      "at least " + std::to_string(options.sink_tokens + options.sink_window) +
                          " tokens, CacheOptions.sink_tokens + CacheOptions.sink_window",
@@ -64,13 +69,21 @@ Status check_options(const CacheOptions& options) {
   return {};
 }
 
+Status check_shape(const CacheShape& shape) {
+  KVASS_RETURN_IF_ERROR(check_count("CacheShape.kv_heads", shape.kv_heads, 1, kMaxHeads));
+  if (shape.head_dim < 1 || shape.head_dim > kMaxHeadDim || shape.head_dim % 16 != 0) {
+    return bad_input("CacheShape.head_dim", "a multiple of 16, at most 2^20", std::to_string(shape.head_dim));
+  }
+  return check_count("CacheShape.window", shape.window, 0, kMaxTokens);
+}
+
 }  // namespace
 
 Result<std::vector<CacheShape>> layered_shapes(const LayerPattern& pattern) {
   const std::optional<int64_t> window = pattern.sliding_window;
   const std::optional<int64_t> every = pattern.sliding_window_pattern;
   KVASS_RETURN_IF_ERROR(check_count("LayerPattern.layers", pattern.layers, 1, 1 << 16));
-  KVASS_RETURN_IF_ERROR(check_count("LayerPattern.kv_heads", pattern.kv_heads, 1, 1 << 16));
+  KVASS_RETURN_IF_ERROR(check_count("LayerPattern.kv_heads", pattern.kv_heads, 1, kMaxHeads));
   KVASS_RETURN_IF_ERROR(check_count("LayerPattern.head_dim", pattern.head_dim, 1, kMaxHeadDim));
   if (window) KVASS_RETURN_IF_ERROR(check_count("LayerPattern.sliding_window", *window, 1, kMaxTokens));
   if (every && !window) {
@@ -123,6 +136,7 @@ Result<CachePlan> plan_caches(const std::vector<CacheShape>& layers, const Cache
   plan.chunk = options.chunk;
   for (size_t i = 0; i < layers.size(); ++i) {
     const CacheShape& layer = layers[i];
+    KVASS_RETURN_IF_ERROR(check_shape(layer));
     LayerCache cache;
     KVASS_ASSIGN_OR_RETURN(cache.layout, layout_for(layer, takes_sinks[i], options));
     cache.rotary = rotary_for(layer, takes_sinks[i], options);

@@ -221,6 +221,10 @@ TEST(Chat, ASavedConversationGoesOnAsIfItHadNeverEnded) {
   const Finished text = kvass(chat({"--resume", scratch.file("text")}), "the\n");
   EXPECT_EQ(text.code, 1);
   EXPECT_NE(text.err.find("--resume: expected a conversation"), std::string::npos) << text.err;
+  const Finished talked = kvass({"run", path_of("chat.gguf"), "--resume", file});
+  EXPECT_EQ(talked.code, 1);
+  EXPECT_NE(talked.err.find("--resume: expected a text, as `kvass run --save` writes"), std::string::npos)
+      << talked.err;
 }
 
 TEST(Chat, WhatCannotBeIsRefused) {
@@ -240,6 +244,10 @@ TEST(Chat, WhatCannotBeIsRefused) {
   refused(chat({"-q", "-ngl", "20"}), 1, "--gpu-layers: expected 0");
   refused(chat({"-q", "-n", "0"}), 1, "-n: expected 1 or more tokens, got 0");
   refused(chat({"-q", "--temp", "-1"}), 1, "--temp");
+  std::string system;
+  for (int i = 0; i < 100; ++i) system += "the end ";
+  refused(chat({"-q", "--system", system}), 1, "--system: expected at most 32 tokens before the first user's text");
+  refused(chat({"-q", "--stop", ""}), 1, "--stop: expected texts that are not empty");
   refused(chat({"--no-endless", "--attention-sink", "4,8"}), 2, "--no-endless");
   static const Scratch scratch;
   ASSERT_TRUE(TinyModel().writer().write(scratch.file("base.gguf")).ok());

@@ -119,7 +119,7 @@ TEST(Snapshots, FlagsAreTheSnapshotsUnlessTheyAreGivenAndAgree) {
   parsed(kvass(with(run({"--ignore-eos", "--context", "60"}), {"-p", "the", "-n", "5", "--save", path})));
   expect_refused(kvass(with(resume, {"--endless"})), 1, {"--endless: expected a stream that ends as in the snapshot"});
   const Finished full = kvass(run({"--resume", path, "-p", std::string(200, 'x')}));
-  expect_refused(full, 1, {"cache full: expected room for ", "left of the snapshot's context of 60"});
+  expect_refused(full, 1, {"cache full: expected room for ", "left of --context 60"});
 }
 
 TEST(Snapshots, OtherFilesAndDamagedOnesAreRefusedInOneLine) {

@@ -115,30 +115,7 @@ void warn_of_context(const CacheOptions& caches, int64_t trained) {
 
 Status StreamFlags::check_resumed(const CacheOptions& caches, Math math) const {
   KVASS_ASSIGN_OR_RETURN(const StreamOptions given, resolve());
-  const auto sink_text = [](const AttentionSink& sink) {
-    return std::to_string(sink.sink_tokens) + "," + std::to_string(sink.window);
-  };
-  const std::string sinks = caches.sinks ? sink_text({caches.sink_tokens, caches.sink_window}) : "none";
-  struct Flag {
-    std::string name;
-    bool given;
-    std::string saved, got;
-  };
-  const Flag flags[] = {
-      {flag_of("StreamOptions.context"), given.context.has_value(), std::to_string(caches.context),
-       std::to_string(context_)},
-      {flag_of("StreamOptions.attention_sink"), given.attention_sink.has_value(), sinks,
-       given.attention_sink ? sink_text(*given.attention_sink) : ""},
-      {flag_of("StreamOptions.endless"), given.endless && !caches.sinks, "a stream that ends", "the flag"},
-      {flag_of("StreamOptions.sink_positions"), sink_positions_given_->count() > 0,
-       std::string(sink_positions_name(caches.sink_positions)), sink_positions_},
-      {flag_of("StreamOptions.chunk"), given.chunk.has_value(), std::to_string(caches.chunk), std::to_string(chunk_)},
-      {flag_of("StreamOptions.kv"), kv_given_->count() > 0, std::string(dtype_name(caches.dtype)), kv_},
-      {flag_of("StreamOptions.math"), math_given_->count() > 0, std::string(math_name(math)), math_}};
-  for (const Flag& flag : flags) {
-    if (flag.given && flag.saved != flag.got) return bad_input(flag.name, flag.saved + " as in the snapshot", flag.got);
-  }
-  return {};
+  return kvass::check_resumed(given, caches, math);
 }
 
 }  // namespace kvass

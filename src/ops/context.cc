@@ -58,6 +58,7 @@ Result<uint8_t*> OpContext::State::reserve(Remote& remote, size_t bytes) {
 // Work on the old device stream may still use the scratch, so the new one waits for it. A device stream that is being
 // captured cannot wait: a caller that captures must have waited for the device before.
 Status OpContext::set_stream(void* stream) {
+  KVASS_RETURN_IF_ERROR(check_context(*this, "set_stream"));
   const std::lock_guard lock(state_->mutex);
   if (stream == state_->stream) return {};
   for (State::Remote& remote : state_->remotes) {
@@ -79,6 +80,11 @@ OpContext::State::~State() {
   for (Remote& remote : remotes) {
     if (remote.event) remote.kernels->runtime->destroy_event(remote.event);
   }
+}
+
+Status check_context(OpContext& context, std::string_view op) {
+  if (context.state() != nullptr) return {};
+  return bad_input(std::string(op) + ": context", "one that was created", "one that was moved from");
 }
 
 OpContext::OpContext(std::unique_ptr<State> state) : state_(std::move(state)) {}

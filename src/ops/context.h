@@ -49,6 +49,9 @@ struct OpContext::State {
   Result<uint8_t*> reserve(Remote& remote, size_t bytes);
 };
 
+// `op` on a context that was created; one that was moved from has nothing to run on.
+Status check_context(OpContext& context, std::string_view op);
+
 // Divides memory into 64-byte aligned parts. With null memory it only counts the bytes.
 class Carver {
  public:

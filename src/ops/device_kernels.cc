@@ -7,7 +7,7 @@ namespace kvass {
 Result<const DeviceKernels*> device_kernels(Device device) {
   if (const std::string& why = why_no_device(device); !why.empty()) {
     const StatusCode code = device_runtime(device) ? StatusCode::device : StatusCode::unsupported;
-    const std::string what = "WeightOptions.device " + std::string(device_name(device));
+    const std::string what = "device " + std::string(device_name(device));
     return Status::error(code, expected_message(what, "a device that is there", why));
   }
   switch (device) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "base/check_enum.h"
 #include "base/float16.h"
 
 namespace kvass {
@@ -73,6 +74,10 @@ Status Argument::bad(std::string_view expected, std::string_view got) const {
 }
 
 Status Argument::check(int rank) const {
+  for (const Status& known :
+       {check_enum("dtype", tensor.dtype, dtype_name), check_enum("device", tensor.device, device_name)}) {
+    if (!known.ok()) return known.with_message(std::string(op) + ": " + std::string(name) + "." + known.message());
+  }
   if (tensor.dtype == DType::q8) return bad("f32, f16 or bf16", "q8, which only caches have");
   if (tensor.rank != rank) return bad(std::to_string(rank) + " dimensions");
   int64_t reach = 1;

@@ -74,7 +74,7 @@ TEST(ChatPrompt, RefusesWhatIsNoJsonOfItsForm) {
             std::string::npos);
   ChatPromptOptions more;
   more.variables = "[]";
-  EXPECT_NE(text(chat_prompt(style(kChatMl), kTalk, "", "{}", more)).find("template variables"), std::string::npos);
+  EXPECT_NE(text(chat_prompt(style(kChatMl), kTalk, "", "{}", more)).find("ChatOptions.variables"), std::string::npos);
 }
 
 TEST(ChatPrompt, VariablesReachTheTemplate) {

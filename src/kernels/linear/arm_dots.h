@@ -30,7 +30,8 @@ KVASS_INLINE int8x16_t as_words_lie(int8x16_t x) {
   return vqtbl1q_s8(x, vld1q_u8(kOrder));
 }
 
-// Sixteen activations as signed bytes: q = low, or 256 · high + low. Of 16 bits: in index order, or as they lie.
+// Sixteen activations as signed bytes: q = low, or 256 · high + low. Of 16 bits: in index order, or in memory order
+// (as_words_lie).
 struct ActivationBytes {
   int8x16_t low, high;
 };
@@ -64,7 +65,7 @@ KVASS_INLINE void dot_part(Source source, int64_t b, const Block* x, int64_t x_s
   using V = dotprod::V;
   constexpr int kParts = kBlock / panel_format(kType).scale_block;
   constexpr bool kStart = panel_format(kType).offset != 0 && !Source::kCentred;
-  asm volatile("" : : : "memory");  // or GCC has the accumulators that wait in memory on the stack, too
+  asm volatile("" : : : "memory");  // stops GCC from hoisting the loads of waiting accumulators and spilling them
   V::I high[kRows];
   unroll<kRows>([&](auto row) __attribute__((always_inline)) {
     constexpr int r = decltype(row)::value;
@@ -72,7 +73,8 @@ KVASS_INLINE void dot_part(Source source, int64_t b, const Block* x, int64_t x_s
     high[r] = V::zeroi();
   });
   constexpr int kHalves = 2 / kParts;
-  constexpr bool kByHalves = Source::kCentred || panel_format(kType).low_bits() != 4;  // or a byte has weights of both
+  // Otherwise one byte packs weights of both halves.
+  constexpr bool kByHalves = Source::kCentred || panel_format(kType).low_bits() != 4;
   ActivationBytes bytes[kHalves][kRows];
   unroll<4 * kHalves>([&](auto i) __attribute__((always_inline)) {
     constexpr int kHalf = kByHalves ? decltype(i)::value / 4 : decltype(i)::value % kHalves;

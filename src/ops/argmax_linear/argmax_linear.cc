@@ -23,8 +23,11 @@ Tasks divide(int64_t panels) {
   return {each, (panels + each - 1) / each};
 }
 
-// Of a block of 32: q is rint(x / s) of a quotient that is off by less than 0.01, so s q is within 0.51 s of x. The
-// largest are taken singly, one after the other, while that makes the bound smaller for an ‖e‖ as most are.
+// Of a block of 32 activations x, with s = amax / qmax the step of their rounding to integers q: q is rint(x / s) of a
+// quotient that is off by less than 0.01, so s q is within 0.51 s of x. With e what the
+// block's weights have beside their high halves (kernels/linear/screen.h), |Σ s q e| is at most ‖s q‖ · ‖e‖. The
+// largest activations are taken out of that norm, one after the other, and bounded singly, while that makes the bound
+// smaller for an ‖e‖ of the usual size.
 ScreenedBlock bound(const float* x, double qmax) {
   constexpr double kTypicalError = 26.5, kLargestError = 7.5;  // √(32 · 255 / 12) for even quants; of one k
   double magnitudes[kBlock], squares = 0.0, amax = 0.0;
@@ -43,7 +46,7 @@ ScreenedBlock bound(const float* x, double qmax) {
     singles += *largest + off;
     *largest = 0.0;
   }
-  constexpr double kUp = 1.0 + 0x1p-20;  // more than what was rounded
+  constexpr double kUp = 1.0 + 0x1p-20;  // covers the rounding of this computation
   return {static_cast<float>((std::sqrt(squares) + 5.7 * off) * kUp),
           static_cast<float>(4.0 * kLargestError * singles * kUp)};
 }

@@ -344,7 +344,8 @@ Status check(const AttentionProblem& p, const ConstTensor& dout, const ConstTens
 
 Status backward(OpContext& context, const AttentionProblem& p, const ConstTensor& dout, const ConstTensor& dlse,
                 const AttentionGradients& gradients) {
-  OpContext::State& state = context.state();
+  KVASS_RETURN_IF_ERROR(check_context(context, p.op));
+  OpContext::State& state = *context.state();
   const std::lock_guard lock(state.mutex);
   if (p.q.device != Device::cpu) {
     if (dlse.data) return unsupported(std::string(p.op) + ": dlse", "tensors of the CPU", "a device's");

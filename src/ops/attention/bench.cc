@@ -191,7 +191,7 @@ class Setup {
 class RowSetup {
  public:
   RowSetup(int64_t heads, int64_t kv_heads, int64_t head_dim, DType dtype, int64_t keys, int64_t rows, bool cold)
-      : context_(OpContext::create().value()), pool_(context_.state().pool), isa_(default_isa().value()) {
+      : context_(OpContext::create().value()), pool_(context_.state()->pool), isa_(default_isa().value()) {
     bytes_ = static_cast<size_t>(2 * kv_heads * keys * head_dim) * dtype_bytes(dtype);
     copies_ = cold ? (kColdBytes + bytes_ - 1) / bytes_ : 1;
     memory_ = Block::map(std::max(copies_ * bytes_, kColdBytes)).value();

@@ -85,7 +85,8 @@ void store_lse(const AttentionProblem& p, const float* sums, int64_t begin, int6
 
 // `lse`: no data if it is not wanted.
 Status forward(OpContext& context, const AttentionProblem& p, const Tensor& out, const Tensor& lse) {
-  OpContext::State& state = context.state();
+  KVASS_RETURN_IF_ERROR(check_context(context, p.op));
+  OpContext::State& state = *context.state();
   const std::lock_guard lock(state.mutex);  // before the choice of kernels: a device's first call changes what is there
   if (p.q.device != Device::cpu) {
     if (lse.data) return unsupported(std::string(p.op) + ": lse", "tensors of the CPU", "a device's");

@@ -95,10 +95,12 @@ void merge_row(std::span<const ConstTensor> outs, std::span<const ConstTensor> l
 Status merge_attention(OpContext& context, std::span<const ConstTensor> outs, std::span<const ConstTensor> lses,
                        Tensor out, Tensor lse) {
   KVASS_RETURN_IF_ERROR(check(outs, lses, out, lse));
-  const std::lock_guard lock(context.state().mutex);
+  KVASS_RETURN_IF_ERROR(check_context(context, "merge_attention"));
+  OpContext::State& state = *context.state();
+  const std::lock_guard lock(state.mutex);
   const FloatEnvironment environment;
   const int64_t heads = out.shape[1], rows = out.shape[2];
-  context.state().pool.run(out.shape[0] * heads * rows, [&](int64_t task, int) {
+  state.pool.run(out.shape[0] * heads * rows, [&](int64_t task, int) {
     merge_row(outs, lses, task / rows / heads, task / rows % heads, task % rows, out, lse);
   });
   return {};

@@ -18,7 +18,7 @@ inline OpContext device_context(const DeviceKernels& kernels, const std::string&
     list += (list.empty() ? "" : ",") + std::string(op) + "=" + std::string(device_name(device)) + "_" + numerics;
   }
   OpContext context = OpContext::create({1, list}).value();
-  const Status status = context.state().use(device, kernels);
+  const Status status = context.state()->use(device, kernels);
   EXPECT_TRUE(status.ok()) << status.message();
   return context;
 }

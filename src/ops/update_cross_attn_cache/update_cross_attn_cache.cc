@@ -58,7 +58,8 @@ Status copy_on_device(OpContext::State& state, const ConstTensor& value, const T
 
 Result<Tensor> update_cross_attn_cache(OpContext& context, ConstTensor value, Tensor cache) {
   KVASS_RETURN_IF_ERROR(check(value, cache));
-  OpContext::State& state = context.state();
+  KVASS_RETURN_IF_ERROR(check_context(context, kOp));
+  OpContext::State& state = *context.state();
   const std::lock_guard lock(state.mutex);
   KVASS_RETURN_IF_ERROR(state.kernels(kOp, cache.device).status());
   if (cache.device != Device::cpu) {
