@@ -302,8 +302,11 @@ TEST_F(CApi, ConversationsGoOnAfterSaving) {
   options.chat_template = chat_ml;
   options.system_text = "be short";
   options.max_tokens = 5;
+  kvass_stream_options wide{};  // twice what the system text takes
+  wide.struct_size = sizeof wide;
+  wide.max_context_len = 160;
   kvass_chat* chat = nullptr;
-  ASSERT_EQ(kvass_chat_open(model_, &options, nullptr, &chat), KVASS_OK) << kvass_message();
+  ASSERT_EQ(kvass_chat_open(model_, &options, &wide, &chat), KVASS_OK) << kvass_message();
   std::string said, again;
   const kvass_on_text append = [](void* user, const char* bytes, size_t count) {
     static_cast<std::string*>(user)->append(bytes, count);

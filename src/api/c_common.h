@@ -69,7 +69,7 @@ Result<std::span<const T>> array_of(const T* data, size_t count, const char* wha
   if (count > 0) KVASS_RETURN_IF_ERROR(given(data, what));
   constexpr size_t kMost = PTRDIFF_MAX / sizeof(T);
   if (count > kMost) {
-    return bad_input(std::string("number of ") + what, "at most " + std::to_string(kMost), std::to_string(count));
+    return bad_input(what, "at most " + std::to_string(kMost) + " elements", std::to_string(count));
   }
   return std::span(data, count);
 }

@@ -128,8 +128,7 @@ TEST_F(CErrors, SizesThatCutAFieldOrHideOneAreRefused) {
     return code;
   };
   EXPECT_EQ(load(9), KVASS_BAD_INPUT);
-  EXPECT_NE(std::strstr(kvass_message(), "kvass_load_options.struct_size: expected sizeof(kvass_load_options)"),
-            nullptr)
+  EXPECT_NE(std::strstr(kvass_message(), "struct_size: expected sizeof(kvass_load_options)"), nullptr)
       << kvass_message();
   EXPECT_EQ(load(SIZE_MAX & ~size_t{7}), KVASS_BAD_INPUT);
   EXPECT_EQ(load(sizeof newer), KVASS_OK) << kvass_message();
@@ -138,7 +137,8 @@ TEST_F(CErrors, SizesThatCutAFieldOrHideOneAreRefused) {
   EXPECT_EQ(load(sizeof newer.known), KVASS_OK);
   kvass_memory_plan plan{};
   EXPECT_EQ(kvass_plan(path_.c_str(), nullptr, nullptr, &plan, nullptr, 0), KVASS_BAD_INPUT);
-  EXPECT_NE(std::strstr(kvass_message(), "kvass_memory_plan.struct_size"), nullptr) << kvass_message();
+  EXPECT_NE(std::strstr(kvass_message(), "struct_size: expected sizeof(kvass_memory_plan)"), nullptr)
+      << kvass_message();
   kvass_sequence* one = sequence();
   const std::vector<int32_t> tokens = some_tokens(3);
   kvass_generate_result result{};
@@ -151,7 +151,7 @@ TEST_F(CErrors, SizesThatCutAFieldOrHideOneAreRefused) {
 TEST_F(CErrors, NumbersThatNoArrayHasAreRefused) {
   size_t count = 7;
   EXPECT_EQ(kvass_tokenize(model_, "a", SIZE_MAX, nullptr, 0, &count), KVASS_BAD_INPUT);
-  EXPECT_NE(std::strstr(kvass_message(), "number of text: expected at most"), nullptr) << kvass_message();
+  EXPECT_NE(std::strstr(kvass_message(), "text: expected at most "), nullptr) << kvass_message();
   EXPECT_EQ(count, 7u);
   kvass_sequence* one = sequence();
   const int32_t token = 5;

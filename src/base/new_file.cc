@@ -238,6 +238,7 @@ Status write_new_file(const std::string& path, std::string_view text, const File
 
 Status check_new_file(const std::string& path) {
   using platform::FileKind;
+  if (path.empty()) return os_error(path, "the name of a file", ENOENT);
   KVASS_ASSIGN_OR_RETURN(const std::string target, target_of(path));
   const FileKind old = platform::file_info(target).kind;
   if (old == FileKind::folder || old == FileKind::special) {

@@ -36,7 +36,7 @@ const std::string& tiny() {
 }
 
 Arguments chat(const Arguments& more) {
-  Arguments arguments = {"chat", tiny(), "--context", "64"};
+  Arguments arguments = {"chat", tiny(), "--context", "160"};
   arguments.insert(arguments.end(), more.begin(), more.end());
   return arguments;
 }
@@ -125,7 +125,7 @@ TEST(Chat, EachLineIsATurnPastTheContext) {
     EXPECT_TRUE(told[i].at("text").is_string());
     tokens += told[i].at("ids").size() + told[i].at("prompt_ids").size();
   }
-  EXPECT_GT(tokens, 3 * 64u);
+  EXPECT_GT(tokens, 2 * 160u);
 }
 
 TEST(Chat, TheSameSeedSaysTheSameHoweverItIsCutUp) {
@@ -246,7 +246,7 @@ TEST(Chat, WhatCannotBeIsRefused) {
   refused(chat({"-q", "--temp", "-1"}), 1, "--temp");
   std::string system;
   for (int i = 0; i < 100; ++i) system += "the end ";
-  refused(chat({"-q", "--system", system}), 1, "--system: expected at most 32 tokens before the first user's text");
+  refused(chat({"-q", "--system", system}), 1, "--system: expected at most 80 tokens before the first user's text");
   refused(chat({"-q", "--stop", ""}), 1, "--stop: expected texts that are not empty");
   refused(chat({"--no-endless", "--attention-sink", "4,8"}), 2, "--no-endless");
   static const Scratch scratch;
