@@ -19,7 +19,7 @@ def _refuse(name: str, expected: str, got: Any) -> TypeError:
 
 
 def check_dense(name: str, tensor: Tensor) -> None:
-    if tensor.is_nested or tensor.layout != torch.strided or tensor.is_quantized:
+    if tensor.layout != torch.strided or tensor.is_nested or tensor.is_quantized:
         kind = f"{type(tensor).__name__}, layout {tensor.layout}, device {tensor.device}"
         raise TypeError(f"{name}: expected a dense tensor in memory, got {kind}")
 
@@ -80,7 +80,7 @@ def _flag(name: str, value: Any) -> bool:
 
 
 def integer(name: str, value: Any) -> Any:
-    if not isinstance(value, (Integral, torch.SymInt)):
+    if not isinstance(value, (int, Integral, torch.SymInt)):  # int first: asking the others takes longer
         raise _refuse(name, "an integer", value)
     if isinstance(value, int) and abs(value) > _LARGEST:
         raise TypeError(f"{name}: expected an integer of 64 bits, got {value}")
@@ -95,31 +95,30 @@ def check_sizes(least: int, what: str, **sizes: Any) -> None:
 
 
 def _number(name: str, value: Any) -> Any:
-    if not isinstance(value, (Real, torch.SymInt, torch.SymFloat, Tensor)):
+    if not isinstance(value, (float, Real, torch.SymInt, torch.SymFloat, Tensor)):
         raise _refuse(name, "a number", value)
     return value
 
 
-_REQUIRED: dict[str, Callable[[str, Any], Any]] = {
+def _optional(check: Callable[[str, Any], Any]) -> Callable[[str, Any], Any]:
+    return lambda name, value: None if value is None else check(name, value)
+
+
+_CHECKS: dict[str, Callable[[str, Any], Any]] = {
     **dict.fromkeys(("q", "k", "v", "k_cache", "v_cache", "k_new", "v_new", "dout"), _heads),
     **dict.fromkeys(("a", "b", "value", "cache"), dense),
     **dict.fromkeys(("outs", "lses"), _tensors),
     **dict.fromkeys(("causal", "fp32", "return_lse"), _flag),
     **dict.fromkeys(("window", "sinks", "attention_chunk"), integer),
     "softcap": _number,
-}
-_OPTIONAL: dict[str, Callable[[str, Any], Any]] = {
-    **dict.fromkeys(("q_sink", "key_padding_mask", "dlse"), dense),
-    **dict.fromkeys(("first_position", "cu_seqlens_q", "cu_seqlens_k"), _integers),
-    "sink_logits": _numbers,
-    "scale": _number,
-    "window_right": integer,
+    **dict.fromkeys(("q_sink", "key_padding_mask", "dlse"), _optional(dense)),
+    **dict.fromkeys(("first_position", "cu_seqlens_q", "cu_seqlens_k"), _optional(_integers)),
+    "sink_logits": _optional(_numbers),
+    "scale": _optional(_number),
+    "window_right": _optional(integer),
 }
 
 
-def checked(**given: Any) -> tuple[Any, ...]:
+def checked(**given: Any) -> list[Any]:
     """The arguments in their order: as they are, or tensors in place of lists. TypeError or ValueError for another kind."""
-    return tuple(
-        value if value is None and name in _OPTIONAL else (_OPTIONAL.get(name) or _REQUIRED[name])(name, value)
-        for name, value in given.items()
-    )
+    return [_CHECKS[name](name, value) for name, value in given.items()]
