@@ -28,7 +28,7 @@ class WeightTypes : public ::testing::TestWithParam<Types> {
     return result;
   }
   static json perplexity(const std::string& file, const std::string& math = "a16") {
-    return parsed(kvass({"score", file, "-f", "-", "--json", "--context", "32", "--math", math},
+    return parsed(kvass({"score", file, "-f", "-", "--json", "--context", "128", "--math", math},
                         "the end and the end and then the end of the end, and the rest"))["ppl"];
   }
 };
