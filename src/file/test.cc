@@ -330,11 +330,7 @@ TEST(Gguf, WhatNobodyReadsMayBeWhatNobodyUnderstands) {
     return file;
   };
   const std::vector<uint8_t> two_bytes = {0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 8, 9};  // u8, two of them
-  std::vector<uint8_t> in_one = {1, 0, 0, 0, 0, 0, 0, 0};                             // one array of them
-  const std::vector<uint8_t> bytes = array_of_arrays(2, [&] {
-    in_one.insert(in_one.end(), two_bytes.begin(), two_bytes.end());
-    return in_one;
-  }());
+  const std::vector<uint8_t> bytes = array_of_arrays(2, two_bytes);                   // one array of them
   const Result<Gguf> file = Gguf::parse(bytes, "f.gguf");
   ASSERT_TRUE(file.ok()) << file.status().message();
   ASSERT_EQ(file->entries().size(), 2u);
@@ -346,7 +342,7 @@ TEST(Gguf, WhatNobodyReadsMayBeWhatNobodyUnderstands) {
   EXPECT_FALSE(file->get_int("b").ok());
   touch(file.value());
 
-  std::vector<uint8_t> deep = {1, 0, 0, 0, 0, 0, 0, 0};
+  std::vector<uint8_t> deep;
   for (int i = 0; i < 1000; ++i) deep.insert(deep.end(), {9, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0});
   deep.insert(deep.end(), two_bytes.begin(), two_bytes.end());
   EXPECT_EQ(refusal(array_of_arrays(2, deep)),

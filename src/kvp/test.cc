@@ -142,7 +142,7 @@ TEST_F(Kvp, ByteLevelVocabulariesComeBack) {
   EXPECT_EQ(vocabulary.kind, VocabularyKind::bpe);
   EXPECT_EQ(vocabulary.merges, parts.vocabulary.merges);
   EXPECT_EQ(vocabulary.pre, parts.vocabulary.pre);
-  EXPECT_FALSE(vocabulary.nfc);
+  EXPECT_EQ(vocabulary.nfc, parts.vocabulary.nfc);
 }
 
 TEST_F(Kvp, WhatATokenizerDoesToTextComesBack) {

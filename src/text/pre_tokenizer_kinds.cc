@@ -11,7 +11,8 @@
 namespace kvass {
 namespace {
 
-// The patterns as published, with code points beyond ASCII as escapes; \s is Unicode's White_Space (see with_white_space).
+// The patterns as published, with code points beyond ASCII as escapes; \s is Unicode's White_Space (see
+// with_white_space).
 #define KVASS_BYTES "(?#bytes)"
 #define KVASS_CONTRACTIONS "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 #define KVASS_TAIL R"(|\s*[\r\n]+|\s+(?!\S)|\s+)"
@@ -57,10 +58,10 @@ constexpr char kCapitalsOneDigit[] =
     KVASS_LOWER_WORD KVASS_CONTRACTIONS "?|" KVASS_UPPER_WORD KVASS_CONTRACTIONS R"(?|\p{N}|)" KVASS_MARKS_SLASH;
 // Words of Han letters are apart, in the others they do not count.
 constexpr char kHanCapitals[] =
-    R"([\p{Han}]+|[^\r\n\p{L}\p{N}]?(?:(?!\p{Han})[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}])*)"
-    R"((?:(?!\p{Han})[\p{Ll}\p{Lm}\p{Lo}\p{M}])+)" KVASS_CONTRACTIONS
-    R"(?|[^\r\n\p{L}\p{N}]?(?:(?!\p{Han})[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}])+)"
-    R"((?:(?!\p{Han})[\p{Ll}\p{Lm}\p{Lo}\p{M}])*)" KVASS_CONTRACTIONS R"(?|\p{N}{1,3}|)" KVASS_MARKS;
+    R"([\p{sc:Han}]+|[^\r\n\p{L}\p{N}]?(?:(?!\p{sc:Han})[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}])*)"
+    R"((?:(?!\p{sc:Han})[\p{Ll}\p{Lm}\p{Lo}\p{M}])+)" KVASS_CONTRACTIONS
+    R"(?|[^\r\n\p{L}\p{N}]?(?:(?!\p{sc:Han})[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}])+)"
+    R"((?:(?!\p{sc:Han})[\p{Ll}\p{Lm}\p{Lo}\p{M}])*)" KVASS_CONTRACTIONS R"(?|\p{N}{1,3}|)" KVASS_MARKS;
 constexpr char kNotPunctuation[] = R"( ?[^(\s|.,!?\x{2026}\x{3002}\x{ff0c}\x{3001}\x{964}\x{6d4}\x{60c})]+)";
 // Bytes that are digits in the alphabet of bytes: 0 to 9, and those that stand there as superscripts and fractions.
 constexpr char kByteDigits[] = KVASS_BYTES R"([0-9\xb2\xb3\xb9\xbc-\xbe]+)";
