@@ -119,10 +119,9 @@ def save(folder, family, options, dtype, shard, tokenizer, **names):
         config = getattr(transformers, family + "Config")(**SIZES, **options, vocab_size=rows)
     model = getattr(transformers, family + "ForCausalLM")(config)
     random_weights(model)
-    model = model.to(dtype).eval()
-    model.save_pretrained(folder, **({"max_shard_size": shard} if shard else {}))
+    model.to(dtype).save_pretrained(folder, **({"max_shard_size": shard} if shard else {}))
     transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder)
-    return model.float()
+    return type(model).from_pretrained(folder, dtype=torch.float32).eval()  # `to` would round the rotary frequencies, too
 
 
 def logits_of(path, ids):
