@@ -56,7 +56,46 @@ std::string escaped(std::string_view text) {
   return out;
 }
 
+// Base64, as JSON files have bytes; empty: no such text.
+std::string decoded(std::string_view text) {
+  constexpr std::string_view kDigits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  std::string out;
+  uint32_t bits = 0;
+  int count = 0;
+  for (const char c : text.substr(0, text.find('='))) {
+    const size_t digit = kDigits.find(c);
+    if (digit == std::string_view::npos) return {};
+    bits = bits << 6 | static_cast<uint32_t>(digit);
+    if ((count += 6) < 8) continue;
+    count -= 8;
+    out += static_cast<char>(bits >> count & 0xff);
+  }
+  return out;
+}
+
+// What SentencePiece does to text first: its table, no spaces at the end, one in place of several.
+Status read_sentencepiece(const JsonFields& step, const std::string& type, FolderSteps& out) {
+  if (type == "Precompiled") {
+    KVASS_ASSIGN_OR_RETURN(const std::string text, step.text_or("precompiled_charsmap", ""));
+    out.charsmap = decoded(text);
+    return out.charsmap.empty() && !text.empty() ? step.wrong("precompiled_charsmap", "base64") : Status();
+  }
+  if (type == "Strip") {
+    KVASS_ASSIGN_OR_RETURN(const bool left, step.boolean_or("strip_left", true));
+    KVASS_ASSIGN_OR_RETURN(const bool right, step.boolean_or("strip_right", true));
+    return right && !left ? Status() : step.cannot("strip_left", "false, and strip_right true");
+  }
+  KVASS_ASSIGN_OR_RETURN(const std::string from, pattern_of(step, true));
+  KVASS_ASSIGN_OR_RETURN(const std::string to, step.text("content"));
+  if (from != " {2,}" || (to != " " && to != kMark)) return step.cannot("pattern", "two spaces and more, for one");
+  out.remove_extra_whitespaces = true;
+  return {};
+}
+
 Status read_normalizer(const JsonFields& step, const std::string& type, FolderSteps& out) {
+  if (type == "Precompiled" || type == "Strip" || (type == "Replace" && is_regex(step))) {
+    return read_sentencepiece(step, type, out);
+  }
   if (type == "NFC") {
     out.nfc = true;
     return {};
@@ -75,7 +114,7 @@ Status read_normalizer(const JsonFields& step, const std::string& type, FolderSt
     out.space_mark = true;
     return {};
   }
-  return refuse(step, "NFC, Prepend or Replace of a text");
+  return refuse(step, "NFC, Prepend, Replace, Precompiled or Strip");
 }
 
 Status read_metaspace(const JsonFields& step, FolderSteps& out) {
@@ -83,8 +122,7 @@ Status read_metaspace(const JsonFields& step, FolderSteps& out) {
   if (mark != kMark) return step.cannot("replacement", "U+2581");
   KVASS_ASSIGN_OR_RETURN(const bool old, step.boolean_or("add_prefix_space", true));
   KVASS_ASSIGN_OR_RETURN(const std::string scheme, step.text_or("prepend_scheme", old ? "always" : "never"));
-  KVASS_ASSIGN_OR_RETURN(const bool split, step.boolean_or("split", true));
-  if (split) return step.cannot("split", "false");
+  KVASS_ASSIGN_OR_RETURN(out.splits_words, step.boolean_or("split", true));
   out.space_mark = true;
   if (scheme == "never" || out.space_prefix) return {};
   if (scheme != "first" && scheme != "always") return step.cannot("prepend_scheme", "first, always or never");

@@ -16,7 +16,10 @@ struct FolderSteps {
   bool byte_level = false;  // tokens are in the byte alphabet
   bool space_mark = false;  // a space is U+2581
   std::optional<SpacePrefix> space_prefix;
-  std::vector<std::string> patterns;  // that split the text, as the file has them
+  std::vector<std::string> patterns;      // that split the text, as the file has them
+  bool remove_extra_whitespaces = false;  // runs of spaces become one, those at the end none
+  std::string charsmap;                   // SentencePiece's table of replacements; empty: none
+  bool splits_words = false;              // nothing is merged across the beginning of a word
   // The post-processor's tokens around a text; empty: none.
   std::string before, after;
 };

@@ -77,17 +77,21 @@ class Translator {
 
   Status write_model() {
     KVASS_RETURN_IF_ERROR(check_model());
-    KVASS_RETURN_IF_ERROR(read_vocab());
-    KVASS_ASSIGN_OR_RETURN(const std::vector<std::string> merges, read_merges());
-    if (steps_.byte_level) {
-      KVASS_RETURN_IF_ERROR(write_byte_level(merges));
+    if (unigram_) {
+      KVASS_RETURN_IF_ERROR(write_unigram());
     } else {
-      KVASS_RETURN_IF_ERROR(write_marked(merges));
+      KVASS_RETURN_IF_ERROR(read_vocab());
+      KVASS_ASSIGN_OR_RETURN(const std::vector<std::string> merges, read_merges());
+      KVASS_RETURN_IF_ERROR(steps_.byte_level ? write_byte_level(merges) : write_marked(merges));
     }
     KVASS_RETURN_IF_ERROR(read_added());
     tokens_.fill(rows_);
     out_.strs("tokenizer.ggml.tokens", tokens_.pieces);
     out_.i32s("tokenizer.ggml.token_type", tokens_.types);
+    if (!steps_.byte_level) {
+      scores_.resize(tokens_.pieces.size());
+      out_.f32s("tokenizer.ggml.scores", scores_);
+    }
     return {};
   }
 
@@ -101,7 +105,7 @@ class Translator {
     KVASS_ASSIGN_OR_RETURN(const int32_t unknown,
                            named_token(model_.has("unk_token") ? model_ : settings, "unk_token"));
     // Of a byte-level model that names none itself nothing is unknown.
-    const bool has_unknown = unknown >= 0 && (!steps_.byte_level || model_.has("unk_token"));
+    const bool has_unknown = unknown >= 0 && !unigram_ && (!steps_.byte_level || model_.has("unk_token"));
     for (const auto& [key, id] :
          {std::pair("bos", bos), std::pair("eos", eos), std::pair("unknown", has_unknown ? unknown : -1)}) {
       if (id >= 0) out_.u32(fmt::format("tokenizer.ggml.{}_token_id", key), static_cast<uint32_t>(id));
@@ -118,9 +122,16 @@ class Translator {
   }
 
  private:
-  Status check_model() const {
+  Status check_model() {
     KVASS_ASSIGN_OR_RETURN(const std::string type, model_.text_or("type", "BPE"));
-    if (type != "BPE") return model_.cannot("type", "BPE");
+    unigram_ = type == "Unigram";
+    if (type != "BPE" && !unigram_) return model_.cannot("type", "BPE or Unigram");
+    if (unigram_ && steps_.byte_level) return model_.cannot("type", "BPE beside ByteLevel");
+    if (!unigram_ && (!steps_.charsmap.empty() || steps_.remove_extra_whitespaces)) {
+      return file_.cannot("normalizer", "no table and no removal of spaces beside merges");
+    }
+    if (!unigram_ && steps_.splits_words)
+      return file_.cannot("pre_tokenizer", "a Metaspace with split false beside merges");
     KVASS_ASSIGN_OR_RETURN(const double dropout, model_.real_or("dropout", 0.0));
     if (dropout != 0.0) return model_.cannot("dropout", "none");
     for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
@@ -176,6 +187,49 @@ class Translator {
     return {};
   }
 
+  // SentencePiece's unigram kind: [[piece, log-probability], …].
+  Status write_unigram() {
+    KVASS_ASSIGN_OR_RETURN(const Json* vocab, model_.array("vocab"));
+    KVASS_ASSIGN_OR_RETURN(const Json* added, file_.array("added_tokens"));
+    if (!vocab || vocab->empty()) return model_.wrong("vocab", "a list of pieces");
+    KVASS_ASSIGN_OR_RETURN(const bool fallback, model_.boolean_or("byte_fallback", false));
+    KVASS_ASSIGN_OR_RETURN(const int64_t unknown, model_.integer_or("unk_id", -1, 0, INT32_MAX));
+    most_ = rows_ + static_cast<int64_t>(vocab->size() + (added ? added->size() : 0));
+    for (const Json& entry : *vocab) {
+      const auto id = static_cast<int64_t>(scores_.size());
+      const std::string field = fmt::format("{}[{}]", model_.field("vocab"), id);
+      if (!entry.is_array() || entry.size() != 2 || !entry[0].is_string() || !entry[1].is_number()) {
+        return bad_input(field, "a piece and its score", json_shown(entry));
+      }
+      const std::string piece = entry[0].get<std::string>();
+      if (steps_.splits_words && piece.find("\u2581", 1) != std::string::npos &&
+          piece.find_first_not_of("\u2581") != std::string::npos) {
+        return unsupported(field, "no piece of several words, which Metaspace splits", quoted_name(piece));
+      }
+      const TokenType type = id == unknown                      ? TokenType::unknown
+                             : fallback && is_byte_piece(piece) ? TokenType::byte
+                                                                : TokenType::normal;
+      KVASS_RETURN_IF_ERROR(tokens_.put(field, id, most_, piece, type));
+      scores_.push_back(static_cast<float>(entry[1].get<double>()));
+    }
+    if (unknown >= 0 && tokens_.pieces.size() > static_cast<size_t>(unknown)) {
+      out_.u32("tokenizer.ggml.unknown_token_id", static_cast<uint32_t>(unknown));
+    }
+    out_.str("tokenizer.ggml.model", "t5");
+    out_.boolean("tokenizer.ggml.remove_extra_whitespaces", steps_.remove_extra_whitespaces);
+    if (!steps_.charsmap.empty()) {
+      const std::vector<uint8_t> bytes(steps_.charsmap.begin(), steps_.charsmap.end());
+      out_.array<uint8_t>("tokenizer.ggml.precompiled_charsmap", GgufValueType::u8, bytes);
+    }
+    write_space_prefix();
+    return {};
+  }
+
+  void write_space_prefix() {
+    out_.boolean("tokenizer.ggml.add_space_prefix", steps_.space_prefix.has_value());
+    if (steps_.space_prefix) out_.str(kSpacePrefixKey, space_prefix_name(*steps_.space_prefix));
+  }
+
   // Spaces are U+2581, other characters fall back to bytes.
   Status write_marked(const std::vector<std::string>& merges) {
     KVASS_ASSIGN_OR_RETURN(const bool fallback, model_.boolean_or("byte_fallback", false));
@@ -187,16 +241,15 @@ class Translator {
       if (tokens_.find(piece) < 0) return bad_input(model_.field("vocab"), "a token for every byte", "no " + piece);
     }
     out_.str("tokenizer.ggml.model", "llama");
-    out_.f32s("tokenizer.ggml.scores", scores(merges));
+    scores_ = scores(merges);
     out_.strs(kMergesKey, merges);
-    out_.boolean("tokenizer.ggml.add_space_prefix", steps_.space_prefix.has_value());
-    if (steps_.space_prefix) out_.str(kSpacePrefixKey, space_prefix_name(*steps_.space_prefix));
+    write_space_prefix();
     return {};
   }
 
   // For readers that merge by scores alone: the earlier the first merge that makes a token, the higher.
   std::vector<float> scores(const std::vector<std::string>& merges) const {
-    std::vector<float> scores(std::max(tokens_.pieces.size(), static_cast<size_t>(rows_)));
+    std::vector<float> scores(tokens_.pieces.size());
     float rank = 0.0f;
     for (std::string merged : merges) {
       merged.erase(merged.find(' '), 1);
@@ -234,7 +287,12 @@ class Translator {
     // Spaces of the text, which are marks only inside the model, never match it.
     const bool marks =
         !steps_.byte_level && !special && content.find("\u2581") != std::string::npos && tokens_.find(content) == id;
-    const TokenType type = special ? TokenType::control : marks ? TokenType::normal : TokenType::user_defined;
+    // A byte's token stays one, wherever else the file lists it: texts need it for what has no token.
+    const bool byte = !steps_.byte_level && is_byte_piece(content) && tokens_.find(content) == id;
+    const TokenType type = byte      ? TokenType::byte
+                           : special ? TokenType::control
+                           : marks   ? TokenType::normal
+                                     : TokenType::user_defined;
     return tokens_.put(token.field("id"), id, most_, content, type);
   }
 
@@ -291,6 +349,8 @@ class Translator {
   int64_t most_ = 0;  // ids are below it
   GgufWriter& out_;
   Tokens tokens_;
+  bool unigram_ = false;
+  std::vector<float> scores_;  // [tokens] of a model whose spaces are U+2581
 };
 
 bool is_file(const std::string& path) { return platform::file_info(path).kind == platform::FileKind::file; }
