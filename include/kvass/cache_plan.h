@@ -43,7 +43,7 @@ KVASS_API Result<std::vector<CacheShape>> layered_shapes(const LayerPattern& pat
 
 // The options of a stream's caches. Lengths in tokens.
 struct CacheOptions {
-  int64_t context = 4096;   // capacity of full layers; with sinks: at least sink_tokens + sink_window, and unused
+  int64_t context = 4096;   // capacity of full layers; with sinks: at least sink_tokens + sink_window, which are used
   int64_t chunk = 256;      // largest number of tokens in a step
   bool sinks = false;       // the layers of sink_layers become [sink | ring], and the stream never ends
   int64_t sink_tokens = 4;  // with sinks: positions kept for ever; 0 is a plain ring

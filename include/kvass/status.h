@@ -3,8 +3,8 @@
 // on failure the state it was called on is as before. A message is one line: what, what was expected, what was got,
 // where. The code says which kind of failure it is; C codes, Python exceptions and exit codes follow from it.
 //
-// A message that is about a field of a public struct names it as `Struct.field`, for example `CacheOptions.chunk`. The
-// command line shows its flag instead (`--chunk`), Python its keyword (`chunk`).
+// A message that is about a field of a public struct names it as `Struct.field`, for example `StreamOptions.chunk`: the
+// struct that the caller filled in. The command line shows its flag instead (`--chunk`), Python its keyword (`chunk`).
 #pragma once
 
 #include <cassert>
@@ -25,7 +25,7 @@ enum class StatusCode : uint8_t {
   io,             // the operating system failed to open, read or write something
   device,         // a device or its driver failed
   cancelled,      // the caller asked to stop
-  unsupported,    // a sound request that kvass does not implement
+  unsupported,    // a valid request that kvass does not implement
   internal,       // a mistake of kvass
 };
 
@@ -104,7 +104,7 @@ class [[nodiscard]] Result {
 
 // `KVASS_ASSIGN_OR_RETURN(auto x, f())`: x is the value of the Result, or its error is returned.
 #define KVASS_ASSIGN_OR_RETURN(declaration, expression) \
-  KVASS_ASSIGN_OR_RETURN_(KVASS_CONCAT_(kvass_result_, __LINE__), declaration, expression)
+  KVASS_ASSIGN_OR_RETURN_(KVASS_CONCAT_(kvass_result_, __COUNTER__), declaration, expression)
 #define KVASS_ASSIGN_OR_RETURN_(result, declaration, expression) \
   auto result = (expression);                                    \
   if (!result.ok()) return result.status();                      \
