@@ -37,7 +37,7 @@ install(FILES ${PROJECT_BINARY_DIR}/kvass-config.cmake ${PROJECT_BINARY_DIR}/kva
 # `pkg-config --static` would want to be static too. The static libkvass.a is a line for the linker that names the components.
 set(requires fmt libxxhash)
 if(KVASS_TEXT)
-  list(APPEND requires libpcre2-8)
+  list(APPEND requires libpcre2-8 libutf8proc)
 endif()
 if(KVASS_SPEECH)
   list(APPEND requires sndfile samplerate zlib)

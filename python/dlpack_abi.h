@@ -17,7 +17,7 @@ struct DlDataType {
   uint8_t bits;
   uint16_t lanes;
 };
-inline constexpr uint8_t kDlInt = 0, kDlUint = 1, kDlFloat = 2, kDlBfloat = 4, kDlBool = 6;
+inline constexpr uint8_t kDlInt = 0, kDlUint = 1, kDlFloat = 2, kDlBfloat = 4, kDlComplex = 5, kDlBool = 6;
 
 struct DlTensor {
   void* data;

@@ -5,6 +5,7 @@
 
 #include "keywords.h"
 #include "module.h"
+#include "paths.h"
 #include "stream.h"
 
 namespace kvass::python {
@@ -12,14 +13,13 @@ namespace {
 
 class PyEngine {
  public:
-  PyEngine(const std::string& path, const std::optional<std::string>& math, int threads, bool check_weights,
-           bool huge_pages) {
+  PyEngine(const Path& path, const std::optional<std::string>& math, int threads, bool check_weights, bool huge_pages) {
     LoadOptions options;
     options.threads = threads;
     options.check = check_weights;
     if (math) options.math = value_of(parse_math(*math));
     if (huge_pages) options.pages = Pages::huge;
-    model_ = without_gil([&] { return load_model(path, ModelKind::text, options); });
+    model_ = without_gil([&, file = path.text()] { return load_model(file, ModelKind::text, options); });
   }
   const Model& model() const {
     if (!model_.loaded()) check(bad_input("engine", "an open one", "one that was closed"));
@@ -32,9 +32,10 @@ class PyEngine {
     return sequence_object(
         without_gil([model = model(), options = stream_options(given)] { return Stream::open(model, options); }));
   }
-  nb::object resume(const std::string& path, const nb::kwargs& given) const {
-    return sequence_object(without_gil(
-        [&path, model = model(), options = stream_options(given)] { return Stream::resume(model, path, options); }));
+  nb::object resume(const Path& path, const nb::kwargs& given) const {
+    return sequence_object(without_gil([file = path.text(), model = model(), options = stream_options(given)] {
+      return Stream::resume(model, file, options);
+    }));
   }
 
  private:
@@ -72,8 +73,8 @@ huge_pages      copy the weights of a .kvp into huge pages instead of using the 
 
 Raises OSError for a file that cannot be read, ValueError for a damaged one, kvass.Unsupported for a model that kvass
 does not know, MemoryError where its weights find no room.)")
-      .def(nb::init<const std::string&, const std::optional<std::string>&, int, bool, bool>(), nb::arg("path"),
-           nb::kw_only(), nb::arg("math") = nb::none(), nb::arg("threads") = 0, nb::arg("check_weights") = false,
+      .def(nb::init<const Path&, const std::optional<std::string>&, int, bool, bool>(), nb::arg("path"), nb::kw_only(),
+           nb::arg("math") = nb::none(), nb::arg("threads") = 0, nb::arg("check_weights") = false,
            nb::arg("huge_pages") = false)
       .def("sequence", &PyEngine::sequence, nb::arg("options"),
            nb::sig(("def sequence(self, " + stream_keyword_types() + ") -> Sequence").c_str()),
@@ -91,7 +92,8 @@ pin              its threads stay on CPUs of their own
 memory_limit     bytes that weights, caches and working memory may take together; above it, ValueError says what fits
 memory: caches and working memory are mapped here; see cache_bytes and arena_bytes.)")
       .def("resume", &PyEngine::resume, nb::arg("path"), nb::arg("options"),
-           nb::sig(("def resume(self, path: str, " + stream_keyword_types() + ") -> Sequence").c_str()),
+           nb::sig(
+               ("def resume(self, path: str | os.PathLike[str], " + stream_keyword_types() + ") -> Sequence").c_str()),
            R"(The Sequence that was saved, with the options that it had.
 
 threads, pin, checkpoints, memory_limit: as sequence() has them. Another option is refused unless it is what the file

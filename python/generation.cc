@@ -6,6 +6,7 @@
 
 #include "keywords.h"
 #include "module.h"
+#include "paths.h"
 #include "stream.h"
 
 namespace kvass::python {
@@ -15,6 +16,13 @@ bool set_stops(GenerateOptions& options, nb::handle value) {
   std::string one;
   if (!nb::try_cast(value, one)) return nb::try_cast(value, options.stops);
   options.stops.assign(1, std::move(one));
+  return true;
+}
+
+bool set_save_path(GenerateOptions& options, nb::handle value) {
+  Path path;
+  if (!path.take(value)) return false;
+  options.save_path = path.text();
   return true;
 }
 
@@ -48,7 +56,7 @@ constexpr Row kGenerateKeywords[] = {
      [](GenerateOptions& o, nb::handle v) { return nb::try_cast(v, o.hold_text); }},
     {"collect", "bool", "True or False", [](GenerateOptions& o, nb::handle v) { return nb::try_cast(v, o.collect); }},
     {"save_every", "int", "a number", [](GenerateOptions& o, nb::handle v) { return nb::try_cast(v, o.save_every); }},
-    {"save_path", "str", "a str", [](GenerateOptions& o, nb::handle v) { return nb::try_cast(v, o.save_path); }},
+    {"save_path", "str | os.PathLike[str]", "the path of a file", set_save_path},
 };
 
 // The options of a Sequence's generate(): text that is held back stays for what goes on with it.

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "errors.h"
+#include "gil.h"
 
 namespace kvass::python {
 
@@ -16,7 +17,7 @@ class Interrupt {
   // Without the GIL, on the thread of the call.
   void poll() {
     if (raised_) return;
-    nanobind::gil_scoped_acquire gil;
+    const GilHeld gil;
     if (PyErr_CheckSignals() != 0) {
       raised_ = true;
       cancel_.store(true, std::memory_order_relaxed);
@@ -37,7 +38,7 @@ class Interrupt {
 template <class Body>
 auto without_gil(const Interrupt& interrupt, Body&& body) {
   auto result = [&] {
-    nanobind::gil_scoped_release released;
+    const GilReleased released;
     return body();
   }();
   interrupt.rethrow();

@@ -32,11 +32,34 @@ bool set_attention_sink(StreamOptions& options, nb::handle value) {
   return true;
 }
 
+constexpr int64_t kLongestChunk = int64_t{1}
+                                  << 32;  // far beyond any memory; what is planned for it has names of its own
+
+bool set_chunk(StreamOptions& options, nb::handle value) {
+  if (!nb::try_cast(value, options.chunk)) return false;
+  if (options.chunk.value_or(1) > kLongestChunk) {
+    check(bad_input("chunk", "at most 2^32 tokens", std::to_string(*options.chunk)));
+  }
+  return true;
+}
+
+// The library names the flag of the command line here.
+StreamOptions checked(StreamOptions options) {
+  if (!options.context || !options.attention_sink) return options;
+  const auto [sinks, window] = *options.attention_sink;
+  const std::string pair = "(" + std::to_string(sinks) + ", " + std::to_string(window) + ")";
+  if (*options.context >= 1 && *options.context - sinks < window) {
+    check(bad_input("context", "at least as many tokens as the sinks and the window of attention_sink = " + pair,
+                    std::to_string(*options.context)));
+  }
+  return options;
+}
+
 using Row = Keyword<StreamOptions>;
 
 constexpr Row kCacheKeywords[] = {
     {"context", "int", "tokens", [](StreamOptions& o, nb::handle value) { return nb::try_cast(value, o.context); }},
-    {"chunk", "int", "tokens", [](StreamOptions& o, nb::handle value) { return nb::try_cast(value, o.chunk); }},
+    {"chunk", "int", "tokens", set_chunk},
     {"attention_sink", "tuple[int, int]", "a pair (sinks, window)", set_attention_sink},
     {"endless", "bool", "True or False",
      [](StreamOptions& o, nb::handle value) { return nb::try_cast(value, o.endless); }},
@@ -57,13 +80,15 @@ constexpr Row kMachineKeywords[] = {
 }  // namespace
 
 StreamOptions stream_keywords(const nb::kwargs& given) {
-  return from_keywords<StreamOptions>(given, {kCacheKeywords, kMachineKeywords});
+  return checked(from_keywords<StreamOptions>(given, {kCacheKeywords, kMachineKeywords}));
 }
 
 std::string stream_keyword_types() { return keyword_types<StreamOptions>({kCacheKeywords, kMachineKeywords}); }
 
 std::string cache_keyword_types() { return keyword_types<StreamOptions>({kCacheKeywords}); }
 
-StreamOptions cache_keywords(const nb::kwargs& given) { return from_keywords<StreamOptions>(given, {kCacheKeywords}); }
+StreamOptions cache_keywords(const nb::kwargs& given) {
+  return checked(from_keywords<StreamOptions>(given, {kCacheKeywords}));
+}
 
 }  // namespace kvass::python

@@ -10,6 +10,7 @@
 #include <span>
 #include <vector>
 
+#include "gil.h"
 #include "module.h"
 #include "shared_context.h"
 #include "tensors.h"
@@ -31,7 +32,7 @@ void set_threads(int threads) {
   options.threads = threads;
   OpContext made = value_of(OpContext::create(options));
   SharedContext& shared = shared_context();
-  nb::gil_scoped_release released;  // the threads of the old one may have to end
+  const GilReleased released;  // the threads of the old one may have to end
   shared.replace(std::move(made));
 }
 
@@ -45,7 +46,7 @@ Status with_context(const TensorArgument& first, Call&& call) {
     if (Status status = with->set_stream(first.stream()); !status.ok()) return status;
     return call(*with);
   }
-  nb::gil_scoped_release released;
+  const GilReleased released;
   return call(*with);
 }
 

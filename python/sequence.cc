@@ -5,6 +5,7 @@
 
 #include "kvass/score.h"
 #include "module.h"
+#include "paths.h"
 #include "stream.h"
 #include "tensors.h"
 
@@ -117,15 +118,15 @@ void bind_state(nb::class_<PySequence>& sequence) {
   sequence
       .def(
           "save",
-          [](const PySequence& self, const std::string& path) {
-            alone(self.shared(), [&](Stream& stream) { return stream.save(path); });
+          [](const PySequence& self, const Path& path) {
+            alone(self.shared(), [file = path.text()](Stream& stream) { return stream.save(file); });
           },
           nb::arg("path"),
           "The stream as a file that appears whole or not at all. Whoever resumes it goes on with the same bits.")
       .def(
           "resume",
-          [](const PySequence& self, const std::string& path) {
-            alone(self.shared(), [&](Stream& stream) { return stream.restore(path); });
+          [](const PySequence& self, const Path& path) {
+            alone(self.shared(), [file = path.text()](Stream& stream) { return stream.restore(file); });
           },
           nb::arg("path"),
           "Becomes the stream that was saved, of the same model and cache options; on an error it is as it was.")

@@ -8,6 +8,7 @@
 #include "interrupt.h"
 #include "kvass/transcribe.h"
 #include "module.h"
+#include "paths.h"
 
 namespace nb = nanobind;
 
@@ -17,7 +18,7 @@ namespace {
 // An empty `math`, `weights` or `kv` is what the file says.
 class PyTranscriber {
  public:
-  PyTranscriber(const std::string& path, const std::string& math, const std::string& weights, const std::string& kv,
+  PyTranscriber(const Path& path, const std::string& math, const std::string& weights, const std::string& kv,
                 int beam_size, int best_of, int threads) {
     search_.beam_size = beam_size;
     search_.best_of = best_of;
@@ -29,8 +30,8 @@ class PyTranscriber {
     if (!kv.empty()) options.kv = value_of(parse_dtype(kv));
     options.threads = threads;
     options.sequences = std::max({1, beam_size, best_of});
-    transcriber_ = without_gil([&]() -> Result<Transcriber> {
-      KVASS_ASSIGN_OR_RETURN(const Model model, load_model(path, ModelKind::speech, load));
+    transcriber_ = without_gil([&, file = path.text()]() -> Result<Transcriber> {
+      KVASS_ASSIGN_OR_RETURN(const Model model, load_model(file, ModelKind::speech, load));
       return Transcriber::open(model, options);
     });
   }
@@ -52,10 +53,9 @@ class PyTranscriber {
   std::optional<Transcriber> transcriber_;
 };
 
-std::string transcribe_call(PyTranscriber& self, const std::string& path, const std::string& language,
-                            const std::string& task, bool word_timestamps, bool timestamps, bool vad,
-                            const std::string& initial_prompt, std::optional<std::vector<float>> temperature,
-                            const std::string& format) {
+std::string transcribe_call(PyTranscriber& self, const Path& path, const std::string& language, const std::string& task,
+                            bool word_timestamps, bool timestamps, bool vad, const std::string& initial_prompt,
+                            std::optional<std::vector<float>> temperature, const std::string& format) {
   TranscribeOptions options;
   if (!language.empty()) {
     options.language = language_code(language);
@@ -71,14 +71,14 @@ std::string transcribe_call(PyTranscriber& self, const std::string& path, const 
   options.vad = vad;
   options.initial_prompt = initial_prompt;
   if (temperature) options.temperatures = *temperature;
-  return self.run(path, options, format);
+  return self.run(path.text(), options, format);
 }
 
 }  // namespace
 
 void add_speech(nb::module_& module) {
   nb::class_<PyTranscriber>(module, "_Transcriber")
-      .def(nb::init<const std::string&, const std::string&, const std::string&, const std::string&, int, int, int>(),
+      .def(nb::init<const Path&, const std::string&, const std::string&, const std::string&, int, int, int>(),
            nb::arg("model"), nb::arg("math"), nb::arg("weights"), nb::arg("kv"), nb::arg("beam_size"),
            nb::arg("best_of"), nb::arg("threads"))
       .def("transcribe", &transcribe_call, nb::arg("path"), nb::arg("language"), nb::arg("task"),

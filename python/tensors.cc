@@ -55,7 +55,34 @@ std::string class_name(nb::handle object) {
   return nb::cast<std::string>(nb::str(nb::getattr(object.type(), "__name__")));
 }
 
+std::string dtype_of(const DlDataType& dtype) {
+  const std::string bits = std::to_string(dtype.bits);
+  if (dtype.lanes == 1) {
+    if (dtype.code == kDlInt) return "int" + bits;
+    if (dtype.code == kDlUint) return "uint" + bits;
+    if (dtype.code == kDlFloat) return "float" + bits;
+    if (dtype.code == kDlBfloat) return "bfloat" + bits;
+    if (dtype.code == kDlComplex) return "complex" + bits;
+    if (dtype.code == kDlBool) return "bool";
+  }
+  return "DLPack type code " + std::to_string(dtype.code) + " of " + bits + " bits";
+}
+
+// Tensors that stand for others (PyTorch's FakeTensor, wrappers) say that they are of the CPU and have no memory.
+void check_memory(const DlTensor& tensor, const char* name) {
+  if (tensor.data == nullptr &&
+      std::all_of(tensor.shape, tensor.shape + tensor.ndim, [](int64_t n) { return n != 0; })) {
+    check(bad_input(name, "elements", "a null pointer"));
+  }
+}
+
 Tensor view_of(const DlTensor& from, const char* name) {
+  const DlDataType& dtype = from.dtype;
+  const bool known = (dtype.code == kDlFloat && (dtype.bits == 32 || dtype.bits == 16)) ||
+                     (dtype.code == kDlBfloat && dtype.bits == 16);
+  if (!known || dtype.lanes != 1) {
+    fail_type(std::string(name) + ": expected float32, float16 or bfloat16, got " + dtype_of(dtype));
+  }
   Result<Tensor> view = from_dlpack(from, name);
   if (!view.ok()) fail_type(view.status().message());
   if (view.value().device != Device::cpu && from.device.device_id != 0) {
@@ -89,6 +116,22 @@ nb::object resolve_negation(nb::handle object) {
   return resolve ? nb::getattr(object, "resolve_neg")() : nb::object();
 }
 
+// PyTorch derives forward by tangents of tensors while a level of torch.autograd.forward_ad is open.
+void refuse_tangent(nb::handle tensor, const char* name) {
+  static PyObject* const module_name = PyUnicode_InternFromString("torch.autograd.forward_ad");
+  nb::object module = nb::steal(PyImport_GetModule(module_name));
+  if (!module.is_valid()) {
+    PyErr_Clear();
+    return;
+  }
+  int64_t level = 0;
+  if (nb::try_cast(nb::getattr(module, "_current_level", nb::int_(0)), level) && level < 0) return;
+  if (!nb::getattr(nb::getattr(module, "unpack_dual")(tensor), "tangent").is_none()) {
+    check(Status::error(StatusCode::unsupported,
+                        expected_message(name, "a tensor without a tangent", "one with a tangent")));
+  }
+}
+
 // PyTorch's own export refuses tensors of an autograd graph, since what is computed of them would have no gradient. Its
 // exchange table does not ask.
 void refuse_gradients(nb::handle object, const char* name) {
@@ -104,6 +147,7 @@ void refuse_gradients(nb::handle object, const char* name) {
     check(bad_input(name, "a tensor without requires_grad (kvass.torch has operators with gradients)",
                     "one that requires them"));
   }
+  refuse_tangent(object, name);
 }
 
 template <class Array>
@@ -137,6 +181,7 @@ nb::object with_tensor(nb::handle object, const char* name, Access access, Body&
       PyErr_Clear();
       fail_type(std::string(name) + ": expected a dense tensor in memory, got " + kind_of(object));
     }
+    check_memory(tensor, name);
     body(tensor);
     return resolved;
   }
@@ -212,9 +257,8 @@ MaskArgument::MaskArgument(nb::handle object, const char* name, Device device) {
     const bool whole = from.dtype.lanes == 1 &&
                        (from.dtype.code == kDlBool || from.dtype.code == kDlUint || from.dtype.code == kDlInt);
     if (!whole || (from.dtype.bits != 8 && device != Device::cpu)) {
-      fail_type(std::string(name) + ": expected bool or " + (device == Device::cpu ? "" : "8-bit ") +
-                "integers, got DLPack type code " + std::to_string(from.dtype.code) + " of " +
-                std::to_string(from.dtype.bits) + " bits");
+      fail_type(std::string(name) + ": expected bool or " + (device == Device::cpu ? "" : "8-bit ") + "integers, got " +
+                dtype_of(from.dtype));
     }
     if (from.ndim != 2) check(bad_input(name, "[B, Skv]", std::to_string(from.ndim) + " dimensions"));
     if (from.device.device_type != dl_device(device)) {
@@ -231,7 +275,7 @@ MaskArgument::MaskArgument(nb::handle object, const char* name, Device device) {
       view_.data = bytes_.data();
       view_.batch_stride = from.shape[1];
     }
-    // A tensor without elements may be without memory, which would say that there is no mask.
+    // A tensor without elements may be without memory (check_memory), which would say that there is no mask.
     static const uint8_t nothing = 0;
     if (from.data == nullptr || view_.data == nullptr) view_.data = &nothing;
   });
@@ -300,24 +344,26 @@ nb::object OutputTensor::take() {
   return std::move(object_);
 }
 
-std::vector<int64_t> integers(nb::handle object, const char* name) {
+namespace {
+
+template <class T>
+std::vector<T> list_of(nb::handle object, const char* name, const char* what) {
   if (object.is_none()) return {};
+  refuse_gradients(object, name);
   nb::object list = nb::hasattr(object, "tolist") ? nb::getattr(object, "tolist")() : nb::borrow(object);
-  std::vector<int64_t> values;
+  std::vector<T> values;
   if (!nb::try_cast(list, values)) {
-    fail_type(std::string(name) + ": expected a list or array of integers, got " + class_name(object));
+    fail_type(std::string(name) + ": expected a list or array of " + what + ", got " + class_name(object));
   }
   return values;
 }
 
-std::vector<float> numbers(nb::handle object, const char* name) {
-  if (object.is_none()) return {};
-  nb::object list = nb::hasattr(object, "tolist") ? nb::getattr(object, "tolist")() : nb::borrow(object);
-  std::vector<float> values;
-  if (!nb::try_cast(list, values)) {
-    fail_type(std::string(name) + ": expected a list or array of numbers, got " + class_name(object));
-  }
-  return values;
+}  // namespace
+
+std::vector<int64_t> integers(nb::handle object, const char* name) {
+  return list_of<int64_t>(object, name, "integers");
 }
+
+std::vector<float> numbers(nb::handle object, const char* name) { return list_of<float>(object, name, "numbers"); }
 
 }  // namespace kvass::python

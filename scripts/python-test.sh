@@ -16,12 +16,13 @@ if grep -qs '^KVASS_EMULATE_CUDA:BOOL=ON' "$build/CMakeCache.txt"; then
   export KVASS_EMULATE_CUDA=1
 fi
 # PyTorch keeps what it has compiled, and would take it for operators that have other arguments by now.
-export TORCHINDUCTOR_CACHE_DIR="$build/python/inductor-$(cksum <"$root/python/kvass/torch/ops.py" | cut -d ' ' -f 1)"
+export TORCHINDUCTOR_CACHE_DIR="$build/python/inductor-$(cksum <"$root/python/kvass/torch/schemas.py" | cut -d ' ' -f 1)"
 # What cannot be installed has its tests skipped. Those with ExecuTorch are among those that take long.
 if types=$("$root/scripts/python-extras.sh" types); then export KVASS_TYPE_CHECKERS=$types; fi
 if [ -n "${KVASS_LONG:-}" ] && executorch=$("$root/scripts/python-extras.sh" executorch); then
   PYTHONPATH="$executorch${PYTHONPATH:+:$PYTHONPATH}"
 fi
+export KVASS_PROGRAM="$build/kvass" # the command line, for tests that take it where it is built
 export PYTHONPATH="$build/python${PYTHONPATH:+:$PYTHONPATH}" MPLCONFIGDIR="$build/python" PYTHONDONTWRITEBYTECODE=1
 cd "$root"
 exec "$python" -m pytest -q --no-header -p no:cacheprovider --durations=5 "$@"

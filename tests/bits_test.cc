@@ -80,6 +80,13 @@ Checksums checksums_of(const std::string& folder, Isa isa) {
     const EnginePtr engine = tiny_engine(model, Math::a16, isa);
     checksums[std::string(architecture) + "/a16/f16"] = stream_hash(engine, flat_caches(70, 32), model.tokens(70));
   }
+  for (const GgmlType type : kFileTypes) {
+    const TinyModel model(tiny_of({type}));
+    for (const Math math : {Math::f32, Math::a16, Math::a8}) {
+      const std::string name = std::string(ggml_type_name(type)) + "/" + std::string(math_name(math));
+      checksums[name] = stream_hash(tiny_engine(model, math, isa), flat_caches(30, 20), model.tokens(30));
+    }
+  }
   return checksums;
 }
 

@@ -24,10 +24,10 @@ inline std::vector<uint8_t> renamed(std::vector<uint8_t> bytes, const std::strin
   return bytes;
 }
 
-// The file without `name` (a key or a tensor): it gets another name.
+// The file without `name` (a key or a tensor): it gets another name, and a key another prefix.
 inline std::vector<uint8_t> without(std::vector<uint8_t> bytes, const std::string& name) {
   std::string other = name;
-  other.back() = '~';
+  other.front() = '~';
   return renamed(std::move(bytes), name, other);
 }
 

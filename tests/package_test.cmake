@@ -53,7 +53,7 @@ function(pkg_config_without name pattern)
   file(WRITE ${work}/${name} "#!/bin/sh\ncase \"$*\" in *${pattern}*) exit 1;; esac\nexec ${PKG_CONFIG} \"$@\"\n")
   file(CHMOD ${work}/${name} PERMISSIONS OWNER_READ OWNER_WRITE OWNER_EXECUTE)
 endfunction()
-pkg_config_without(pkg_config_core "pcre2*|*sndfile*|*samplerate*|*zlib")
+pkg_config_without(pkg_config_core "pcre2*|*utf8proc*|*sndfile*|*samplerate*|*zlib")
 pkg_config_without(pkg_config_text "sndfile*|*samplerate*|*zlib")
 
 include(${SOURCE}/tests/package_examples.cmake)

@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "file/gguf.h"
+
 namespace kvass::testing {
 
 struct TinyYarn {
@@ -16,7 +18,7 @@ struct TinyYarn {
 struct TinyConfig {
   std::string architecture = "gemma3";
   int64_t layers = 7;
-  int64_t pattern = 3;  // gemma3: layers 2 and 5 are full
+  int64_t pattern = 3;  // gemma3: layers 2 and 5 are full; 0: the file does not say
   int64_t width = 64;
   int64_t hidden = 256;
   int64_t heads = 4;
@@ -36,6 +38,8 @@ struct TinyConfig {
   bool biases = false;      // every projection has a bias
   bool byte_level = false;  // true: a byte-level vocabulary with ChatML's tokens; false: a SentencePiece vocabulary
   bool tied = true;         // the head is the embedding table
+  bool floats = false;      // every matrix is written as the F32 numbers that it represents
+  std::vector<GgmlType> weights;  // types of the matrices, in turn; none: a mixture of the usual ones
   uint32_t seed = 1;
 
   bool gemma() const { return architecture == "gemma3"; }
@@ -53,6 +57,22 @@ inline TinyConfig tiny_llama(const std::string& architecture = "llama") {
   config.layers = 3;
   config.window = 0;
   config.full_base = 1e4;
+  return config;
+}
+
+// Every type of weights that files have.
+inline constexpr GgmlType kFileTypes[] = {
+#define KVASS_WEIGHT_TYPE(name, number, elements, bytes, format) GgmlType::name,
+#include "base/weight_types.inc"
+};
+
+// All matrices of these types, in rows of 256.
+inline TinyConfig tiny_of(const std::vector<GgmlType>& weights) {
+  TinyConfig config = tiny_llama();
+  config.layers = 2;
+  config.width = 256;
+  config.head_dim = 64;
+  config.weights = weights;
   return config;
 }
 

@@ -93,11 +93,14 @@ class TinyModel {
   }
   void add_bias(const std::string& name, int64_t width) { tensors_[name + ".bias"] = random_.vector(width, 0.0, 1.5); }
   void matrix(const std::string& name, GgmlType type, int64_t outputs, int64_t inputs, double size) {
-    tensors_[name + ".weight"] = random_.matrix(type, outputs, inputs, size);
+    if (!config_.weights.empty()) type = config_.weights[matrices_++ % config_.weights.size()];
+    TinyTensor& tensor = tensors_[name + ".weight"] = random_.matrix(type, outputs, inputs, size);
+    if (config_.floats) tensor = TinyTensors::as_floats(tensor);
   }
 
   TinyConfig config_;
   TinyTensors random_;
+  size_t matrices_ = 0;
   std::map<std::string, TinyTensor> tensors_;  // keys: names in the file
 };
 
@@ -119,7 +122,7 @@ inline GgufWriter TinyModel::writer() const {
   f32("attention.layer_norm_rms_epsilon", static_cast<double>(config_.epsilon));
   f32("rope.freq_base", config_.full_base);
   if (config_.gemma()) {
-    u32("attention.sliding_window_pattern", config_.pattern);
+    if (config_.pattern != 0) u32("attention.sliding_window_pattern", config_.pattern);
     f32("rope.freq_base_swa", config_.sliding_base);
   }
   if (config_.rope_factor != 1.0 || config_.yarn.context != 0) {

@@ -2,12 +2,16 @@
 // decoded here from the same bytes. Owns the generator; the same calls in the same order give the same tensors.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <random>
 #include <vector>
 
 #include "base/float16.h"
 #include "file/gguf.h"
+#include "model/model.h"
+#include "ops/linear/weight.h"
+#include "weight_blocks.h"
 
 namespace kvass::testing {
 
@@ -29,6 +33,13 @@ class TinyTensors {
     TinyTensor tensor{GgmlType::F32, static_cast<int64_t>(numbers.size()), 0, {}, {}};
     for (const float number : numbers) put(tensor, number);
     return tensor;
+  }
+
+  // The same numbers as F32.
+  static TinyTensor as_floats(const TinyTensor& tensor) {
+    TinyTensor floats{GgmlType::F32, tensor.inputs, tensor.outputs, {}, {}};
+    for (const double value : tensor.values) put(floats, static_cast<float>(value));
+    return floats;
   }
 
   // `width` numbers within a spread of a fifth of `size` around `around`.
@@ -62,8 +73,11 @@ class TinyTensors {
         case GgmlType::Q4_K:
           put_q4_k(tensor, size);
           break;
-        default:
+        case GgmlType::Q6_K:
           put_q6_k(tensor, size);
+          break;
+        default:
+          put_block(tensor, size);
       }
     }
     return tensor;
@@ -146,6 +160,30 @@ class TinyTensors {
       const int q = (quarter < 2 ? l & 15 : l >> 4) | (high[32 * half + lane] >> (2 * quarter) & 3) << 4;
       tensor.values.push_back(d * scales[i / 16] * (q - 32));
     }
+  }
+
+  // A block of any quantised type. Its numbers are those that the library finds in it, which other tests compare with
+  // gguf-py's.
+  void put_block(TinyTensor& tensor, double size) {
+    const WeightType type = weight_type_of(tensor.type).value();
+    const auto count = static_cast<size_t>(panel_format(type).k_multiple());
+    std::vector<uint8_t> block(source_row_bytes(type, static_cast<int64_t>(count)));
+    for (uint8_t& b : block) b = byte();
+    put_scales(type, 1.0f, 1.0f, block.data());
+    double squares = 0.0;
+    for (const double value : numbers_of(type, block)) squares += value * value;
+    const double d = size / std::sqrt(squares / static_cast<double>(count)) * (1.0 + 0.3 * uniform());
+    put_scales(type, static_cast<float>(d), static_cast<float>(d), block.data());
+    raw(tensor, block.data(), block.size());
+    for (const double value : numbers_of(type, block)) tensor.values.push_back(value);
+  }
+  static std::vector<double> numbers_of(WeightType type, const std::vector<uint8_t>& block) {
+    const int64_t count = panel_format(type).k_multiple();
+    std::vector<uint8_t> panel(packed_bytes(type, 1, count).value());
+    pack_panels(type, block.data(), 1, count, 0, 1, panel.data());
+    std::vector<float> row(static_cast<size_t>(count));
+    unpack_row({type, 1, count, panel.data()}, 0, row.data());
+    return {row.begin(), row.end()};
   }
 
   std::mt19937 random_;

@@ -38,7 +38,7 @@ fi
 
 program=$build/attention_operator
 if [ "$library" -nt "$program" ] || [ "$here/attention_operator.cc" -nt "$program" ]; then
-  read -ra libraries <<<"$(pkg-config --libs fmt libxxhash libpcre2-8)"
+  read -ra libraries <<<"$(pkg-config --libs fmt libxxhash libpcre2-8 libutf8proc)"
   "${CXX:-c++}" -std=c++20 -O2 -I "$root/include" -I "$root/src" "$here/attention_operator.cc" -o "$program" "$library" \
     "${libraries[@]}" -pthread
 fi

@@ -34,10 +34,11 @@ struct ModelInfo {
   std::string format;  // "GGUF", "kvp", "CTranslate2", "Hugging Face" or "ggml"
   std::string family;  // the architecture's name
   ModelKind kind = ModelKind::text;
-  int64_t vocabulary = 0;       // tokens: logits of a row
-  int64_t trained_context = 0;  // tokens
-  std::string chat_template;    // its jinja text as the file has it; empty: none
-  StreamOptions streams;        // the options of a stream opened with defaults, as far as the file has them
+  int64_t vocabulary = 0;          // tokens: logits of a row
+  int64_t trained_context = 0;     // tokens
+  std::string chat_template;       // its jinja text as the file has it; empty: none
+  StreamOptions streams;           // the options of a stream opened with defaults, as far as the file has them
+  std::vector<std::string> notes;  // for people: what the file leaves open, and what was taken for it
 };
 
 struct EncodeTextOptions {

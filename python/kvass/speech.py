@@ -36,7 +36,7 @@ class Transcriber:
         best_of: int = 5,
         threads: int = 0,
     ) -> None:
-        self._core = _Transcriber(os.fspath(model), math, weights, kv, beam_size, best_of, threads)
+        self._core = _Transcriber(model, math, weights, kv, beam_size, best_of, threads)
 
     def transcribe(
         self,
@@ -87,7 +87,7 @@ class Transcriber:
         """The transcript as txt, srt, vtt, tsv or json."""
         temperatures = None if temperature is None else [float(t) for t in temperature]
         return self._core.transcribe(
-            os.fspath(path),
+            path,
             language,
             task,
             word_timestamps,

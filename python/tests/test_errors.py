@@ -1,8 +1,11 @@
 """The type of an exception says what kind of failure it is, and its message names keyword arguments."""
 
 import os
+import pathlib
 import resource
 import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -102,3 +105,94 @@ def test_messages_name_keywords(engine, use, words):
     message = str(error.value)
     assert message.startswith(words)
     assert "--" not in message and "Options." not in message and "Pattern." not in message
+
+
+# What nanobind would describe in many lines.
+WRONG_CALLS = [
+    (lambda e, s: kvass.attention(1, 2, 3, windw=1), "attention: windw: expected one of q, k, v, causal, .*, got another keyword"),
+    (lambda e, s: kvass.attention(1, 2), "attention: v: expected object, got none"),
+    (lambda e, s: kvass.attention(1, 2, 3, 4), "attention: expected at most 3 arguments without a name, got 4"),
+    (lambda e, s: kvass.attention(1, 2, 3, window="1"), "attention: window: expected int, got str"),
+    (lambda e, s: kvass.attention(1, 2, 3, window=1.5), "attention: window: expected int, got float"),
+    (lambda e, s: kvass.attention(1, 2, 3, window=2**64), "attention: window: expected an integer that fits, got one that is too large"),
+    (lambda e, s: kvass.attention(1, 2, 3, scale="x"), "attention: scale: expected float . None, got str"),
+    (lambda e, s: kvass.attention(1, 2, 3, causal=None), "attention: causal: expected bool, got NoneType"),
+    (lambda e, s: kvass.attention(None, 2, 3), "attention: q: expected object, got NoneType"),
+    (lambda e, s: kvass.merge_attention(1, [2]), "merge_attention: outs: expected collections.abc.Sequence.*, got int"),
+    (lambda e, s: kvass.set_threads("2"), "set_threads: threads: expected int, got str"),
+    (lambda e, s: kvass.set_threads(2**40), "set_threads: threads: expected an integer that fits, got one that is too large"),
+    (lambda e, s: kvass.Engine(), "Engine: path: expected str . os.PathLike.str., got none"),
+    (lambda e, s: kvass.Engine(3), "Engine: path: expected str . os.PathLike.str., got int"),
+    (lambda e, s: kvass.Engine(e.path, threads="2"), "Engine: threads: expected int, got str"),
+    (lambda e, s: kvass.Engine(e.path, thread=2), "Engine: thread: expected one of path, math, threads, .*, got another keyword"),
+    (lambda e, s: s.step("a"), "step: token: expected int, got str"),
+    (lambda e, s: s.prefill(None), "prefill: tokens: expected object, got NoneType"),
+    (lambda e, s: s.save(None), "save: path: expected str . os.PathLike.str., got NoneType"),
+    (lambda e, s: s.rewind(), "rewind: length: expected int, got none"),
+    (lambda e, s: e.encode(3), "encode: text: expected str, got int"),
+    (lambda e, s: kvass.caches.Layout.ring("a", 2), "ring: window: expected int, got str"),
+    (lambda e, s: kvass.caches.CacheShape(1), "CacheShape: head_dim: expected int, got none"),
+]
+
+
+@pytest.mark.parametrize("number", range(len(WRONG_CALLS)))
+def test_a_call_that_does_not_fit_is_a_type_error_of_one_line(engine, number):
+    use, words = WRONG_CALLS[number]
+    with pytest.raises(TypeError, match=f"^{words}$"):
+        use(engine, engine.sequence(context=8))
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        (dict(context=8, attention_sink=(4, 508)), r"context: expected at least .* of attention_sink = \(4, 508\), got 8"),
+        (dict(chunk=2**40), r"chunk: expected at most 2\^32 tokens, got 1099511627776"),
+    ],
+)
+def test_messages_speak_of_pythons_arguments(engine, options, words):
+    for function in (engine.sequence, lambda **given: kvass.caches.plan([kvass.caches.CacheShape(1, 64)], **given)):
+        with pytest.raises(ValueError, match=f"^{words}$"):
+            function(**options)
+
+
+def test_paths_are_what_the_operating_system_takes(tmp_path, tiny_kvp):
+    engine = kvass.Engine(pathlib.Path(tiny_kvp), threads=1)
+    stream, file = engine.sequence(context=32), tmp_path / "stream.kvsnap"
+    stream.prefill(TOKENS)
+    stream.save(file)
+    assert engine.resume(file).length == len(TOKENS) and engine.resume(str(file)).length == len(TOKENS)
+    stream.resume(file)
+    list(stream.generate(max_tokens=2, save_every=1, save_path=tmp_path / "on_the_way.kvsnap"))
+    assert (tmp_path / "on_the_way.kvsnap").exists()
+    with pytest.raises(TypeError, match="^save_path: expected the path of a file, got int"):
+        stream.generate(save_every=1, save_path=3)
+    for use in (kvass.Engine, engine.resume, stream.save, stream.resume, lambda path: kvass.Transcriber(path)):
+        with pytest.raises(ValueError, match="^path: expected a name without null characters"):
+            use(tiny_kvp + "\0more")
+
+
+DAEMON = """
+import sys, threading, time
+import numpy as np
+import kvass
+
+def operators():
+    q = np.ones((1, 8, 1024, 64), np.float32)
+    while True:
+        kvass.attention(q, q, q)
+
+def prefill():
+    stream = kvass.Engine(sys.argv[1], threads=1).sequence(context=60000)
+    stream.prefill([1, 2, 3] * 19000)
+
+kvass.set_threads(1)
+for job in (operators, operators, prefill):
+    threading.Thread(target=job, daemon=True).start()
+time.sleep(0.5)
+"""
+
+
+def test_a_process_ends_while_its_threads_are_in_calls(tiny_kvp):
+    """Python takes the GIL from threads for good when it ends: in C++ that was the end with an error."""
+    done = subprocess.run([sys.executable, "-c", DAEMON, tiny_kvp], capture_output=True, text=True, check=False, timeout=300)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -292,6 +292,112 @@ def test_every_mask_of_transformers_is_read_as_it_is_built_or_refused():
             make_mask(1, 8, 8, mask_function=function)
 
 
+def numbers(*runs):
+    return torch.tensor([[number for number, count in runs for _ in range(count)]] * 2)
+
+
+def parts_of_masks():
+    """Masks of transformers' own parts over 20 rows: name, function, padding, whether kvass can say it."""
+    m = transformers.masking_utils
+    causal, both, all_of, window = m.causal_mask_function, m.bidirectional_mask_function, m.and_masks, m.sliding_window_overlay
+    two_sided, packed = m.sliding_window_bidirectional_overlay, m.packed_sequence_mask_function
+    chunk = lambda size, *left: m.chunked_overlay(size, torch.tensor(left or (0, 0)))  # noqa: E731
+    documents, others = numbers((0, 8), (1, 12)), numbers((0, 5), (1, 15))
+    padding = torch.ones(2, 20, dtype=torch.bool)
+    padding[0, :9] = False
+    yield "documents", all_of(causal, packed(documents)), None, True
+    yield "documents, both directions", all_of(both, packed(documents)), None, True
+    yield "documents, padding", all_of(causal, packed(documents)), padding, True
+    yield "numbers that come back", all_of(causal, packed(numbers((0, 6), (1, 7), (0, 7)))), None, False
+    yield "numbers in turns", all_of(causal, packed(numbers(*[(0, 1), (1, 1)] * 10))), None, False
+    yield "documents twice", all_of(causal, packed(documents), packed(others)), None, False
+    yield "windows", all_of(causal, window(5), window(2)), None, True
+    yield "a window of 0", all_of(causal, window(0)), None, False
+    yield "a window below 0", all_of(causal, window(-2)), None, False
+    yield "a window to both sides", all_of(both, two_sided(3)), padding, True
+    yield "itself alone", all_of(both, two_sided(0)), None, True
+    yield "a window below 0 to both sides", all_of(both, two_sided(-1)), None, False
+    yield "chunks", all_of(causal, chunk(6)), None, True
+    yield "chunks and a window", all_of(causal, chunk(7), window(3)), None, True
+    yield "chunks after padding", all_of(causal, chunk(6, 9, 0)), padding, True
+    yield "chunks after padding that is none", all_of(causal, chunk(6, 9, 0)), None, False
+    yield "chunks after whole chunks", all_of(causal, chunk(6, 6, 12)), None, True
+    yield "chunks of documents within them", all_of(causal, chunk(6), packed(documents)), None, False
+    yield "chunks of whole documents", all_of(causal, chunk(6), packed(numbers((0, 6), (1, 12), (2, 2)))), None, True
+    yield "chunks of documents after padding", all_of(causal, chunk(6, 3, 0), packed(documents)), padding, False
+    if hasattr(m, "remap_positions_for_packed_sequence"):
+        positions = packed_positions(8, 12).repeat(2, 1)
+        remapped = lambda inner: m.remap_positions_for_packed_sequence(all_of(causal, inner), positions)  # noqa: E731
+        yield "windows of each document", all_of(remapped(window(3)), packed(documents)), None, True
+        yield "chunks of each document", all_of(remapped(chunk(5)), packed(documents)), None, True
+        yield "positions without documents", remapped(window(3)), None, False
+        yield "positions of other documents", all_of(remapped(window(3)), packed(others)), None, False
+
+
+@pytest.mark.parametrize("name", [part[0] for part in parts_of_masks()])
+def test_parts_of_masks_attend_as_the_mask_that_is_built_or_are_refused(name):
+    from kvass.torch.hf_masks import make_mask
+
+    _, function, padding, said = next(part for part in parts_of_masks() if part[0] == name)
+    random = torch.Generator().manual_seed(9)
+    q, k, v = (torch.randn(2, heads, 20, 8, generator=random) for heads in (4, 2, 2))
+    make = lambda: make_mask(2, 20, 20, mask_function=function, attention_mask=padding).options()  # noqa: E731
+    if not said:
+        with pytest.raises(ValueError, match="mask_function: expected causal or bidirectional masks"):
+            make()
+        return
+    dense = transformers.masking_utils.sdpa_mask(
+        batch_size=2, q_length=20, kv_length=20, mask_function=function, attention_mask=padding, allow_is_causal_skip=False
+    )
+    want = reference.attention(q.double(), k.double(), v.double(), dense)
+    assert (kt.attention(q, k, v, **make()).double() - want).abs().max() < 2e-6
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma3", "llama4"])
+def test_a_static_generation_gives_the_logits_of_the_stock_attention(kind):
+    """transformers makes its masks ahead and hands them over."""
+    ids = torch.randint(3, 64, (2, 12), generator=torch.Generator().manual_seed(28))
+    mask = torch.ones_like(ids)
+    mask[0, :7] = 0
+    found = []
+    for implementation in ("eager", "kvass"):
+        if kind in FAMILIES:
+            model = small(*FAMILIES[kind][:2], implementation, **FAMILIES[kind][2])
+        else:
+            model = model_of(kind, implementation)
+        out = model.generate(
+            ids, attention_mask=mask, cache_implementation="static", max_new_tokens=8, do_sample=False, eos_token_id=None,
+            pad_token_id=0, return_dict_in_generate=True, output_logits=True,
+        )  # fmt: skip
+        found.append(torch.stack(out.logits))
+    assert (found[1] - found[0]).abs().max() < 4e-6 * found[0].abs().max()
+
+
+def test_padding_may_be_longer_than_the_first_steps():
+    model, eager = (small(*FAMILIES["llama4"][:2], one, **FAMILIES["llama4"][2]) for one in ("kvass", "eager"))
+    ids = torch.randint(3, 64, (2, 20), generator=torch.Generator().manual_seed(29))
+    mask = torch.ones(2, 40, dtype=torch.long)
+    mask[0, :6] = 0
+    want = forward_of(eager, ids, attention_mask=mask[:, :20])
+    for whole in (True, False):  # a mask as long as the cache, or as the sequence so far
+        cache = transformers.StaticCache(config=model.config, max_cache_len=40)
+        with torch.no_grad():
+            steps = [
+                model(ids[:, i : i + 5], attention_mask=mask if whole else mask[:, : i + 5], past_key_values=cache).logits
+                for i in range(0, 20, 5)
+            ]
+        assert (torch.cat(steps, 1) - want)[mask[:, :20].bool()].abs().max() < 2e-6 * want.abs().max()
+
+
+def test_masks_of_other_shapes_and_other_dtypes_are_named():
+    model = model_of("llama")
+    ids = torch.randint(3, 64, (2, 6))
+    with pytest.raises(ValueError, match=r"attention_mask: expected padding \[B, keys\] or none, got \[2, 6, 6\]"):
+        forward_of(model, ids, attention_mask=torch.ones(2, 6, 6))
+    with pytest.raises(ValueError, match="dtype: expected float32, float16 or bfloat16, got float64"):
+        forward_of(model.double(), ids)
+
+
 def test_keywords_that_change_the_result_are_honoured_or_refused():
     from kvass.torch.hf import _attention_forward
     from kvass.torch.hf_masks import make_mask

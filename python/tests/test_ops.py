@@ -212,6 +212,34 @@ def test_tensors_that_are_not_what_their_memory_says_are_resolved_or_refused():
             kvass.attention(other, k, v)
 
 
+def test_tensors_that_stand_for_others_have_no_memory_and_are_refused():
+    """They say that they are the CPU's. A mask without memory was read as if it had some."""
+    from torch._subclasses import FakeTensorMode
+
+    q, k, v = tensors(34)
+    with FakeTensorMode():
+        fake = {dtype: torch.ones(2, 9, dtype=dtype) for dtype in (torch.bool, torch.int64)}
+        query = torch.ones(2, 4, 3, 16)
+    for mask in fake.values():
+        with pytest.raises(ValueError, match="^key_padding_mask: expected elements, got a null pointer"):
+            kvass.attention(q, k, v, key_padding_mask=mask)
+    with pytest.raises(ValueError, match="^q: expected elements, got a null pointer"):
+        kvass.attention(query, k, v)
+    empty = torch.ones(2, 0, dtype=torch.bool)
+    assert not bool(kvass.attention(q, k[:, :, :0], v[:, :, :0], key_padding_mask=empty).any())
+
+
+@pytest.mark.parametrize("dtype", ["float64", "int32", "int8", "uint8", "bool", "complex64"])
+def test_other_dtypes_are_named(dtype):
+    q, k, v = tensors(35)
+    with pytest.raises(TypeError, match=f"^k: expected float32, float16 or bfloat16, got {dtype}$"):
+        kvass.attention(q, k.to(getattr(torch, dtype)), v)
+    if dtype not in ("float64", "complex64"):
+        return
+    with pytest.raises(TypeError, match=f"^key_padding_mask: expected bool or integers, got {dtype}$"):
+        kvass.attention(q, k, v, key_padding_mask=torch.ones(2, 9, dtype=getattr(torch, dtype)))
+
+
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
 def test_sink_logits_that_are_no_numbers_are_refused(bad):
     q, k, v = tensors(35)

@@ -116,6 +116,57 @@ def test_another_dtype_is_refused():
         cache.update(torch.tensor([0]), *stream(1)[1:])
 
 
+def test_other_sizes_and_positions_are_refused_and_nothing_is_written():
+    cache = make()
+    _, k, v = stream(4)
+    cache.update(torch.tensor([0]), k, v)
+    before = [buffer.clone() for buffer in cache.buffers()]
+    here = torch.tensor([4])
+    refused = [
+        (ValueError, "v_val: expected 4 positions, as k_val, got 3", (here, k, v[:, :, :3])),
+        (ValueError, r"k_val: expected \[1, 2, S, 8\] as the cache, got \[2, 2, 4, 8\]", (here, k.repeat(2, 1, 1, 1), v)),
+        (ValueError, r"v_val: expected \[1, 2, S, 8\] as the cache, got \[1, 1, 4, 8\]", (here, k, v[:, :1])),
+        (ValueError, r"k_val: expected \[1, 2, S, 8\] as the cache, got \[1, 2, 4, 4\]", (here, k[..., :4], v)),
+        (ValueError, r"k_val: expected \[1, 2, S, 8\] as the cache, got \[2, 4, 8\]", (here, k[0], v[0])),
+        (TypeError, "input_pos: expected a torch.Tensor, got int", (4, k, v)),
+        (TypeError, "v_val: expected a torch.Tensor, got NoneType", (here, k, None)),
+        (TypeError, "input_pos: expected integers, got torch.float32", (torch.tensor([1.7]), k, v)),
+        (ValueError, "input_pos: expected 0 or more, got -3", (torch.tensor([-3]), k, v)),
+        (ValueError, "input_pos: expected the position of the first token, got none", (here[:0], k, v)),
+    ]
+    for kind, words, given in refused:
+        with pytest.raises(kind, match=f"^{words}"):
+            cache.update(*given)
+        assert all(torch.equal(one, other) for one, other in zip(before, cache.buffers()))
+
+
+@pytest.mark.parametrize("sink", [0, 3])
+def test_a_step_back_to_where_keys_were_overwritten_is_refused(sink):
+    """Whatever position is taken: its row sees all that it should, or is refused and nothing is written."""
+    taken = refused = 0
+    for back in range(41):
+        cache = make(sink)
+        _, k, v = stream(41, seed=4)
+        for start in range(0, 40, 5):
+            cache.update(torch.tensor([start]), k[:, :, start : start + 5], v[:, :, start : start + 5])
+        before = [buffer.clone() for buffer in cache.buffers()]
+        one = (k[:, :, back : back + 1], v[:, :, back : back + 1])
+        try:
+            keys, values = cache.update(torch.tensor([back]), *one)
+        except ValueError as error:
+            assert str(error) == f"input_pos: expected a position whose window of {WINDOW} is still in the cache, got {back}"
+            assert all(torch.equal(one, other) for one, other in zip(before, cache.buffers()))
+            refused += 1
+            continue
+        seen = reference.visible(1, back + 1, window=WINDOW, sinks=sink)[0].nonzero().flatten()
+        mask = cache.create_causal_mask_for_ring_buffer(back, 1)[0] == 0
+        assert int(mask.sum()) == len(seen)
+        order = cache.cache_positions_manager.cache_positions[mask].argsort()
+        assert torch.equal(keys[:, :, mask][:, :, order], k[:, :, seen])
+        taken += 1
+    assert taken >= WINDOW and refused >= 10
+
+
 class Layer(torch.nn.Module):
     def __init__(self):
         super().__init__()
@@ -156,7 +207,11 @@ def test_caches_move_to_another_device():
     assert cache.create_causal_mask_for_ring_buffer(0, 2).device.type == "meta"
 
 
-@pytest.mark.parametrize("bad", [{"window_size": 0}, {"sink_size": -1}])
-def test_impossible_sizes_are_refused(bad):
-    with pytest.raises(ValueError, match="expected"):
-        kt.KVCacheWithAttentionSink(HEADS, DIM, **bad)
+@pytest.mark.parametrize("name", ["n_heads", "head_dim", "max_batch_size", "window_size", "sink_size", "max_seq_len"])
+def test_impossible_sizes_are_refused(name):
+    sizes = dict(n_heads=HEADS, head_dim=DIM)
+    with pytest.raises(ValueError, match=f"^{name}: expected at least [01] .*, got -1"):
+        kt.KVCacheWithAttentionSink(**{**sizes, name: -1})
+    for other in (1.5, "2"):
+        with pytest.raises(TypeError, match=f"^{name}: expected an integer, got {type(other).__name__}"):
+            kt.KVCacheWithAttentionSink(**{**sizes, name: other})

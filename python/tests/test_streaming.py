@@ -1,5 +1,7 @@
 """StreamingCache in stock transformers models: rotations, padding, going back, beams, memory."""
 
+import threading
+
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -102,6 +104,18 @@ def test_layers_with_tables_of_their_own_are_told_apart():
     found = rotations_of(model, config, turning=True)
     assert found[0] is not None and found[1] is not None
     assert not torch.equal(found[0].inv_freq, found[1].inv_freq)
+
+
+def test_a_models_modes_are_as_they_were_whoever_asks_meanwhile():
+    model = model_of("llama").train()
+    model.model.layers[0].mlp.eval()
+    before = [module.training for module in model.modules()]
+    threads = [threading.Thread(target=kt.StreamingCache, args=(model,)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [module.training for module in model.modules()] == before and True in before and False in before
 
 
 @pytest.mark.parametrize("rope", ["dynamic", "longrope"])
@@ -233,3 +247,84 @@ def test_gradients_flow_through_a_stream():
         return model.model.layers[0].self_attn.k_proj.weight.grad.clone()
 
     assert close(gradient(5), gradient(30))
+
+
+def continues(model, cache, ids, done):
+    """Whether the cache, after `done` positions of ids, still gives the logits of a stream in one go."""
+    own = kt.StreamingCache(model, sinks=SINKS, window=WINDOW)
+    want = run(model, own, ids, 7)[:, done:]
+    assert cache.get_seq_length() == done and {layer.cumulative_length for layer in cache.layers} == {done}
+    return close(run(model, cache, ids[:, done:], 7), want)
+
+
+def test_another_model_or_another_attention_is_refused_and_the_stream_is_as_before():
+    model, ids = model_of("llama", layers=2), tokens(2, 63, 10)
+    cache = kt.StreamingCache(model, sinks=SINKS, window=WINDOW)
+    run(model, cache, ids[:, :28], 7)
+    others = {
+        "expected the one that the cache was made for": [
+            model_of("llama", layers=2, rope_parameters={"rope_type": "default", "rope_theta": 100.0}),
+            model_of("llama", layers=3), model_of("llama", layers=1), model_of("qwen3", layers=2),
+        ],
+        "expected attn_implementation kvass": [model_of("llama", one, layers=2) for one in ("eager", "sdpa")],
+    }  # fmt: skip
+    for words, models in others.items():
+        for other in models:
+            with pytest.raises(ValueError, match=f"^StreamingCache: model: {words}"):
+                run(other, cache, ids[:, 28:35], 7)
+            with pytest.raises(ValueError, match=f"^StreamingCache: model: {words}"):
+                run(other, kt.StreamingCache(model), ids, 7)
+    for implementation in ("eager", "sdpa"):
+        model.set_attn_implementation(implementation)
+        with pytest.raises(ValueError, match="^StreamingCache: model: expected attn_implementation kvass"):
+            run(model, cache, ids[:, 28:35], 7)
+    model.set_attn_implementation("kvass")
+    for given in (dict(head_mask=torch.ones(1)), dict(cu_seq_lens_q=torch.tensor([0, 7]), cu_seq_lens_k=torch.tensor([0, 7]))):
+        with torch.no_grad(), pytest.raises(ValueError, match="(head_mask|cu_seq_lens_q): expected none"):
+            model(ids[:1, 28:35].expand(2, -1), past_key_values=cache, **given)
+    assert continues(model, cache, ids, 28)
+
+
+def test_a_stream_may_go_back_into_its_padding():
+    model, ids = model_of("llama", layers=2), tokens(2, 40, 11)
+    mask = torch.ones_like(ids)
+    mask[0, :9] = 0
+    cache = kt.StreamingCache(model, sinks=SINKS, window=WINDOW, rewind=20)
+    run(model, cache, ids[:, :14], 14, attention_mask=mask[:, :14])
+    cache.crop(-9)
+    with torch.no_grad():
+        parts = [
+            model(ids[:, i : i + 7], past_key_values=cache, attention_mask=mask[:, : i + 7]).logits for i in range(5, 40, 7)
+        ]
+    own = kt.StreamingCache(model, sinks=SINKS, window=WINDOW, positions="in-cache")
+    want = run(model, own, ids, 1, attention_mask=mask)[:, 5:]
+    assert close(torch.cat(parts, 1)[mask[:, 5:].bool()], want[mask[:, 5:].bool()])
+
+
+def test_a_stream_of_inference_mode_goes_on_outside_of_it():
+    model, ids = model_of("llama", layers=2), tokens(1, 63, 12)
+    cache = kt.StreamingCache(model, sinks=SINKS, window=WINDOW)
+    with torch.inference_mode():
+        run(model, cache, ids[:, :28], 7)
+    assert continues(model, cache, ids, 28)
+
+
+def test_gradients_past_the_window_name_what_has_them():
+    model, ids = model_of("llama"), tokens(1, 40, 13)
+    cache = kt.StreamingCache(model, sinks=SINKS, window=WINDOW)
+    with pytest.raises(ValueError, match=r"StreamingCache: gradients: expected torch.no_grad\(\), or positions="):
+        for i in range(0, 40, 7):
+            model(ids[:, i : i + 7], past_key_values=cache)
+
+
+@pytest.mark.parametrize("options", [dict(window=1.5), dict(sinks="4"), dict(rewind=None), dict(window=2**64)])
+def test_sizes_of_other_types_are_refused(options):
+    (name, value), = options.items()
+    with pytest.raises(TypeError, match=f"^StreamingCache: {name}: expected an integer"):
+        kt.StreamingCache(model_of("llama"), **options)
+
+
+def test_what_is_no_model_is_refused():
+    for other in (None, "llama", torch.nn.Linear(2, 2)):
+        with pytest.raises(TypeError, match=f"^StreamingCache: model: expected a model of transformers, got {type(other).__name__}"):
+            kt.StreamingCache(other)

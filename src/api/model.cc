@@ -26,6 +26,7 @@ Result<std::shared_ptr<Model::Impl>> open_impl(const std::string& path) {
   info.vocabulary = file.program().vocabulary();
   info.trained_context = file.trained_context();
   info.streams = file.stream_options();
+  info.notes = file.notes();
   if (info.kind == ModelKind::text) {
     KVASS_ASSIGN_OR_RETURN(Tokenizer tokenizer, file.tokenizer());
     impl->tokenizer = std::make_shared<const Tokenizer>(std::move(tokenizer));

@@ -25,7 +25,7 @@ struct MachineReport {
   std::vector<std::string> isas;  // that this machine has
   platform::MemoryInfo memory;
   size_t cache_bytes = 0;     // of the last level; 0: not known
-  std::vector<double> reads;  // bytes/s of a plain read on all usable CPUs, one after the other
+  std::vector<double> reads;  // bytes/s of a plain read on all usable CPUs, one after the other; none: see the notes
   std::vector<MathSpeed> speeds;
   std::vector<Backend> backends;
   std::vector<std::string> notes;  // what is missing or slows kvass down here, in a sentence each
@@ -38,8 +38,10 @@ struct ModelReport {
   std::string path, format, family;
   StreamOptions options;
   MemoryPlan plan;
-  bool fits = false;            // into the memory that is available
-  int64_t largest_context = 0;  // that would; 0: none
+  // Whether it fits into the memory that is available, and the largest context that would, 0: none. Nothing: how much
+  // memory there is is not known.
+  std::optional<bool> fits;
+  std::optional<int64_t> largest_context;
 };
 Result<ModelReport> examine_model(const std::string& path, const platform::MemoryInfo& memory);
 

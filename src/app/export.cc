@@ -8,7 +8,9 @@
 #include <utility>
 
 #include "app/open.h"
+#include "app/plan.h"
 #include "app/speech_plan.h"
+#include "app/text.h"
 #include "base/new_file.h"
 #include "kvass/version.h"
 #include "session/cross_cache.h"
@@ -16,11 +18,6 @@
 
 namespace kvass {
 namespace {
-
-std::string base_name(std::string path) {
-  while (path.size() > 1 && path.back() == '/') path.pop_back();
-  return path.substr(path.rfind('/') + 1);
-}
 
 // The shapes that the flags ask for: the model's own, or layers by window and pattern.
 Result<std::vector<CacheShape>> wanted_shapes(const ExportOptions& options, std::vector<CacheShape> shapes) {
@@ -95,11 +92,6 @@ struct Source {
 Result<Source> text_source(const ExportOptions& options, const std::shared_ptr<ModelFile>& file) {
   Source source;
   KVASS_ASSIGN_OR_RETURN(source.vocabulary, file->vocabulary());
-  if (static_cast<int64_t>(source.vocabulary.pieces.size()) > file->program().vocabulary()) {
-    return bad_input(options.model + ": token_embd.weight",
-                     fmt::format("a row for each of {} tokens", source.vocabulary.pieces.size()),
-                     fmt::format("{}", file->program().vocabulary()));
-  }
   KVASS_RETURN_IF_ERROR(Tokenizer::create(source.vocabulary).status());
   source.model.family = file->family();
   KVASS_ASSIGN_OR_RETURN(source.model.chat_template, file->chat_template());
@@ -131,14 +123,7 @@ Status check_speech_options(const ExportOptions& options, const SpeechShape& sha
     return bad_input(field, "none for a speech model, whose decoder sees all of a window's text", got);
   };
   const StreamOptions& stream = options.stream;
-  if (stream.attention_sink) {
-    return refuse("StreamOptions.attention_sink",
-                  fmt::format("{},{}", stream.attention_sink->sink_tokens, stream.attention_sink->window));
-  }
-  if (stream.endless) return refuse("StreamOptions.endless", "true");
-  if (stream.positions() != SinkPositions::in_cache) {
-    return refuse("StreamOptions.sink_positions", std::string(sink_positions_name(stream.positions())));
-  }
+  KVASS_RETURN_IF_ERROR(check_speech_stream(stream));
   if (options.sliding_window) return refuse("ExportOptions.sliding_window", std::to_string(*options.sliding_window));
   if (options.sliding_window_pattern) {
     return refuse("ExportOptions.sliding_window_pattern", std::to_string(*options.sliding_window_pattern));

@@ -6,17 +6,15 @@ namespace kvass {
 namespace {
 
 Result<DecodeResult> run_to_end(const OpenModel& model, OpenStream& stream, Sampler* sampler, DecodeOptions options,
-                                OnText on_text, const std::atomic<bool>& cancel) {
-  DecodeLoop loop(*stream.session, *model.tokenizer);
-  KVASS_ASSIGN_OR_RETURN(const int64_t id, loop.add({.options = std::move(options),
-                                                     .sequence = stream.sequence.get(),
-                                                     .sampler = sampler,
-                                                     .on_text = std::move(on_text),
-                                                     .cancel = &cancel}));
-  while (loop.running()) KVASS_RETURN_IF_ERROR(loop.step().status());
-  KVASS_ASSIGN_OR_RETURN(DecodeResult result, loop.remove(id));
-  if (result.reason == StopReason::failed) return result.status;
-  return result;
+                                OnText on_text, const std::atomic<bool>& cancel,
+                                const std::function<bool(int64_t)>& on_prompt = {}) {
+  KVASS_ASSIGN_OR_RETURN(
+      const std::unique_ptr<TextGeneration> text,
+      TextGeneration::begin(model, stream, sampler, std::move(options), std::move(on_text), &cancel, on_prompt));
+  for (bool more = true; more;) {
+    KVASS_ASSIGN_OR_RETURN(more, text->next());
+  }
+  return text->end();
 }
 
 }  // namespace
@@ -78,8 +76,8 @@ Result<DecodeResult> generate(const OpenModel& model, OpenStream& stream, Sample
 }
 
 Result<DecodeResult> generate(const OpenModel& model, OpenStream& stream, DecodeOptions options, OnText on_text,
-                              const std::atomic<bool>& cancel) {
-  return run_to_end(model, stream, nullptr, std::move(options), std::move(on_text), cancel);
+                              const std::atomic<bool>& cancel, const std::function<bool(int64_t)>& on_prompt) {
+  return run_to_end(model, stream, nullptr, std::move(options), std::move(on_text), cancel, on_prompt);
 }
 
 }  // namespace kvass

@@ -52,8 +52,8 @@ class TextGeneration {
 Result<DecodeResult> generate(const OpenModel& model, OpenStream& stream, Sampler& sampler, DecodeOptions options,
                               OnText on_text, const std::atomic<bool>& cancel);
 
-// The same with a sampler of its own, for a stream that is done with it.
+// The same with a sampler of its own, for a stream that is done with it. `on_prompt`: as of TextGeneration.
 Result<DecodeResult> generate(const OpenModel& model, OpenStream& stream, DecodeOptions options, OnText on_text,
-                              const std::atomic<bool>& cancel);
+                              const std::atomic<bool>& cancel, const std::function<bool(int64_t)>& on_prompt = {});
 
 }  // namespace kvass

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "app/model_folder.h"
 #include "app/model_names.h"
 #include "app/plan.h"
 #include "app/text.h"
@@ -231,8 +232,8 @@ Result<FileSummary> inspect_file(const std::string& path_or_name) {
     KVASS_RETURN_IF_ERROR(file.check());
     return summary;
   }
-  KVASS_ASSIGN_OR_RETURN(const Gguf file, Gguf::open(path));
-  FileSummary summary{"gguf", file.version(), {}, {}};
+  KVASS_ASSIGN_OR_RETURN(const Gguf file, open_text_model(path));
+  FileSummary summary{is_model_folder(path) ? "safetensors" : "gguf", file.version(), {}, {}};
   for (const GgufEntry& entry : file.entries()) summary.metadata.push_back(entry_of(file, entry));
   for (const GgufTensor& tensor : file.tensors()) {
     summary.tensors.push_back({tensor.name, std::string(ggml_type_name(tensor.type)), tensor.shape, tensor.bytes});

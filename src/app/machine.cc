@@ -87,24 +87,53 @@ int64_t multiply_add_loop(int64_t rounds, Math) {
 }
 #endif
 
-Result<MachineProbe> MachineProbe::create(int threads) {
+namespace {
+
+// Four times the last-level cache, in multiples of 64. Some virtual machines report the caches of a whole host beside
+// little memory, and a process may have less than its machine.
+Result<Block> map_buffer() {
+  constexpr size_t kUsual = size_t{128} << 20, kLeast = size_t{8} << 20;
+  const platform::MemoryInfo memory = platform::memory_info();
+  const size_t room = memory.limit == 0 ? memory.available : std::min(memory.available, memory.limit);
+  size_t bytes = std::max(kUsual, std::min(4 * platform::last_level_cache_bytes(), room / 4 / 64 * 64));
+  while (true) {
+    Result<Block> block = Block::map(bytes, "a buffer to measure memory with");
+    if (block.ok() || bytes / 2 < kLeast) return block;
+    bytes = bytes / 2 / 64 * 64;
+  }
+}
+
+}  // namespace
+
+Result<MachineProbe> MachineProbe::create(int threads, const std::atomic<bool>* cancel) {
+  constexpr size_t kSlice = size_t{32} << 20;
   MachineProbe probe;
+  probe.cancel_ = cancel;
+  KVASS_ASSIGN_OR_RETURN(probe.buffer_, map_buffer());
   probe.pool_ = std::make_unique<ThreadPool>(threads);
-  // Some virtual machines report the caches of a whole host beside little memory.
-  const size_t most = platform::memory_info().available / 4 / 64 * 64;
-  const size_t bytes = std::max(size_t{128} << 20, std::min(4 * platform::last_level_cache_bytes(), most));
-  KVASS_ASSIGN_OR_RETURN(probe.buffer_, Block::map(bytes));
-  std::fill_n(probe.buffer_.data(), bytes, uint8_t{1});  // pages of its own, not the shared zero page
+  const size_t bytes = probe.buffer_.bytes();
+  for (size_t at = 0; at < bytes; at += kSlice) {  // pages of its own, not the shared zero page
+    KVASS_RETURN_IF_ERROR(probe.check_cancel());
+    std::fill_n(probe.buffer_.data() + at, std::min(kSlice, bytes - at), uint8_t{1});
+  }
   return probe;
 }
 
-MachineLimits MachineProbe::measure(Math math) {
+Status MachineProbe::check_cancel() const {
+  if (cancel_ == nullptr || !cancel_->load(std::memory_order_relaxed)) return {};
+  return Status::error(StatusCode::cancelled, "the machine's limits: interrupted while they were measured");
+}
+
+Result<MachineLimits> MachineProbe::measure(Math math) {
   MachineLimits limits;
   const int64_t pieces = int64_t{8} * pool_->threads();
   const size_t piece = buffer_.bytes() / static_cast<size_t>(pieces) / 64 * 64;
   for (int round = 0; round < 3; ++round) {
     const Clock::time_point begin = Clock::now();
-    pool_->run(pieces, [&](int64_t i, int) { read_all(buffer_.data() + static_cast<size_t>(i) * piece, piece); });
+    pool_->run(pieces, [&](int64_t i, int) {
+      if (check_cancel().ok()) read_all(buffer_.data() + static_cast<size_t>(i) * piece, piece);
+    });
+    KVASS_RETURN_IF_ERROR(check_cancel());
     const double bytes = static_cast<double>(piece) * static_cast<double>(pieces);
     limits.read_bytes = std::max(limits.read_bytes, bytes / seconds_since(begin));
   }
@@ -114,9 +143,19 @@ MachineLimits MachineProbe::measure(Math math) {
     done = 0;
     const Clock::time_point begin = Clock::now();
     pool_->run(pool_->threads(), [&](int64_t, int) { done += multiply_add_loop(kRounds, math); });
+    KVASS_RETURN_IF_ERROR(check_cancel());
     limits.multiply_adds = std::max(limits.multiply_adds, static_cast<double>(done.load()) / seconds_since(begin));
   }
   return limits;
+}
+
+std::vector<std::string> available_isas() {
+  const CpuFeatures features = detect_cpu_features();
+  std::vector<std::string> names;
+  for (const Isa isa : kIsas) {
+    if (isa_available(isa, features)) names.emplace_back(isa_name(isa));
+  }
+  return names;
 }
 
 std::string runs_on(const Engine& engine) {

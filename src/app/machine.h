@@ -2,10 +2,12 @@
 // which they are measured. For benchmarks: a speed is given as a share of one of them.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "base/block.h"
 #include "base/thread_pool.h"
@@ -22,14 +24,23 @@ struct MachineLimits {
 
 class MachineProbe {
  public:
-  static Result<MachineProbe> create(int threads);
-  MachineLimits measure(Math math);  // about a tenth of a second
+  // Where memory is limited the buffer is smaller. `cancel`, which lives as long as the probe, ends whatever it does
+  // soon; null: none.
+  static Result<MachineProbe> create(int threads, const std::atomic<bool>* cancel = nullptr);
+  Result<MachineLimits> measure(Math math);  // about a tenth of a second
+  size_t buffer_bytes() const { return buffer_.bytes(); }
 
  private:
   MachineProbe() = default;
+  Status check_cancel() const;
+
   std::unique_ptr<ThreadPool> pool_;
   Block buffer_;
+  const std::atomic<bool>* cancel_ = nullptr;
 };
+
+// The instruction sets that kvass has and this machine can run, by name.
+std::vector<std::string> available_isas();
 
 // What an engine runs on: an instruction set ("avx2"), or a device ("cuda: NVIDIA H100").
 std::string runs_on(const Engine& engine);

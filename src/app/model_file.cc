@@ -1,10 +1,12 @@
 #include "app/model_file.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cstring>
-#include <filesystem>
 #include <utility>
 
+#include "app/model_folder.h"
 #include "app/model_names.h"
 #include "app/speech_source.h"
 #include "model/alignment_heads.h"
@@ -47,10 +49,10 @@ Status check_weight_options(const WeightOptions& options, bool is_static, const 
 
 Result<ModelFile> ModelFile::open(const std::string& path_or_name) {
   const std::string path = model_path(path_or_name);
-  const bool speech = is_speech_source(path) || std::filesystem::is_directory(path);
+  const bool speech = is_speech_source(path);
   KVASS_ASSIGN_OR_RETURN(ModelFile file, is_kvp(path) ? open_static(path)
                                          : speech     ? open_speech(path)
-                                                      : open_gguf(path));
+                                                      : open_text(path));
   file.path_ = path;
   if (file.speech_) {
     std::vector<std::pair<int64_t, int64_t>>& heads = file.speech_->alignment_heads;
@@ -93,16 +95,27 @@ Result<ModelFile> ModelFile::open_speech(const std::string& path) {
   return file;
 }
 
-Result<ModelFile> ModelFile::open_gguf(const std::string& path) {
+Result<ModelFile> ModelFile::open_text(const std::string& path) {
   ModelFile file;
-  KVASS_ASSIGN_OR_RETURN(Gguf gguf, Gguf::open(path));
+  KVASS_ASSIGN_OR_RETURN(Gguf gguf, open_text_model(path));
   Result<ModelProgram> built = build_program(gguf);
   KVASS_RETURN_IF_ERROR(gguf.check());
   KVASS_ASSIGN_OR_RETURN(file.model_, std::move(built));
-  file.format_ = "GGUF";
+  file.format_ = is_model_folder(path) ? "safetensors" : "GGUF";
   file.program_ = std::move(file.model_.program);
   file.file_ = std::move(gguf);
+  file.note_tokens_without_rows();
   return file;
+}
+
+void ModelFile::note_tokens_without_rows() {
+  constexpr std::string_view kKey = "tokenizer.ggml.tokens";
+  const Gguf& gguf = std::get<Gguf>(file_);
+  const GgufEntry* entry = gguf.find(kKey);
+  const int64_t tokens = entry != nullptr ? static_cast<int64_t>(entry->count) : 0, rows = program_.vocabulary();
+  if (tokens <= rows) return;
+  model_.notes.push_back(fmt::format("{}: {}: {} tokens for {} rows of the embedding; those without a row are not used",
+                                     gguf.name(), kKey, tokens, rows));
 }
 
 Status ModelFile::check_speech() const {
@@ -166,8 +179,12 @@ Result<std::string> ModelFile::chat_template() const {
 Result<Vocabulary> ModelFile::vocabulary() const {
   KVASS_RETURN_IF_ERROR(check_text());
   if (!is_static()) {
+    if (is_model_folder(path_) && !std::get<Gguf>(file_).has("tokenizer.ggml.model")) {
+      return bad_input(path_, "tokenizer.json in the folder", "none");
+    }
     Result<Vocabulary> read = read_vocabulary(std::get<Gguf>(file_));
     KVASS_RETURN_IF_ERROR(std::get<Gguf>(file_).check());
+    if (read.ok()) KVASS_RETURN_IF_ERROR(drop_tokens_from(program_.vocabulary(), read.value()));
     return read;
   }
   KVASS_ASSIGN_OR_RETURN(const VocabularyView view, kvp().vocabulary());

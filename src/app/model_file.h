@@ -61,6 +61,8 @@ class ModelFile {
   const Program& program() const;
   const std::string& family() const;
   int64_t trained_context() const;
+  // For people: what the file leaves open, and what was taken for it.
+  const std::vector<std::string>& notes() const { return model_.notes; }
   // What the streams of the file are unless they say otherwise: for a .kvp those that it was exported for, for a speech
   // model float32 throughout.
   StreamOptions stream_options() const;
@@ -82,8 +84,9 @@ class ModelFile {
   ModelFile() = default;
   static Result<ModelFile> open_static(const std::string& path);
   static Result<ModelFile> open_speech(const std::string& path);
-  static Result<ModelFile> open_gguf(const std::string& path);
+  static Result<ModelFile> open_text(const std::string& path);
   Status check_speech() const;
+  void note_tokens_without_rows();
   Status check_text() const;
   ModelProgram with_program() const;  // of what is not a .kvp
   // What weight i of a .kvp becomes with these options.

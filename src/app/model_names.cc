@@ -1,8 +1,12 @@
 #include "app/model_names.h"
 
 #include <algorithm>
+#include <cctype>
 #include <cstdlib>
 #include <filesystem>
+#include <utility>
+
+#include "base/os_error.h"
 
 namespace kvass {
 namespace {
@@ -23,24 +27,39 @@ std::string cache_folder() {
   return home.empty() ? "" : home + "/.cache/kvass";
 }
 
-std::vector<NamedModel> named_models() {
+Result<std::vector<NamedModel>> named_models() {
   std::vector<NamedModel> models;
   const std::string cache = cache_folder();
   if (cache.empty()) return models;
+  const std::string folder = cache + "/models";
   std::error_code error;
-  for (fs::directory_iterator entry(cache + "/models", error), end; !error && entry != end; entry.increment(error)) {
-    std::error_code gone;
-    const fs::path path = fs::canonical(entry->path(), gone);
-    models.push_back({entry->path().filename().string(), gone ? "" : path.string()});
+  for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
+    std::error_code broken;
+    const fs::path path = fs::canonical(entry->path(), broken);
+    const bool gone = broken == std::errc::no_such_file_or_directory;
+    NamedModel model{entry->path().filename().string(), broken ? "" : path.string(), ""};
+    if (broken) model.problem = gone ? "the file is gone" : "a link that cannot be followed: " + broken.message();
+    models.push_back(std::move(model));
+  }
+  if (error && error != std::errc::no_such_file_or_directory) {
+    return os_error(folder, "a folder of models", error.value());
   }
   std::sort(models.begin(), models.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
   return models;
 }
 
+bool is_model_name(const std::string& name) {
+  return !name.empty() && name.front() != '.' && name.front() != '-' &&
+         std::all_of(name.begin(), name.end(),
+                     [](unsigned char c) { return std::isalnum(c) || c == '-' || c == '_' || c == '.'; });
+}
+
 std::string model_path(const std::string& path_or_name) {
   std::error_code error;
   if (path_or_name.find('/') != std::string::npos || fs::exists(path_or_name, error)) return path_or_name;
-  for (const NamedModel& model : named_models()) {
+  const Result<std::vector<NamedModel>> models = named_models();
+  if (!models.ok()) return path_or_name;
+  for (const NamedModel& model : models.value()) {
     if (model.name == path_or_name && !model.path.empty()) return model.path;
   }
   return path_or_name;

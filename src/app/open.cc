@@ -41,11 +41,6 @@ Result<OpenModel> load(ModelFile file, Math math, int threads, const WeightOptio
 Result<OpenModel> open_model(ModelFile file, Math math, int threads, const WeightOptions& options) {
   KVASS_ASSIGN_OR_RETURN(Tokenizer tokenizer, file.tokenizer());
   KVASS_ASSIGN_OR_RETURN(std::string chat_template, file.chat_template());
-  if (tokenizer.size() > file.program().vocabulary()) {
-    return bad_input(file.path() + ": token_embd.weight",
-                     "a row for each of " + std::to_string(tokenizer.size()) + " tokens",
-                     std::to_string(file.program().vocabulary()));
-  }
   KVASS_ASSIGN_OR_RETURN(OpenModel model, load(std::move(file), math, threads, options));
   model.tokenizer = std::make_shared<const Tokenizer>(std::move(tokenizer));
   model.chat_template = std::move(chat_template);

@@ -103,7 +103,23 @@ Result<ArenaFigures> PlannedModel::arena(const StreamOptions& options, int64_t h
   return ArenaFigures{arena.bytes, arena.sum_bytes, arena.bound_bytes};
 }
 
+Status check_speech_stream(const StreamOptions& stream) {
+  const auto refuse = [&](const char* field, const std::string& got) {
+    return bad_input(field, "none for a speech model, whose decoder sees all of a window's text", got);
+  };
+  if (stream.attention_sink) {
+    return refuse("StreamOptions.attention_sink",
+                  fmt::format("{},{}", stream.attention_sink->sink_tokens, stream.attention_sink->window));
+  }
+  if (stream.endless) return refuse("StreamOptions.endless", "true");
+  if (stream.positions() != SinkPositions::in_cache) {
+    return refuse("StreamOptions.sink_positions", std::string(sink_positions_name(stream.positions())));
+  }
+  return {};
+}
+
 Result<MemoryPlan> PlannedModel::plan(const StreamOptions& options, int64_t head_rows) const {
+  if (speech_) KVASS_RETURN_IF_ERROR(check_speech_stream(options));
   KVASS_ASSIGN_OR_RETURN(const CacheOptions caches, resolve_caches(options, trained_context_));
   MemoryPlan plan;
   KVASS_ASSIGN_OR_RETURN(plan.caches, plan_caches(shapes_, caches));

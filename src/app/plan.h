@@ -53,6 +53,9 @@ class PlannedModel {
 Status check_memory_limit(const ModelFile& file, const StreamOptions& options, int64_t head_rows,
                           const WeightOptions& weights = {});
 
+// An error where a stream of a speech model asks for sinks or no end: its decoder sees all of a window's text.
+Status check_speech_stream(const StreamOptions& stream);
+
 // Of what is open.
 MemoryPlan plan_of(const OpenModel& model, const OpenStream& stream);
 

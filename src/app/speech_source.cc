@@ -5,8 +5,9 @@
 #include "base/platform.h"
 #include "file/ct2.h"
 #include "file/ggml_speech.h"
-#include "file/json_tree.h"
+#include "file/json_fields.h"
 #include "file/safetensors_source.h"
+#include "model/folder.h"
 
 namespace kvass {
 namespace {
@@ -19,16 +20,6 @@ bool is_folder(const std::string& path) { return platform::file_info(path).kind 
 template <class Source>
 std::unique_ptr<TensorSource> owned(Source source) {
   return std::make_unique<Source>(std::move(source));
-}
-
-// A JSON object, or null where the file is missing.
-Result<JsonTree> read_json(const std::string& path) {
-  if (!is_file(path)) return JsonTree();
-  KVASS_ASSIGN_OR_RETURN(const FileMap map, FileMap::open(path));
-  JsonTree tree(map.bytes().begin(), map.bytes().end());
-  KVASS_RETURN_IF_ERROR(map.check());
-  if (!tree.root().is_object()) return bad_input(path, "a JSON object", "something else");
-  return tree;
 }
 
 // "alignment_heads": [[layer, head], …]
@@ -47,6 +38,19 @@ Status read_alignment_heads(const json& config, const std::string& path, SpeechS
   return {};
 }
 
+// Values by which a model of the same tensors computes something else than the speech family builds.
+Status check_config(const json& config, const std::string& path) {
+  const auto heads = config.find("encoder_attention_heads");
+  const std::pair<const char*, json> known[] = {
+      {"activation_function", "gelu"}, {"scale_embedding", false}, {"decoder_attention_heads", *heads}};
+  for (const auto& [key, value] : known) {
+    const auto found = config.find(key);
+    if (found == config.end() || *found == value) continue;
+    return unsupported(path + ": " + key, value.dump(), found->dump().substr(0, 80));
+  }
+  return {};
+}
+
 Result<SpeechSource> open_ct2(const std::string& folder) {
   SpeechSource out;
   out.format = "CTranslate2";
@@ -54,7 +58,7 @@ Result<SpeechSource> open_ct2(const std::string& folder) {
   KVASS_ASSIGN_OR_RETURN(out.heads, file.integer("encoder/num_heads"));
   if (out.heads < 1) return bad_input(file.name() + ": encoder/num_heads", "at least 1", std::to_string(out.heads));
   KVASS_ASSIGN_OR_RETURN(out.vocabulary, read_speech_vocabulary(folder));
-  KVASS_ASSIGN_OR_RETURN(const JsonTree config, read_json(folder + "/config.json"));
+  KVASS_ASSIGN_OR_RETURN(const JsonTree config, read_json_file(folder + "/config.json"));
   KVASS_RETURN_IF_ERROR(read_alignment_heads(config.root(), folder + "/config.json", out));
   out.tensors = owned(std::move(file));
   return out;
@@ -64,7 +68,7 @@ Result<SpeechSource> open_hugging_face(const std::string& folder) {
   SpeechSource out;
   out.format = "safetensors";
   KVASS_ASSIGN_OR_RETURN(SafeTensorsSource file, SafeTensorsSource::open(folder + "/model.safetensors"));
-  KVASS_ASSIGN_OR_RETURN(const JsonTree tree, read_json(folder + "/config.json"));
+  KVASS_ASSIGN_OR_RETURN(const JsonTree tree, read_json_file(folder + "/config.json"));
   const json& config = tree.root();
   const auto heads = config.is_object() ? config.find("encoder_attention_heads") : config.end();
   if (heads == config.end() || !heads->is_number_unsigned() || heads->get<uint64_t>() < 1 ||
@@ -72,9 +76,10 @@ Result<SpeechSource> open_hugging_face(const std::string& folder) {
     return bad_input(folder + "/config.json: encoder_attention_heads", "1 to 1024", "none or another");
   }
   out.heads = heads->get<int64_t>();
+  KVASS_RETURN_IF_ERROR(check_config(config, folder + "/config.json"));
   KVASS_ASSIGN_OR_RETURN(out.vocabulary, read_speech_vocabulary(folder));
   const std::string generation = folder + "/generation_config.json";
-  KVASS_ASSIGN_OR_RETURN(const JsonTree more, read_json(generation));
+  KVASS_ASSIGN_OR_RETURN(const JsonTree more, read_json_file(generation));
   KVASS_RETURN_IF_ERROR(read_alignment_heads(more.root(), generation, out));
   if (out.alignment_heads.empty()) KVASS_RETURN_IF_ERROR(read_alignment_heads(config, folder + "/config.json", out));
   out.tensors = owned(std::move(file));
@@ -94,7 +99,11 @@ Result<SpeechSource> open_ggml(const std::string& path) {
 }  // namespace
 
 bool is_speech_source(const std::string& path) {
-  if (is_folder(path)) return is_file(path + "/model.bin") || is_file(path + "/model.safetensors");
+  if (is_folder(path)) {
+    if (is_file(path + "/model.bin")) return true;
+    const Result<JsonTree> config = read_json_file(path + "/config.json");
+    return config.ok() && is_speech_folder(JsonFields(config->root(), path));
+  }
   return is_file(path) && is_ggml_speech(path);
 }
 

@@ -250,15 +250,17 @@ Status bench(const OpenModel& model, const StreamOptions& options, const BenchOp
     KVASS_ASSIGN_OR_RETURN(const DeviceProperties properties, device->properties());
     of_device.read_bytes = properties.bandwidth;
   } else {
-    KVASS_ASSIGN_OR_RETURN(probe, MachineProbe::create(threads));
+    KVASS_ASSIGN_OR_RETURN(probe, MachineProbe::create(threads, &cancel));
   }
-  const auto measure = [&] { return probe ? probe->measure(model.engine->math()) : of_device; };
+  const auto measure = [&]() -> Result<MachineLimits> {
+    return probe ? probe->measure(model.engine->math()) : of_device;
+  };
 
   enum class Test { prefill, decode, greedy };
   const auto row = [&](const Depth& depth, Test test, int64_t count, int64_t sequences) -> Status {
     const bool prefill = test == Test::prefill;
     KVASS_ASSIGN_OR_RETURN(Batch batch, open_batch(model, options, depth, sequences));
-    const MachineLimits before = measure();
+    KVASS_ASSIGN_OR_RETURN(const MachineLimits before, measure());
     std::vector<double> tps;
     BenchRow result;
     result.test = (prefill ? "pp" : test == Test::decode ? "tg" : "gg") + std::to_string(count);
@@ -273,7 +275,8 @@ Status bench(const OpenModel& model, const StreamOptions& options, const BenchOp
       result.seconds = seconds;
       if (i >= 0) tps.push_back(static_cast<double>(count * sequences) / seconds);
     }
-    const MachineLimits limits = higher(before, measure());
+    KVASS_ASSIGN_OR_RETURN(const MachineLimits after, measure());
+    const MachineLimits limits = higher(before, after);
     summarise(tps, result);
     const double per_second = result.tps / static_cast<double>(prefill ? count : sequences);  // prompts, or steps
     const double work = prefill ? prefill_multiply_adds(model.engine->program(), depth, count)

@@ -28,6 +28,11 @@ std::string_view take_line(std::string_view& text) {
   return line;
 }
 
+std::string base_name(std::string path) {
+  while (path.size() > 1 && path.back() == '/') path.pop_back();
+  return path.substr(path.rfind('/') + 1);
+}
+
 bool is_utf8(std::string_view text) {
   while (!text.empty()) {
     const Utf8Step step = utf8_step(text);

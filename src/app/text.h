@@ -11,6 +11,8 @@ namespace kvass {
 
 std::string human_bytes(size_t bytes);  // "10.5 MiB"
 
+std::string base_name(std::string path);  // the last part, without a slash at its end
+
 bool is_utf8(std::string_view text);
 Status check_utf8(std::string_view text, std::string_view what);  // `what` stands in the message
 // The text with U+FFFD in place of each byte that is no part of a character, and of half a character at its end.

@@ -2,11 +2,13 @@
 #include <algorithm>
 #include <array>
 #include <filesystem>
+#include <system_error>
 #include <utility>
 
 #include "app/verify.h"
 #include "base/cpu.h"
 #include "base/new_file.h"
+#include "base/os_error.h"
 #include "ops/device_kernels.h"
 #include "session/snapshot.h"
 
@@ -145,7 +147,10 @@ Status run_saved_on(const VerifyInput& input, VerifyRecorder& recorder, bool sin
   constexpr size_t kParts = 4;
   const CacheOptions caches = caches_of(input, {.sinks = sinks});
   KVASS_ASSIGN_OR_RETURN(const std::string name, random_name());
-  UnfinishedFile file((std::filesystem::temp_directory_path() / ("kvass_verify_" + name)).string());
+  std::error_code error;
+  const std::filesystem::path folder = std::filesystem::temp_directory_path(error);
+  if (error) return os_error("TMPDIR", "a folder for files that are soon gone", error.value());
+  UnfinishedFile file((folder / ("kvass_verify_" + name)).string());
   file.arm();  // gone in the end
   const std::span<const int32_t> ids(input.ids);
   const size_t step = static_cast<size_t>(caches.chunk), part = (ids.size() + kParts - 1) / kParts;

@@ -11,7 +11,9 @@
 #include <cstring>
 #include <memory>
 #include <new>
+#include <optional>
 
+#include "audio/container.h"
 #include "base/os_error.h"
 #include "base/platform.h"
 
@@ -55,6 +57,17 @@ class Source {
   virtual ~Source() = default;
   sf_count_t size() const { return size_; }
   int error() const { return error_; }  // errno of a read that failed, or gave less than the file had; 0: none
+
+  // What the header says of the samples (container.h).
+  std::optional<SampleBytes> sample_bytes() {
+    const auto read_at = [this](uint64_t at, std::span<uint8_t> out) {
+      const auto size = static_cast<uint64_t>(size_), count = static_cast<uint64_t>(out.size());
+      if (error_ != 0 || at > size || count > size - at) return false;
+      return take(static_cast<sf_count_t>(at), out.data(), static_cast<sf_count_t>(count), error_) ==
+             static_cast<sf_count_t>(count);
+    };
+    return find_sample_bytes(read_at, static_cast<uint64_t>(size_));
+  }
 
   static SF_VIRTUAL_IO functions() {
     SF_VIRTUAL_IO io{};
@@ -199,6 +212,26 @@ void reserve(std::vector<int16_t>& samples, const SF_INFO& info, sf_count_t byte
   samples.reserve(static_cast<size_t>(std::min(expected, kMostSamplesPerByte * static_cast<double>(bytes))));
 }
 
+// A part of a recording is not taken for the whole, and damage not for silence. `found`: what the header says of the
+// samples. `silent`: frames of which no channel had a number.
+Status check_whole(SNDFILE* file, const SF_INFO& info, const std::optional<SampleBytes>& found, sf_count_t decoded,
+                   sf_count_t silent, const std::string& name) {
+  const auto seconds = [&](sf_count_t of) { return static_cast<double>(of) / info.samplerate; };
+  if (found && found->declared.value_or(0) > found->available) {
+    return bad_input(name, fmt::format("{} bytes of samples, as the file says", *found->declared),
+                     fmt::format("{}, which are {:.2f} s (cut off)", found->available, seconds(decoded)));
+  }
+  if (decoded < info.frames && length_is_declared(file, info)) {
+    return bad_input(name, fmt::format("{:.2f} s of audio, as the file says", seconds(info.frames)),
+                     fmt::format("{:.2f} s (cut off)", seconds(decoded)));
+  }
+  if (decoded == 0 && found && found->available > 0 && found->declared.value_or(1) > 0) {
+    return bad_input(name, "a whole sample of each channel at least", fmt::format("{} bytes", found->available));
+  }
+  if (decoded > 0 && silent == decoded) return bad_input(name, "samples that are numbers", "none: NaN or infinity");
+  return {};
+}
+
 Result<std::vector<int16_t>> read_samples(SNDFILE* file, const SF_INFO& info, Source& source, const std::string& name,
                                           const std::atomic<bool>* cancel) {
   if (info.samplerate < kLeastRate || info.samplerate > kMostRate) {
@@ -208,13 +241,15 @@ Result<std::vector<int16_t>> read_samples(SNDFILE* file, const SF_INFO& info, So
   if (info.channels < 1 || info.channels > kMostChannels) {
     return bad_input(name + ": channels", fmt::format("1 to {}", kMostChannels), std::to_string(info.channels));
   }
+  const std::optional<SampleBytes> found = source.sample_bytes();
+  if (source.error() != 0) return os_error(name, "audio that can be read to its end", source.error());
   const auto channels = static_cast<size_t>(info.channels);
   std::vector<int16_t> samples;
   reserve(samples, info, source.size());
   Resampler resampler(info.samplerate, samples);
   std::vector<float> block(static_cast<size_t>(kBlockFrames) * channels);
   std::vector<float> mono(static_cast<size_t>(kBlockFrames));
-  sf_count_t decoded = 0;
+  sf_count_t decoded = 0, silent = 0;
   const auto seconds = [&](sf_count_t of) { return static_cast<double>(of) / info.samplerate; };
   while (true) {
     const sf_count_t frames = sf_readf_float(file, block.data(), kBlockFrames);
@@ -230,6 +265,7 @@ Result<std::vector<int16_t>> read_samples(SNDFILE* file, const SF_INFO& info, So
     for (size_t i = 0; i < count; ++i) {
       float sum = 0.0f;
       for (size_t c = 0; c < channels; ++c) sum += block[i * channels + c];
+      silent += std::isfinite(sum) ? 0 : 1;
       mono[i] = std::isfinite(sum) ? sum / static_cast<float>(channels) : 0.0f;
     }
     const bool last = count == 0;
@@ -238,10 +274,7 @@ Result<std::vector<int16_t>> read_samples(SNDFILE* file, const SF_INFO& info, So
     }
     if (last) break;
   }
-  if (decoded < info.frames && length_is_declared(file, info)) {
-    return bad_input(name, fmt::format("{:.2f} s of audio, as the file says", seconds(info.frames)),
-                     fmt::format("{:.2f} s (cut off)", seconds(decoded)));
-  }
+  KVASS_RETURN_IF_ERROR(check_whole(file, info, found, decoded, silent, name));
   if (samples.capacity() - samples.size() > samples.size() / 8) samples.shrink_to_fit();
   return samples;
 }

@@ -17,10 +17,10 @@ namespace kvass {
 inline constexpr int64_t kSampleRate = 16000;  // samples a second
 
 // `path` "-": stdin. Errors: no file, not audio, a rate that cannot be resampled, and a file that cannot be decoded to
-// its end, with the second at which that stopped: a part of a recording is not taken for the whole. A WAV file whose
-// writer was cut off gives the samples that it has; no samples at all are no error. A read that fails, or a file that
-// becomes shorter meanwhile, is StatusCode::io, whatever could be made of the rest. `cancel`, where it is set, ends it
-// soon with StatusCode::cancelled; null: none.
+// its end or has fewer samples than it says: a part of a recording is not taken for the whole. A stream whose length
+// its writer could not know (a size of 0 or the largest) gives what is there; no samples at all are no error. A read
+// that fails, or a file that becomes shorter meanwhile, is StatusCode::io, whatever could be made of the rest.
+// `cancel`, where it is set, ends it soon with StatusCode::cancelled; null: none.
 Result<std::vector<int16_t>> decode_audio(const std::string& path, const std::atomic<bool>* cancel = nullptr);
 
 // The same for a file in memory; `name` is its name in messages.

@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <limits>
 #include <numbers>
 #include <thread>
 
@@ -110,15 +111,82 @@ TEST(DecodeAudio, WhatIsNoAudioIsOneLine) {
   expect_words(message(decode_audio(std::span<const uint8_t>(), "f")), {"an empty file"});
 }
 
-TEST(DecodeAudio, ATruncatedFileGivesWhatItHas) {
+// Writes the bytes of a little-endian integer into a file.
+void patch(const std::string& path, std::streamoff at, uint64_t value, int size = 4) {
+  std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+  file.seekp(at);
+  for (int i = 0; i < size; ++i) file.put(static_cast<char>(value >> (8 * i) & 255));
+}
+
+TEST(DecodeAudio, APartOfARecordingIsNotTakenForTheWhole) {
   const Scratch scratch;
+  const struct {
+    const char* name;
+    int format;
+  } formats[] = {{"a.wav", SF_FORMAT_WAV | SF_FORMAT_PCM_16},
+                 {"b.wav", SF_FORMAT_WAVEX | SF_FORMAT_FLOAT},
+                 {"c.wav", SF_FORMAT_RF64 | SF_FORMAT_PCM_16},
+                 {"d.w64", SF_FORMAT_W64 | SF_FORMAT_PCM_16},
+                 {"e.aiff", SF_FORMAT_AIFF | SF_FORMAT_PCM_16},
+                 {"f.au", SF_FORMAT_AU | SF_FORMAT_PCM_16},
+                 {"g.wav", SF_FORMAT_WAV | SF_FORMAT_MS_ADPCM},
+                 {"h.flac", SF_FORMAT_FLAC | SF_FORMAT_PCM_16},
+                 {"i.wav", SF_FORMAT_WAV | SF_FORMAT_PCM_16 | SF_ENDIAN_BIG}};
+  for (const auto& format : formats) {
+    const std::string path = tone(scratch, format.name, 16000, 2, format.format, 16000);
+    const uintmax_t whole = std::filesystem::file_size(path);
+    EXPECT_GE(decode_audio(path).value().size(), 16000u) << format.name;
+    for (const uintmax_t bytes : {whole - 2000, whole / 2, uintmax_t{8000}}) {
+      std::filesystem::resize_file(path, bytes);
+      const Result<std::vector<int16_t>> cut = decode_audio(path);
+      ASSERT_FALSE(cut.ok()) << format.name << ": " << bytes << " bytes give " << cut.value().size();
+      if (format.name[0] != 'h')
+        expect_words(cut.status().message(), {"expected ", "as the file says, got ", "(cut off)"});
+    }
+  }
   const std::string path = tone(scratch, "whole.wav", 16000, 1, SF_FORMAT_WAV | SF_FORMAT_PCM_16, 16000);
-  std::filesystem::resize_file(path, 44 + 2 * 5000);
-  const Result<std::vector<int16_t>> samples = decode_audio(path);
-  ASSERT_TRUE(samples.ok()) << samples.status().message();
-  EXPECT_EQ(samples->size(), 5000u);
   std::filesystem::resize_file(path, 44);
-  EXPECT_EQ(decode_audio(path).value().size(), 0u);
+  expect_words(decode_audio(path).status().message(), {"expected 32000 bytes of samples", "got 0"});
+}
+
+TEST(DecodeAudio, AStreamOfUnknownLengthGivesWhatItHas) {
+  const Scratch scratch;
+  for (const uint64_t size : {uint64_t{0}, uint64_t{0xffffffff}, uint64_t{0x7ffff000}, uint64_t{0x80000000}}) {
+    const std::string path = tone(scratch, "stream.wav", 16000, 1, SF_FORMAT_WAV | SF_FORMAT_PCM_16, 16000);
+    std::filesystem::resize_file(path, 44 + 2 * 5000);
+    patch(path, 4, size == 0 ? 0 : size - 8);
+    patch(path, 40, size);
+    const Result<std::vector<int16_t>> samples = decode_audio(path);
+    ASSERT_TRUE(samples.ok()) << size << ": " << samples.status().message();
+    EXPECT_EQ(samples->size(), 5000u) << size;
+    std::filesystem::resize_file(path, 44);
+    EXPECT_EQ(decode_audio(path).value().size(), 0u) << size;
+  }
+}
+
+TEST(DecodeAudio, WhatHasNoSampleIsNotSilence) {
+  const Scratch scratch;
+  const std::string path = tone(scratch, "one.wav", 16000, 2, SF_FORMAT_WAV | SF_FORMAT_PCM_16, 1);
+  std::filesystem::resize_file(path, 44 + 3);
+  patch(path, 40, 3);
+  expect_words(decode_audio(path).status().message(), {"a whole sample of each channel", "3 bytes"});
+  SF_INFO info{};
+  info.samplerate = 16000;
+  info.channels = 1;
+  info.format = SF_FORMAT_WAV | SF_FORMAT_FLOAT;
+  for (const float value : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+    std::vector<float> samples(20'000, value);
+    const std::string broken = scratch.file("nan.wav");
+    for (const bool one_is_fine : {false, true}) {
+      if (one_is_fine) samples[15'000] = 0.25f;
+      SNDFILE* const file = sf_open(broken.c_str(), SFM_WRITE, &info);
+      sf_write_float(file, samples.data(), static_cast<sf_count_t>(samples.size()));
+      sf_close(file);
+      const Result<std::vector<int16_t>> result = decode_audio(broken);
+      ASSERT_EQ(result.ok(), one_is_fine);
+      if (!one_is_fine) expect_words(result.status().message(), {"samples that are numbers", "NaN or infinity"});
+    }
+  }
 }
 
 // A WAV file of so many seconds of silence at 16 kHz that takes no room on the disk.
@@ -126,13 +194,8 @@ std::string silence(const Scratch& scratch, const char* name, size_t seconds) {
   const std::string path = tone(scratch, name, 16000, 1, SF_FORMAT_WAV | SF_FORMAT_PCM_16, 16);
   const size_t bytes = seconds * 32000;
   std::filesystem::resize_file(path, 44 + bytes);
-  std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
-  const auto patch = [&](std::streamoff at, size_t value) {
-    file.seekp(at);
-    for (int i = 0; i < 4; ++i) file.put(static_cast<char>(value >> (8 * i) & 255));
-  };
-  patch(4, 36 + bytes);
-  patch(40, bytes);
+  patch(path, 4, 36 + bytes);
+  patch(path, 40, bytes);
   return path;
 }
 

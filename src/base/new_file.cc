@@ -17,6 +17,7 @@ namespace {
 
 constexpr size_t kRandomBytes = 16;
 constexpr char kTemporaryMark[] = ".tmp-";
+constexpr size_t kMostNameBytes = 255 - sizeof kTemporaryMark + 1 - 2 * kRandomBytes;  // of what file systems allow
 constexpr char kLockMark[] = ".lock";
 constexpr int kTries = 100;  // of a name that somebody takes away at the same moment
 
@@ -242,6 +243,11 @@ Status check_new_file(const std::string& path) {
   const FileKind old = platform::file_info(target).kind;
   if (old == FileKind::folder || old == FileKind::special) {
     return bad_input(path, "the name of a file", old == FileKind::folder ? "a folder" : "a special file");
+  }
+  if (const size_t bytes = target.size() - (target.rfind('/') + 1); bytes > kMostNameBytes) {
+    return bad_input(
+        path, "a name of at most " + std::to_string(kMostNameBytes) + " bytes, as its temporary has a longer one",
+        std::to_string(bytes) + " bytes");
   }
   const std::string folder = folder_of(target);
   const FileKind kind = platform::file_info(folder).kind;

@@ -157,6 +157,7 @@ int64_t read_standard_input(void* to, size_t bytes) { return ::read(STDIN_FILENO
 
 bool may_create_in(const std::string& folder) { return ::access(folder.c_str(), W_OK | X_OK) == 0; }
 
+int open_to_write(const std::string& path) { return ::open(path.c_str(), O_WRONLY | O_CLOEXEC | O_NOFOLLOW); }
 int create_file(const std::string& path) { return ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666); }
 
 void copy_owner_and_mode(const std::string& from, int file) {
@@ -274,7 +275,8 @@ MemoryInfo memory_info() {
   memory.bytes = kilobytes("MemTotal");
   memory.available = kilobytes("MemAvailable");
   const auto at_most = [&](size_t limit) {
-    if (limit != 0 && limit < memory.bytes) memory.limit = memory.limit == 0 ? limit : std::min(memory.limit, limit);
+    constexpr size_t kNoLimit = size_t{1} << 60;  // what groups without one say is about 2^63
+    if (limit != 0 && limit < (memory.bytes == 0 ? kNoLimit : memory.bytes)) memory.limit = memory.limit == 0 ? limit : std::min(memory.limit, limit);
   };
   at_most(number_in("/sys/fs/cgroup/memory.max"));
   at_most(number_in("/sys/fs/cgroup/memory/memory.limit_in_bytes"));

@@ -47,7 +47,8 @@ int64_t read_standard_input(void* to, size_t bytes);  // bytes read; 0: the end
 
 // Files that are written.
 bool may_create_in(const std::string& folder);
-int create_file(const std::string& path);  // an error where there is one of that name
+int create_file(const std::string& path);    // an error where there is one of that name
+int open_to_write(const std::string& path);  // one that is there, not through a link; nothing of it changes yet
 // The file gets the owner, group and mode of the one at `from`, as far as the process may give them away; nobody gets
 // more rights than before. Where there is no such file nothing happens.
 void copy_owner_and_mode(const std::string& from, int file);
@@ -77,8 +78,8 @@ size_t peak_rss_bytes();                    // the most memory that it has had r
 std::string system_name();
 std::string cpu_name();
 struct MemoryInfo {
-  size_t bytes = 0;        // that the machine has
-  size_t available = 0;    // that programs can still have without swapping
+  size_t bytes = 0;        // that the machine has; 0: not known
+  size_t available = 0;    // that programs can still have without swapping; 0 where `bytes` is
   size_t limit = 0;        // of this process and its group; 0: none
   std::string huge_pages;  // the system's own words: "always [madvise] never"; empty: not known
 };

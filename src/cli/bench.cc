@@ -1,6 +1,8 @@
 // kvass bench: tokens a second, with llama-bench's letters.
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "app/chart.h"
 #include "app/profile.h"
 #include "app/speed.h"
 #include "base/new_file.h"
@@ -13,12 +15,15 @@
 namespace kvass {
 namespace {
 
+constexpr char kTraceBegin[] = "{\"displayTimeUnit\"";  // as chrome_trace writes it
+
 struct BenchFlags {
   std::string model;
   BenchOptions bench;
   bool json = false;
   std::string text;   // file; empty: random tokens
   std::string trace;  // file; empty: none
+  std::string plot;   // file; empty: none
   StreamFlags stream;
   ModelFlags weights;
 };
@@ -67,11 +72,43 @@ void print_profile(const Engine& engine, const BenchRow& row) {
         (row.seconds - inside) * 1e3);
 }
 
+// The most tokens that a stream of these tests has.
+int64_t tokens_of(const BenchOptions& bench) {
+  const auto most = [](const std::vector<int64_t>& values) {
+    return values.empty() ? int64_t{0} : *std::max_element(values.begin(), values.end());
+  };
+  return most(bench.depths) + std::max({most(bench.prefill), most(bench.decode), most(bench.greedy)});
+}
+
+// Speed over depth, a line for each test and batch; over the batch where there is one depth alone.
+std::string bench_picture(const std::string& model, const std::vector<BenchRow>& rows) {
+  const bool by_batch =
+      std::all_of(rows.begin(), rows.end(), [&](const auto& row) { return row.depth == rows[0].depth; });
+  std::vector<ChartLine> lines;
+  for (const BenchRow& row : rows) {
+    const std::string label =
+        by_batch || row.batch == 1 ? row.test : fmt::format("{}, {} sequences", row.test, row.batch);
+    auto line = std::find_if(lines.begin(), lines.end(), [&](const ChartLine& other) { return other.label == label; });
+    if (line == lines.end()) line = lines.insert(lines.end(), {label, {}});
+    line->points.emplace_back(static_cast<double>(by_batch ? row.batch : row.depth), row.tps);
+  }
+  for (ChartLine& line : lines) std::sort(line.points.begin(), line.points.end());
+  return line_chart("Speed of " + model, by_batch ? "sequences" : "tokens in the cache", "tokens/s", lines);
+}
+
 Status run(const BenchFlags& flags) {
+  if (!flags.plot.empty()) KVASS_RETURN_IF_ERROR(check_picture(flags.plot));
+  if (!flags.trace.empty()) KVASS_RETURN_IF_ERROR(check_replaceable(flags.trace, kTraceBegin, "traces"));
   KVASS_ASSIGN_OR_RETURN(const WeightOptions weights, flags.weights.resolve());
-  KVASS_ASSIGN_OR_RETURN(ModelFile file, ModelFile::open(flags.model));
+  KVASS_ASSIGN_OR_RETURN(ModelFile file, ModelFlags::open(flags.model));
   KVASS_ASSIGN_OR_RETURN(const StreamOptions options, flags.stream.resolve(file.stream_options()));
   KVASS_RETURN_IF_ERROR(validate(flags.bench));
+  if (const int64_t needed = tokens_of(flags.bench);
+      flags.stream.context_given() && !options.attention_sink && !options.endless && *options.context < needed) {
+    return bad_input("StreamOptions.context",
+                     fmt::format("room for {} tokens, the depth and the test after it", needed),
+                     std::to_string(*options.context));
+  }
   KVASS_ASSIGN_OR_RETURN(const OpenModel model,
                          open_model(std::move(file), options.arithmetic(), options.threads, weights));
   nlohmann::json rows = nlohmann::json::array();
@@ -88,7 +125,7 @@ Status run(const BenchFlags& flags) {
     print("{:>8} {:>8} {:>6} {:>22} {:>7}  {}\n", "test", "depth", "batch", "tokens/s", "limit", "of");
     show_stdout("");
   }
-  std::vector<BenchRow> traced;
+  std::vector<BenchRow> measured;
   const auto on_row = [&](const BenchRow& row, const MachineLimits& limits) {
     if (flags.json) {
       rows.push_back(row_json(row, limits));
@@ -98,7 +135,7 @@ Status run(const BenchFlags& flags) {
       if (flags.bench.profile) print_profile(*model.engine, row);
       show_stdout("");
     }
-    if (!flags.trace.empty()) traced.push_back(row);
+    if (!flags.trace.empty() || !flags.plot.empty()) measured.push_back(row);
   };
   size_t done = 0;
   const auto counted = [&](const BenchRow& row, const MachineLimits& limits) {
@@ -112,11 +149,12 @@ Status run(const BenchFlags& flags) {
   KVASS_RETURN_IF_ERROR(status);
   if (!flags.trace.empty()) {
     std::vector<TraceRow> trace;
-    for (const BenchRow& row : traced) {
+    for (const BenchRow& row : measured) {
       trace.push_back({fmt::format("{} at {}, {} sequences", row.test, row.depth, row.batch), row.profile});
     }
     KVASS_RETURN_IF_ERROR(write_new_file(flags.trace, chrome_trace(model.engine->program(), trace)));
   }
+  if (!flags.plot.empty()) KVASS_RETURN_IF_ERROR(write_picture(flags.plot, bench_picture(flags.model, measured)));
   return flags.json ? print_json(rows) : flush_stdout();
 }
 
@@ -166,6 +204,9 @@ CommandAction add_bench(CLI::App& command) {
       .add_flag(flags_of("BenchOptions.profile"), flags->bench.profile, "The time of each op in the last repetition")
       ->group("Measurements");
   command.add_option("--trace", flags->trace, "When each op ran, for chrome://tracing or Perfetto")
+      ->type_name("FILE")
+      ->group("Measurements");
+  command.add_option("--plot", flags->plot, "A picture of the speed over the depth, or over the batch (SVG)")
       ->type_name("FILE")
       ->group("Measurements");
   command.add_flag("--json", flags->json, "A JSON list instead of the table")->group("Measurements");

@@ -51,5 +51,14 @@ TEST(Bench, ProfilesEveryOpOfTheLastRepetition) {
   EXPECT_TRUE(has(kvass(with(bench, {"--profile"})).out, "between ops"));
 }
 
+TEST(Bench, APictureHasALineForEachTest) {
+  const std::string file = path_of("bench.svg");
+  const Finished done = kvass({"bench", tiny(), "-p", "4", "-n", "2", "-d", "0,4", "-r", "1", "--plot", file});
+  EXPECT_EQ(done.code, 0) << done.err;
+  const std::string svg = read_file(file);
+  EXPECT_TRUE(has(svg, "pp4") && has(svg, "tg2") && has(svg, "tokens in the cache")) << svg;
+  expect_refused(kvass({"bench", tiny(), "-p", "4", "--plot", tiny()}), 1, {"pictures as SVG"});
+}
+
 }  // namespace
 }  // namespace kvass

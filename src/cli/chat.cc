@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "app/decode_loop.h"
 #include "app/plan.h"
 #include "cli/command.h"
 #include "cli/config.h"
@@ -51,7 +52,11 @@ class Talk {
   void say_stats() const;
 
  private:
+  Result<ChatTurn> turn_of(std::string_view user) const;
   Result<bool> bring(std::string_view user);
+  // What was asked for cannot be done, and the conversation is as before: a person may ask for something else, a script
+  // that is wrong ends.
+  Result<bool> refuse(const Status& why) const;
   Result<bool> answer(std::optional<ChatTurn> turn);
   Result<bool> command(std::string_view line);
   void warn_of(std::string_view user) const;
@@ -149,14 +154,26 @@ Result<bool> Talk::answer(std::optional<ChatTurn> turn) {
     if (!writable) chat_.owe(std::string(undelivered_stdout()) + std::string(refused_before ? line : ""));
   }
   KVASS_RETURN_IF_ERROR(save());
-  if (result->reason == StopReason::cache_full) return result->status;
+  if (result->reason == StopReason::cache_full) return refuse(result->status);
   return writable && !result->suspended;
+}
+
+Result<bool> Talk::refuse(const Status& why) const {
+  if (!terminal_) return why;
+  say("kvass: {}\n", shown_message(why));
+  return true;
+}
+
+Result<ChatTurn> Talk::turn_of(std::string_view user) const {
+  KVASS_ASSIGN_OR_RETURN(ChatTurn turn, chat_.prompt(user));
+  KVASS_RETURN_IF_ERROR(check_room(*stream_.sequence, turn.keep, turn.ids.size(), "prompt"));
+  return turn;
 }
 
 Result<bool> Talk::bring(std::string_view user) {
   warn_of(user);
-  KVASS_ASSIGN_OR_RETURN(ChatTurn turn, chat_.prompt(user));
-  return answer(std::move(turn));
+  Result<ChatTurn> turn = turn_of(user);
+  return turn.ok() ? answer(std::move(turn.value())) : refuse(turn.status());
 }
 
 void Talk::say_stats() const {
@@ -214,11 +231,10 @@ Status Talk::run() {
       return {};
     }
     if (!turn->block && turn->text.starts_with('/')) {
-      const Result<bool> goes_on = command(turn->text);
-      // A person may try again; a script that is wrong ends.
-      if (!goes_on.ok() && !terminal_) return goes_on.status();
-      if (!goes_on.ok()) say("kvass: {}\n", shown_message(goes_on.status()));
-      if (goes_on.ok() && !goes_on.value()) return {};
+      Result<bool> goes_on = command(turn->text);
+      if (!goes_on.ok()) goes_on = refuse(goes_on.status());
+      KVASS_RETURN_IF_ERROR(goes_on.status());
+      if (!goes_on.value()) return {};
       continue;
     }
     if (turn->text.empty()) continue;
@@ -231,7 +247,7 @@ Status Talk::run() {
 Status run(ChatFlags& flags) {
   if (flags.prompt.print) return print_prompt(flags.prompt, flags.style, flags.model, flags.chat.system, flags.json);
   KVASS_ASSIGN_OR_RETURN(const WeightOptions weights, flags.weights.resolve());
-  KVASS_ASSIGN_OR_RETURN(ModelFile file, ModelFile::open(flags.model));
+  KVASS_ASSIGN_OR_RETURN(ModelFile file, ModelFlags::open(flags.model, flags.quiet));
   KVASS_ASSIGN_OR_RETURN(StreamOptions stream_options, flags.stream.resolve(file.stream_options()));
   stream_options.endless = !flags.no_endless;
   ChatOptions options = flags.chat;
@@ -248,6 +264,9 @@ Status run(ChatFlags& flags) {
     if (info.state.chat.chat_template.empty()) {
       return bad_input("--resume", "a conversation, as `kvass chat --save` writes",
                        "a text, which `kvass run` goes on with");
+    }
+    if (flags.no_endless && info.caches.sinks) {
+      return bad_input("--no-endless", "nothing, or what the snapshot has", "a conversation without end");
     }
     KVASS_RETURN_IF_ERROR(flags.stream.check_resumed(info.caches, info.math));
     stream_options = options_of(info.caches, info.math, stream_options);

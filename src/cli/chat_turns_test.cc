@@ -214,5 +214,33 @@ TEST(ChatTurns, APersonMayTryAgain) {
   EXPECT_TRUE(has(terminal.err(), "'/nothing'") && has(terminal.err(), "1 turns")) << terminal.err();
 }
 
+TEST(ChatTurns, ATurnThatIsRefusedDoesNotEndATalkOnATerminal) {
+  const Arguments arguments = {"chat", model(), "--no-endless", "--context", "64", "-n", "3"};
+  Terminal terminal(arguments);
+  for (const std::string& keys : {std::string("the \xff end\n"), std::string(2000, 'a') + "\n", std::string("the\n")}) {
+    terminal.wait_for_prompt();
+    terminal.type(keys);
+  }
+  terminal.wait_for_prompt();
+  terminal.type("/exit\n");
+  EXPECT_EQ(terminal.end(), 0);
+  const std::string err = terminal.err();
+  EXPECT_TRUE(has(err, "expected UTF-8") && has(err, "prompt: expected ") && has(err, "1 turns")) << err;
+  // A script that is wrong ends.
+  expect_refused(kvass(with(arguments, {"-q"}), std::string(2000, 'a') + "\n"), 1, {"prompt: expected "});
+}
+
+// A conversation is not plain text, and stays what it is.
+TEST(ChatTurns, ARunDoesNotGoOnWithAConversation) {
+  const std::string path = path_of("talk.kvsnap");
+  EXPECT_EQ(kvass(chat({"--save", path}), "the\n").code, 0);
+  const std::string before = read_file(path);
+  expect_refused(kvass({"run", model(), "--resume", path, "--save", path, "-p", "the", "-n", "3"}), 1,
+                 {"--resume: expected a text, as `kvass run --save` writes, got a conversation"});
+  expect_refused(kvass({"run", model(), "--resume", path, "-n", "3"}), 1, {"got a conversation"});
+  EXPECT_EQ(read_file(path), before);
+  EXPECT_EQ(kvass(chat({"--resume", path}), "and\n").code, 0);
+}
+
 }  // namespace
 }  // namespace kvass

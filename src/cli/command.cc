@@ -12,6 +12,7 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 
+#include "base/json_text.h"
 #include "base/os_error.h"
 #include "cli/fields.h"
 #include "cli/output.h"
@@ -87,6 +88,13 @@ Result<std::string> read_text(const std::string& path, size_t most) {
   return text;
 }
 
+bool is_stdout(const std::string& path) {
+  struct stat there {
+  }, out{};
+  return ::stat(path.c_str(), &there) == 0 && ::fstat(STDOUT_FILENO, &out) == 0 && there.st_dev == out.st_dev &&
+         there.st_ino == out.st_ino;
+}
+
 bool stdin_has_text() {
   struct stat info {};
   if (::fstat(STDIN_FILENO, &info) != 0) return false;
@@ -97,7 +105,7 @@ bool stdin_has_text() {
 }
 
 Result<std::vector<int32_t>> parse_ids(const std::string& text, const std::string& where) {
-  const nlohmann::json json = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
+  KVASS_ASSIGN_OR_RETURN(const nlohmann::json json, parse_json<nlohmann::json>(where, text));
   if (!json.is_array()) return bad_input(where, "a JSON array of token ids", "something else");
   std::vector<int32_t> ids;
   ids.reserve(json.size());

@@ -61,6 +61,9 @@ Status print_json(const nlohmann::json& json);
 inline constexpr size_t kMostTextBytes = size_t{1} << 30;
 Result<std::string> read_text(const std::string& path, size_t most = kMostTextBytes);
 
+// Whether a path leads to what stdout writes to.
+bool is_stdout(const std::string& path);
+
 // Whether stdin, where it is a file or a pipe, has something to read now. Reads nothing.
 bool stdin_has_text();
 

@@ -12,12 +12,25 @@ struct Flag {
   bool takes_value = false;
 };
 
-// The first line of a help text, without what a shell would read as its own.
-std::string plain(const std::string& text) {
-  std::string line = text.substr(0, text.find('\n'));
-  std::erase_if(line, [](char c) { return c == '\'' || c == '[' || c == ']' || c == ':' || c == '\\' || c == '`'; });
-  return line;
+// A help text on one line.
+std::string one_text(std::string text) {
+  std::replace(text.begin(), text.end(), '\n', ' ');
+  return text;
 }
+
+// The text with `before` in front of each of these characters.
+std::string escaped(std::string_view text, std::string_view characters, std::string_view before = "\\") {
+  std::string out;
+  for (const char c : text) {
+    if (characters.find(c) != std::string_view::npos) out += before;
+    out += c;
+  }
+  return out;
+}
+
+// As one word of a shell, between single quotes.
+std::string zsh_word(std::string_view text) { return "'" + escaped(text, "'", "'\\'") + "'"; }
+std::string fish_word(std::string_view text) { return "'" + escaped(text, "\\'") + "'"; }
 
 std::vector<Flag> flags_of_command(const CLI::App& command) {
   std::vector<Flag> flags;
@@ -26,7 +39,7 @@ std::vector<Flag> flags_of_command(const CLI::App& command) {
     for (const std::string& name : option->get_lnames()) flag.names.push_back("--" + name);
     for (const std::string& name : option->get_snames()) flag.names.push_back("-" + name);
     if (flag.names.empty()) continue;  // an argument
-    flag.about = plain(option->get_description());
+    flag.about = one_text(option->get_description());
     flag.takes_value = option->get_items_expected_max() > 0;
     flags.push_back(std::move(flag));
   }
@@ -67,11 +80,12 @@ std::string bash(const CLI::App& app) {
 std::string zsh(const CLI::App& app) {
   std::string names, cases;
   for (const CLI::App* command : commands_of(app)) {
-    names += fmt::format("    '{}:{}'\n", command->get_name(), plain(command->get_description()));
+    names += "    " + zsh_word(command->get_name() + ":" + one_text(command->get_description())) + "\n";
     cases += fmt::format("    {}) _arguments", command->get_name());
     for (const Flag& flag : flags_of_command(*command)) {
       for (const std::string& name : flag.names) {
-        cases += fmt::format(" \\\n      '{}[{}]{}'", name, flag.about, flag.takes_value ? ":value:_files" : "");
+        const std::string about = name + "[" + escaped(flag.about, "[]\\") + "]";
+        cases += " \\\n      " + zsh_word(about + (flag.takes_value ? ":value:_files" : ""));
       }
     }
     cases += " \\\n      '*:file:_files' ;;\n";
@@ -96,14 +110,14 @@ std::string zsh(const CLI::App& app) {
 std::string fish(const CLI::App& app) {
   std::string text;
   for (const CLI::App* command : commands_of(app)) {
-    text += fmt::format("complete -c kvass -n __fish_use_subcommand -f -a {} -d '{}'\n", command->get_name(),
-                        plain(command->get_description()));
+    text += fmt::format("complete -c kvass -n __fish_use_subcommand -f -a {} -d {}\n", command->get_name(),
+                        fish_word(one_text(command->get_description())));
     for (const Flag& flag : flags_of_command(*command)) {
       text += fmt::format("complete -c kvass -n '__fish_seen_subcommand_from {}'", command->get_name());
       for (const std::string& name : flag.names) {
         text += name.starts_with("--") ? " -l " + name.substr(2) : " -s " + name.substr(1);
       }
-      text += fmt::format("{} -d '{}'\n", flag.takes_value ? " -r" : "", flag.about);
+      text += fmt::format("{} -d {}\n", flag.takes_value ? " -r" : "", fish_word(flag.about));
     }
   }
   return text;

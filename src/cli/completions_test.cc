@@ -39,5 +39,23 @@ TEST(Completions, EveryShellHasEveryCommand) {
   expect_refused(kvass({"completions"}), 2);
 }
 
+// What a shell reads as its own in a text is kept from it, and nothing of the text is lost.
+TEST(Completions, DescriptionsAreWhole) {
+  const std::string zsh = kvass({"completions", "zsh"}).out, fish = kvass({"completions", "fish"}).out;
+  EXPECT_TRUE(has(zsh, "machine'\\''s limits")) << zsh;
+  EXPECT_TRUE(has(fish, "machine\\'s limits")) << fish;
+  // JSON of a template's variable, with a colon in its help.
+  EXPECT_TRUE(has(zsh, "A variable for the template: JSON")) << zsh;
+  EXPECT_TRUE(has(fish, "May be given again"));
+  for (const std::string& script : {zsh, fish})
+    EXPECT_TRUE(has(script, "header; or which backends the operators have"));
+  for (const auto& [shell, script] : {std::pair("zsh", zsh), std::pair("fish", fish)}) {
+    if (std::system((std::string("command -v ") + shell + " >/dev/null").c_str()) != 0) continue;
+    Scratch scratch;
+    write_file(scratch.file("completions"), script);
+    EXPECT_EQ(std::system((std::string(shell) + " -n " + scratch.file("completions")).c_str()), 0) << shell;
+  }
+}
+
 }  // namespace
 }  // namespace kvass

@@ -1,4 +1,6 @@
 // kvass doctor, kvass list, and models by name.
+#include <sys/stat.h>
+
 #include "cli/test_files.h"
 
 namespace kvass {
@@ -49,6 +51,63 @@ TEST_F(NamedModels, AreListed) {
   EXPECT_TRUE(has(none.err, "no models"));
 }
 
+// What stands in the folder is somebody's, and may be anything.
+TEST_F(NamedModels, OfAnyKindAreListedForWhatTheyAre) {
+  const std::string folder = scratch_.file("models");
+  ASSERT_EQ(::mkfifo((folder + "/pipe").c_str(), 0600), 0);
+  std::filesystem::create_symlink("/dev/zero", folder + "/device");
+  std::filesystem::create_symlink("loop", folder + "/loop");
+  std::filesystem::create_directory(folder + "/folder");
+  write_file(folder + "/two\nlines\x1b[31m\xff", "x");
+  const json list = parsed(kvass({"list", "--json"}));
+  ASSERT_EQ(list.size(), 7u);
+  for (const json& row : list) {
+    EXPECT_LT(row.at("bytes"), std::uintmax_t{1} << 40) << row;
+    const std::string name = row.at("name"), about = row.at("about");
+    if (name == "pipe" || name == "device") EXPECT_EQ(about, "neither a file nor a folder");
+    if (name == "gone") EXPECT_EQ(about, "the file is gone");
+    if (name == "loop") EXPECT_TRUE(has(about, "a link that cannot be followed: ")) << about;
+  }
+  const Finished done = kvass({"list"});
+  EXPECT_EQ(done.code, 0);
+  EXPECT_EQ(std::count(done.out.begin(), done.out.end(), '\n'), 7) << done.out;
+  EXPECT_EQ(done.out.find('\x1b'), std::string::npos);
+  EXPECT_TRUE(has(done.out, "two?lines?[31m\xef\xbf\xbd")) << done.out;
+}
+
+TEST_F(NamedModels, AFolderThatCannotBeReadIsNotAnEmptyOne) {
+  std::filesystem::remove_all(scratch_.file("models"));
+  write_file(scratch_.file("models"), "a file");
+  expect_refused(kvass({"list"}), 1, {"models: expected a folder of models", "Not a directory"});
+  ::setenv("KVASS_CACHE", "/etc/passwd", 1);
+  expect_refused(kvass({"list"}), 1, {"/etc/passwd/models: expected a folder of models"});
+  expect_refused(kvass({"run", "tiny", "-p", "x"}), 1, {"tiny"});
+}
+
+// Names that the system itself refuses: an error of ours, whatever asks for them first.
+TEST(Models, PathsThatCannotBeAreErrorsOfOneKind) {
+  const std::string loop = path_of("endless");
+  std::filesystem::remove(loop);
+  std::filesystem::create_symlink(loop, loop);
+  for (const std::string& path :
+       {std::string(300, 'a'), "/tmp/" + std::string(300, 'a'), loop, loop + "/x", std::string("/dev/null/x")}) {
+    for (const Arguments& arguments : std::vector<Arguments>{{"run", path, "-p", "x"},
+                                                             {"inspect", path},
+                                                             {"plan", path},
+                                                             {"transcribe", "x.wav", "-m", path},
+                                                             {"doctor", path}}) {
+      const Finished done = kvass(arguments);
+      EXPECT_EQ(done.code, 1) << arguments[0];
+      EXPECT_TRUE(has(done.err, "expected ")) << arguments[0] << ": " << done.err;
+      EXPECT_FALSE(has(done.err, "filesystem error")) << arguments[0] << ": " << done.err;
+    }
+  }
+  ::setenv("TMPDIR", "/nowhere", 1);
+  const Finished done = kvass({"verify", tiny()});
+  ::unsetenv("TMPDIR");
+  EXPECT_FALSE(has(done.err, "filesystem error")) << done.err;
+}
+
 TEST(Doctor, SaysWhatTheMachineIsAndWhatAModelTakes) {
   const json report = parsed(kvass({"doctor", tiny(), "--json"}));
   EXPECT_GT(report.at("memory_bytes"), 0u);
@@ -63,8 +122,29 @@ TEST(Doctor, SaysWhatTheMachineIsAndWhatAModelTakes) {
   EXPECT_GT(model.at("largest_context"), 0);
 }
 
-TEST(Doctor, RefusesAModelThatIsNone) {
-  expect_refused(kvass({"doctor", "/dev/null"}), 1, {"expected "});
+// One model that is none takes nothing away from the report.
+TEST(Doctor, AModelThatIsNoneIsSaidBesideTheRest) {
+  const Finished text = kvass({"doctor", "/dev/null", tiny(), "none"});
+  EXPECT_EQ(text.code, 1);
+  for (const char* words : {"cpu ", "memory reads", "/dev/null\n  /dev/null: expected ", "gemma3", "\nnone\n"})
+    EXPECT_TRUE(has(text.out, words)) << words << ": " << text.out;
+  EXPECT_TRUE(has(text.err, "kvass: /dev/null: expected ")) << text.err;
+  const Finished done = kvass({"doctor", "/dev/null", tiny(), "--json"});
+  EXPECT_EQ(done.code, 1);
+  const json report = json::parse(done.out, nullptr, false);
+  ASSERT_TRUE(report.is_object()) << done.out;
+  EXPECT_TRUE(has(report.at("models").at(0).at("error").get<std::string>(), "expected "));
+  EXPECT_EQ(report.at("models").at(0).at("path"), "/dev/null");
+  EXPECT_EQ(report.at("models").at(1).at("family"), "gemma3");
+}
+
+TEST(Doctor, ReportsWhereMemoryIsLimited) {
+  const Finished done = kvass({"doctor", tiny()}, "", rlim_t{300} << 20);
+  EXPECT_EQ(done.code, 0) << done.err;
+  EXPECT_TRUE(has(done.out, "limited to 300.0 MiB") && has(done.out, "memory reads")) << done.out;
+}
+
+TEST(Doctor, SaysWhatForces) {
   const Finished forced = [] {
     ::setenv("KVASS_ISA", "scalar", 1);
     Finished finished = kvass({"doctor"});

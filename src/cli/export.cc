@@ -26,7 +26,7 @@ struct ExportFlags {
 
 Status run(const ExportFlags& flags) {
   ExportOptions options = flags.options;
-  KVASS_ASSIGN_OR_RETURN(ModelFile file, ModelFile::open(options.model));
+  KVASS_ASSIGN_OR_RETURN(ModelFile file, ModelFlags::open(options.model));
   KVASS_ASSIGN_OR_RETURN(options.stream, flags.stream.resolve(file.stream_options()));
   if (flags.window_given->count() > 0) options.sliding_window = flags.sliding_window;
   if (flags.pattern_given->count() > 0) options.sliding_window_pattern = flags.sliding_window_pattern;

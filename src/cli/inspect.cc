@@ -4,8 +4,10 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "app/chart.h"
 #include "base/new_file.h"
 #include "cli/command.h"
+#include "cli/model_diff.h"
 #include "kvass/ops.h"
 
 namespace kvass {
@@ -13,6 +15,7 @@ namespace {
 
 struct InspectFlags {
   std::string file;
+  std::vector<std::string> diff;  // two models
   bool program = false;
   bool ops = false;
   bool json = false;
@@ -193,6 +196,7 @@ Status clean(const InspectFlags& flags) {
 Status run(const InspectFlags& flags) {
   if (flags.clean) return clean(flags);
   if (flags.ops) return print_ops(flags.json);
+  if (!flags.diff.empty()) return print_model_difference(flags.diff[0], flags.diff[1], flags.json);
   if (flags.program) {
     KVASS_ASSIGN_OR_RETURN(const ProgramSummary program, inspect_program(flags.file));
     if (flags.json) return print_json({{"kind", "program"}, {"family", program.family}, {"text", program.text}});
@@ -209,7 +213,7 @@ Status run(const InspectFlags& flags) {
   if (file.kind == "kvass program" || flags.check || flags.mask >= 0 || !flags.svg.empty()) {
     KVASS_ASSIGN_OR_RETURN(const StaticProgram program, inspect_static(flags.file, flags.check));
     if (!flags.svg.empty()) {
-      KVASS_RETURN_IF_ERROR(write_new_file(flags.svg, arena_svg(program.program, program.methods.front())));
+      KVASS_RETURN_IF_ERROR(write_picture(flags.svg, arena_svg(program.program, program.methods.front())));
     }
     if (flags.json) {
       add_static(program, flags.mask, json);
@@ -227,11 +231,28 @@ CommandAction add_inspect(CLI::App& command) {
   auto flags = std::make_shared<InspectFlags>();
   command.description(
       "Print what a file holds: a model's metadata, tensors or program, a static program's plan, or a snapshot's\n"
-      "header; or which backends the operators have");
-  command.footer("Examples:\n  kvass inspect model.gguf --program\n  kvass inspect --ops");
-  CLI::Option* file = command.add_option("FILE", flags->file, "A GGUF file, a .kvp file or a snapshot")->type_name("");
+      "header; what two models do not have in common; or which backends the operators have");
+  command.footer(
+      "With --diff the exit code is 0 where the models are the same and 1 where they differ. A folder is read as the "
+      "GGUF\n"
+      "file that `kvass convert` makes of it.\n"
+      "Examples:\n"
+      "  kvass inspect model.gguf --program\n"
+      "  kvass inspect --diff ./checkpoint model.gguf\n"
+      "  kvass inspect --ops");
+  CLI::Option* file =
+      command.add_option("FILE", flags->file, "A GGUF file, a Hugging Face folder, a .kvp file or a snapshot")
+          ->type_name("");
   command.add_flag("--ops", flags->ops, "The operators' backends, and why one is not available; no FILE")
       ->excludes(file);
+  command
+      .add_option("--diff", flags->diff,
+                  "What two models differ in: metadata, types and shapes of tensors, and the largest difference of\n"
+                  "their numbers; no FILE")
+      ->type_name("A B")
+      ->expected(2)
+      ->excludes(file)
+      ->excludes("--ops");
   command.add_flag("--program", flags->program, "The program that kvass makes of it: one line an operator");
   command.add_flag("--json", flags->json, "JSON on one line instead of text");
   command.add_flag("--check", flags->check, "Of a .kvp: read the weights and compare their hashes");
@@ -242,12 +263,11 @@ CommandAction add_inspect(CLI::App& command) {
       ->excludes("--program")
       ->excludes("--check");
   command.add_option("--mask", flags->mask, "Of a .kvp: what the rows of a step at this position see, for each layout")
-      ->type_name("POSITION")
-      ->check(CLI::NonNegativeNumber);
+      ->type_name("POSITION");
   command.add_option("--svg", flags->svg, "Of a .kvp: a picture of its arena over the ops, as an SVG file")
       ->type_name("FILE");
   command.parse_complete_callback([flags] {
-    if (flags->file.empty() && !flags->ops) throw CLI::RequiredError("FILE");
+    if (flags->file.empty() && !flags->ops && flags->diff.empty()) throw CLI::RequiredError("FILE");
   });
   return [flags] { return run(*flags); };
 }

@@ -12,11 +12,13 @@
 #include <new>
 #include <typeinfo>
 
+#include "app/machine.h"
 #include "base/cpu.h"
 #include "base/new_file.h"
 #include "cli/command.h"
 #include "cli/config.h"
 #include "cli/signals.h"
+#include "cli/values.h"
 #include "kvass/version.h"
 
 namespace kvass {
@@ -76,11 +78,8 @@ class HelpFormatter : public CLI::Formatter {
 };
 
 std::string version_text() {
-  const CpuFeatures features = detect_cpu_features();
   std::string available;
-  for (Isa isa : kIsas) {
-    if (isa_available(isa, features)) available += " " + std::string(isa_name(isa));
-  }
+  for (const std::string& isa : available_isas()) available += " " + isa;
   const Result<Isa> isa = default_isa();
   return fmt::format("kvass {}\nnumerics version {}\ninstruction set {} (available:{})", KVASS_VERSION,
                      kNumericsVersion, isa.ok() ? isa_name(isa.value()) : isa.status().message(), available);
@@ -107,6 +106,15 @@ int bad_usage(const CLI::App& app, const CLI::ParseError& error) {
   const std::string name = "kvass" + (parsed.empty() ? "" : " " + parsed[0]->get_name());
   const std::vector<std::string> extras = app.remaining(/*recurse=*/true);
   std::string what = std::string("usage: ") + error.what();
+  // "Could not convert: --patience = x"
+  constexpr std::string_view kConversion = "Could not convert: ";
+  if (const size_t equals = what.find(" = ");
+      dynamic_cast<const CLI::ConversionError*>(&error) && equals != what.npos) {
+    const size_t begin = std::min(what.find(kConversion) + kConversion.size(), equals);
+    what = bad_input("usage: " + what.substr(begin, equals - begin), "a value of its kind, in its range",
+                     "'" + what.substr(equals + 3) + "'")
+               .message();
+  }
   if (!extras.empty()) {
     const bool command = parsed.empty() && !extras[0].starts_with('-');
     what = command ? bad_input("command", command_names(), "'" + extras[0] + "'").message()
@@ -132,6 +140,7 @@ int run(int argc, char** argv) {
   for (const Command& command : kCommands) {
     CLI::App* sub = app.add_subcommand(command.name);
     CommandAction action = command.add(*sub);
+    check_values(*sub);
     commands.push_back({sub, std::move(action), ConfigFile(*sub)});
   }
   try {

@@ -48,6 +48,14 @@ void ModelFlags::add_device(CLI::App& command) {
           ->group("Stream");
 }
 
+Result<ModelFile> ModelFlags::open(const std::string& model, bool quiet) {
+  KVASS_ASSIGN_OR_RETURN(ModelFile file, ModelFile::open(model));
+  for (const std::string& note : file.notes()) {
+    if (!quiet) say("kvass: note: {}\n", note);
+  }
+  return file;
+}
+
 Result<WeightOptions> ModelFlags::resolve() const {
   WeightOptions options;
   if (!weights_.empty()) {

@@ -18,6 +18,8 @@ class ModelFlags {
   void add_weights(CLI::App& command);  // --weights alone
   void add_device(CLI::App& command);   // for the commands that can run on a device
   Result<WeightOptions> resolve() const;
+  // ModelFile::open, with its notes on stderr unless `quiet`.
+  static Result<ModelFile> open(const std::string& model, bool quiet = false);
 
  private:
   std::string weights_, pages_;

@@ -3,6 +3,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "app/chart.h"
 #include "cli/command.h"
 #include "cli/config.h"
 #include "cli/fields.h"
@@ -18,6 +19,7 @@ struct PlanFlags {
   int64_t sliding_window = 0;
   int64_t sliding_window_pattern = 0;
   bool json = false;
+  std::string svg;  // file; empty: none
   StreamFlags stream;
   ModelFlags weights;
   std::vector<const CLI::Option*> needed;  // where there is no MODEL
@@ -27,9 +29,13 @@ struct PlanFlags {
 
 // A file, or layers by flags.
 Result<PlannedModel> planned_model(const PlanFlags& flags, const std::optional<ModelFile>& file) {
-  if (file) {
-    KVASS_ASSIGN_OR_RETURN(const WeightOptions weights, flags.weights.resolve());
-    return PlannedModel::of(*file, weights);
+  KVASS_ASSIGN_OR_RETURN(const WeightOptions weights, flags.weights.resolve());
+  if (file) return PlannedModel::of(*file, weights);
+  if (weights.type || weights.pages || weights.check) {
+    return bad_input(weights.type    ? "WeightOptions.type"
+                     : weights.pages ? "WeightOptions.pages"
+                                     : "WeightOptions.check",
+                     "MODEL beside it", "bare layers, which have no weights");
   }
   for (const CLI::Option* needed : flags.needed) {
     if (needed->count() == 0) throw CLI::RequiredError("MODEL, or --layers, --kv-heads and --head-dim,");
@@ -101,10 +107,32 @@ void print_table(const PlannedModel& model, const MemoryPlan& plan, const CacheT
   line("in all", plan.total_bytes());
 }
 
+// What the stream takes in all, and each layer's cache.
+std::string plan_picture(const std::string& model, const MemoryPlan& plan) {
+  const auto of = [](size_t bytes) { return static_cast<double>(bytes); };
+  BarGroup whole{"In all: " + human_bytes(plan.total_bytes()), {}};
+  const auto add = [&](const char* kind, size_t bytes) {
+    if (bytes > 0) whole.bars.push_back({kind, {{kind, of(bytes)}}, human_bytes(bytes)});
+  };
+  add("weights", plan.weight_bytes);
+  add("caches", plan.cache_bytes());
+  add("encoder output", plan.cross_bytes);
+  add("arena", plan.arena_bytes);
+  BarGroup layers{"Caches of one sequence: " + human_bytes(plan.caches.bytes), {}};
+  for (size_t i = 0; i < plan.caches.layers.size(); ++i) {
+    const LayerCache& layer = plan.caches.layers[i];
+    layers.bars.push_back({"layer " + std::to_string(i),
+                           {{std::string(layout_kind_name(layer.layout.kind())), of(layer.bytes())}},
+                           layout_text(layer.layout) + ", " + human_bytes(layer.bytes())});
+  }
+  return bar_chart("Memory plan" + (model.empty() ? "" : " of " + model), {whole, layers});
+}
+
 Status run(const PlanFlags& flags) {
+  if (!flags.svg.empty()) KVASS_RETURN_IF_ERROR(check_picture(flags.svg));
   std::optional<ModelFile> file;
   if (!flags.model.empty()) {
-    KVASS_ASSIGN_OR_RETURN(file, ModelFile::open(flags.model));
+    KVASS_ASSIGN_OR_RETURN(file, ModelFlags::open(flags.model));
   }
   KVASS_ASSIGN_OR_RETURN(const StreamOptions options,
                          flags.stream.resolve(file ? file->stream_options() : StreamOptions()));
@@ -116,6 +144,7 @@ Status run(const PlanFlags& flags) {
     KVASS_ASSIGN_OR_RETURN(arena, model.arena(options, /*head_rows=*/1));
   }
   KVASS_RETURN_IF_ERROR(model.check_limit(options, /*head_rows=*/1));
+  if (!flags.svg.empty()) KVASS_RETURN_IF_ERROR(write_picture(flags.svg, plan_picture(flags.model, plan)));
   if (flags.json) return print_json(plan_json(model, plan, totals, arena));
   print_table(model, plan, totals, arena);
   return flush_stdout();
@@ -137,6 +166,7 @@ CommandAction add_plan(CLI::App& command) {
   CLI::Option* model =
       command.add_option("MODEL", flags->model, "A GGUF or .kvp file; without one, layers by flags")->type_name("");
   command.add_flag("--json", flags->json, "One JSON object instead of the table");
+  command.add_option("--svg", flags->svg, "A picture of the plan, beside the table")->type_name("FILE");
   const auto shape = [&](const std::string& name, int64_t& value, const char* type, const char* what) {
     CLI::Option* option = command.add_option(name, value, what);
     return option->type_name(type)->group("Layers, instead of MODEL")->excludes(model);

@@ -135,5 +135,20 @@ TEST(Plan, SinkPositionsChangeNoBytesAndOtherNamesAreRefused) {
   expect_refused(kvass(with(plan, {"in_cache"})), 1, {"--sink-positions: expected in-cache, original or wrapped"});
 }
 
+TEST(Plan, APictureStandsBesideTheTable) {
+  const std::string file = path_of("plan.svg");
+  const Finished plain = kvass({"plan", tiny(), "--context", "64"});
+  const Finished done = kvass({"plan", tiny(), "--context", "64", "--svg", file});
+  EXPECT_EQ(done.code, 0) << done.err;
+  EXPECT_EQ(done.out, plain.out);
+  const std::string svg = read_file(file);
+  EXPECT_TRUE(svg.starts_with("<svg ")) << svg;
+  EXPECT_TRUE(has(svg, "layer 0") && has(svg, "weights") && has(svg, "arena")) << svg;
+  EXPECT_EQ(kvass({"plan", tiny(), "--svg", file}).code, 0) << "a picture may be written again";
+  const std::string model = read_file(tiny());
+  expect_refused(kvass({"plan", tiny(), "--svg", tiny()}), 1, {"pictures as SVG"});
+  EXPECT_EQ(read_file(tiny()), model);
+}
+
 }  // namespace
 }  // namespace kvass

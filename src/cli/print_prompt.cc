@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "app/prompt.h"
+#include "base/json_text.h"
 #include "cli/command.h"
 #include "cli/fields.h"
 
@@ -24,6 +25,8 @@ Result<ChatPromptOptions> options_of(const PrintPromptFlags& flags, const ChatOp
 
 // The messages as a JSON array, with the system text before them.
 Result<std::string> messages_of(const PrintPromptFlags& flags, const std::string& system) {
+  if (!flags.messages.empty() && flags.messages != "-" && stdin_has_text())
+    return bad_input("stdin", "nothing beside --messages FILE", "text that nothing reads");
   KVASS_ASSIGN_OR_RETURN(std::string text, read_text(flags.messages.empty() ? "-" : flags.messages));
   Json messages;
   if (flags.messages.empty()) {
@@ -31,11 +34,7 @@ Result<std::string> messages_of(const PrintPromptFlags& flags, const std::string
     if (text.ends_with('\r')) text.pop_back();
     messages = Json::array({{{"role", "user"}, {"content", text}}});
   } else {
-    messages = Json::parse(text, nullptr, /*allow_exceptions=*/false);
-    if (!messages.is_array()) {
-      return bad_input(flags.messages, "a JSON array of messages",
-                       messages.is_discarded() ? "text that is no JSON" : messages.type_name());
-    }
+    KVASS_ASSIGN_OR_RETURN(messages, parse_json<Json>(flags.messages, text, Json::value_t::array));
   }
   if (!system.empty()) messages.insert(messages.begin(), Json{{"role", "system"}, {"content", system}});
   return messages.dump(-1, ' ', false, Json::error_handler_t::replace);
@@ -80,7 +79,7 @@ Status TemplateFlags::read(ChatOptions& options) const {
       options.now = value;
       continue;
     }
-    const Json parsed = Json::parse(value, nullptr, /*allow_exceptions=*/false);
+    KVASS_ASSIGN_OR_RETURN(const Json parsed, parse_json<Json>("--template-var " + name, value));
     all[name] = parsed.is_discarded() ? Json(value) : parsed;
   }
   options.variables = all.dump(-1, ' ', false, Json::error_handler_t::replace);

@@ -56,6 +56,10 @@ TEST(PrintPrompt, ClockAndVariablesAreGiven) {
   const Finished done = kvass({"chat", "-", "--print-prompt", "--template-file", clock, "--template-var",
                                "now=2026-11-30T12:34:56", "--template-var", "flag=false"});
   EXPECT_EQ(done.out, "2026/11/30 False True") << done.err;
+  for (const char* time : {"2020-02-31T00:00:00", "2021-02-29T12:00:00", "2026-11-31T12:34:56", "2026-11-30", "soon"}) {
+    expect_refused(kvass(print({"--messages", talk(), "--template-var", std::string("now=") + time})), 1,
+                   {"expected a time as in 2026-11-30T12:34:56", time});
+  }
 }
 
 TEST(PrintPrompt, OptionsOfAnAnswerAreRefusedBesideIt) {
@@ -88,6 +92,37 @@ TEST(PrintPrompt, RefusesByName) {
       file("raise.jinja", "{% for m in messages %}\n{{ raise_exception('no ' + m.role) }}{% endfor %}");
   expect_refused(kvass({"chat", "-", "--print-prompt", "--template-file", raising}, "hi"), 1,
                  {"chat template:2:", "no user"});
+}
+
+// JSON that people hand in, in every place that takes it: what walks through a tree recurses as deep as it is nested.
+TEST(DeepJson, IsRefusedWhereverJsonIsTaken) {
+  const auto nested = [](size_t depth) { return std::string(depth, '[') + std::string(depth, ']'); };
+  ASSERT_TRUE(TinyModel().writer().write(path_of("deep.gguf")).ok());
+  const std::string model = path_of("deep.gguf");
+  for (const size_t depth : {size_t{201}, size_t{100'000}}) {
+    const std::string deep = file("deep.json", nested(depth));
+    const std::string map = file("map.json", R"([{"role":"user","content":)" + nested(depth) + "}]");
+    const std::vector<Finished> refused = {
+        kvass(print({"--messages", deep})),
+        kvass(print({"--messages", map})),
+        kvass(print({"--messages", talk(), "--tools", deep})),
+        kvass(print({"--messages", talk(), "--template-var", "x=" + nested(std::min<size_t>(depth, 20'000))})),
+        kvass({"score", model, "--ids", "-f", deep}),
+        kvass({"tokenize", model, "--decode"}, nested(depth)),
+        kvass({"chat", model, "--tools", deep, "--template-file", file("plain.jinja", kTemplate)}, "hi\n"),
+    };
+    for (const Finished& done : refused) {
+      EXPECT_EQ(done.code, 1) << done.err;
+      EXPECT_TRUE(has(done.err, "nested at most 200 deep")) << done.err;
+      EXPECT_EQ(std::count(done.err.begin(), done.err.end(), '\n'), 1) << done.err;
+    }
+  }
+  EXPECT_EQ(
+      kvass(print({"--messages", talk(), "--template-var", "name=" + nested(150), "--no-generation-prompt"})).code, 0);
+  EXPECT_EQ(
+      kvass(print({"--messages", talk(), "--template-var", "name=" + std::string(300, '['), "--no-generation-prompt"}))
+          .code,
+      0);
 }
 
 }  // namespace

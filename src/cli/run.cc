@@ -10,6 +10,7 @@
 #include "cli/config.h"
 #include "cli/fields.h"
 #include "cli/model_flags.h"
+#include "cli/progress.h"
 #include "cli/prompts.h"
 #include "cli/sampling_flags.h"
 #include "cli/signals.h"
@@ -100,7 +101,7 @@ Status run(RunFlags& flags) {
   if (flags.tokens < 0) return bad_input("-n", "0 or more tokens, or -1 for no limit", std::to_string(flags.tokens));
   KVASS_RETURN_IF_ERROR(check_stdin(flags));
   KVASS_ASSIGN_OR_RETURN(const WeightOptions weights, flags.weights.resolve());
-  KVASS_ASSIGN_OR_RETURN(ModelFile file, ModelFile::open(flags.model));
+  KVASS_ASSIGN_OR_RETURN(ModelFile file, ModelFlags::open(flags.model, flags.quiet));
   KVASS_ASSIGN_OR_RETURN(StreamOptions stream_options, flags.stream.resolve(file.stream_options()));
   KVASS_RETURN_IF_ERROR(validate(flags.sampling));
   if (!flags.prompts.empty()) {
@@ -113,7 +114,7 @@ Status run(RunFlags& flags) {
                         std::move(generation), flags.skip_empty ? EmptyLines::skipped : EmptyLines::refused,
                         flags.talks(), !flags.quiet});
   }
-  if (flags.stream.sequences_given()) return bad_input("--sequences", "--prompts FILE beside it", "none");
+  if (flags.stream.sequences_given()) throw CLI::RequiresError("--sequences", "--prompts");
   KVASS_RETURN_IF_ERROR(flags.snapshots.check(flags.json));
   KVASS_ASSIGN_OR_RETURN(std::optional<Snapshot> resumed, flags.snapshots.resumed());
   DecodeOptions options;
@@ -159,7 +160,17 @@ Status run(RunFlags& flags) {
     last = text.back();
     return writable = show_stdout(text);
   };
-  KVASS_ASSIGN_OR_RETURN(const DecodeResult result, generate(model, stream, options, show, cancel));
+  Progress progress("tokens of the prompt");
+  const auto on_prompt = [&](int64_t done) {
+    if (flags.talks()) progress.show(done, static_cast<int64_t>(options.prompt.size()));
+    return true;
+  };
+  const auto on_text = [&](std::string_view text) {
+    progress.end();
+    return show(text);
+  };
+  KVASS_ASSIGN_OR_RETURN(const DecodeResult result, generate(model, stream, options, on_text, cancel, on_prompt));
+  progress.end();
   if (flags.json)
     writable = write_stdout(json_text(result_json(options, result, plan, stream.sequence->length())) + "\n") &&
                show_stdout("");
@@ -174,6 +185,8 @@ Status run(RunFlags& flags) {
   const bool ends_line = !flags.snapshots.saves() || ::isatty(STDOUT_FILENO) == 1;
   if (!flags.json && writable && last != '\n' && ends_line) writable = show_stdout("\n");
   if (flags.talks()) say_summary(options, result, plan, !writable, saved_text);
+  if (!flags.quiet && !reads_stdin(flags) && stdin_has_text())
+    say("kvass: warning: stdin had text only after the prompt was read; nothing has read it (- or -f - would)\n");
   KVASS_RETURN_IF_ERROR(saved);
   KVASS_RETURN_IF_ERROR(flush_stdout());
   if (result.reason == StopReason::cancelled) {

@@ -1,17 +1,17 @@
 // kvass score: negative log-likelihood and perplexity of a text along a stream.
 #include "app/score.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "app/chart.h"
 #include "app/plan.h"
 #include "cli/command.h"
 #include "cli/config.h"
 #include "cli/fields.h"
 #include "cli/model_flags.h"
+#include "cli/progress.h"
 #include "cli/signals.h"
 #include "cli/stream_flags.h"
 
@@ -28,6 +28,7 @@ struct ScoreFlags {
   int64_t top = 0;
   int64_t rotary_offset = 0;
   bool json = false;
+  std::string plot;  // file; empty: none
   StreamFlags stream;
   ModelFlags weights;
 };
@@ -50,23 +51,6 @@ Result<std::vector<int32_t>> text_ids(const ScoreFlags& flags, const Tokenizer& 
     ids.resize(static_cast<size_t>(flags.max_tokens));
   return ids;
 }
-
-// A bar on stderr, if that is a terminal.
-class Progress {
- public:
-  explicit Progress(size_t total) : total_(static_cast<int64_t>(total)), shown_(::isatty(STDERR_FILENO) == 1) {}
-  void operator()(int64_t done) const {
-    if (!shown_) return;
-    constexpr int64_t kWidth = 40;
-    const int64_t filled = done * kWidth / total_;
-    say("\r[{:<{}}] {} of {} tokens", std::string(static_cast<size_t>(filled), '='), kWidth, done, total_);
-    if (done == total_) say("\n");
-  }
-
- private:
-  int64_t total_;
-  bool shown_;
-};
 
 nlohmann::json score_json(const ScoreResult& result, const std::vector<Bucket>& buckets, double nll,
                           const MemoryPlan& plan) {
@@ -93,8 +77,9 @@ Status run(const ScoreFlags& flags) {
   if (flags.bucket < 1) return bad_input("--bucket", "at least 1 token", std::to_string(flags.bucket));
   if (flags.max_tokens < 0) return bad_input("--max-tokens", "0 or more tokens", std::to_string(flags.max_tokens));
   if (flags.top < 0) return bad_input("ScoreOptions.top", "0 or more tokens", std::to_string(flags.top));
+  if (!flags.plot.empty()) KVASS_RETURN_IF_ERROR(check_picture(flags.plot));
   KVASS_ASSIGN_OR_RETURN(const WeightOptions weights, flags.weights.resolve());
-  KVASS_ASSIGN_OR_RETURN(ModelFile file, ModelFile::open(flags.model));
+  KVASS_ASSIGN_OR_RETURN(ModelFile file, ModelFlags::open(flags.model));
   KVASS_ASSIGN_OR_RETURN(StreamOptions options, flags.stream.resolve(file.stream_options()));
   options.rotary_offset = flags.rotary_offset;
   KVASS_RETURN_IF_ERROR(check_memory_limit(file, options, kScoreHeadRows, weights));
@@ -103,7 +88,10 @@ Status run(const ScoreFlags& flags) {
   KVASS_ASSIGN_OR_RETURN(const std::vector<int32_t> ids, text_ids(flags, *model.tokenizer));
   KVASS_ASSIGN_OR_RETURN(OpenStream stream, open_stream(model, options, kScoreHeadRows));
   const MemoryPlan plan = plan_of(model, stream);
-  KVASS_ASSIGN_OR_RETURN(const ScoreResult result, score(stream, ids, flags.top, Progress(ids.size()), cancelled()));
+  Progress progress("tokens");
+  const auto on_tokens = [&](int64_t done) { progress.show(done, static_cast<int64_t>(ids.size())); };
+  KVASS_ASSIGN_OR_RETURN(const ScoreResult result, score(stream, ids, flags.top, on_tokens, cancelled()));
+  progress.end();
 
   const size_t size = static_cast<size_t>(flags.bucket);
   std::vector<Bucket> buckets;
@@ -112,6 +100,13 @@ Status run(const ScoreFlags& flags) {
     buckets.push_back({begin, end, result.mean_nll(begin, end)});
   }
   const double nll = result.mean_nll(0, result.nll.size());
+  if (!flags.plot.empty()) {
+    ChartLine line{"perplexity", {}};
+    for (const Bucket& b : buckets) line.points.emplace_back(b.end, std::exp(b.nll));
+    const std::string title = fmt::format("Perplexity of {} tokens: {:.4f}", ids.size(), std::exp(nll));
+    KVASS_RETURN_IF_ERROR(
+        write_picture(flags.plot, line_chart(title, "token", fmt::format("perplexity of {} tokens", size), {line})));
+  }
   if (flags.json) return print_json(score_json(result, buckets, nll, plan));
   if (buckets.size() > 1) {
     print("{:>10} {:>10} {:>10} {:>12}\n", "start", "end", "nll", "perplexity");
@@ -156,6 +151,7 @@ CommandAction add_score(CLI::App& command) {
                   "stream so much longer would be like")
       ->type_name("TOKENS")
       ->capture_default_str();
+  command.add_option("--plot", flags->plot, "A picture of the perplexity along the text (SVG)")->type_name("FILE");
   command.add_flag("--json", flags->json, "One JSON object instead of text");
   flags->stream.add(command);
   flags->weights.add(command);

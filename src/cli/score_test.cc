@@ -41,5 +41,17 @@ TEST(Score, TextBeginsAsTheFileSaysUnlessToldNotTo) {
   EXPECT_EQ(kvass(with(score, {"--attention-sink", "1,3"}), "and and and and").code, 0);
 }
 
+TEST(Score, APictureHasAPointForEachBucket) {
+  const std::string file = path_of("score.svg");
+  const Finished done =
+      kvass({"score", tiny(), "-f", "-", "--ids", "--bucket", "2", "--plot", file}, "[2,3,4,5,6,7,8]");
+  EXPECT_EQ(done.code, 0) << done.err;
+  const std::string svg = read_file(file);
+  size_t points = 0;
+  for (size_t at = svg.find("<circle"); at != std::string::npos; at = svg.find("<circle", at + 1)) ++points;
+  EXPECT_EQ(points, 3u) << svg;
+  expect_refused(kvass({"score", tiny(), "-f", "-", "--ids", "--plot", tiny()}, "[2,3,4]"), 1, {"pictures as SVG"});
+}
+
 }  // namespace
 }  // namespace kvass

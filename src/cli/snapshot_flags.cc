@@ -41,6 +41,7 @@ Status SnapshotFlags::check(bool json) {
     if (json) return bad_input("--save-every", "text that comes while it is generated", "--json, at the end");
   }
   if (!saves()) return {};
+  if (save_ == "-" || is_stdout(save_)) return bad_input("--save", "a file beside the text's", "stdout itself");
   KVASS_RETURN_IF_ERROR(check_snapshot_path(save_));
   KVASS_ASSIGN_OR_RETURN(FileLock lock, FileLock::acquire(save_));
   lock_.emplace(std::move(lock));

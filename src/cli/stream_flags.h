@@ -16,6 +16,7 @@ class StreamFlags {
   void add(CLI::App& command);
   void add_memory_limit(CLI::App& command);                        // for the commands that hold their plan against it
   void add_sequences(CLI::App& command, const std::string& text);  // for the commands that run several together
+  bool context_given() const { return context_given_ && context_given_->count() > 0; }
   bool sequences_given() const { return sequences_given_ && sequences_given_->count() > 0; }
   // What is not given is as in `defaults`: those of the model's file (app/open.h).
   Result<StreamOptions> resolve(const StreamOptions& defaults = {}) const;

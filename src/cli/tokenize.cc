@@ -30,7 +30,7 @@ Status decode(const TokenizeFlags& flags, const Tokenizer& tokenizer, const std:
 }
 
 Status run(const TokenizeFlags& flags) {
-  KVASS_ASSIGN_OR_RETURN(const ModelFile file, ModelFile::open(flags.model));
+  KVASS_ASSIGN_OR_RETURN(const ModelFile file, ModelFlags::open(flags.model));
   KVASS_ASSIGN_OR_RETURN(const Tokenizer tokenizer, file.tokenizer());
   KVASS_ASSIGN_OR_RETURN(const std::string input, read_text("-"));
   if (flags.decode) return decode(flags, tokenizer, input);
@@ -52,7 +52,8 @@ CommandAction add_tokenize(CLI::App& command) {
   ModelFlags::add_model(command, flags->model, "A GGUF or .kvp file")->required();
   command.add_flag("--bos", flags->bos, "Put the token that begins a text first");
   command.add_flag("--special", flags->special, "Parse the names of control tokens, such as <eos>");
-  command.add_flag("--decode", flags->decode, "stdin is a JSON array of ids; print its text");
+  CLI::Option* decode = command.add_flag("--decode", flags->decode, "stdin is a JSON array of ids; print its text");
+  decode->excludes(command.get_option("--bos"))->excludes(command.get_option("--special"));
   command.add_flag("--json", flags->json, "A JSON array of ids; with --decode, a JSON string");
   return [flags] { return run(*flags); };
 }

@@ -43,6 +43,7 @@ struct TranscribeFlags {
   bool without_timestamps = false;
   double max_initial_timestamp = 1.0;
   bool word_timestamps = false;
+  const CLI::Option* patience_given = nullptr;
   std::string prepend = TranscribeOptions().prepend_punctuations;
   std::string append = TranscribeOptions().append_punctuations;
   bool vad = false;
@@ -104,6 +105,10 @@ Result<TranscribeOptions> resolve(const TranscribeFlags& flags) {
   options.timestamps = !flags.without_timestamps;
   options.max_initial_timestamp = flags.max_initial_timestamp;
   options.word_timestamps = flags.word_timestamps;
+  if (options.word_timestamps && flags.without_timestamps)
+    return bad_input("--word-timestamps", "no --without-timestamps beside it", "both");
+  if (flags.patience_given->count() > 0 && flags.search.beam_size == 1)
+    return bad_input("--patience", "--beam-size 2 or more beside it", "--beam-size 1");
   options.prepend_punctuations = flags.prepend;
   options.append_punctuations = flags.append;
   options.vad = flags.vad;
@@ -190,6 +195,11 @@ class Outputs {
     for (const TranscriptFormat format : formats) {
       const std::string path = fmt::format("{}/{}.{}", flags.output_dir, name, transcript_format_name(format));
       KVASS_RETURN_IF_ERROR(check_new_file(path));
+      for (const std::string& audio : flags.audio) {
+        std::error_code none;
+        if (std::filesystem::equivalent(path, audio, none))
+          return bad_input(path, "a file that is no input", "the recording " + one_line(audio));
+      }
       KVASS_ASSIGN_OR_RETURN(FileLock lock, FileLock::acquire(path));
       if (!lock.warning().empty()) say("kvass: warning: {}\n", one_line(lock.warning()));
       outputs.files_.emplace_back(format, std::move(lock));
@@ -341,8 +351,8 @@ CommandAction add_transcribe(CLI::App& command) {
   group = "Search";
   option(flags_of("SearchOptions.beam_size"), flags->search.beam_size,
          "Texts that are followed at temperature 0; 1: greedy", "N", group);
-  option(flags_of("SearchOptions.patience"), flags->search.patience, "Finished texts to wait for, in beam sizes", "X",
-         group);
+  flags->patience_given = option(flags_of("SearchOptions.patience"), flags->search.patience,
+                                 "Finished texts to wait for, in beam sizes", "X", group);
   option(flags_of("SearchOptions.length_penalty"), flags->search.length_penalty,
          "Texts are compared by log-probability / length^X", "X", group);
   option(flags_of("SearchOptions.best_of"), flags->search.best_of, "Texts that are drawn at a temperature above 0", "N",

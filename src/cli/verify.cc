@@ -51,7 +51,8 @@ Status run(const VerifyFlags& flags) {
   VerifyInput input;
   KVASS_ASSIGN_OR_RETURN(input.kv, parse_dtype(flags.kv));
   KVASS_ASSIGN_OR_RETURN(input.threads, resolve_threads(flags.threads));
-  KVASS_ASSIGN_OR_RETURN(const OpenModel model, open_model(flags.model, math, input.threads, weights));
+  KVASS_ASSIGN_OR_RETURN(ModelFile file, ModelFlags::open(flags.model));
+  KVASS_ASSIGN_OR_RETURN(const OpenModel model, open_model(std::move(file), math, input.threads, weights));
   KVASS_ASSIGN_OR_RETURN(input.ids, text_ids(flags, *model.tokenizer));
   set_engine(model.engine, input);
   const std::atomic<bool>& cancel = cancelled();

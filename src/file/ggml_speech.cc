@@ -170,7 +170,9 @@ class GgmlSpeechParser : ByteReader {
     at_ += static_cast<size_t>(name_bytes);
     const std::string field = "tensor " + quoted_name(tensor.name);
     const std::optional<GgmlTypeInfo> type = ggml_type_info(static_cast<uint32_t>(type_number));
-    if (!type) return cannot(field + " type", "a type that kvass reads", std::to_string(type_number));
+    if (!type) {
+      return cannot(field + " type", "a type that kvass reads", unread_type(static_cast<uint32_t>(type_number)));
+    }
     tensor.type = type->type;
     if (tensor.shape[0] % type->block_elements != 0) {
       return fail(field, fmt::format("rows of whole blocks of {}", type->block_elements),

@@ -26,7 +26,7 @@ T load(const uint8_t* data) {
   return value;
 }
 
-// The integer scalar at `data`; empty for a u64 beyond int64 and for other types.
+// The integer scalar at `data`; empty for a u64 beyond int64, for a bool that is neither 0 nor 1 and for other types.
 std::optional<int64_t> integer(GgufValueType type, const uint8_t* data) {
   switch (type) {
     case GgufValueType::u8:
@@ -34,7 +34,7 @@ std::optional<int64_t> integer(GgufValueType type, const uint8_t* data) {
     case GgufValueType::i8:
       return static_cast<int8_t>(*data);
     case GgufValueType::boolean:
-      return *data != 0;
+      return *data <= 1 ? std::optional<int64_t>(*data) : std::nullopt;
     case GgufValueType::u16:
       return load<uint16_t>(data);
     case GgufValueType::i16:
@@ -94,6 +94,28 @@ std::string decimal(T value) {
 
 }  // namespace
 
+int64_t GgufTensor::rows() const {
+  int64_t count = 1;
+  for (size_t i = 1; i < shape.size(); ++i) count *= shape[i];
+  return count;
+}
+
+const uint8_t* GgufTensor::row(int64_t index) const {
+  if (head_rows != 0) {
+    const int64_t head = index / head_rows, within = index % head_rows;
+    index = head * head_rows + within / 2 + within % 2 * (head_rows / 2);
+  }
+  return data + static_cast<size_t>(index) * row_bytes();
+}
+
+const uint8_t* GgufTensor::rows_at(int64_t first, int64_t count, std::vector<uint8_t>& scratch) const {
+  if (head_rows == 0) return row(first);
+  const size_t size = row_bytes();
+  scratch.resize(static_cast<size_t>(count) * size);
+  for (int64_t i = 0; i < count; ++i) std::memcpy(&scratch[static_cast<size_t>(i) * size], row(first + i), size);
+  return scratch.data();
+}
+
 std::optional<GgmlTypeInfo> ggml_type_info(uint32_t number) {
   for (const GgmlTypeInfo& info : kTypes) {
     if (static_cast<uint32_t>(info.type) == number) return info;
@@ -115,6 +137,23 @@ std::string ggml_type_names() {
   return names;
 }
 
+std::string unread_type(uint32_t number) {
+  // Of intermediate results, of integers, of the newest version, and of older ones that were given up.
+  struct Unread {
+    uint32_t number;
+    std::string_view name;
+  };
+  constexpr Unread kUnread[] = {{4, "Q4_2"},        {5, "Q4_3"},        {9, "Q8_1"},        {15, "Q8_K"},
+                                {24, "I8"},         {25, "I16"},        {26, "I32"},        {27, "I64"},
+                                {28, "F64"},        {31, "Q4_0_4_4"},   {32, "Q4_0_4_8"},   {33, "Q4_0_8_8"},
+                                {36, "IQ4_NL_4_4"}, {37, "IQ4_NL_4_8"}, {38, "IQ4_NL_8_8"}, {41, "Q1_0"}};
+  std::string text = "type number " + std::to_string(number);
+  for (const Unread& type : kUnread) {
+    if (type.number == number) text += " (" + std::string(type.name) + ")";
+  }
+  return text;
+}
+
 std::string_view gguf_value_type_name(GgufValueType type) { return kValueTypes[static_cast<size_t>(type)]; }
 
 const GgufTensor* Gguf::find_tensor(std::string_view name) const {
@@ -124,11 +163,20 @@ const GgufTensor* Gguf::find_tensor(std::string_view name) const {
 
 Result<const GgufTensor*> Gguf::tensor(std::string_view name) const {
   if (const GgufTensor* tensor = find_tensor(name)) return tensor;
-  return bad_input(name_ + ": tensor " + quoted_name(name), "it in the file", "none of that name");
+  return bad_input(names_.front() + ": tensor " + quoted_name(name), "it in the file", "none of that name");
+}
+
+Status Gguf::check() const {
+  for (const FileMap& map : maps_) KVASS_RETURN_IF_ERROR(map.check());
+  return {};
 }
 
 void Gguf::release(const GgufTensor& tensor, size_t begin, size_t count) const {
-  if (map_) map_->release(tensor.offset + begin, count);
+  for (const FileMap& map : maps_) {
+    const std::span<const uint8_t> bytes = map.bytes();
+    if (tensor.data < bytes.data() || tensor.data >= bytes.data() + bytes.size()) continue;
+    return map.release(static_cast<size_t>(tensor.data - bytes.data()) + begin, count);
+  }
 }
 
 const GgufEntry* Gguf::find(std::string_view key) const {
@@ -138,13 +186,14 @@ const GgufEntry* Gguf::find(std::string_view key) const {
 
 Result<const GgufEntry*> Gguf::entry(std::string_view key, std::string_view expected) const {
   if (const GgufEntry* entry = find(key)) return entry;
-  return bad_input(name_ + ": metadata " + quoted_name(key), expected, "no such key");
+  return bad_input(name() + ": metadata " + quoted_name(key), expected, "no such key");
 }
 
 Status Gguf::wrong_type(const GgufEntry& entry, std::string_view expected) const {
   std::string got(gguf_value_type_name(entry.type));
   if (entry.type == GgufValueType::array) got += " of " + std::string(gguf_value_type_name(entry.element));
-  return bad_input(name_ + ": metadata " + quoted_name(entry.key), expected, got);
+  if (entry.type == GgufValueType::boolean && *entry.data > 1) got += " of value " + std::to_string(*entry.data);
+  return bad_input(name() + ": metadata " + quoted_name(entry.key), expected, got);
 }
 
 Result<int64_t> Gguf::get_int(std::string_view key) const {
@@ -166,7 +215,7 @@ Result<double> Gguf::get_float(std::string_view key) const {
 Result<bool> Gguf::get_bool(std::string_view key) const {
   constexpr std::string_view kExpected = "a bool";
   KVASS_ASSIGN_OR_RETURN(const GgufEntry* found, entry(key, kExpected));
-  if (found->type == GgufValueType::boolean) return *found->data != 0;
+  if (found->type == GgufValueType::boolean && *found->data <= 1) return *found->data != 0;
   return wrong_type(*found, kExpected);
 }
 
@@ -232,6 +281,7 @@ Result<std::string_view> Gguf::get_string_or(std::string_view key, std::string_v
 std::string Gguf::printable(const GgufEntry& entry) const {
   constexpr uint64_t kShown = 6;
   const bool array = entry.type == GgufValueType::array;
+  if (entry.element == GgufValueType::array) return "[" + std::to_string(entry.count) + " arrays]";
   const uint8_t* data = entry.data;
   std::string out = array ? "[" : "";
   for (uint64_t i = 0; i < std::min(entry.count, kShown); ++i) {
@@ -247,7 +297,7 @@ std::string Gguf::printable(const GgufEntry& entry) const {
     } else if (const std::optional<int64_t> value = integer(entry.element, data)) {
       out += entry.element == GgufValueType::boolean ? (*value ? "true" : "false") : std::to_string(*value);
     } else {
-      out += std::to_string(load<uint64_t>(data));
+      out += entry.element == GgufValueType::boolean ? std::to_string(*data) : std::to_string(load<uint64_t>(data));
     }
     data += integer_bytes(entry.element == GgufValueType::f32 ? GgufValueType::u32 : entry.element);
   }

@@ -18,9 +18,10 @@ constexpr uint64_t kMaxKeyBytes = 65535;
 constexpr uint64_t kMaxTensorNameBytes = 127;  // the specification says 64; some converters write more
 constexpr int kMaxDimensions = 4;
 constexpr uint64_t kDefaultAlignment = 32;
-constexpr uint64_t kMaxAlignment = uint64_t{1} << 30;
 constexpr uint64_t kMaxElements = uint64_t{1} << 48;
+constexpr int kMaxNesting = 16;                    // of arrays
 constexpr size_t kMinEntryBytes = 8 + 4 + 1;       // key length, type, the shortest value
+constexpr size_t kMinArrayBytes = 4 + 8;           // element type, count
 constexpr size_t kMinTensorBytes = 8 + 4 + 4 + 8;  // name length, dimensions, type, offset
 
 size_t scalar_bytes(GgufValueType type) {
@@ -51,7 +52,7 @@ size_t scalar_bytes(GgufValueType type) {
 
 class GgufParser : ByteReader {
  public:
-  GgufParser(std::span<const uint8_t> bytes, Gguf& out) : ByteReader(bytes, out.name_), out_(out) {}
+  GgufParser(std::span<const uint8_t> bytes, Gguf& out) : ByteReader(bytes, out.name()), out_(out) {}
 
   Status run() {
     uint32_t magic = 0;
@@ -73,11 +74,6 @@ class GgufParser : ByteReader {
   }
 
  private:
-  // Error if the value of an entry, whose elements have at least `each` bytes, does not fit into the bytes left.
-  Status room(const std::string& field, const GgufEntry& entry, size_t each) const {
-    return entry.type == GgufValueType::array ? count(field + " element count", entry.count, each)
-                                              : need(field + " value", each);
-  }
   // The message is built only on an error: a vocabulary has 262,144 strings.
   Status text(std::string_view field, uint64_t most, std::string_view& value) {
     uint64_t length = 0;
@@ -104,29 +100,50 @@ class GgufParser : ByteReader {
     const std::string field = "metadata " + quoted_name(entry.key);
     KVASS_RETURN_IF_ERROR(type(field + " type", entry.type));
     entry.element = entry.type;
-    if (entry.type == GgufValueType::array) {
-      KVASS_RETURN_IF_ERROR(type(field + " element type", entry.element));
-      KVASS_RETURN_IF_ERROR(number(field + " element count", entry.count));
-      if (entry.element == GgufValueType::array)
-        return fail(field + " element type", "a scalar or a string", "an array");
-    }
+    if (entry.type == GgufValueType::array) KVASS_RETURN_IF_ERROR(array(field, entry));
     entry.data = bytes_.data() + at_;
-    if (entry.element == GgufValueType::string) {
-      KVASS_RETURN_IF_ERROR(room(field, entry, sizeof(uint64_t)));
+    if (entry.type == GgufValueType::array) {
+      KVASS_RETURN_IF_ERROR(elements(field, entry, 1));
+    } else if (entry.type == GgufValueType::string) {
+      std::string_view ignored;
+      KVASS_RETURN_IF_ERROR(text(field, left(), ignored));
+    } else {
+      const size_t bytes = scalar_bytes(entry.type);
+      KVASS_RETURN_IF_ERROR(need(field + " value", bytes));
+      at_ += bytes;
+    }
+    entry.bytes = static_cast<size_t>(bytes_.data() + at_ - entry.data);
+    if (!out_.entry_index_.emplace(entry.key, out_.entries_.size()).second)
+      return fail(field, "each key once", "it twice");
+    out_.entries_.push_back(entry);
+    return {};
+  }
+  // What an array begins with: the type of its elements and their number.
+  Status array(const std::string& field, GgufEntry& entry) {
+    KVASS_RETURN_IF_ERROR(type(field + " element type", entry.element));
+    return number(field + " element count", entry.count);
+  }
+  // Goes past the elements of an array.
+  Status elements(const std::string& field, const GgufEntry& entry, int depth) {
+    if (entry.element == GgufValueType::array) {
+      if (depth == kMaxNesting) {
+        return fail(field, "arrays at most " + std::to_string(kMaxNesting) + " deep", "deeper ones");
+      }
+      KVASS_RETURN_IF_ERROR(count(field + " element count", entry.count, kMinArrayBytes));
+      for (uint64_t i = 0; i < entry.count; ++i) {
+        GgufEntry inner;
+        KVASS_RETURN_IF_ERROR(array(field, inner));
+        KVASS_RETURN_IF_ERROR(elements(field, inner, depth + 1));
+      }
+    } else if (entry.element == GgufValueType::string) {
+      KVASS_RETURN_IF_ERROR(count(field + " element count", entry.count, sizeof(uint64_t)));
       std::string_view ignored;
       for (uint64_t i = 0; i < entry.count; ++i) KVASS_RETURN_IF_ERROR(text(field, left(), ignored));
     } else {
       const size_t each = scalar_bytes(entry.element);
-      KVASS_RETURN_IF_ERROR(room(field, entry, each));
-      if (entry.element == GgufValueType::boolean) {
-        const auto* bad = std::find_if(entry.data, entry.data + entry.count, [](uint8_t byte) { return byte > 1; });
-        if (bad != entry.data + entry.count) return fail(field + " value", "0 or 1 (a bool)", std::to_string(*bad));
-      }
+      KVASS_RETURN_IF_ERROR(count(field + " element count", entry.count, each));
       at_ += static_cast<size_t>(entry.count) * each;
     }
-    if (!out_.entry_index_.emplace(entry.key, out_.entries_.size()).second)
-      return fail(field, "each key once", "it twice");
-    out_.entries_.push_back(entry);
     return {};
   }
 
@@ -138,14 +155,13 @@ class GgufParser : ByteReader {
     const std::string field = "tensor " + quoted_name(name);
     uint32_t dimensions = 0;
     KVASS_RETURN_IF_ERROR(number(field + " dimensions", dimensions));
-    if (dimensions < 1 || dimensions > kMaxDimensions)
-      return fail(field + " dimensions", "1 to 4", std::to_string(dimensions));
+    if (dimensions > kMaxDimensions) return fail(field + " dimensions", "0 to 4", std::to_string(dimensions));
     uint64_t elements = 1;
     for (uint32_t i = 0; i < dimensions; ++i) {
       uint64_t size = 0;
       KVASS_RETURN_IF_ERROR(number(field + " shape", size));
-      if (size < 1 || size > kMaxElements / elements) {
-        return fail(field + " shape", "sizes from 1, at most 2^48 elements", std::to_string(size));
+      if (size > kMaxElements / std::max<uint64_t>(elements, 1)) {
+        return fail(field + " shape", "at most 2^48 elements", std::to_string(size) + " in a dimension");
       }
       elements *= size;
       tensor.shape.push_back(static_cast<int64_t>(size));
@@ -154,13 +170,14 @@ class GgufParser : ByteReader {
     KVASS_RETURN_IF_ERROR(number(field + " type", number_of_type));
     const std::optional<GgmlTypeInfo> info = ggml_type_info(number_of_type);
     if (!info) {
-      return cannot(field + " type", ggml_type_names(), "type number " + std::to_string(number_of_type));
+      return cannot(field + " type", ggml_type_names(), unread_type(number_of_type));
     }
     tensor.type = info->type;
-    if (tensor.shape[0] % info->block_elements != 0) {
+    const int64_t row = tensor.shape.empty() ? 1 : tensor.shape[0];
+    if (row % info->block_elements != 0) {
       return fail(field + " row length",
                   "a multiple of " + std::to_string(info->block_elements) + " (" + std::string(info->name) + ")",
-                  std::to_string(tensor.shape[0]));
+                  std::to_string(row));
     }
     tensor.bytes = static_cast<size_t>(elements / static_cast<uint64_t>(info->block_elements)) * info->block_bytes;
     uint64_t offset = 0;
@@ -172,23 +189,24 @@ class GgufParser : ByteReader {
     return {};
   }
 
+  Result<uint64_t> alignment() const {
+    if (!out_.has("general.alignment")) return kDefaultAlignment;
+    KVASS_ASSIGN_OR_RETURN(const int64_t value, out_.get_int("general.alignment"));
+    if (value > 0 && std::has_single_bit(static_cast<uint64_t>(value))) return static_cast<uint64_t>(value);
+    return fail("general.alignment", "a power of two", std::to_string(value));
+  }
+
   Status place_tensors() {
-    uint64_t alignment = kDefaultAlignment;
-    if (out_.has("general.alignment")) {
-      Result<int64_t> value = out_.get_int("general.alignment");
-      if (!value.ok()) return value.status();
-      alignment = static_cast<uint64_t>(value.value());
-      if (alignment < 8 || alignment > kMaxAlignment || !std::has_single_bit(alignment)) {
-        return fail("general.alignment", "a power of two from 8 to 2^30", std::to_string(value.value()));
-      }
-    }
-    if (out_.tensors_.empty()) return {};
-    const uint64_t data = (at_ + alignment - 1) / alignment * alignment;
-    if (data > bytes_.size())
-      return fail("tensor data", "a start before the end of the file", "a file that ends before it");
-    const uint64_t room = bytes_.size() - data;
+    KVASS_ASSIGN_OR_RETURN(const uint64_t alignment, this->alignment());
+    const auto aligned = [&](uint64_t offset) { return (offset + alignment - 1) / alignment * alignment; };
+    const uint64_t data = aligned(at_);
+    const uint64_t room = bytes_.size() - std::min<uint64_t>(data, bytes_.size());
+    uint64_t end = at_;
     for (GgufTensor& tensor : out_.tensors_) {
+      if (tensor.bytes == 0) continue;
       const std::string field = "tensor " + quoted_name(tensor.name);
+      if (data > bytes_.size())
+        return fail("tensor data", "a start before the end of the file", "a file that ends before it");
       if (tensor.offset % alignment != 0) {
         return fail(field + " offset", "a multiple of " + std::to_string(alignment), std::to_string(tensor.offset));
       }
@@ -198,8 +216,24 @@ class GgufParser : ByteReader {
       }
       tensor.offset += static_cast<size_t>(data);
       tensor.data = bytes_.data() + tensor.offset;
+      end = std::max<uint64_t>(end, tensor.offset + tensor.bytes);
     }
+    for (const uint64_t offset : {end, aligned(end)}) KVASS_RETURN_IF_ERROR(check_end(offset));
     return {};
+  }
+  // An error if another GGUF file begins at `offset`: somebody has put two together.
+  Status check_end(uint64_t offset) const {
+    constexpr size_t kBegin = 2 * sizeof(uint32_t);
+    if (offset > bytes_.size() || bytes_.size() - offset < kBegin) return {};
+    uint32_t words[2];
+    std::memcpy(words, bytes_.data() + offset, kBegin);
+    if (words[0] != kMagic || words[1] < 2 || words[1] > 3) return {};
+    const bool split = out_.has("split.count");
+    return fail("end of the tensor data", "the end of the file",
+                "another GGUF file at offset " + std::to_string(offset) +
+                    (split ? " (parts of a split model, put together byte by byte: they stay files of their own, named "
+                             "NAME-00001-of-00003.gguf and so on)"
+                           : " (two files, put together)"));
   }
 
   Gguf& out_;
@@ -207,15 +241,19 @@ class GgufParser : ByteReader {
 
 Result<Gguf> Gguf::parse(std::span<const uint8_t> bytes, std::string name) {
   Gguf file;
-  file.name_ = std::move(name);
+  file.names_.push_back(std::move(name));
   KVASS_RETURN_IF_ERROR(GgufParser(bytes, file).run());
   return file;
 }
 
-Result<Gguf> Gguf::open(const std::string& path) {
-  KVASS_ASSIGN_OR_RETURN(FileMap map, FileMap::open(path));
-  KVASS_ASSIGN_OR_RETURN(Gguf file, map.checked(parse(map.bytes(), path)));
-  file.map_.emplace(std::move(map));
+Result<Gguf> Gguf::assemble(GgufParts parts, std::string name) {
+  Gguf file;
+  file.names_.push_back(std::move(name));
+  file.parts_ = std::move(parts);
+  KVASS_RETURN_IF_ERROR(GgufParser(file.parts_.metadata, file).run());
+  file.tensors_ = std::move(file.parts_.tensors);
+  file.maps_ = std::move(file.parts_.maps);
+  for (size_t i = 0; i < file.tensors_.size(); ++i) file.tensor_index_.emplace(file.tensors_[i].name, i);
   return file;
 }
 

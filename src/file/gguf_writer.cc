@@ -38,16 +38,32 @@ void GgufWriter::strs(std::string_view name, std::span<const std::string> values
   for (const std::string& value : values) put_text(metadata_, value);
 }
 
-void GgufWriter::tensor(std::string_view name, GgmlType type, std::span<const int64_t> shape,
-                        std::span<const uint8_t> bytes) {
+void GgufWriter::copy(const GgufEntry& entry) {
+  key(entry.key, entry.type);
+  if (entry.type == GgufValueType::array) {
+    put(metadata_, entry.element);
+    put(metadata_, entry.count);
+  }
+  metadata_.insert(metadata_.end(), entry.data, entry.data + entry.bytes);
+}
+
+size_t GgufWriter::announce(std::string_view name, GgmlType type, std::span<const int64_t> shape, size_t bytes) {
+  const uint64_t offset = data_bytes_;
   put_text(tensor_infos_, name);
   put(tensor_infos_, static_cast<uint32_t>(shape.size()));
   for (int64_t size : shape) put(tensor_infos_, size);
   put(tensor_infos_, type);
-  put(tensor_infos_, static_cast<uint64_t>(data_.size()));
+  put(tensor_infos_, offset);
+  data_bytes_ = (offset + bytes + alignment_ - 1) / alignment_ * alignment_;
+  ++tensors_;
+  return static_cast<size_t>(offset);
+}
+
+void GgufWriter::tensor(std::string_view name, GgmlType type, std::span<const int64_t> shape,
+                        std::span<const uint8_t> bytes) {
+  announce(name, type, shape, bytes.size());
   data_.insert(data_.end(), bytes.begin(), bytes.end());
   pad(data_, alignment_);
-  ++tensors_;
 }
 
 std::vector<uint8_t> GgufWriter::finish() const {

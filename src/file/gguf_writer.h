@@ -1,6 +1,7 @@
 // Writes a GGUF file: metadata and tensors, in the order of the calls. The bytes are built in memory: for tests and
-// small files. Not a validator: it checks nothing, so that a test can write what the reader must refuse. For an
-// alignment other than 32 the caller also writes the key general.alignment. Owns the bytes until they are written.
+// small files, or with announce() all but the tensors' data. Not a validator: it checks nothing, so that a test can
+// write what the reader must refuse. For an alignment other than 32 the caller also writes the key general.alignment.
+// Owns the bytes until they are written.
 #pragma once
 
 #include <cstdint>
@@ -43,8 +44,13 @@ class GgufWriter {
     for (const T& value : values) put(metadata_, value);
   }
 
+  void copy(const GgufEntry& entry);  // as it is in its file
+
   // `shape` as in GgufTensor; `bytes`: the blocks as stored in the file.
   void tensor(std::string_view name, GgmlType type, std::span<const int64_t> shape, std::span<const uint8_t> bytes);
+  // The same of a tensor whose blocks the caller writes, at that offset from the end of what finish() gives: for files
+  // that are not built in memory. All tensors of a file are of one sort.
+  size_t announce(std::string_view name, GgmlType type, std::span<const int64_t> shape, size_t bytes);
 
   std::vector<uint8_t> finish() const;
   Status write(const std::string& path) const;
@@ -68,6 +74,7 @@ class GgufWriter {
   uint64_t alignment_;
   uint64_t entries_ = 0;
   uint64_t tensors_ = 0;
+  uint64_t data_bytes_ = 0;
   std::vector<uint8_t> metadata_;
   std::vector<uint8_t> tensor_infos_;
   std::vector<uint8_t> data_;

@@ -20,9 +20,9 @@ static_assert(std::endian::native == std::endian::little, "safetensors are read 
 constexpr uint64_t kMaxHeaderBytes = 100'000'000;  // the specification's limit
 constexpr uint64_t kMaxDimensions = 16;
 
-constexpr std::pair<std::string_view, uint64_t> kTypes[] = {{"F64", 8}, {"F32", 4}, {"F16", 2}, {"BF16", 2}, {"I64", 8},
-                                                            {"I32", 4}, {"I16", 2}, {"I8", 1},  {"U64", 8},  {"U32", 4},
-                                                            {"U16", 2}, {"U8", 1},  {"BOOL", 1}};
+constexpr std::pair<std::string_view, uint64_t> kTypes[] = {
+    {"F64", 8}, {"F32", 4}, {"F16", 2}, {"BF16", 2}, {"I64", 8},  {"I32", 4},     {"I16", 2},     {"I8", 1},
+    {"U64", 8}, {"U32", 4}, {"U16", 2}, {"U8", 1},   {"BOOL", 1}, {"F8_E4M3", 1}, {"F8_E5M2", 1}, {"C64", 8}};
 
 uint64_t type_bytes(std::string_view type) {
   for (const auto& [name, bytes] : kTypes) {
@@ -113,6 +113,23 @@ Result<JsonTree> read_header(std::span<const uint8_t> text, const std::string& f
   return tree;
 }
 
+// Two tensors that share bytes.
+Status check_apart(const std::map<std::string, SafeTensor, std::less<>>& tensors, const std::string& name) {
+  std::vector<std::pair<const std::string*, std::span<const uint8_t>>> places;
+  for (const auto& [key, tensor] : tensors) {
+    if (!tensor.bytes.empty()) places.emplace_back(&key, tensor.bytes);
+  }
+  std::sort(places.begin(), places.end(),
+            [](const auto& a, const auto& b) { return a.second.data() < b.second.data(); });
+  for (size_t i = 1; i < places.size(); ++i) {
+    const auto& [before, bytes] = places[i - 1];
+    if (bytes.data() + bytes.size() <= places[i].second.data()) continue;
+    return bad_input(name + ": tensor " + quoted_name(*places[i].first) + " data_offsets", "bytes of its own",
+                     "some of " + quoted_name(*before));
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<SafeTensors> SafeTensors::parse(std::span<const uint8_t> bytes, const std::string& name) {
@@ -130,6 +147,7 @@ Result<SafeTensors> SafeTensors::parse(std::span<const uint8_t> bytes, const std
     KVASS_ASSIGN_OR_RETURN(SafeTensor tensor, read_tensor(entry, data, name + ": tensor " + quoted_name(key)));
     file.tensors_.emplace(key, std::move(tensor));
   }
+  KVASS_RETURN_IF_ERROR(check_apart(file.tensors_, name));
   return file;
 }
 

@@ -9,6 +9,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/file_map.h"
@@ -41,6 +42,8 @@ class SafeTensors {
   }
   // FileMap::check() of the file: to be asked after bytes were read and before they are used.
   Status check() const { return map_ ? map_->check() : Status(); }
+  // The mapping, from which the tensors go on to be read.
+  std::optional<FileMap> take_map() && { return std::exchange(map_, std::nullopt); }
   // Releases the mapped pages of these bytes of a tensor. A later access reads them again.
   void release(std::span<const uint8_t> bytes) const {
     if (map_) map_->release(static_cast<size_t>(bytes.data() - map_->bytes().data()), bytes.size());

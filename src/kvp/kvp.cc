@@ -52,7 +52,7 @@ Result<VocabularyView> KvpFile::vocabulary() const {
   const fb::Vocabulary& from = *fb::GetModel(table_.data())->vocabulary();
   VocabularyView to;
   to.source = name_;
-  to.kind = view(from.kind()) == "spm" ? VocabularyKind::spm : VocabularyKind::bpe;
+  to.kind = find_vocabulary_kind(view(from.kind())).value_or(VocabularyKind::bpe);
   split(from.pieces(), from.piece_ends(), to.pieces);
   split(from.merges(), from.merge_ends(), to.merges);
   static_assert(sizeof(TokenType) == 1 && std::endian::native == std::endian::little);
@@ -69,6 +69,11 @@ Result<VocabularyView> KvpFile::vocabulary() const {
   to.add_bos = from.add_bos();
   to.add_eos = from.add_eos();
   to.add_space_prefix = from.add_space_prefix();
+  to.space_prefix = find_space_prefix(view(from.space_prefix())).value_or(SpacePrefix::controls);
+  if (from.ends() != nullptr) to.ends.assign(from.ends()->begin(), from.ends()->end());
+  to.nfc = from.nfc();
+  to.remove_extra_whitespaces = from.remove_extra_whitespaces();
+  if (from.charsmap() != nullptr) to.charsmap.assign(from.charsmap()->begin(), from.charsmap()->end());
   to.chat_template = model_.chat_template;
   return to;
 }

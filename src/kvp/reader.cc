@@ -80,6 +80,7 @@ class KvpReader : private TableChecks {
   Status general(const fb::Model& root) {
     for (size_t i = 0; i < size_of(root.needs()); ++i) {
       const std::string_view need = view(root.needs()->Get(static_cast<uint32_t>(i)));
+      if (need == kNeedsVocabulary) continue;
       if (need != kNeedsSpeech) return cannot("needs", "nothing that this version does not know", shown(need));
       if (root.speech() == nullptr) return wrong("speech", "what the file needs", "none");
     }
@@ -186,17 +187,25 @@ class KvpReader : private TableChecks {
   Status vocabulary(const fb::Model& root) {
     if (root.vocabulary() == nullptr) return wrong("vocabulary", "one", "none");
     const fb::Vocabulary& from = *root.vocabulary();
-    const bool known =
-        file_.model_.speech ? view(from.kind()) == "speech" : view(from.kind()) == "spm" || view(from.kind()) == "bpe";
-    if (!known) return wrong("vocabulary", file_.model_.speech ? "speech" : "spm or bpe", shown(view(from.kind())));
+    const std::string_view kind = view(from.kind());
+    const bool known = file_.model_.speech ? kind == "speech" : find_vocabulary_kind(kind).has_value();
+    if (!known) return wrong("vocabulary", file_.model_.speech ? "speech" : "spm or bpe or unigram", shown(kind));
     KVASS_RETURN_IF_ERROR(at_most("name of the pre-tokenizer in bytes", view(from.pre()).size(), kMostNameBytes));
     KVASS_RETURN_IF_ERROR(ends("tokens", from.pieces(), from.piece_ends()));
     KVASS_RETURN_IF_ERROR(ends("merges", from.merges(), from.merge_ends()));
+    const std::string_view prefix = view(from.space_prefix());
+    if (!prefix.empty() && !find_space_prefix(prefix)) {
+      return cannot("space prefix", "a rule of this version", shown(prefix));
+    }
     const auto tokens = static_cast<int64_t>(size_of(from.piece_ends()));
     if (tokens > file_.model_.program.vocabulary()) {
       return wrong("vocabulary",
                    "at most " + std::to_string(file_.model_.program.vocabulary()) + " tokens, a logit each",
                    std::to_string(tokens));
+    }
+    for (size_t i = 0; i < size_of(from.ends()); ++i) {
+      const int32_t id = from.ends()->Get(static_cast<uint32_t>(i));
+      if (id < 0 || id >= tokens) return wrong("ends", "ids below " + std::to_string(tokens), std::to_string(id));
     }
     return {};
   }

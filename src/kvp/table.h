@@ -7,7 +7,9 @@
 
 namespace kvass {
 
-inline constexpr std::string_view kNeedsSpeech = "speech";  // of Model.needs
+// Of Model.needs.
+inline constexpr std::string_view kNeedsSpeech = "speech";
+inline constexpr std::string_view kNeedsVocabulary = "vocabulary";  // fields of the vocabulary that 0.1 did not have
 
 template <class T>
 inline size_t size_of(const flatbuffers::Vector<T>* list) {

@@ -142,6 +142,24 @@ TEST_F(Kvp, ByteLevelVocabulariesComeBack) {
   EXPECT_EQ(vocabulary.kind, VocabularyKind::bpe);
   EXPECT_EQ(vocabulary.merges, parts.vocabulary.merges);
   EXPECT_EQ(vocabulary.pre, parts.vocabulary.pre);
+  EXPECT_FALSE(vocabulary.nfc);
+}
+
+TEST_F(Kvp, WhatATokenizerDoesToTextComesBack) {
+  KvpParts parts;
+  parts.vocabulary.kind = VocabularyKind::unigram;
+  parts.vocabulary.nfc = parts.vocabulary.remove_extra_whitespaces = true;
+  parts.vocabulary.charsmap = std::string("a\0b", 3);
+  parts.vocabulary.space_prefix = SpacePrefix::segments;
+  AlignedBytes bytes(written(parts));
+  const Result<KvpFile> file = KvpFile::parse(bytes.span(), "file");
+  ASSERT_TRUE(file.ok()) << file.status().message();
+  const Vocabulary vocabulary = vocabulary_as<Vocabulary>(file->vocabulary().value());
+  EXPECT_EQ(vocabulary.kind, VocabularyKind::unigram);
+  EXPECT_TRUE(vocabulary.nfc);
+  EXPECT_TRUE(vocabulary.remove_extra_whitespaces);
+  EXPECT_EQ(vocabulary.charsmap, parts.vocabulary.charsmap);
+  EXPECT_EQ(vocabulary.space_prefix, SpacePrefix::segments);
 }
 
 TEST_F(Kvp, ProgramsWithConditionsAndAnEncoderComeBack) {

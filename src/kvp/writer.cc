@@ -99,7 +99,7 @@ class TableWriter {
           {vector ? WeightType::F32 : store.matrices[i].type, layout.weights[i].section, layout.weights[i].offset});
     }
     const auto program = write_program(fbb_, model.program, places);
-    const auto words = write(vocabulary, model.speech ? "speech" : kind_name(vocabulary.kind));
+    const auto words = write(vocabulary, model.speech ? "speech" : vocabulary_kind_name(vocabulary.kind));
     const auto plan = write(model.caches, caches, cache_lens);
     const auto producer = fbb_.CreateString(model.producer);
     const auto family = fbb_.CreateString(model.family);
@@ -110,15 +110,16 @@ class TableWriter {
     const auto section_list = fbb_.CreateVector(sections);
     Offset<fb::Speech> speech;
     Offset<flatbuffers::Vector<Offset<flatbuffers::String>>> needs;
+    std::vector<Offset<flatbuffers::String>> need_list;
     if (model.speech) {
       speech = write(*model.speech);
-      needs = fbb_.CreateVector(std::vector<Offset<flatbuffers::String>>{text(kNeedsSpeech)});
+      need_list.push_back(text(kNeedsSpeech));
     }
+    if (!model.speech && has_new_fields(vocabulary)) need_list.push_back(text(kNeedsVocabulary));
+    if (!need_list.empty()) needs = fbb_.CreateVector(need_list);
     fb::ModelBuilder root(fbb_);
-    if (model.speech) {
-      root.add_needs(needs);
-      root.add_speech(speech);
-    }
+    if (!need_list.empty()) root.add_needs(needs);
+    if (model.speech) root.add_speech(speech);
     root.add_producer(producer);
     root.add_numerics(static_cast<uint32_t>(kNumericsVersion));
     root.add_family(family);
@@ -138,7 +139,12 @@ class TableWriter {
  private:
   Offset<flatbuffers::String> text(std::string_view view) { return fbb_.CreateString(view.data(), view.size()); }
 
-  static const char* kind_name(VocabularyKind kind) { return kind == VocabularyKind::spm ? "spm" : "bpe"; }
+  // Whether it has what readers of 0.1 would pass over.
+  static bool has_new_fields(const Vocabulary& vocabulary) {
+    return vocabulary.space_prefix != SpacePrefix::controls || !vocabulary.ends.empty() || vocabulary.nfc ||
+           vocabulary.kind == VocabularyKind::unigram ||
+           (vocabulary.kind == VocabularyKind::spm && !vocabulary.merges.empty());
+  }
 
   Offset<fb::Speech> write(const KvpSpeech& speech) {
     std::vector<fb::AlignmentHead> heads;
@@ -148,7 +154,7 @@ class TableWriter {
     return fb::CreateSpeech(fbb_, fbb_.CreateVectorOfStructs(heads));
   }
 
-  Offset<fb::Vocabulary> write(const Vocabulary& vocabulary, const char* kind_text) {
+  Offset<fb::Vocabulary> write(const Vocabulary& vocabulary, std::string_view kind_text) {
     const Texts pieces(vocabulary.pieces), merges(vocabulary.merges);
     std::vector<uint8_t> types;
     for (TokenType type : vocabulary.types) types.push_back(static_cast<uint8_t>(type));
@@ -160,9 +166,18 @@ class TableWriter {
     const auto merge_bytes = fbb_.CreateVector(merges.bytes);
     const auto merge_ends = fbb_.CreateVector(merges.ends);
     const auto pre = text(vocabulary.pre);
+    const bool plain = vocabulary.space_prefix == SpacePrefix::controls;
+    const auto prefix = plain ? Offset<flatbuffers::String>() : text(space_prefix_name(vocabulary.space_prefix));
+    const auto more_ends =
+        vocabulary.ends.empty() ? Offset<flatbuffers::Vector<int32_t>>() : fbb_.CreateVector(vocabulary.ends);
+    const auto charsmap = vocabulary.charsmap.empty()
+                              ? Offset<flatbuffers::Vector<uint8_t>>()
+                              : fbb_.CreateVector(reinterpret_cast<const uint8_t*>(vocabulary.charsmap.data()),
+                                                  vocabulary.charsmap.size());
     return fb::CreateVocabulary(fbb_, kind, piece_bytes, piece_ends, type_list, scores, merge_bytes, merge_ends, pre,
                                 vocabulary.bos, vocabulary.eos, vocabulary.eot, vocabulary.eom, vocabulary.unknown,
-                                vocabulary.add_bos, vocabulary.add_eos, vocabulary.add_space_prefix);
+                                vocabulary.add_bos, vocabulary.add_eos, vocabulary.add_space_prefix, prefix, more_ends,
+                                vocabulary.nfc, vocabulary.remove_extra_whitespaces, charsmap);
   }
 
   Offset<fb::Caches> write(const CacheOptions& options, const CachePlan& plan, const std::vector<int64_t>& lens) {

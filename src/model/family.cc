@@ -4,9 +4,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
+#include <iterator>
 #include <set>
 
+#include "file/one_line.h"
 #include "ops/linear/weight.h"
 
 namespace kvass {
@@ -35,15 +36,58 @@ constexpr FamilyReader::NeutralKey kOtherDecoders[] = {
     {"use_parallel_residual"},
     {"rope.scaling.alpha"},
     {"rope.scaling.yarn_log_multiplier"},
+    {"nextn_predict_layers"},
+    {"swin_norm"},
 };
+
+// Keys of the format that change no result of a decoder of text, beside those that a family asks for. One that ends in
+// a dot or a line stands for all that begin with it.
+constexpr std::string_view kHarmless[] = {
+    "vocab_size",                    // the rows of the embedding say it
+    "tensor_data_layout",            // where the converter had the weights from
+    "attention.layer_norm_epsilon",  // of a norm that these models do not have
+    "rope.scaling.finetuned",        // whether the model was trained with the scaling
+    "pooling_type",                  // how an embedding is made of hidden rows
+    "classifier.output_labels",      // what a ranking head says; its tensors are refused
+    "expert_",                       // there are no experts: expert_count is 0
+    "norm_top_k_prob",               // of experts
+    "vision.",                       // of the image tower, which is not run, as are the next ones
+    "audio.",
+    "mm.",
+    "mm_tokens_per_image",
+    "image_token_index",
+};
+
+bool is_harmless(std::string_view key) {
+  return std::any_of(std::begin(kHarmless), std::end(kHarmless), [&](std::string_view known) {
+    const bool many = known.back() == '.' || known.back() == '_';
+    return many ? key.starts_with(known) : key == known;
+  });
+}
+
+// A tensor that no program needs: one without elements, or a number of its own that scales no weight.
+bool is_harmless(const GgufTensor& tensor) {
+  const std::string_view name = tensor.name;
+  return tensor.bytes == 0 || (tensor.shape.empty() && !name.starts_with("blk.") && !name.ends_with("scale"));
+}
 
 Status check_shape(const Gguf& file, const GgufTensor& tensor, std::vector<int64_t> expected) {
   if (std::equal(tensor.shape.begin(), tensor.shape.end(), expected.begin(), expected.end())) return {};
-  return bad_input(file.name() + ": tensor '" + tensor.name + "'", "shape " + shape_text(expected),
+  return bad_input(file.name(tensor) + ": tensor '" + tensor.name + "'", "shape " + shape_text(expected),
                    shape_text(tensor.shape));
 }
 
 }  // namespace
+
+std::string FamilyReader::name(std::string_view key) const {
+  std::string name = prefix_ + "." + std::string(key);
+  asked_.insert(name);
+  return name;
+}
+
+void FamilyReader::skip(std::span<const std::string_view> keys) const {
+  for (const std::string_view key : keys) (void)name(key);
+}
 
 Result<int64_t> FamilyReader::integer(std::string_view key, int64_t least, int64_t most) const {
   KVASS_ASSIGN_OR_RETURN(const int64_t value, file_.get_int(name(key)));
@@ -71,6 +115,42 @@ Result<double> FamilyReader::real_or(std::string_view key, double fallback, doub
   return bad_input(field(key), fmt::format("{:g} to {:g}", least, most), fmt::format("{:g}", value));
 }
 
+Result<double> FamilyReader::either_or(std::string_view key, std::string_view other, double fallback, double least,
+                                       double most) const {
+  if (!has(key)) return real_or(other, fallback, least, most);
+  KVASS_ASSIGN_OR_RETURN(const double value, real_or(key, fallback, least, most));
+  KVASS_ASSIGN_OR_RETURN(const double same, real_or(other, value));
+  if (same == value) return value;
+  return bad_input(field(other), fmt::format("{:g}, what {} is", value, name(key)), fmt::format("{:g}", same));
+}
+
+Result<std::vector<int64_t>> FamilyReader::integers(std::string_view key, int64_t count, int64_t least,
+                                                    int64_t most) const {
+  KVASS_ASSIGN_OR_RETURN(std::vector<int64_t> values, file_.get_ints(name(key)));
+  if (static_cast<int64_t>(values.size()) != count) {
+    return bad_input(field(key), fmt::format("{} elements", count), std::to_string(values.size()));
+  }
+  for (const int64_t value : values) {
+    if (value >= least && value <= most) continue;
+    return bad_input(field(key), fmt::format("elements from {} to {}", least, most), std::to_string(value));
+  }
+  return values;
+}
+
+bool FamilyReader::is_array(std::string_view key) const {
+  const GgufEntry* entry = file_.find(name(key));
+  return entry != nullptr && entry->type == GgufValueType::array;
+}
+
+Result<std::string_view> FamilyReader::rotary_type() const {
+  skip({&kOriginalContext, 1});
+  return file_.get_string_or(name("rope.scaling.type"), "linear");
+}
+
+Result<double> FamilyReader::rotary_factor() const {
+  return either_or("rope.scaling.factor", "rope.scale_linear", 1.0, 1e-3, 1e9);
+}
+
 Result<WeightId> FamilyReader::matrix(const std::string& tensor, int64_t outputs, int64_t inputs) {
   KVASS_ASSIGN_OR_RETURN(const GgufTensor* source, file_.tensor(tensor));
   KVASS_RETURN_IF_ERROR(check_shape(file_, *source, {inputs, outputs}));
@@ -87,14 +167,15 @@ Result<WeightId> FamilyReader::vector(const std::string& tensor, int64_t width) 
 Result<const GgufTensor*> FamilyReader::floats(const std::string& tensor, int64_t width) const {
   KVASS_ASSIGN_OR_RETURN(const GgufTensor* source, file_.tensor(tensor));
   KVASS_RETURN_IF_ERROR(check_shape(file_, *source, {width}));
-  if (source->type == GgmlType::F32) return source;
-  return bad_input(file_.name() + ": tensor '" + tensor + "'", "type F32", ggml_type_name(source->type));
+  if (is_vector_type(source->type)) return source;
+  return unsupported(file_.name(*source) + ": tensor '" + tensor + "'", "type F32, F16 or BF16",
+                     ggml_type_name(source->type));
 }
 
 Result<std::vector<float>> FamilyReader::numbers(const std::string& tensor, int64_t width) {
   KVASS_ASSIGN_OR_RETURN(const GgufTensor* source, floats(tensor, width));
   std::vector<float> values(static_cast<size_t>(width));
-  std::memcpy(values.data(), source->data, values.size() * sizeof(float));
+  widen(*source, values.data());
   numbers_.push_back(tensor);
   return values;
 }
@@ -103,9 +184,21 @@ Status FamilyReader::check_all_used(bool (*unread)(std::string_view name)) const
   std::set<std::string_view> used(tensors_.begin(), tensors_.end());
   used.insert(numbers_.begin(), numbers_.end());
   for (const GgufTensor& tensor : file_.tensors()) {
-    if (used.contains(tensor.name) || unread(tensor.name)) continue;
-    return unsupported(file_.name() + ": tensors", "those of a dense " + prefix_ + " model",
+    if (used.contains(tensor.name) || unread(tensor.name) || is_harmless(tensor)) continue;
+    return unsupported(file_.name(tensor) + ": tensors", "those of a dense " + prefix_ + " model",
                        "also '" + tensor.name + "'");
+  }
+  return check_keys();
+}
+
+Status FamilyReader::check_keys() const {
+  const std::string begin = prefix_ + ".";
+  for (const GgufEntry& entry : file_.entries()) {
+    if (!entry.key.starts_with(begin) || asked_.contains(entry.key)) continue;
+    if (is_harmless(entry.key.substr(begin.size()))) continue;
+    return unsupported(
+        file_.name() + ": metadata", "keys that are known for a dense " + prefix_ + " model",
+        "also " + quoted_name(entry.key) + " = " + file_.printable(entry) + ", which may change results");
   }
   return {};
 }
@@ -124,7 +217,7 @@ std::string layer_tensor(int64_t layer, std::string_view name, std::string_view 
   return "blk." + std::to_string(layer) + "." + std::string(name) + "." + std::string(kind);
 }
 
-Result<DecoderShape> read_decoder_shape(const FamilyReader& reader, int64_t head_dim) {
+Result<DecoderShape> read_decoder_shape(FamilyReader& reader, int64_t head_dim, double epsilon) {
   KVASS_RETURN_IF_ERROR(reader.check_neutral(kOtherDecoders));
   DecoderShape shape;
   KVASS_ASSIGN_OR_RETURN(shape.layers, reader.integer("block_count", 1, 1024));
@@ -136,7 +229,12 @@ Result<DecoderShape> read_decoder_shape(const FamilyReader& reader, int64_t head
   if (head_dim == 0) head_dim = shape.width / shape.heads;
   KVASS_ASSIGN_OR_RETURN(shape.head_dim, reader.integer_or("attention.key_length", head_dim, 16, 512));
   KVASS_ASSIGN_OR_RETURN(const int64_t value_dim, reader.integer_or("attention.value_length", shape.head_dim, 16, 512));
-  KVASS_ASSIGN_OR_RETURN(const double epsilon, reader.real("attention.layer_norm_rms_epsilon"));
+  constexpr std::string_view kEpsilon = "attention.layer_norm_rms_epsilon";
+  if (epsilon == 0.0 || reader.has(kEpsilon)) {
+    KVASS_ASSIGN_OR_RETURN(epsilon, reader.real(kEpsilon));
+  } else {
+    reader.note(fmt::format("{}: the file has none; {:g} is taken", reader.field(kEpsilon), epsilon));
+  }
   if (shape.heads % shape.kv_heads != 0) {
     return bad_input(reader.field("attention.head_count_kv"), "a divisor of " + std::to_string(shape.heads) + " heads",
                      std::to_string(shape.kv_heads));
@@ -170,7 +268,8 @@ Result<DecoderShape> read_decoder_shape(const FamilyReader& reader, int64_t head
 }
 
 ModelProgram FamilyReader::finish(std::string family, int64_t trained_context) && {
-  return {std::move(family), std::move(builder_).finish(), std::move(tensors_), trained_context};
+  return {std::move(family), std::move(builder_).finish(), std::move(tensors_), trained_context, kNone,
+          std::move(notes_)};
 }
 
 }  // namespace kvass

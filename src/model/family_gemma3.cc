@@ -1,8 +1,10 @@
 // Gemma 3 text models. Gemma 3 Technical Report, arXiv 2503.19786; metadata keys as in the GGUF specification.
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "model/family.h"
 
@@ -10,8 +12,8 @@ namespace kvass {
 namespace {
 
 struct Config : DecoderShape {
-  int64_t window = 0;   // tokens, sliding layers
-  int64_t pattern = 0;  // layer i is full exactly when (i + 1) mod pattern = 0
+  int64_t window = 0;         // tokens, sliding layers
+  std::vector<bool> sliding;  // [layers]
   int64_t vocabulary = 0;
   float attention_scale = 0.0f;
   float attention_cap = 0.0f;
@@ -23,6 +25,7 @@ struct Config : DecoderShape {
 // Changes of the rotary embedding that Gemma 3 does not have.
 constexpr FamilyReader::NeutralKey kOtherRotary[] = {{"rope.scaling.attn_factor", 1.0},
                                                      {"rope.scaling.yarn_attn_factor", 1.0}};
+constexpr double kLeastBase = 1.0, kMostBase = 1e30;
 
 // Tensors that change no result of the text model: the image tower that some converters put into the same file, and
 // frequencies that follow from the metadata.
@@ -30,11 +33,59 @@ bool unread(std::string_view tensor) {
   return tensor.starts_with("v.") || tensor.starts_with("mm.") || tensor.ends_with(".attn_rot_embd.weight");
 }
 
-Result<Config> read_config(const FamilyReader& reader) {
+// Layer i is full exactly when (i + 1) mod n = 0; or it slides where element i is true.
+Result<std::vector<bool>> read_sliding(const FamilyReader& reader, int64_t layers) {
+  constexpr std::string_view kKey = "attention.sliding_window_pattern";
+  std::vector<bool> sliding(static_cast<size_t>(layers));
+  if (reader.is_array(kKey)) {
+    KVASS_ASSIGN_OR_RETURN(const std::vector<int64_t> values, reader.integers(kKey, layers, 0, 1));
+    std::transform(values.begin(), values.end(), sliding.begin(), [](int64_t value) { return value == 1; });
+    return sliding;
+  }
+  KVASS_ASSIGN_OR_RETURN(const int64_t pattern, reader.integer_or(kKey, 6, 2, 1024));
+  for (int64_t i = 0; i < layers; ++i) sliding[static_cast<size_t>(i)] = (i + 1) % pattern != 0;
+  return sliding;
+}
+
+// The first Gemma 3 files that Ollama wrote lack the scaling of the larger models and give the 1B model a cap that it
+// does not have. They are known by the names of their bases.
+void mend_early_files(FamilyReader& reader, Config& config) {
+  if (!reader.has("rope.local.freq_base") && !reader.has("rope.global.freq_base")) return;
+  const bool larger = config.layers == 34 || config.layers == 48 || config.layers == 62;  // 4B, 12B, 27B
+  if (larger && !reader.has("rope.scaling.type") && config.full_rotary.factor == 1.0) {
+    config.full_rotary.factor = 8.0;
+    reader.note(reader.field("rope.scaling.factor") +
+                ": the file has none; 8 is taken, as Gemma 3 of this size has it");
+  }
+  if (config.layers == 26 && config.logit_cap != 0.0f) {
+    config.logit_cap = 0.0f;
+    reader.note(reader.field("final_logit_softcapping") + ": not applied, for Gemma 3 has none");
+  }
+}
+
+Status read_rotary(FamilyReader& reader, Config& config) {
+  RotaryParams& full = config.full_rotary;
+  RotaryParams& sliding = config.sliding_rotary;
+  full.head_dim = sliding.head_dim = config.head_dim;
+  KVASS_ASSIGN_OR_RETURN(full.base,
+                         reader.either_or("rope.freq_base", "rope.global.freq_base", 1e6, kLeastBase, kMostBase));
+  KVASS_ASSIGN_OR_RETURN(sliding.base,
+                         reader.either_or("rope.freq_base_swa", "rope.local.freq_base", 1e4, kLeastBase, kMostBase));
+  KVASS_RETURN_IF_ERROR(reader.check_neutral(kOtherRotary));
+  KVASS_ASSIGN_OR_RETURN(const std::string_view type, reader.rotary_type());
+  if (type != "linear" && type != "none") {
+    return unsupported(reader.field("rope.scaling.type"), "linear or none", type);
+  }
+  KVASS_ASSIGN_OR_RETURN(const double factor, reader.rotary_factor());
+  if (type == "linear") full.factor = factor;
+  return {};
+}
+
+Result<Config> read_config(FamilyReader& reader) {
   Config config;
-  KVASS_ASSIGN_OR_RETURN(static_cast<DecoderShape&>(config), read_decoder_shape(reader, 256));
+  KVASS_ASSIGN_OR_RETURN(static_cast<DecoderShape&>(config), read_decoder_shape(reader, 256, 1e-6));
   KVASS_ASSIGN_OR_RETURN(config.window, reader.integer("attention.sliding_window", 1, int64_t{1} << 32));
-  KVASS_ASSIGN_OR_RETURN(config.pattern, reader.integer_or("attention.sliding_window_pattern", 6, 2, 1024));
+  KVASS_ASSIGN_OR_RETURN(config.sliding, read_sliding(reader, config.layers));
   KVASS_ASSIGN_OR_RETURN(const double attention_cap, reader.real_or("attn_logit_softcapping", 0.0));
   KVASS_ASSIGN_OR_RETURN(const double logit_cap, reader.real_or("final_logit_softcapping", 0.0));
   config.attention_cap = static_cast<float>(attention_cap);
@@ -44,22 +95,8 @@ Result<Config> read_config(const FamilyReader& reader) {
   const double divisor = config.layers == 62 ? static_cast<double>(config.width) / static_cast<double>(config.heads)
                                              : static_cast<double>(config.head_dim);
   config.attention_scale = static_cast<float>(1.0 / std::sqrt(divisor));
-
-  config.full_rotary.head_dim = config.sliding_rotary.head_dim = config.head_dim;
-  KVASS_ASSIGN_OR_RETURN(config.full_rotary.base, reader.real_or("rope.freq_base", 1e6));
-  KVASS_ASSIGN_OR_RETURN(config.sliding_rotary.base, reader.real_or("rope.freq_base_swa", 1e4));
-  KVASS_RETURN_IF_ERROR(reader.check_neutral(kOtherRotary));
-  std::string_view type = "linear";  // where the file does not say which
-  if (reader.has("rope.scaling.type")) {
-    KVASS_ASSIGN_OR_RETURN(type, reader.text("rope.scaling.type"));
-  }
-  if (type != "linear" && type != "none") {
-    return unsupported(reader.field("rope.scaling.type"), "linear or none", type);
-  }
-  if (type == "linear") {
-    const char* factor = reader.has("rope.scaling.factor") ? "rope.scaling.factor" : "rope.scale_linear";
-    KVASS_ASSIGN_OR_RETURN(config.full_rotary.factor, reader.real_or(factor, 1.0, 1e-3, 1e9));
-  }
+  KVASS_RETURN_IF_ERROR(read_rotary(reader, config));
+  mend_early_files(reader, config);
   return config;
 }
 
@@ -67,7 +104,7 @@ Result<Config> read_config(const FamilyReader& reader) {
 Result<ValueId> emit_layer(FamilyReader& reader, const Config& config, int64_t layer, ValueId x) {
   ProgramBuilder& builder = reader.builder();
   builder.set_scope("layer " + std::to_string(layer));
-  const bool full = (layer + 1) % config.pattern == 0;
+  const bool full = !config.sliding[static_cast<size_t>(layer)];
   const RotaryId rotary = builder.rotary(full ? config.full_rotary : config.sliding_rotary);
   const StateId state = builder.cache("cache " + std::to_string(layer), config.kv_heads, config.head_dim,
                                       full ? 0 : config.window, rotary);

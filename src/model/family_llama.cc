@@ -58,29 +58,12 @@ struct Config : DecoderShape {
   RotaryParams rotary;
 };
 
-Result<RotaryParams> read_rotary(FamilyReader& reader, const Config& config) {
-  RotaryParams rotary;
-  rotary.head_dim = config.head_dim;
-  rotary.interleaved = config.variant.neighbours;
-  KVASS_ASSIGN_OR_RETURN(rotary.base, reader.real_or("rope.freq_base", 10000.0, 1.0, 1e30));
-  if (reader.has_tensor("rope_freqs.weight")) {
-    KVASS_ASSIGN_OR_RETURN(rotary.divisors, reader.numbers("rope_freqs.weight", config.head_dim / 2));
-  }
-  std::string_view type = "linear";
-  if (reader.has("rope.scaling.type")) {
-    KVASS_ASSIGN_OR_RETURN(type, reader.text("rope.scaling.type"));
-  }
-  KVASS_ASSIGN_OR_RETURN(rotary.attention_factor, reader.real_or("rope.scaling.attn_factor", 1.0, 1e-3, 1e3));
-  if (type == "none") return rotary;
-  if (type != "linear" && type != "yarn") {
-    return unsupported(reader.field("rope.scaling.type"), "none, linear or yarn", type);
-  }
-  const char* factor = reader.has("rope.scaling.factor") ? "rope.scaling.factor" : "rope.scale_linear";
-  KVASS_ASSIGN_OR_RETURN(rotary.factor, reader.real_or(factor, 1.0, 1e-3, 1e9));
-  if (type == "linear") return rotary;
+// Keys of YaRN.
+constexpr std::string_view kYarnKeys[] = {"rope.scaling.yarn_attn_factor", "rope.scaling.yarn_beta_fast",
+                                          "rope.scaling.yarn_beta_slow", "rope.scaling.yarn_ext_factor"};
 
-  KVASS_ASSIGN_OR_RETURN(const int64_t context, reader.integer_or("rope.scaling.original_context_length",
-                                                                  config.context, 1, int64_t{1} << 32));
+Status read_yarn(const FamilyReader& reader, int64_t context, RotaryParams& rotary) {
+  KVASS_ASSIGN_OR_RETURN(context, reader.integer_or(FamilyReader::kOriginalContext, context, 1, int64_t{1} << 32));
   YarnParams& yarn = rotary.yarn;
   yarn.context = static_cast<double>(context);
   KVASS_ASSIGN_OR_RETURN(const double attention, reader.real_or("rope.scaling.yarn_attn_factor", 1.0, 1e-3, 1e3));
@@ -92,6 +75,29 @@ Result<RotaryParams> read_rotary(FamilyReader& reader, const Config& config) {
   rotary.attention_factor *= attention;
   // Extrapolation 0 means linear scaling without YaRN's amplitude.
   if (yarn.extrapolation == 0.0) rotary.yarn = {};
+  return {};
+}
+
+Result<RotaryParams> read_rotary(FamilyReader& reader, const Config& config) {
+  RotaryParams rotary;
+  rotary.head_dim = config.head_dim;
+  rotary.interleaved = config.variant.neighbours;
+  KVASS_ASSIGN_OR_RETURN(rotary.base, reader.real_or("rope.freq_base", 10000.0, 1.0, 1e30));
+  if (reader.has_tensor("rope_freqs.weight")) {
+    KVASS_ASSIGN_OR_RETURN(rotary.divisors, reader.numbers("rope_freqs.weight", config.head_dim / 2));
+  }
+  KVASS_ASSIGN_OR_RETURN(rotary.attention_factor, reader.real_or("rope.scaling.attn_factor", 1.0, 1e-3, 1e3));
+  KVASS_ASSIGN_OR_RETURN(const std::string_view type, reader.rotary_type());
+  if (type != "none" && type != "linear" && type != "yarn") {
+    return unsupported(reader.field("rope.scaling.type"), "none, linear or yarn", type);
+  }
+  KVASS_ASSIGN_OR_RETURN(const double factor, reader.rotary_factor());
+  if (type != "none") rotary.factor = factor;
+  if (type == "yarn") {
+    KVASS_RETURN_IF_ERROR(read_yarn(reader, config.context, rotary));
+  } else {
+    reader.skip(kYarnKeys);
+  }
   return rotary;
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "base/float16.h"
 #include "model/family.h"
 #include "ops/linear/requantise.h"
 #include "ops/linear/weight.h"
@@ -59,17 +60,18 @@ Result<WeightPlan> plan(const Gguf& file, const ModelProgram& model, std::option
   return plan;
 }
 
-// Packs panels [begin, end) in the source's type, then converts them to the stored type.
+// Packs panels [begin, end), their rows gathered, in the source's type, then converts them to the stored type.
 void convert_panels(const WeightPlan::Entry& entry, const Weight& weight, int64_t begin, int64_t end, uint8_t* out) {
-  std::vector<uint8_t> panel(static_cast<size_t>(panel_bytes(entry.source_type, weight.inputs)));
-  const size_t row_bytes = source_row_bytes(entry.source_type, weight.inputs);
+  std::vector<uint8_t> panel(static_cast<size_t>(panel_bytes(entry.source_type, weight.inputs))), scratch;
   for (int64_t index = begin; index < end; ++index) {
     const int64_t first = index * kPanelOutputs;
     const int64_t rows = std::min<int64_t>(kPanelOutputs, weight.outputs - first);
-    pack_panels(entry.source_type, entry.source->data + static_cast<size_t>(first) * row_bytes, rows, weight.inputs, 0,
-                1, panel.data());
-    requantise_panels({entry.source_type, rows, weight.inputs, panel.data()}, entry.type, 0, 1,
-                      out + index * panel_bytes(entry.type, weight.inputs));
+    uint8_t* const stored = out + index * panel_bytes(entry.type, weight.inputs);
+    const bool direct = entry.type == entry.source_type;
+    pack_panels(entry.source_type, entry.source->rows_at(first, rows, scratch), rows, weight.inputs, 0, 1,
+                direct ? stored : panel.data());
+    if (direct) continue;
+    requantise_panels({entry.source_type, rows, weight.inputs, panel.data()}, entry.type, 0, 1, stored);
   }
 }
 
@@ -85,7 +87,7 @@ void pack_weight(const Gguf& file, const WeightPlan::Entry& entry, const Weight&
     const int64_t task = std::max<int64_t>(1, count / (4 * pool.threads()));  // panels
     pool.run((count + task - 1) / task, [&](int64_t i, int) {
       const int64_t end = first + std::min(count, (i + 1) * task);
-      if (entry.type == entry.source_type) {
+      if (entry.type == entry.source_type && entry.source->head_rows == 0) {
         pack_panels(entry.type, entry.source->data, weight.outputs, weight.inputs, first + i * task, end, out);
       } else {
         convert_panels(entry, weight, first + i * task, end, out);
@@ -107,6 +109,20 @@ Result<WeightType> weight_type_of(GgmlType type) {
 #include "base/weight_types.inc"
   }
   return unsupported("tensor type", "a type that the reader reads", std::to_string(static_cast<uint32_t>(type)));
+}
+
+bool is_vector_type(GgmlType type) { return type == GgmlType::F32 || type == GgmlType::F16 || type == GgmlType::BF16; }
+
+void widen(const GgufTensor& tensor, float* out) {
+  if (tensor.type == GgmlType::F32) {
+    std::memcpy(out, tensor.data, tensor.bytes);
+    return;
+  }
+  for (size_t i = 0; i < tensor.bytes / sizeof(uint16_t); ++i) {
+    uint16_t bits = 0;
+    std::memcpy(&bits, tensor.data + i * sizeof bits, sizeof bits);
+    out[i] = tensor.type == GgmlType::F16 ? f16_to_float(bits) : bf16_to_float(bits);
+  }
 }
 
 Result<ModelProgram> build_program(const Gguf& file) {
@@ -138,7 +154,7 @@ Result<WeightStore> load_weights(const Gguf& file, const ModelProgram& model, Th
     const Weight& weight = model.program.weights[i];
     uint8_t* bytes = store.block.data() + entry.offset;
     if (weight.outputs == 0) {
-      std::memcpy(bytes, entry.source->data, static_cast<size_t>(weight.inputs) * sizeof(float));
+      widen(*entry.source, reinterpret_cast<float*>(bytes));
       store.vectors.push_back(reinterpret_cast<const float*>(bytes));
       store.matrices.push_back({});
     } else {

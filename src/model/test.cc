@@ -207,6 +207,91 @@ TEST(Gemma3, AScalingFactorWithoutItsTypeIsLinear) {
   }
 }
 
+ModelProgram program_with(const TinyConfig& config, const std::string& missing,
+                          const std::function<void(GgufWriter&)>& extra) {
+  GgufWriter writer = TinyModel(config).writer();
+  extra(writer);
+  const std::vector<uint8_t> bytes = missing.empty() ? writer.finish() : without(writer.finish(), missing);
+  const Gguf file = Gguf::parse(bytes, "tiny.gguf").value();
+  Result<ModelProgram> model = build_program(file);
+  EXPECT_TRUE(model.ok()) << model.status().message();
+  return model.ok() ? std::move(model).value() : ModelProgram{};
+}
+
+const RotaryParams& rotary_of(const ModelProgram& model, size_t layer) {
+  return model.program.rotaries[static_cast<size_t>(model.program.states[layer].rotary)];
+}
+
+TEST(Gemma3, TheLayersThatSlideMayBeListed) {
+  constexpr char kPattern[] = "gemma3.attention.sliding_window_pattern";
+  TinyConfig config;
+  config.pattern = 0;
+  const auto windows = [&](const std::function<void(GgufWriter&)>& pattern) {
+    std::vector<int64_t> found;
+    for (const CacheState& state : program_with(config, "", pattern).program.states) found.push_back(state.window);
+    return found;
+  };
+  const auto bools = [&](std::vector<uint8_t> list) {
+    return [=](GgufWriter& w) { w.array<uint8_t>(kPattern, GgufValueType::boolean, list); };
+  };
+  const std::vector<int64_t> expected = {16, 0, 0, 16, 16, 16, 0};
+  EXPECT_EQ(windows(bools({1, 0, 0, 1, 1, 1, 0})), expected);
+  EXPECT_EQ(windows([&](GgufWriter& w) { w.i32s(kPattern, std::vector<int32_t>{1, 0, 0, 1, 1, 1, 0}); }), expected);
+  EXPECT_EQ(windows([](GgufWriter&) {}), (std::vector<int64_t>{16, 16, 16, 16, 16, 0, 16}));
+  const auto refused = [&](std::vector<uint8_t> list) {
+    GgufWriter writer = TinyModel(config).writer();
+    bools(std::move(list))(writer);
+    const Result<EnginePtr> engine = try_engine(writer.finish(), Math::f32, Isa::scalar);
+    return engine.ok() ? "" : engine.status().message();
+  };
+  expect_words(refused({1, 0, 1}), {kPattern, "7 elements", "3"});
+  expect_words(refused({1, 0, 1, 1, 1, 1, 2}), {kPattern});  // a bool of value 2
+}
+
+TEST(Gemma3, AFileWithoutAnEpsilonHasGemmasAndSaysSo) {
+  const ModelProgram model = program_with({}, "gemma3.attention.layer_norm_rms_epsilon", [](GgufWriter&) {});
+  for (const Op& op : model.program.ops) {
+    if (op.kind == op_kind("rms_norm")) {
+      EXPECT_EQ(op.epsilon, 1e-6f);
+    }
+  }
+  ASSERT_EQ(model.notes.size(), 1u);
+  expect_words(model.notes[0], {"tiny.gguf", "gemma3.attention.layer_norm_rms_epsilon", "1e-06"});
+  EXPECT_TRUE(tiny_program({}).notes.empty());
+}
+
+TEST(Gemma3, BasesHaveOllamasNamesAsWell) {
+  const auto bases = [](GgufWriter& w) {
+    w.f32("gemma3.rope.local.freq_base", 20000.0f);
+    w.f32("gemma3.rope.global.freq_base", 1e6f);
+  };
+  const ModelProgram model = program_with({}, "gemma3.rope.freq_base_swa", bases);
+  EXPECT_EQ(rotary_of(model, 0).base, 2e4);
+  EXPECT_EQ(rotary_of(model, 2).base, 1e6);
+  EXPECT_TRUE(model.notes.empty());
+  expect_words(refusal([](GgufWriter& w) { w.f32("gemma3.rope.local.freq_base", 20000.0f); }),
+               {"gemma3.rope.local.freq_base", "expected 10000", "gemma3.rope.freq_base_swa", "20000"});
+  expect_words(refusal([](GgufWriter& w) { w.f32("gemma3.rope.freq_scale", 0.125f); }), {"gemma3.rope.freq_scale"});
+}
+
+TEST(Gemma3, OllamasFirstFilesAreMendedAndSaySo) {
+  const auto bases = [](GgufWriter& w) { w.f32("gemma3.rope.local.freq_base", 1e4f); };
+  TinyConfig config;
+  config.layers = 34;
+  const ModelProgram larger = program_with(config, "", bases);
+  EXPECT_EQ(rotary_of(larger, 2).factor, 8.0);
+  EXPECT_EQ(rotary_of(larger, 0).factor, 1.0);
+  ASSERT_EQ(larger.notes.size(), 1u);
+  expect_words(larger.notes[0], {"gemma3.rope.scaling.factor", "8"});
+  EXPECT_EQ(rotary_of(program_with(config, "", [](GgufWriter&) {}), 2).factor, 1.0) << "of another converter";
+  config.layers = 26;
+  config.logit_cap = 30.0f;
+  const ModelProgram smaller = program_with(config, "", bases);
+  ASSERT_EQ(smaller.notes.size(), 1u);
+  expect_words(smaller.notes[0], {"gemma3.final_logit_softcapping", "not applied"});
+  for (const Op& op : smaller.program.ops) EXPECT_NE(op.kind, op_kind("softcap"));
+}
+
 // A file that says nothing but its architecture.
 std::string other_architecture(const std::string& architecture) {
   GgufWriter writer;

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <bit>
 #include <optional>
 
 #include "text/byte_alphabet.h"
@@ -44,7 +43,7 @@ Result<BpeMerger> BpeMerger::create(const VocabularyView& vocabulary, std::span<
 // counts.
 Status BpeMerger::read_merges(const VocabularyView& vocabulary, std::span<const TokenType> types,
                               const PieceTable& pieces) {
-  pairs_.resize(std::bit_ceil(2 * vocabulary.merges.size() + 2));
+  pairs_ = PairTable(vocabulary.merges.size());
   for (size_t rank = 0; rank < vocabulary.merges.size(); ++rank) {
     const std::string_view merge = vocabulary.merges[rank];
     const auto refuse = [&](std::string_view expected) {
@@ -60,18 +59,9 @@ Status BpeMerger::read_merges(const VocabularyView& vocabulary, std::span<const 
     const int32_t both = index_.find(pieces, *first + *second);
     if (left < 0 || right < 0 || both < 0) return refuse("two tokens that make a third");
     if (types[static_cast<size_t>(both)] == TokenType::control) continue;
-    PairSlot& slot = pairs_[pair_at(left, right)];
-    if (slot.merged.id < 0) slot = {left, right, {static_cast<uint32_t>(rank), both}};
+    pairs_.add(left, right, {static_cast<uint32_t>(rank), both});
   }
   return {};
-}
-
-size_t BpeMerger::pair_at(int32_t left, int32_t right) const {
-  const uint64_t hash = mix_hash(static_cast<uint32_t>(left), static_cast<uint32_t>(right)) >> 32;
-  for (size_t at = hash & (pairs_.size() - 1);; at = (at + 1) & (pairs_.size() - 1)) {
-    const PairSlot& slot = pairs_[at];
-    if (slot.merged.id < 0 || (slot.left == left && slot.right == right)) return at;
-  }
 }
 
 void BpeMerger::encode_piece(const PieceTable& pieces, std::string_view piece, MergeBuffer& symbols,
@@ -88,7 +78,7 @@ void BpeMerger::encode_piece(const PieceTable& pieces, std::string_view piece, M
     if (id >= 0 || unknown_ >= 0) symbols.add(1, id);
   }
   symbols.merge([&](const MergeSymbol& left, const MergeSymbol& right) -> MergeResult {
-    return left.id >= 0 && right.id >= 0 ? pairs_[pair_at(left.id, right.id)].merged : MergeResult{};
+    return pairs_.find(left.id, right.id);
   });
   symbols.for_each([&](const MergeSymbol& symbol) { ids.push_back(symbol.id >= 0 ? symbol.id : unknown_); });
 }

@@ -17,6 +17,7 @@
 
 #include "kvass/status.h"
 #include "text/merge_buffer.h"
+#include "text/pair_table.h"
 #include "text/piece_index.h"
 #include "text/piece_table.h"
 #include "text/pre_tokenizer.h"
@@ -35,21 +36,15 @@ class BpeMerger {
   void encode(const PieceTable& pieces, std::string_view text, std::vector<int32_t>& ids) const;
 
  private:
-  struct PairSlot {
-    int32_t left = -1, right = -1;
-    MergeResult merged;  // id -1: empty
-  };
-
   explicit BpeMerger(const PreTokenizerKind& kind) : splitter_(kind), ignore_merges_(kind.ignore_merges) {}
   Status read_merges(const VocabularyView& vocabulary, std::span<const TokenType> types, const PieceTable& pieces);
-  size_t pair_at(int32_t left, int32_t right) const;  // the pair's slot, or the empty slot for it
   void encode_piece(const PieceTable& pieces, std::string_view piece, MergeBuffer& symbols,
                     std::vector<int32_t>& ids) const;
 
   PreTokenizer splitter_;
   bool ignore_merges_;
-  PieceIndex index_;             // the tokens that encoding may produce
-  std::vector<PairSlot> pairs_;  // open addressing, a power of two, at most half full
+  PieceIndex index_;  // the tokens that encoding may produce
+  PairTable pairs_;
   std::array<int32_t, 256> byte_ids_{};
   int32_t unknown_ = -1;
 };

@@ -5,6 +5,8 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "base/json_text.h"
+
 namespace kvass {
 namespace {
 
@@ -13,15 +15,6 @@ using Json = nlohmann::ordered_json;
 constexpr char kClockForm[] = "%Y-%m-%dT%H:%M:%S";
 // Marks where the last message ends in the rendered text.
 constexpr std::string_view kEnd = "CONTINUE_FINAL_MESSAGE_TAG ";
-
-Result<Json> parse(std::string_view what, std::string_view text, Json::value_t type) {
-  Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (json.is_discarded() || json.type() != type) {
-    return bad_input(what, type == Json::value_t::array ? "a JSON array" : "a JSON object",
-                     json.is_discarded() ? "text that is no JSON" : std::string("a JSON ") + json.type_name());
-  }
-  return json;
-}
 
 // Appends kEnd to the text of the last message. False: it has none.
 bool mark_end(Json& messages) {
@@ -60,22 +53,23 @@ Result<jinja::Rendered> chat_prompt(const jinja::Template& style, std::string_vi
   if (options.continue_final_message && options.generation_prompt) {
     return bad_input("chat prompt", "a generation prompt or a last message that is continued", "both");
   }
-  KVASS_ASSIGN_OR_RETURN(Json all, parse("messages", messages, Json::value_t::array));
+  KVASS_ASSIGN_OR_RETURN(Json all, parse_json<Json>("messages", messages, Json::value_t::array));
   if (options.continue_final_message && !mark_end(all)) {
     return bad_input("last message", "one with text, to be continued", all.empty() ? "no message" : all.back().dump());
   }
-  KVASS_ASSIGN_OR_RETURN(Json variables, parse("special tokens", special, Json::value_t::object));
+  KVASS_ASSIGN_OR_RETURN(Json variables, parse_json<Json>("special tokens", special, Json::value_t::object));
   std::vector<std::string> names;
   for (const auto& [name, value] : variables.items()) names.push_back(name);
   variables["messages"] = std::move(all);
   variables["tools"] = nullptr;
   if (!tools.empty()) {
-    KVASS_ASSIGN_OR_RETURN(variables["tools"], parse("ChatOptions.tools", tools, Json::value_t::array));
+    KVASS_ASSIGN_OR_RETURN(variables["tools"], parse_json<Json>("ChatOptions.tools", tools, Json::value_t::array));
   }
   variables["documents"] = nullptr;
   variables["add_generation_prompt"] = options.generation_prompt;
   if (!options.variables.empty()) {
-    KVASS_ASSIGN_OR_RETURN(const Json more, parse("ChatOptions.variables", options.variables, Json::value_t::object));
+    KVASS_ASSIGN_OR_RETURN(const Json more,
+                           parse_json<Json>("ChatOptions.variables", options.variables, Json::value_t::object));
     for (const auto& [name, value] : more.items()) variables[name] = value;
   }
   const std::vector<std::string_view> own(names.begin(), names.end());
@@ -107,6 +101,7 @@ jinja::Rendered rendered_part(const jinja::Rendered& rendered, size_t begin, siz
 std::vector<int32_t> encode_prompt(const Tokenizer& tokenizer, const jinja::Rendered& rendered, PromptPlace place) {
   std::vector<TextPart> parts;
   for (const jinja::Span& span : rendered.spans) parts.push_back({span.text, !span.outside});
+  if (place == PromptPlace::after_control) return tokenizer.encode_after_control(parts);
   const bool first = place == PromptPlace::first;
   return tokenizer.encode_parts(parts, /*bos=*/first && tokenizer.add_bos(),
                                 /*continued=*/place == PromptPlace::within_text);
@@ -124,7 +119,11 @@ Result<std::tm> parse_clock(std::string_view text) {
   std::tm time{};
   const std::string copy(text);
   const char* end = ::strptime(copy.c_str(), kClockForm, &time);
-  if (end == nullptr || *end != '\0') {
+  // strptime takes the 31st of any month; as a time that is another day.
+  std::tm real = time;
+  ::timegm(&real);
+  const bool exists = real.tm_mday == time.tm_mday && real.tm_mon == time.tm_mon && real.tm_sec == time.tm_sec;
+  if (end == nullptr || *end != '\0' || !exists) {
     return bad_input("ChatOptions.now", "a time as in 2026-11-30T12:34:56", "'" + copy + "'");
   }
   return time;

@@ -133,6 +133,7 @@ ControlTokens find_control_tokens(const PieceTable& pieces, std::span<const Toke
 
   finder.control(ids.bos);
   for (const int32_t id : {ids.eos, ids.eot, ids.eom}) finder.end(id);
+  for (const int32_t id : ids.ends) finder.end(id);
   finder.eot(ids.eot);
   for (const int32_t id : marks) finder.control(id);
   for (const int32_t id : named) {

@@ -27,6 +27,7 @@ struct ControlTokens {
 // The numbers of `vocabulary` (ids and types) that tokenizer.ggml has; -1 where there is none.
 struct ControlIds {
   int32_t bos = -1, eos = -1, eot = -1, eom = -1;
+  std::span<const int32_t> ends = {};  // more of them
 };
 
 ControlTokens find_control_tokens(const PieceTable& pieces, std::span<const TokenType> types, const ControlIds& ids,

@@ -42,11 +42,12 @@ std::string with_white_space(std::string_view pattern) {
 }
 
 std::shared_ptr<pcre2_real_code_8> compile(const char* pattern) {
+  const bool bytes = std::string_view(pattern).starts_with("(?#bytes)");  // what comes before may divide characters
   const std::string text = with_white_space(pattern);
   int error = 0;
   size_t offset = 0;
   pcre2_code* code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(),
-                                   PCRE2_UTF | PCRE2_UCP | PCRE2_NO_UTF_CHECK, &error, &offset, nullptr);
+                                   bytes ? 0 : PCRE2_UTF | PCRE2_UCP | PCRE2_NO_UTF_CHECK, &error, &offset, nullptr);
   if (code == nullptr) throw std::bad_alloc();        // the patterns are constants: only memory can be missing
   (void)pcre2_jit_compile(code, PCRE2_JIT_COMPLETE);  // if it fails, matching is slower and gives the same pieces
   return {code, pcre2_code_free};
@@ -92,14 +93,17 @@ void PreTokenizer::split_valid(std::string_view text, size_t stage, pcre2_match_
   if (stage == patterns_.size()) return visit(text);
   const size_t* const range = pcre2_get_ovector_pointer(match);
   const auto* subject = reinterpret_cast<PCRE2_SPTR>(text.data());
-  for (size_t at = 0; at < text.size();) {
-    const int found = pcre2_match(patterns_[stage].get(), subject, text.size(), at, PCRE2_NO_UTF_CHECK, match, nullptr);
+  for (size_t at = 0, from = 0; at < text.size();) {
+    const int found =
+        pcre2_match(patterns_[stage].get(), subject, text.size(), from, PCRE2_NO_UTF_CHECK, match, nullptr);
     // No match, or an error such as a limit of the library: the remaining text is one piece.
     const size_t begin = found > 0 ? range[0] : text.size();
     const size_t end = found > 0 ? range[1] : text.size();
     if (begin > at) split_valid(text.substr(at, begin - at), stage + 1, match, visit);
     if (end > begin) split_valid(text.substr(begin, end - begin), stage + 1, match, visit);
-    at = end;
+    at = from = end;
+    // An empty match divides and takes nothing: the next one is behind the next character.
+    if (end == begin && end < text.size()) from += utf8_step(text.substr(end)).length;
   }
 }
 

@@ -10,6 +10,8 @@
 #include <array>
 #include <functional>
 #include <memory>
+#include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -24,12 +26,20 @@ struct PreTokenizerKind {
   const char* name;                     // a value of tokenizer.ggml.pre
   bool ignore_merges;                   // a whole piece that is a token becomes that token, without merging
   bool add_bos;                         // the default if the file does not say
-  std::array<const char*, 5> patterns;  // null after the last
+  bool nfc;                             // text is brought into Unicode's form C first
+  // Null after the last. One that begins with (?#bytes) matches bytes; no other comes after it.
+  std::array<const char*, 7> patterns;
 };
 
 // The kind of that name; an empty name is "default". The error for an unknown name begins with `what` and lists the
 // known names.
 Result<const PreTokenizerKind*> find_pre_tokenizer(std::string_view what, std::string_view name);
+
+// The name of a kind with these patterns, as tokenizer.json has them. Patterns that are written otherwise and match the
+// same are known. The error begins with `what`.
+Result<std::string_view> match_pre_tokenizer(std::string_view what, std::span<const std::string> patterns,
+                                             bool ignore_merges);
+std::string_view byte_level_pattern();  // that ByteLevel of tokenizer.json has itself
 
 class PreTokenizer {
  public:

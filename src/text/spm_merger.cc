@@ -33,10 +33,10 @@ Character next_character(std::string_view text) {
 // A part of the text that is merged alone.
 struct Segment {
   std::string text;
-  MergeBuffer symbols;  // id -1: an unmerged character whose token has not been looked up yet
+  MergeBuffer symbols;  // id -1: a character without a token, or one whose token has not been looked up yet
 
-  void add(std::string_view bytes) {
-    symbols.add(static_cast<uint32_t>(bytes.size()), -1);
+  void add(std::string_view bytes, int32_t id) {
+    symbols.add(static_cast<uint32_t>(bytes.size()), id);
     text.append(bytes);
   }
   void clear() {
@@ -59,8 +59,13 @@ struct SpmMerger::Tables {
     const uint64_t joint = joint_index(left, right);
     return joints[joint / 64] >> (joint % 64) & 1;
   }
-  void merge(const PieceTable& pieces, Segment& segment) const {
+  void merge(const PieceTable& pieces, const PairTable* pairs, Segment& segment) const {
     const std::string_view text = segment.text;
+    if (pairs != nullptr) {
+      segment.symbols.merge(
+          [&](const MergeSymbol& left, const MergeSymbol& right) { return pairs->find(left.id, right.id); });
+      return;
+    }
     segment.symbols.merge([&](const MergeSymbol& left, const MergeSymbol& right) -> MergeResult {
       const uint32_t length = left.length + right.length;
       const int32_t id = length <= index.max_bytes() ? index.find(pieces, text.substr(left.begin, length)) : -1;
@@ -80,6 +85,7 @@ SpmMerger::SpmMerger(const VocabularyView& vocabulary, std::span<const TokenType
     : lazy_(std::make_shared<Lazy>()), unknown_(vocabulary.unknown) {
   byte_ids_.fill(-1);
   lazy_->scores.assign(vocabulary.scores.begin(), vocabulary.scores.end());
+  lazy_->scores.resize(types.size());  // where merges are listed there may be none
   lazy_->order.reserve(types.size());
   for (int32_t id = 0; id < pieces.size(); ++id) {
     if (types[id] == TokenType::normal && !pieces[id].empty()) lazy_->order.push_back(id);
@@ -87,6 +93,42 @@ SpmMerger::SpmMerger(const VocabularyView& vocabulary, std::span<const TokenType
     int32_t& byte_id = byte_ids_[static_cast<uint8_t>(pieces[id][0])];
     if (byte_id < 0) byte_id = id;
   }
+}
+
+Result<SpmMerger> SpmMerger::create(const VocabularyView& vocabulary, std::span<const TokenType> types,
+                                    const PieceTable& pieces) {
+  SpmMerger merger(vocabulary, types, pieces);
+  if (!vocabulary.merges.empty()) KVASS_RETURN_IF_ERROR(merger.read_merges(vocabulary, types));
+  return merger;
+}
+
+// "left right" each, as in the file. Pairs with a token that is not NORMAL never occur: such text is matched before.
+Status SpmMerger::read_merges(const VocabularyView& vocabulary, std::span<const TokenType> types) {
+  PieceTable names;  // as in the file: U+2581 is not a space
+  std::vector<int32_t> ids;
+  for (const std::string_view piece : vocabulary.pieces) {
+    ids.push_back(names.size());
+    names.append(piece);
+  }
+  const PieceIndex index(names, ids);
+  auto pairs = std::make_shared<PairTable>(vocabulary.merges.size());
+  std::string merged;
+  for (size_t rank = 0; rank < vocabulary.merges.size(); ++rank) {
+    const std::string_view merge = vocabulary.merges[rank];
+    const size_t space = std::min(merge.find(' '), merge.size());
+    merged.assign(merge.substr(0, space)).append(merge.substr(std::min(space + 1, merge.size())));
+    const int32_t left = index.find(names, merge.substr(0, space));
+    const int32_t right = index.find(names, merge.substr(std::min(space + 1, merge.size())));
+    const int32_t both = index.find(names, merged);
+    if (left < 0 || right < 0 || both < 0) {
+      return bad_input(vocabulary_field(vocabulary.source, "merges[" + std::to_string(rank) + "]"),
+                       "two tokens that make a third", std::to_string(merge.size()) + " bytes that are not");
+    }
+    const auto normal = [&](int32_t id) { return types[static_cast<size_t>(id)] == TokenType::normal; };
+    if (normal(left) && normal(right) && normal(both)) pairs->add(left, right, {static_cast<uint32_t>(rank), both});
+  }
+  pairs_ = std::move(pairs);
+  return {};
 }
 
 const SpmMerger::Tables& SpmMerger::tables(const PieceTable& pieces) const {
@@ -140,7 +182,7 @@ void SpmMerger::encode(const PieceTable& pieces, std::string_view text, bool spa
   };
   const auto flush = [&] {
     if (segment.symbols.size() == 0) return;
-    tables.merge(pieces, segment);
+    tables.merge(pieces, pairs_.get(), segment);
     segment.symbols.for_each(emit);
     segment.clear();
   };
@@ -148,7 +190,7 @@ void SpmMerger::encode(const PieceTable& pieces, std::string_view text, bool spa
     if (segment.symbols.size() > 0 &&
         (!tables.may_join(last, code) || segment.symbols.size() == MergeBuffer::kMaxSymbols))
       flush();
-    segment.add(bytes);
+    segment.add(bytes, pairs_ ? tables.index.find(pieces, bytes) : -1);
     last = code;
   };
   if (space_prefix) add(" ", ' ');

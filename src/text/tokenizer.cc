@@ -12,6 +12,7 @@
 
 #include "text/byte_alphabet.h"
 #include "text/control_tokens.h"
+#include "text/normalizer.h"
 
 namespace kvass {
 namespace {
@@ -44,7 +45,10 @@ Status check_sizes(const VocabularyView& vocabulary) {
     return bad_input(vocabulary_field(vocabulary.source, "tokenizer.ggml.tokens"), "between 1 and 2^31 - 1 tokens",
                      std::to_string(tokens));
   }
-  if (vocabulary.kind == VocabularyKind::spm && vocabulary.scores.size() != tokens) {
+  const bool scored = vocabulary.kind == VocabularyKind::unigram ||
+                      (vocabulary.kind == VocabularyKind::spm && vocabulary.merges.empty());
+  if ((scored || !vocabulary.scores.empty()) && vocabulary.kind != VocabularyKind::bpe &&
+      vocabulary.scores.size() != tokens) {
     return bad_input(vocabulary_field(vocabulary.source, "tokenizer.ggml.scores"),
                      fmt::format("one for each of {} tokens", tokens), std::to_string(vocabulary.scores.size()));
   }
@@ -77,12 +81,12 @@ Status check_ids(const VocabularyView& vocabulary) {
 }
 
 Status check_tokens(const VocabularyView& vocabulary) {
-  const bool spm = vocabulary.kind == VocabularyKind::spm;
+  const bool spm = vocabulary.kind != VocabularyKind::bpe;
   std::array<bool, 256> has_byte{};
   for (size_t id = 0; id < vocabulary.pieces.size(); ++id) {
     const std::string_view piece = vocabulary.pieces[id];
     const TokenType type = vocabulary.types[id];
-    if (spm && std::isnan(vocabulary.scores[id])) {
+    if (spm && !vocabulary.scores.empty() && std::isnan(vocabulary.scores[id])) {
       return bad_input(vocabulary_field(vocabulary.source, fmt::format("tokenizer.ggml.scores[{}]", id)), "a number",
                        "NaN");
     }
@@ -117,7 +121,7 @@ Status check_tokens(const VocabularyView& vocabulary) {
 void append_text(const VocabularyView& vocabulary, size_t id, PieceTable& pieces) {
   const std::string_view piece = vocabulary.pieces[id];
   const TokenType type = vocabulary.types[id];
-  const bool spm = vocabulary.kind == VocabularyKind::spm;
+  const bool spm = vocabulary.kind != VocabularyKind::bpe;
   if (type == TokenType::byte) {
     const char byte = *parse_byte_piece(piece);
     pieces.append({&byte, 1});
@@ -145,17 +149,21 @@ Result<Tokenizer> Tokenizer::create(const VocabularyView& vocabulary) {
   for (size_t id = 0; id < vocabulary.pieces.size(); ++id) append_text(vocabulary, id, tokenizer.pieces_);
   tokenizer.bos_ = vocabulary.bos;
   tokenizer.eos_ = vocabulary.eos;
-  tokenizer.mark_control(find_control_tokens(tokenizer.pieces_, vocabulary.types,
-                                             {vocabulary.bos, vocabulary.eos, vocabulary.eot, vocabulary.eom},
-                                             vocabulary.chat_template));
+  tokenizer.mark_control(find_control_tokens(
+      tokenizer.pieces_, vocabulary.types,
+      {vocabulary.bos, vocabulary.eos, vocabulary.eot, vocabulary.eom, vocabulary.ends}, vocabulary.chat_template));
   if (vocabulary.kind == VocabularyKind::spm) {
-    tokenizer.merger_ = SpmMerger(vocabulary, tokenizer.types_, tokenizer.pieces_);
+    KVASS_ASSIGN_OR_RETURN(tokenizer.merger_, SpmMerger::create(vocabulary, tokenizer.types_, tokenizer.pieces_));
+  } else if (vocabulary.kind == VocabularyKind::unigram) {
+    KVASS_ASSIGN_OR_RETURN(tokenizer.merger_, UnigramMerger::create(vocabulary, tokenizer.types_, tokenizer.pieces_));
   } else {
     KVASS_ASSIGN_OR_RETURN(tokenizer.merger_, BpeMerger::create(vocabulary, tokenizer.types_, tokenizer.pieces_));
   }
+  tokenizer.nfc_ = vocabulary.nfc;
   tokenizer.add_bos_ = vocabulary.add_bos;
   tokenizer.add_eos_ = vocabulary.add_eos;
   tokenizer.add_space_prefix_ = vocabulary.add_space_prefix;
+  tokenizer.space_prefix_ = vocabulary.space_prefix;
   return tokenizer;
 }
 
@@ -175,11 +183,25 @@ Tokenizer Tokenizer::with_template(std::string_view chat_template) const {
 }
 
 void Tokenizer::encode_plain(std::string_view text, bool space_prefix, std::vector<int32_t>& ids) const {
+  if (space_prefix && space_prefix_ != SpacePrefix::controls) {
+    const bool there = text.starts_with(' ') || text.starts_with(kSpaceMark);
+    space_prefix = !text.empty() && (space_prefix_ == SpacePrefix::segments || !there);
+  }
+  std::string scratch;
+  if (nfc_) text = to_nfc(text, scratch);
   if (const auto* spm = std::get_if<SpmMerger>(&merger_)) {
     spm->encode(pieces_, text, space_prefix, ids);
+  } else if (const auto* unigram = std::get_if<UnigramMerger>(&merger_)) {
+    unigram->encode(pieces_, text, space_prefix, ids);
   } else {
     std::get<BpeMerger>(merger_).encode(pieces_, text, ids);
   }
+}
+
+// Whether text gets a space before it that follows a literal token.
+bool Tokenizer::prefix_after(TokenType type) const {
+  if (space_prefix_ == SpacePrefix::controls) return add_space_prefix_ && type == TokenType::control;
+  return add_space_prefix_ && space_prefix_ != SpacePrefix::first;
 }
 
 std::vector<int32_t> Tokenizer::encode(std::string_view text, EncodeOptions options) const {
@@ -193,6 +215,10 @@ std::vector<int32_t> Tokenizer::encode_parts(std::span<const TextPart> parts, bo
   std::vector<int32_t> ids = encode_joined(text, parts, /*bos=*/false, add_space_prefix_ && !continued);
   if (bos && bos_ >= 0 && (ids.empty() || ids.front() != bos_)) ids.insert(ids.begin(), bos_);
   return ids;
+}
+
+std::vector<int32_t> Tokenizer::encode_after_control(std::span<const TextPart> parts) const {
+  return encode_parts(parts, /*bos=*/false, /*continued=*/!prefix_after(TokenType::control));
 }
 
 // `text` is the concatenation of the parts.
@@ -219,7 +245,8 @@ std::vector<int32_t> Tokenizer::encode_joined(std::string_view text, std::span<c
       if (from > at || types_[match.id] == TokenType::user_defined) add_plain(from);
       ids.push_back(match.id);
       at = from = match.begin + pieces_[match.id].size();
-      if (types_[match.id] == TokenType::control) space_prefix = add_space_prefix_;
+      const TokenType type = types_[match.id];
+      if (type == TokenType::control || space_prefix_ != SpacePrefix::controls) space_prefix = prefix_after(type);
     }
   }
   if (at < text.size()) add_plain(text.size());

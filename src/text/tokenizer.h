@@ -1,15 +1,16 @@
-// Tokenizer: text to token ids and back, for both kinds of vocabulary that GGUF files have: SentencePiece's byte-pair
-// kind (tokenizer.ggml.model = "llama") and byte-level merges ("gpt2"). Not a chat template and not a stream:
-// StreamDecoder holds the state that streamed output needs. Immutable and self-contained once created: any number of
-// threads may use one.
+// Tokenizer: text to token ids and back, for the kinds of vocabulary that model files have: SentencePiece's byte-pair
+// kind (tokenizer.ggml.model = "llama", "gemma4"), byte-level merges ("gpt2") and SentencePiece's unigram kind ("t5").
+// Not a chat template and not a stream: StreamDecoder holds the state that streamed output needs. Immutable and
+// self-contained once created: any number of threads may use one.
 //
-//   encode   literal tokens (SpecialMatcher) are found first; the text between them is merged (SpmMerger, BpeMerger)
+//   encode   literal tokens (SpecialMatcher) are found first; the text between them is merged (SpmMerger, BpeMerger,
+//            UnigramMerger), after it was normalized where the vocabulary asks for that (normalizer.h)
 //   decode   the pieces of the ids, one after the other; control tokens give no text
 //   decode(encode(x)) == x for every byte string x, NUL and invalid UTF-8 included, if the vocabulary has all bytes.
-//   The one exception is U+2581, SentencePiece's mark for a space: it is decoded as a space. For this to hold, text is
-//   never normalized. If a model was trained on normalized text (Unicode's form C), the caller normalizes.
+//   Exceptions: U+2581, SentencePiece's mark for a space, is decoded as a space; and normalized text stays so.
 //
-// With add_space_prefix encode puts a space before the text and after each control token, and decode removes it.
+// With add_space_prefix encode puts a space before the text and after each control token, and decode removes it;
+// SpacePrefix (vocabulary.h) has other rules of encode.
 #pragma once
 
 #include <algorithm>
@@ -25,6 +26,7 @@
 #include "text/piece_table.h"
 #include "text/special_matcher.h"
 #include "text/spm_merger.h"
+#include "text/unigram_merger.h"
 #include "text/vocabulary.h"
 
 namespace kvass {
@@ -53,6 +55,8 @@ class Tokenizer {
   // The ids of the concatenated parts. Merges may span parts; only the parsing of control tokens differs. `bos`: the
   // bos token is first, and once. `continued`: the text continues an earlier one, so it gets no space prefix.
   std::vector<int32_t> encode_parts(std::span<const TextPart> parts, bool bos, bool continued) const;
+  // The same of parts that follow a control token.
+  std::vector<int32_t> encode_after_control(std::span<const TextPart> parts) const;
   std::string decode(std::span<const int32_t> ids) const;
 
   // The bytes of a token: one byte for a byte token, nothing for a control token unless `show_control`, U+FFFD for the
@@ -88,14 +92,16 @@ class Tokenizer {
   std::vector<int32_t> encode_joined(std::string_view text, std::span<const TextPart> parts, bool bos,
                                      bool space_prefix) const;
   void encode_plain(std::string_view text, bool space_prefix, std::vector<int32_t>& ids) const;
+  bool prefix_after(TokenType type) const;
 
   PieceTable pieces_;
   std::vector<TokenType> types_;  // [tokens] by their meaning
   SpecialMatcher special_;
-  std::variant<SpmMerger, BpeMerger> merger_;
+  std::variant<SpmMerger, BpeMerger, UnigramMerger> merger_;
   std::vector<int32_t> ends_;  // tokens at which generation ends
   int32_t bos_ = -1, eos_ = -1, eot_ = -1;
-  bool add_bos_ = false, add_eos_ = false, add_space_prefix_ = false;
+  bool add_bos_ = false, add_eos_ = false, add_space_prefix_ = false, nfc_ = false;
+  SpacePrefix space_prefix_ = SpacePrefix::controls;
 };
 
 }  // namespace kvass

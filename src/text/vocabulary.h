@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -26,9 +27,29 @@ enum class TokenType : uint8_t {
 };
 
 enum class VocabularyKind : uint8_t {
-  spm,  // SentencePiece's byte-pair kind ("llama"): pieces are UTF-8, scores order the merges
-  bpe,  // byte-level byte-pair merging ("gpt2"): pieces are in the byte alphabet, merges are listed
+  spm,      // SentencePiece's byte-pair kind ("llama"): pieces are UTF-8, scores order the merges
+  bpe,      // byte-level byte-pair merging ("gpt2"): pieces are in the byte alphabet, merges are listed
+  unigram,  // SentencePiece's unigram kind ("t5"): pieces as of spm, the likeliest of all ways to write a text is taken
 };
+// "spm", and so on.
+std::string_view vocabulary_kind_name(VocabularyKind kind);
+std::optional<VocabularyKind> find_vocabulary_kind(std::string_view name);
+
+// Where text gets a space before it, of a vocabulary that has add_space_prefix.
+enum class SpacePrefix : uint8_t {
+  controls,  // at the start, and after each control token
+  segments,  // the same, and after each token that is matched literally; not an empty text
+  first,     // at the start only, and not where a space is there already
+  always,    // as `segments`, but not where a space is there already
+};
+std::string_view space_prefix_name(SpacePrefix prefix);
+std::optional<SpacePrefix> find_space_prefix(std::string_view name);
+
+// Metadata of kvass's own, for what the format has no key for.
+inline constexpr std::string_view kMergesKey = "kvass.tokenizer.merges";             // of an spm kind
+inline constexpr std::string_view kSpacePrefixKey = "kvass.tokenizer.space_prefix";  // a name of SpacePrefix
+inline constexpr std::string_view kEndsKey = "kvass.tokenizer.end_token_ids";
+inline constexpr std::string_view kNfcKey = "kvass.tokenizer.nfc";  // a bool; else as the pre-tokenizer has it
 
 template <class Text, class Types, class Scores>
 struct VocabularyOf {
@@ -37,19 +58,27 @@ struct VocabularyOf {
   VocabularyKind kind = VocabularyKind::spm;
   std::vector<Text> pieces;  // [tokens]
   Types types;               // [tokens]
-  Scores scores;             // [tokens], spm: the pair whose merged piece scores highest is merged first
-  std::vector<Text> merges;  // bpe: "left right"; the pair that is first in the list is merged first
-  std::string pre;           // bpe: the name of the pre-tokenizer; empty: "default"
+  // [tokens], spm: the pair whose merged piece scores highest is merged first; unigram: log-probabilities.
+  Scores scores;
+  // "left right"; the pair that is first in the list is merged first. An spm kind may list them instead of using
+  // scores.
+  std::vector<Text> merges;
+  std::string pre;  // bpe: the name of the pre-tokenizer; empty: "default"
   // Token ids; -1 if the model has none.
-  int32_t bos = -1;      // begins a text
-  int32_t eos = -1;      // ends a text
-  int32_t eot = -1;      // ends a turn of a conversation
-  int32_t eom = -1;      // ends a message within a turn
-  int32_t unknown = -1;  // stands for text without a token
+  int32_t bos = -1;           // begins a text
+  int32_t eos = -1;           // ends a text
+  int32_t eot = -1;           // ends a turn of a conversation
+  int32_t eom = -1;           // ends a message within a turn
+  int32_t unknown = -1;       // stands for text without a token
+  std::vector<int32_t> ends;  // more tokens at which generation ends
   bool add_bos = true;
   bool add_eos = false;
   bool add_space_prefix = true;  // spm: text is tokenized as if a space stood before it
-  std::string chat_template;     // jinja; empty: none. Its marks are control tokens (control_tokens.h)
+  SpacePrefix space_prefix = SpacePrefix::controls;
+  bool nfc = false;                       // text is brought into Unicode's form C first
+  bool remove_extra_whitespaces = false;  // unigram: runs of spaces become one, those at the ends none
+  std::string charsmap;                   // unigram: SentencePiece's table of replacements (normalizer.h); empty: none
+  std::string chat_template;              // jinja; empty: none. Its marks are control tokens (control_tokens.h)
 };
 
 using Vocabulary = VocabularyOf<std::string, std::vector<TokenType>, std::vector<float>>;
@@ -72,9 +101,14 @@ To vocabulary_as(const From& from) {
   to.eot = from.eot;
   to.eom = from.eom;
   to.unknown = from.unknown;
+  to.ends = from.ends;
   to.add_bos = from.add_bos;
   to.add_eos = from.add_eos;
   to.add_space_prefix = from.add_space_prefix;
+  to.space_prefix = from.space_prefix;
+  to.nfc = from.nfc;
+  to.remove_extra_whitespaces = from.remove_extra_whitespaces;
+  to.charsmap = from.charsmap;
   to.chat_template = from.chat_template;
   return to;
 }
@@ -86,8 +120,13 @@ inline std::string vocabulary_field(std::string_view source, std::string_view ke
   return field.append(key);
 }
 
-// Reads the tokenizer.ggml.* keys of a file whose tokenizer.ggml.model is "llama" (SentencePiece) or "gpt2" (byte-level
-// merges); other kinds are an error. Missing optional keys have the format's defaults.
+// Reads the tokenizer.ggml.* keys, and kvass's own, of a file whose tokenizer.ggml.model is "llama" (SentencePiece),
+// "gpt2" (byte-level merges), "gemma4" (SentencePiece's pieces with listed merges) or "t5" (unigram); other kinds are
+// an error. Missing optional keys have the format's defaults.
 Result<Vocabulary> read_vocabulary(const Gguf& file);
+
+// Drops the tokens from `rows` on, for which a model has no row, with the merges that need them. An error if the token
+// that begins every text is among them.
+Status drop_tokens_from(int64_t rows, Vocabulary& vocabulary);
 
 }  // namespace kvass

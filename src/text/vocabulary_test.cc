@@ -129,7 +129,8 @@ TEST(ReadVocabulary, RefusesOtherKindsOfTokenizers) {
   ASSERT_FALSE(vocabulary.ok());
   EXPECT_NE(vocabulary.status().message().find("small.gguf: tokenizer.ggml.model: expected \"llama\""),
             std::string::npos);
-  EXPECT_NE(vocabulary.status().message().find("got \"bert\""), std::string::npos);
+  EXPECT_NE(vocabulary.status().message().find("got \"bert\" (WordPiece)"), std::string::npos);
+  EXPECT_NE(small_file("rwkv").read().status().message().find("got \"rwkv\""), std::string::npos);
 }
 
 MetadataFile byte_level_file(const char* pre) {
@@ -176,13 +177,102 @@ TEST(ReadVocabulary, RefusesByteLevelFilesWithoutMergesOrOfAnUnknownKind) {
             std::string::npos);
 }
 
-TEST(ReadVocabulary, RefusesMissingTypesUnknownTypesAndIdsOutOfRange) {
-  EXPECT_FALSE(small_file().read().ok());
+TEST(ReadVocabulary, TypesThatAreMissingFollowFromTheNames) {
+  MetadataFile file;
+  file.add_string("tokenizer.ggml.model", "llama");
+  file.add_array<std::string>("tokenizer.ggml.tokens", kString, {"<unk>", "<s>", "</s>", "<0x0A>", "a", "<0xZZ>"});
+  file.add_array<float>("tokenizer.ggml.scores", kFloat32, {0, 0, 0, 0, -1, -2});
+  const auto vocabulary = file.read();
+  ASSERT_TRUE(vocabulary.ok()) << vocabulary.status().message();
+  EXPECT_EQ(vocabulary->types, (std::vector<TokenType>{TokenType::unknown, TokenType::control, TokenType::control,
+                                                       TokenType::byte, TokenType::normal, TokenType::normal}));
+  EXPECT_EQ(vocabulary->bos, 1);
+  EXPECT_EQ(Tokenizer::create(vocabulary.value())->encode("a\n"), (std::vector<int32_t>{4, 3}));
+  MetadataFile not_said = small_file();
+  not_said.add_array<int32_t>("tokenizer.ggml.token_type", kInt32, {2, 3, 3, 0});
+  EXPECT_EQ(not_said.read()->types[3], TokenType::normal);
+}
+
+TEST(ReadVocabulary, ReadsMergesOfCharacters) {
+  for (const bool own_model : {true, false}) {
+    MetadataFile file;
+    file.add_string("tokenizer.ggml.model", own_model ? "gemma4" : "gpt2");
+    if (!own_model) file.add_string("tokenizer.ggml.pre", "sarvam-moe");
+    file.add_array<std::string>("tokenizer.ggml.tokens", kString, {"<unk>", "a", "\u2581", "\u2581a"});
+    file.add_array<int32_t>("tokenizer.ggml.token_type", kInt32, {2, 1, 1, 1});
+    file.add_array<std::string>("tokenizer.ggml.merges", kString, {"\u2581 a"});
+    file.add("tokenizer.ggml.unknown_token_id", kUint32, uint32_t{0});
+    const auto vocabulary = file.read();
+    ASSERT_TRUE(vocabulary.ok()) << vocabulary.status().message();
+    EXPECT_EQ(vocabulary->kind, VocabularyKind::spm);
+    EXPECT_FALSE(vocabulary->add_bos);
+    EXPECT_FALSE(vocabulary->add_space_prefix);
+    EXPECT_EQ(Tokenizer::create(vocabulary.value())->encode("a a?"), (std::vector<int32_t>{1, 3, 0}));
+  }
+}
+
+TEST(ReadVocabulary, ReadsUnigrams) {
+  MetadataFile file;
+  file.add_string("tokenizer.ggml.model", "t5");
+  file.add_array<std::string>("tokenizer.ggml.tokens", kString, {"<pad>", "</s>", "<unk>", "\u2581a", "b"});
+  file.add_array<float>("tokenizer.ggml.scores", kFloat32, {0, 0, 0, -1, -2});
+  file.add_array<int32_t>("tokenizer.ggml.token_type", kInt32, {3, 3, 2, 1, 1});
+  file.add("tokenizer.ggml.remove_extra_whitespaces", kBool, uint8_t{1});
+  const auto vocabulary = file.read();
+  ASSERT_TRUE(vocabulary.ok()) << vocabulary.status().message();
+  EXPECT_EQ(vocabulary->kind, VocabularyKind::unigram);
+  EXPECT_EQ(vocabulary->eos, 1);
+  EXPECT_EQ(vocabulary->unknown, 2);
+  EXPECT_EQ(vocabulary->bos, -1);
+  EXPECT_FALSE(vocabulary->add_bos);
+  EXPECT_TRUE(vocabulary->add_eos);
+  EXPECT_TRUE(vocabulary->remove_extra_whitespaces);
+  EXPECT_EQ(Tokenizer::create(vocabulary.value())->encode("  ab   a "), (std::vector<int32_t>{3, 4, 3}));
+  file.add_array<uint8_t>("tokenizer.ggml.precompiled_charsmap", 0, {9, 0, 0, 0, 1});
+  EXPECT_EQ(Tokenizer::create(file.read().value())
+                .status()
+                .message()
+                .find("small.gguf: tokenizer.ggml.precompiled_charsmap: expected a trie"),
+            0u);
+}
+
+TEST(ReadVocabulary, NormalizationThatMergesDoNotHaveIsRefused) {
+  MetadataFile spaces = small_file();
+  spaces.add("tokenizer.ggml.remove_extra_whitespaces", kBool, uint8_t{1});
+  EXPECT_NE(spaces.read().status().message().find("remove_extra_whitespaces: expected false"), std::string::npos);
+  MetadataFile table = small_file();
+  table.add_array<uint8_t>("tokenizer.ggml.precompiled_charsmap", 0, {4, 0, 0, 0, 1, 1, 1, 1});
+  EXPECT_NE(table.read().status().message().find("precompiled_charsmap: expected none"), std::string::npos);
+}
+
+TEST(ReadVocabulary, TokensWithoutARowAreDropped) {
+  Vocabulary vocabulary;
+  vocabulary.kind = VocabularyKind::bpe;
+  vocabulary.pieces = {"a", "b", "ab", "abb", "<|end|>"};
+  vocabulary.types = {TokenType::normal, TokenType::normal, TokenType::normal, TokenType::normal, TokenType::control};
+  vocabulary.merges = {"a b", "ab b"};
+  vocabulary.add_bos = false;
+  vocabulary.eos = 4;
+  Vocabulary whole = vocabulary;
+  ASSERT_TRUE(drop_tokens_from(5, whole).ok());
+  EXPECT_EQ(whole.pieces.size(), 5u);
+  ASSERT_TRUE(drop_tokens_from(3, vocabulary).ok());
+  EXPECT_EQ(vocabulary.pieces, (std::vector<std::string>{"a", "b", "ab"}));
+  EXPECT_EQ(vocabulary.types.size(), 3u);
+  EXPECT_EQ(vocabulary.merges, std::vector<std::string>{"a b"});
+  EXPECT_EQ(vocabulary.eos, -1);
+  EXPECT_EQ(Tokenizer::create(vocabulary)->encode("abb"), (std::vector<int32_t>{2, 1}));
+  whole.add_bos = true;
+  whole.bos = 4;
+  EXPECT_NE(drop_tokens_from(4, whole).message().find("bos_token_id: expected an id below 4"), std::string::npos);
+}
+
+TEST(ReadVocabulary, RefusesUnknownTypesAndIdsOutOfRange) {
   MetadataFile bad_type = small_file();
   bad_type.add_array<int32_t>("tokenizer.ggml.token_type", kInt32, {2, 3, 3, 7});
   const auto with_bad_type = bad_type.read();
   ASSERT_FALSE(with_bad_type.ok());
-  EXPECT_NE(with_bad_type.status().message().find("token_type[3]: expected 1 to 6, got 7"), std::string::npos);
+  EXPECT_NE(with_bad_type.status().message().find("token_type[3]: expected 0 to 6, got 7"), std::string::npos);
   MetadataFile bad_id = small_file();
   bad_id.add_array<int32_t>("tokenizer.ggml.token_type", kInt32, {2, 3, 3, 1});
   bad_id.add("tokenizer.ggml.eos_token_id", kUint32, UINT32_MAX);

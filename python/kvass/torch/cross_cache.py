@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from .arguments import check_sizes
 from .ops import alias, update_cross_attn_cache, updated_cross_attn_cache
 
 
@@ -33,6 +34,7 @@ class CrossAttentionCache(nn.Module):
         functional: bool = False,
     ) -> None:
         super().__init__()
+        check_sizes(1, "of them", batch=batch, heads=heads, source_rows=source_rows, head_dim=head_dim)
         self.functional = functional
         shape = (batch, heads, source_rows, head_dim)
         self.register_buffer("k_cache", torch.zeros(shape, dtype=dtype))
@@ -41,7 +43,18 @@ class CrossAttentionCache(nn.Module):
 
     def _heads(self, rows: Tensor) -> Tensor:
         batch, heads, _, head_dim = self.k_cache.shape
+        if rows.dim() != 3 or rows.shape[2] != heads * head_dim:
+            raise ValueError(
+                f"CrossAttentionCache: k_proj, v_proj: expected [{batch}, rows, {heads * head_dim}], got {list(rows.shape)}"
+            )
         return rows.view(batch, -1, heads, head_dim).transpose(1, 2)
+
+    def _check(self, states: Tensor) -> None:
+        batch, _, source_rows, _ = self.k_cache.shape
+        if states.dim() != 3 or states.shape[0] != batch:
+            raise ValueError(f"CrossAttentionCache: states: expected [{batch}, rows, width], got {list(states.shape)}")
+        if states.shape[1] > source_rows:
+            raise ValueError(f"CrossAttentionCache: states: expected at most {source_rows} rows, got {states.shape[1]}")
 
     def forward(
         self, states: Tensor, k_proj: Callable[[Tensor], Tensor], v_proj: Callable[[Tensor], Tensor]
@@ -53,7 +66,12 @@ class CrossAttentionCache(nn.Module):
             update = updated_cross_attn_cache if self.functional else update_cross_attn_cache
             return update(self._heads(k_proj(states)), k_cache), update(self._heads(v_proj(states)), v_cache)
 
-        k, v = torch.cond(self.initialized, use_cached, recompute, (self.k_cache, self.v_cache, states))
+        self._check(states)
+        if not torch.compiler.is_compiling():  # errors of a branch are then its own
+            branch = use_cached if bool(self.initialized) else recompute
+            k, v = branch(self.k_cache, self.v_cache, states)
+        else:
+            k, v = torch.cond(self.initialized, use_cached, recompute, (self.k_cache, self.v_cache, states))
         if self.functional:
             # ExecuTorch plans the memory of a branch's results anew for the next torch.cond of a graph: they are taken out.
             k, v = k.clone(), v.clone()

@@ -67,10 +67,12 @@ def _without_mask(module: torch.nn.Module, query: Tensor, key: Tensor, is_causal
     return {"causal": bool(causal)}
 
 
-def _documents(first: Optional[Tensor], second: Optional[Tensor], options: dict[str, Any]) -> None:
+def _documents(first: Optional[Tensor], second: Optional[Tensor], mask: Optional[KvassMask], options: dict[str, Any]) -> None:
     """Lengths of documents that the caller names itself."""
     if first is None and second is None:
         return
+    if mask is not None and mask.stream is not None:
+        raise refuse("cu_seq_lens_q", "none with a StreamingCache, whose rows are one document each", "some")
     if first is None or second is None:
         raise refuse("cu_seq_lens_q and cu_seq_lens_k", "both", "one of them")
     if "first_position" in options or "key_padding_mask" in options:
@@ -79,6 +81,19 @@ def _documents(first: Optional[Tensor], second: Optional[Tensor], options: dict[
 
 
 def _attention_forward(
+    module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Optional[KvassMask], **given: Any
+) -> tuple[Tensor, None]:
+    stream = attention_mask.stream if isinstance(attention_mask, KvassMask) else None
+    if stream is None:
+        return _attend(module, query, key, value, attention_mask, **given)
+    try:
+        return _attend(module, query, key, value, attention_mask, **given)
+    except BaseException:  # the layers so far have the step's keys
+        stream.undo()
+        raise
+
+
+def _attend(
     module: torch.nn.Module,
     query: Tensor,
     key: Tensor,
@@ -124,13 +139,15 @@ def _attention_forward(
                 if not attention_mask.is_positional() and attention_mask.padding is None:
                     raise refuse("attention_mask", f"{used} keys", key.shape[2])
                 key, value = key[:, :, :used], value[:, :, :used]
-    _documents(cu_seq_lens_q, cu_seq_lens_k, options)
+    _documents(cu_seq_lens_q, cu_seq_lens_k, attention_mask, options)
     if s_aux is not None and sinks is not None:
         raise refuse("s_aux and sinks", "one of them", "both")
     logits = s_aux if s_aux is not None else sinks
     options["sink_logits"] = None if logits is None else logits.reshape(-1).to(torch.float32)
     options["scale"] = None if scaling is None else float(scaling)
     options["softcap"] = softcap or 0.0
+    if query.dtype == torch.float64:
+        raise refuse("dtype", "float32, float16 or bfloat16", "float64")
     return attention(query, key, value, **options).transpose(1, 2).contiguous(), None
 
 

@@ -49,7 +49,13 @@ class KvassMask:
     left_padding: Optional[Tensor] = None  # [B]: where chunks are counted from
     packed: Optional[Tensor] = None  # [B, Sq]: a number for each document
     padding: Optional[Tensor] = None  # bool [B, kv_length], False is padding
+    positions: Optional[Tensor] = None  # [B, Sq]: where the other parts count from, if in each document
     stream: Any = None  # of a StreamingCache
+
+    ndim = 4  # of the tensor that it stands for: generate() makes masks ahead for a StaticCache and hands them over
+
+    def contiguous(self) -> KvassMask:
+        return self
 
     def is_positional(self) -> bool:
         """Whether it depends on where the rows are among the keys."""
@@ -95,9 +101,7 @@ class KvassMask:
         if self.chunk > 0:
             options["attention_chunk"] = self.chunk
             if self.packed is None and self.left_padding is not None:
-                # Keys before the first whole chunk are of chunks that no row is in.
-                to_start = self.left_padding - self.kv_offset
-                first = torch.where(to_start >= 0, to_start, torch.remainder(to_start, self.chunk))
+                first = self._chunk_start()
                 if self.padding is not None:
                     options["key_padding_mask"] = self.padding
         if first is not None:
@@ -105,6 +109,20 @@ class KvassMask:
                 return {"key_padding_mask": self.padding}
             options["first_position"] = first
         return options
+
+    def _chunk_start(self) -> Tensor:
+        """[B]: the first key of a whole chunk, after the padding if all before it is padding. The keys before it are hidden:
+        ValueError if a row is among them."""
+        assert self.left_padding is not None
+        to_start = self.left_padding - self.kv_offset
+        within = torch.remainder(to_start, self.chunk)
+        covered = to_start == 0
+        if self.padding is not None:
+            real = torch.where(self.padding.any(1), self.padding.to(torch.uint8).argmax(1), self.kv_length)
+            covered = (to_start >= 0) & (real >= to_start.clamp(max=self.kv_length))
+        if not is_tracing(to_start) and bool((~covered & (within > self.q_offset - self.kv_offset)).any()):
+            raise refuse("mask_function", _WHAT_IS_UNDERSTOOD, "rows before the first whole chunk")
+        return torch.where(covered, to_start.clamp(max=self.kv_length), within)
 
     def _tensor(self, what: str) -> Any:
         unchanged, computed = "a model that hands its mask to attention unchanged", "one that computes with it"
@@ -124,11 +142,16 @@ class KvassMask:
     __radd__ = __mul__ = __rmul__ = __and__ = __or__ = __invert__ = __add__
 
 
-def _offsets(packed: Tensor) -> Tensor:
-    """cu_seqlens of documents that are numbered [B, S]. In a graph it has B · S + 1 entries; empty documents are at its end."""
+def _begins(packed: Tensor) -> Tensor:
+    """bool [B, S]: where a document begins."""
     begins = torch.ones_like(packed, dtype=torch.bool)
     begins[:, 1:] = packed[:, 1:] != packed[:, :-1]
-    begins = begins.flatten()
+    return begins
+
+
+def _offsets(packed: Tensor) -> Tensor:
+    """cu_seqlens of documents that are numbered [B, S]. In a graph it has B · S + 1 entries; empty documents are at its end."""
+    begins = _begins(packed).flatten()
     total = begins.shape[0]
     end = torch.full((1,), total, dtype=torch.long, device=packed.device)
     if is_tracing(packed):
@@ -151,12 +174,16 @@ def _variables(function: Callable[..., Any]) -> dict[str, Any]:
 
 def _window(mask: KvassMask, found: dict[str, Any]) -> KvassMask:
     window = found["sliding_window"]
+    if window < 1:
+        raise _Unknown(f"a window of {window}")
     return replace(mask, window=window if mask.window is None else min(mask.window, window))
 
 
 def _two_sided(mask: KvassMask, found: dict[str, Any]) -> KvassMask:
     if mask.window is not None:
         raise _Unknown("two windows")
+    if found["sliding_window"] < 0:
+        raise _Unknown(f"a window of {found['sliding_window']}")
     return replace(mask, window=found["sliding_window"] + 1, window_right=found["sliding_window"])
 
 
@@ -167,6 +194,8 @@ def _chunks(mask: KvassMask, found: dict[str, Any]) -> KvassMask:
 
 
 def _documents(mask: KvassMask, found: dict[str, Any]) -> KvassMask:
+    if mask.packed is not None:
+        raise _Unknown("two packed sequences")
     return replace(mask, packed=found["packed_sequence_mask"])
 
 
@@ -178,15 +207,39 @@ def _all_of(mask: KvassMask, found: dict[str, Any]) -> KvassMask:
 
 def _of_each_document(mask: KvassMask, found: dict[str, Any]) -> KvassMask:
     # Positions in a document differ from those in the row by a constant, which matters to chunks alone.
-    inner = _read(found["mask_function"], mask)
-    if inner.chunk and not is_tracing(found["position_ids"]):
-        positions = found["position_ids"]
-        begins = torch.diff(positions, prepend=positions[:, :1] - 2, dim=-1) != 1
-        if bool((positions[begins] % inner.chunk).any()):
-            raise _Unknown("packed sequences that begin within a chunk")
-    elif inner.chunk:
-        raise _Unknown("chunks of packed sequences in a compiled graph")
-    return inner
+    if mask.positions is not None:
+        raise _Unknown("two remapped positions")
+    return replace(_read(found["mask_function"], mask), positions=found["position_ids"])
+
+
+def _check_documents(mask: KvassMask) -> None:
+    """Refuses packed sequences that kvass would not cut, or whose chunks it would not count, as the mask says."""
+
+    def fail(what: str) -> ValueError:
+        return refuse("mask_function", _WHAT_IS_UNDERSTOOD, what)
+
+    if mask.packed is None:
+        if mask.positions is not None:
+            raise fail("remapped positions without packed sequences")
+        return
+    if is_tracing(mask.packed):  # where the numbers are those that transformers counts itself
+        if mask.chunk:
+            raise fail("chunks of packed sequences in a compiled graph")
+        return
+    begins = _begins(mask.packed)
+    ordered = mask.packed.sort(1).values
+    if not torch.equal(begins.sum(1), _begins(ordered).sum(1)):
+        raise fail("packed sequences whose numbers come back")
+    where = torch.arange(begins.shape[1], device=begins.device).expand(begins.shape[0], -1)
+    if mask.positions is not None:
+        where = mask.positions
+        restarts = torch.diff(where, prepend=where[:, :1] - 2, dim=-1) != 1
+        if bool((restarts & ~begins).any()):
+            raise fail("positions that restart within a packed sequence")
+    elif mask.left_padding is not None:
+        where = where - mask.left_padding[:, None]
+    if mask.chunk and bool((where[begins] % mask.chunk).any()):
+        raise fail("packed sequences that begin within a chunk")
 
 
 def _parts() -> dict[Any, Callable[[KvassMask, dict[str, Any]], KvassMask]]:
@@ -276,6 +329,14 @@ def _padding(mask: KvassMask, attention_mask: Optional[Tensor]) -> Optional[Tens
     return padding
 
 
+def _ready_made(mask: KvassMask, q_length: int, q_offset: Any, kv_offset: int) -> KvassMask:
+    """A mask that was made ahead, for the step that it was made for."""
+    made, wanted = (mask.q_length, mask.q_offset, mask.kv_offset), (int(q_length), int(q_offset), int(kv_offset))
+    if made != wanted or mask.stream is not None:
+        raise refuse("attention_mask", f"one of (rows, first row, first key) = {wanted}", made)
+    return mask
+
+
 def make_mask(
     batch_size: int,
     q_length: int,
@@ -283,12 +344,16 @@ def make_mask(
     q_offset: int = 0,
     kv_offset: int = 0,
     mask_function: Callable[..., Any] = masking_utils.causal_mask_function,
-    attention_mask: Optional[Tensor] = None,
+    attention_mask: Optional[Tensor | KvassMask] = None,
     device: Any = "cpu",
     **keywords: Any,
 ) -> KvassMask:
     """The mask of attn_implementation="kvass", called by transformers. The keywords only choose how tensors are built."""
     stream = getattr(kv_offset, "stream", None)
+    if isinstance(attention_mask, KvassMask):
+        return _ready_made(attention_mask, q_length, q_offset, kv_offset)
+    if attention_mask is not None and attention_mask.dim() != 2:
+        raise refuse("attention_mask", "padding [B, keys] or none", list(attention_mask.shape))
     if isinstance(q_offset, Tensor) and is_tracing(q_offset):
         raise refuse("cache", "positions that are numbers in a compiled graph (DynamicCache)", "a tensor (StaticCache)")
     mask = KvassMask(int(q_offset), int(q_length), int(kv_offset), int(kv_length), stream=stream)
@@ -298,6 +363,7 @@ def make_mask(
         if not mask.q_length <= used <= mask.kv_length:
             raise refuse("cache", "the step's own keys at the end of it", f"{kv_length} keys for positions up to {used}")
         mask = replace(mask, kv_length=used)
+    _check_documents(mask)
     if unknown:
         _check_unknown(mask_function, mask, unknown, batch_size, device)
     if stream is not None:

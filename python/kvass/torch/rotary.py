@@ -7,6 +7,7 @@ queries then differ by the rotation of one of the model's frequency tables, or n
 from __future__ import annotations
 
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any, Optional
 
 import torch
@@ -18,6 +19,7 @@ __all__ = ["Rotation", "rotations_of"]
 
 _BEFORE, _AFTER = 2, 31  # two positions
 _CHANGING = ("dynamic", "longrope")
+_turns = Lock()  # a model is in evaluation while it runs, whoever asks meanwhile
 
 
 @dataclass(frozen=True)
@@ -118,10 +120,12 @@ def rotations_of(model: torch.nn.Module, config: Any, turning: bool) -> dict[int
     tables = _tables(model)
     if not tables:
         raise ValueError('StreamingCache: model: expected rotary positions, got none (positions="original" needs none)')
-    training = model.training
-    model.eval()
-    try:
-        before, after = _queries(model, _BEFORE), _queries(model, _AFTER)
-    finally:
-        model.train(training)
+    with _turns:
+        modes = [(module, module.training) for module in model.modules()]
+        model.eval()
+        try:
+            before, after = _queries(model, _BEFORE), _queries(model, _AFTER)
+        finally:
+            for module, training in modes:
+                module.training = training
     return {index: _rotation(query, after[index], tables) for index, query in before.items()}

@@ -13,6 +13,8 @@ from typing import Any, Optional
 import torch
 from torch import Tensor, nn
 
+from .arguments import check_sizes, dense
+
 
 def slots_of(positions: Tensor, sink_size: int, ring_size: int) -> Tensor:
     """position if position < sink_size, otherwise sink_size + (position - sink_size) mod ring_size."""
@@ -81,13 +83,14 @@ class KVCacheWithAttentionSink(nn.Module):
         eviction_batch_size: int = 1,
     ) -> None:
         super().__init__()
-        if window_size < 1:
-            raise ValueError(f"window_size: expected at least 1 token, got {window_size}")
+        check_sizes(1, "of them", n_heads=n_heads, head_dim=head_dim, max_batch_size=max_batch_size)
+        check_sizes(1, "token", window_size=window_size)
+        check_sizes(0, "tokens", sink_size=sink_size)
         room = window_size
         for name, given in (("max_context_length", max_context_length), ("max_seq_len", max_seq_len)):
-            if given is not None and given < 1:
-                raise ValueError(f"{name}: expected at least 1 token, got {given}")
-            room = room if given is None else given
+            if given is not None:
+                check_sizes(1, "token", **{name: given})
+                room = given
         slots = sink_size + window_size + room
         self.n_heads = n_heads
         self.head_dim = head_dim
@@ -105,32 +108,56 @@ class KVCacheWithAttentionSink(nn.Module):
         self.cache_positions_manager = CachePositionsManagerWithSink(slots, sink_size)
 
     def _check_update(self, input_pos: Tensor, k_val: Tensor, v_val: Tensor) -> None:
-        seq_len, slots = k_val.size(2), self.k_cache.size(2)
+        for name, value in (("input_pos", input_pos), ("k_val", k_val), ("v_val", v_val)):
+            dense(name, value)
+        batch, heads, slots, width = self.k_cache.shape
+        seq_len = k_val.size(2) if k_val.dim() == 4 else 0
         for name, value in (("k_val", k_val), ("v_val", v_val)):
             if value.dtype != self.k_cache.dtype:
                 raise TypeError(f"{name}: expected {self.k_cache.dtype} as the cache, got {value.dtype}")
+            if value.dim() != 4 or (value.size(0), value.size(1), value.size(3)) != (batch, heads, width):
+                raise ValueError(f"{name}: expected [{batch}, {heads}, S, {width}] as the cache, got {list(value.shape)}")
+        if v_val.size(2) != seq_len:
+            raise ValueError(f"v_val: expected {seq_len} positions, as k_val, got {v_val.size(2)}")
         if seq_len > slots:
             raise ValueError(f"k_val: expected at most {slots} positions, got {seq_len}")
-        ring = self.cache_positions_manager.ring_size
-        if seq_len <= ring - self.window_size + 1 or input_pos.device.type == "meta":
+        if input_pos.is_floating_point() or input_pos.is_complex() or input_pos.dtype == torch.bool:
+            raise TypeError(f"input_pos: expected integers, got {input_pos.dtype}")
+        if input_pos.numel() == 0:
+            raise ValueError("input_pos: expected the position of the first token, got none")
+        if input_pos.device.type == "meta":
             return
-        # A longer chunk is fine where there are no older keys that its rows see, as at the beginning.
-        start = input_pos.reshape(-1)[0]
+        start = input_pos.reshape(-1)[0].to(torch.long)
+        self._require(start >= 0, "input_pos: expected 0 or more", start)
+        manager = self.cache_positions_manager
         first_seen = torch.clamp(start - self.window_size + 1, min=self.sink_size)
-        fits = start + seq_len - 1 - ring < first_seen
-        message = (
-            f"k_val: expected at most {ring - self.window_size + 1} positions after others, so that no key of a row's window "
-            f"of {self.window_size} is overwritten in a ring of {ring}, got {seq_len}"
-        )
+        if seq_len > manager.ring_size - self.window_size + 1:
+            # A longer chunk is fine where there are no older keys that its rows see, as at the beginning.
+            self._require(
+                start + seq_len - 1 - manager.ring_size < first_seen,
+                f"k_val: expected at most {manager.ring_size - self.window_size + 1} positions after others, so that no key "
+                f"of a row's window of {self.window_size} is overwritten in a ring of {manager.ring_size}",
+                start, f"{seq_len} at ",
+            )  # fmt: skip
+        # Going back: what the first row sees may have been overwritten by later positions.
+        before = start - 1 - torch.arange(self.window_size - 1, dtype=torch.long, device=start.device)
+        held = manager.cache_positions[slots_of(before, self.sink_size, manager.ring_size).clamp(min=0)]
+        lost = (before >= first_seen) & (held > before)
+        expected = f"input_pos: expected a position whose window of {self.window_size} is still in the cache"
+        self._require(~lost.any(), expected, start)
+
+    @staticmethod
+    def _require(holds: Tensor, expected: str, start: Tensor, what: str = "") -> None:
         if torch.compiler.is_compiling():
-            torch._assert_async(fits, message)
-        elif not bool(fits):
-            raise ValueError(f"{message} at {int(start)}")
+            torch._assert_async(holds, expected)
+        elif not bool(holds):
+            raise ValueError(f"{expected}, got {what}{int(start)}")
 
     def update(self, input_pos: Tensor, k_val: Tensor, v_val: Tensor) -> tuple[Tensor, Tensor]:
         """Writes k_val, v_val [B, n_heads, S, head_dim] of positions input_pos[0] … and returns (k_cache, v_cache).
 
-        ValueError for a chunk that would overwrite keys that its own rows see; nothing is written then.
+        ValueError for other sizes, for a chunk that would overwrite keys that its own rows see, and for a step back to where
+        keys that the first row sees have been overwritten; nothing is written then.
         """
         self._check_update(input_pos, k_val, v_val)
         seq_len = k_val.size(2)

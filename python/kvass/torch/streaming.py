@@ -6,12 +6,15 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Any, Optional
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
+from .arguments import integer
 from .hf import register_transformers
 from .hf_masks import KvassMask, refuse
 from .rotary import Rotation, rotations_of
@@ -20,6 +23,30 @@ __all__ = ["StreamingCache"]
 
 
 _SPARE = 64  # places of a buffer for steps to come, at least
+
+
+# Names of models' modules, by which a cache knows those of its own model, however they are wrapped.
+_names: WeakKeyDictionary[torch.nn.Module, str] = WeakKeyDictionary()
+
+
+def _name_of(module: torch.nn.Module) -> str:
+    return _names.setdefault(module, uuid.uuid4().hex)
+
+
+class _Shared:
+    """What the layers of a cache have in common."""
+
+    def __init__(self, modules: frozenset[str]) -> None:
+        self.modules = modules  # of the model that the cache was made for
+        self.layers: list[_StreamingLayer] = []
+        self.masked = -1  # the length of the stream that the latest mask was made for
+
+    def undo(self) -> None:
+        """Takes the latest step, which was refused, out of the layers that have it already."""
+        for layer in self.layers:
+            if layer.cumulative_length == self.masked:
+                layer.forget(layer.latest)
+        self.masked = -1
 
 
 class _Offset(int):
@@ -40,8 +67,14 @@ class _Stream:
         if mask.window not in (None, self.layer.own_window):
             raise refuse("StreamingCache: window", self.layer.own_window, mask.window)
         self.layer.take_padding(attention_mask, mask.q_offset + mask.q_length)
+        self.layer.shared.masked = mask.q_offset + mask.q_length
+
+    def undo(self) -> None:
+        self.layer.shared.undo()
 
     def options(self, module: torch.nn.Module, query: Tensor, mask: KvassMask) -> dict[str, Any]:
+        if not torch.compiler.is_compiling() and _name_of(module) not in self.layer.shared.modules:
+            raise ValueError("StreamingCache: model: expected the one that the cache was made for, got another")
         return self.layer.options(module, query, mask.q_offset + mask.q_length)
 
 
@@ -56,7 +89,9 @@ class _StreamingLayer(CacheLayerMixin):
     is_compileable = False
     is_croppable = True
 
-    def __init__(self, sinks: int, window: int, sliding: bool, own_window: Optional[int], rewind: int) -> None:
+    def __init__(
+        self, shared: _Shared, sinks: int, window: int, sliding: bool, own_window: Optional[int], rewind: int
+    ) -> None:
         super().__init__()
         self.sinks = sinks
         self.window = window
@@ -64,7 +99,9 @@ class _StreamingLayer(CacheLayerMixin):
         self.own_window = own_window
         self.rewind = rewind
         self.rotations: dict[int, Optional[Rotation]] = {}
-        self.siblings: list[_StreamingLayer] = [self]  # all layers of the cache, whose rows have the same padding
+        self.shared = shared
+        shared.layers.append(self)  # their rows have the same padding
+        self.latest = 0  # rows of the latest step
         self.cumulative_length = 0
         self.padding: Optional[Tensor] = None  # int64 [B]: positions of the row that are padding, at its beginning
         self.held = 0
@@ -95,7 +132,7 @@ class _StreamingLayer(CacheLayerMixin):
         had = self.padding if self.padding is not None else torch.zeros_like(first)
         if not torch.equal(had, first.clamp(max=self.cumulative_length)):
             raise refuse("StreamingCache: attention_mask", f"padding {had.tolist()} as before", first.tolist())
-        for layer in self.siblings:
+        for layer in self.shared.layers:
             layer.padding = first if bool(first.any()) else None
 
     def _empty(self, held: int, length: int) -> Optional[Tensor]:
@@ -115,6 +152,12 @@ class _StreamingLayer(CacheLayerMixin):
         rotation = self.rotations.get(getattr(module, "layer_idx", -1))
         if rotation is not None:
             options["q_sink"] = self._sink_query(rotation, query, length)
+            graph = torch.is_grad_enabled() and (query.requires_grad or self.keys.requires_grad)
+            if graph and options["q_sink"] is not None:
+                raise ValueError(
+                    'StreamingCache: gradients: expected torch.no_grad(), or positions="original", past the window, got '
+                    'positions="in-cache"'
+                )
         return options
 
     def _sink_query(self, rotation: Rotation, query: Tensor, length: int) -> Optional[Tensor]:
@@ -131,12 +174,18 @@ class _StreamingLayer(CacheLayerMixin):
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         rows = key_states.shape[2]
+        if self.shared.masked != self.cumulative_length + rows:
+            raise ValueError(
+                "StreamingCache: model: expected attn_implementation kvass, which makes a mask for each step, got another attention "
+                "or a ready-made mask"
+            )
         self._make_room(key_states, value_states)
         assert self._buffers is not None
         for buffer, states in zip(self._buffers, (key_states, value_states)):
             buffer[:, :, self.held : self.held + rows] = states
         self.held += rows
         self.cumulative_length += rows
+        self.latest = rows
         self.keys, self.values = (buffer[:, :, : self.held] for buffer in self._buffers)
         self.keys.kvass_stream = True  # an attention without a mask would not know of the sinks
         return self.keys, self.values
@@ -148,7 +197,9 @@ class _StreamingLayer(CacheLayerMixin):
         graph = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (*tensors, self.keys))
         room = self._room()
         fits = self.held + rows <= room
-        if fits and not graph:
+        # Tensors of inference mode may not be written outside of it.
+        frozen = self.keys.is_inference() and not torch.is_inference_mode_enabled()
+        if fits and not graph and not frozen:
             return
         kept = [tensor if fits else self._kept(tensor) for tensor in (self.keys, self.values)]
         self.held = kept[0].shape[2]
@@ -198,7 +249,8 @@ class _StreamingLayer(CacheLayerMixin):
     def reset(self) -> None:
         self.keys = self.values = self._buffers = self.padding = None
         self.is_initialized = False
-        self.held = self.cumulative_length = 0
+        self.held = self.cumulative_length = self.latest = 0
+        self.shared.masked = -1
 
     def crop(self, tokens_to_remove: int) -> None:
         """Goes back by -tokens_to_remove positions, as far as the keys that the rows would see are still held."""
@@ -214,8 +266,16 @@ class _StreamingLayer(CacheLayerMixin):
                 f"StreamingCache: crop: expected at most {max(self.held - self.sinks - self.window + 1, 0)} tokens that can "
                 f"still be removed (StreamingCache(rewind=…) keeps more), got {count}"
             )
-        self.held -= count
-        self.cumulative_length = length
+        self.forget(count)
+        self.shared.masked = -1
+
+    def forget(self, rows: int) -> None:
+        """Takes the latest rows out."""
+        self.held -= rows
+        self.cumulative_length -= rows
+        self.latest = 0
+        if self.padding is not None:
+            self.padding = self.padding.clamp(max=self.cumulative_length)
         assert self._buffers is not None
         self.keys, self.values = (buffer[:, :, : self.held] for buffer in self._buffers)
 
@@ -260,6 +320,10 @@ class StreamingCache(Cache):
         rewind: int = 0,
     ) -> None:
         register_transformers()
+        if not isinstance(model, torch.nn.Module) or not hasattr(model, "config"):
+            raise TypeError(f"StreamingCache: model: expected a model of transformers, got {type(model).__name__}")
+        for name, value in (("sinks", sinks), ("window", window), ("rewind", rewind)):
+            integer(f"StreamingCache: {name}", value)
         config = model.config.get_text_config(decoder=True)
         if config._attn_implementation != "kvass":
             raise ValueError(
@@ -280,15 +344,19 @@ class StreamingCache(Cache):
                 raise ValueError(f"StreamingCache: layer: expected sliding_attention or full_attention, got {kind}")
         rotations = rotations_of(model, config, turning=positions == "in-cache" and sinks > 0)
         everywhere = "full_attention" not in types
+        shared = _Shared(frozenset(_name_of(module) for module in model.modules()))
         layers: list[Any] = []
         for index, kind in enumerate(types):
             sliding = kind == "sliding_attention"
             if sliding and not everywhere:
-                layers.append(_StreamingLayer(0, own, True, own, rewind))
+                layers.append(_StreamingLayer(shared, 0, own, True, own, rewind))
                 continue
-            layer = _StreamingLayer(sinks, min(window, own) if sliding else window, False, own, rewind)
+            layer = _StreamingLayer(shared, sinks, min(window, own) if sliding else window, False, own, rewind)
             layer.rotations = rotations
             layers.append(layer)
-        for layer in layers:
-            layer.siblings = layers
         super().__init__(layers=layers)
+
+    def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        if layer_idx >= len(self.layers):
+            raise ValueError(f"StreamingCache: model: expected {len(self.layers)} layers, as the cache's, got layer {layer_idx}")
+        return super().update(key_states, value_states, layer_idx, *args, **kwargs)

@@ -74,7 +74,7 @@ KVASS_INLINE void dot_part(Source source, int64_t b, const Block* x, int64_t x_s
   });
   constexpr int kHalves = 2 / kParts;
   // Otherwise one byte packs weights of both halves.
-  constexpr bool kByHalves = Source::kCentred || panel_format(kType).bits == 8;
+  constexpr bool kByHalves = Source::kCentred || panel_format(kType).low_bits() != 4;
   ActivationBytes bytes[kHalves][kRows];
   unroll<4 * kHalves>([&](auto i) __attribute__((always_inline)) {
     constexpr int kHalf = kByHalves ? decltype(i)::value / 4 : decltype(i)::value % kHalves;

@@ -15,6 +15,10 @@ struct ByteBlock {
   float sum;                  // Σ q, exact
   int32_t negated_sums[3];    // −Σ q of the block, of its first 16 k's and of its last 16
 };
+template <int kPlaneCount>
+KVASS_PANEL_INLINE float part_sum(const ByteBlock<kPlaneCount>& block, int part) {
+  return part == 0 ? block.sum : static_cast<float>(-block.negated_sums[part]);
+}
 static_assert(sizeof(ByteBlock<1>) == sizeof(ActivationBlock8) && sizeof(ByteBlock<2>) == sizeof(ActivationBlock16));
 
 }  // namespace kvass

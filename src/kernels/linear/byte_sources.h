@@ -29,13 +29,13 @@ struct PackedBytes {
     return V::xori(stored, V::set1i(static_cast<int>(0x80808080u)));
   }
   KVASS_INLINE typename V::F scale(const PackedBytes& s, int64_t b, int half) { return U::scale(s.panel, b, half); }
-  KVASS_INLINE typename V::F minimum(const PackedBytes& s, int64_t b) { return U::minimum(s.panel, b); }
+  KVASS_INLINE typename V::F minimum(const PackedBytes& s, int64_t b, int half) { return U::minimum(s.panel, b, half); }
 };
 
 struct alignas(64) UnpackedBytesBlock {
   uint8_t quants[8][kGroupBytes];
   float scale[2][kPanelOutputs];
-  float minimum[kPanelOutputs];
+  float minimum[2][kPanelOutputs];
 };
 
 // Weights of a chunk that was unpacked; without a minimum they are all 128 too large, so that types share a tile.
@@ -55,7 +55,9 @@ struct UnpackedBytes {
   KVASS_INLINE typename V::F scale(const UnpackedBytes& s, int64_t b, int half) {
     return V::load(s.blocks[b].scale[half]);
   }
-  KVASS_INLINE typename V::F minimum(const UnpackedBytes& s, int64_t b) { return V::load(s.blocks[b].minimum); }
+  KVASS_INLINE typename V::F minimum(const UnpackedBytes& s, int64_t b, int half) {
+    return V::load(s.blocks[b].minimum[half]);
+  }
 };
 
 }  // namespace kvass

@@ -33,7 +33,8 @@ static __attribute__((noinline)) void unpack_bytes(const PanelParts& panel, int6
     });
     V::store(out[i].scale[0], From::scale(from, begin + i, 0));
     if constexpr (From::kHalves) V::store(out[i].scale[1], From::scale(from, begin + i, 1));
-    if constexpr (From::kMinimum) V::store(out[i].minimum, From::minimum(from, begin + i));
+    if constexpr (From::kMinimum) V::store(out[i].minimum[0], From::minimum(from, begin + i, 0));
+    if constexpr (From::kMinimum && From::kHalves) V::store(out[i].minimum[1], From::minimum(from, begin + i, 1));
   }
 }
 
@@ -100,7 +101,7 @@ static __attribute__((noinline)) void multiply_bytes(const Source* sources, int6
       F scale[kPanels], minimum[kPanels];
       for (int p = 0; p < kPanels; ++p) {
         scale[p] = Source::scale(sources[p], b, kPart);
-        if constexpr (Source::kMinimum) minimum[p] = Source::minimum(sources[p], b);
+        if constexpr (Source::kMinimum) minimum[p] = Source::minimum(sources[p], b, kPart);
       }
       unroll<kRows>([&](auto row) __attribute__((always_inline)) {
         constexpr int r = decltype(row)::value;
@@ -109,7 +110,9 @@ static __attribute__((noinline)) void multiply_bytes(const Source* sources, int6
         for (int p = 0; p < kPanels; ++p) {
           F& chain = chains[p][r];
           chain = V::fma(V::to_float(dots[p][r]), V::mul(scale[p], s), chain);
-          if constexpr (Source::kMinimum) chain = V::fnma(V::set1(block.sum), V::mul(minimum[p], s), chain);
+          if constexpr (Source::kMinimum) {
+            chain = V::fnma(V::set1(part_sum(block, Source::kHalves ? 1 + kPart : 0)), V::mul(minimum[p], s), chain);
+          }
         }
       });
     });
@@ -148,7 +151,7 @@ struct HighByteDots {
 // One panel of at most kPackedRows rows.
 template <class V, WeightType kType, class Block>
 static void multiply_packed_panel(const LinearParams& p, int64_t index) {
-  const PackedBytes<V, kType> panel{panel_at(kType, p.matrix, p.n, p.k, index)};
+  const PackedBytes<V, kType> panel{panel_of<kType>(p, index)};
   alignas(64) float acc[kPackedRows * kPanelOutputs];
   for (int64_t r = 0; r < p.rows; ++r) V::store(acc + r * kPanelOutputs, V::zero());
   multiply_byte_rows<V, 1, kPackedRows, Block>(&panel, p.k / kBlock, static_cast<const Block*>(p.x), p.x_stride, p.rows,
@@ -173,7 +176,7 @@ static void multiply_panels(const LinearParams& p, int64_t index) {
     for (int64_t b = 0; b < blocks; b += kChunkBlocks) {
       const int64_t count = blocks - b < kChunkBlocks ? blocks - b : kChunkBlocks;
       for (int i = 0; i < kPanels; ++i) {
-        unpack_bytes<V, kType>(panel_at(kType, p.matrix, p.n, p.k, index + i), b, count, unpacked[i]);
+        unpack_bytes<V, kType>(panel_of<kType>(p, index + i), b, count, unpacked[i]);
       }
       multiply_byte_rows<V, kPanels, kTileRows, Block>(chunk, count, x + b, p.x_stride, rows, acc, acc_stride);
     }
@@ -196,7 +199,7 @@ static void multiply_byte_type(const LinearParams& p) {
 
 template <class V, class Block>
 static void linear_bytes(const LinearParams& p) {
-  for_weight_type(
+  for_kernel_type(
       p.type, [&]<WeightType kType>() __attribute__((always_inline)) {
         if constexpr (panel_format(kType).quantised) multiply_byte_type<V, kType, Block>(p);
       });

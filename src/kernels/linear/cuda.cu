@@ -97,6 +97,20 @@ int64_t groups_of(const DeviceLinearParams& p) {
   return groups;
 }
 
+ValueBytes value_bytes(WeightType type) {
+  const PanelValues values = panel_values(type);
+  ValueBytes bytes;
+  for (int i = 0; i < 8; ++i) {
+    bytes.first |= uint64_t{static_cast<uint8_t>(values.of[i])} << 8 * i;
+    bytes.last |= uint64_t{static_cast<uint8_t>(values.of[8 + i])} << 8 * i;
+  }
+  return bytes;
+}
+template <WeightType kType>
+LinearTask task_of(const DeviceLinearParams& p) {
+  return {p, panel_bytes(kType, p.k), value_bytes(p.type)};
+}
+
 template <WeightType kType, class Block>
 Status launch_many(const LinearTask& task, DeviceStream stream) {
   const Grid grid{groups_of<kManyPanels>(task.p), blocks_for(task.p.rows, kManyRows), 1};
@@ -106,7 +120,7 @@ Status launch_many(const LinearTask& task, DeviceStream stream) {
 
 template <WeightType kType, class Block>
 Status launch_quantised(const DeviceLinearParams& p, DeviceStream stream) {
-  const LinearTask task{p, panel_bytes(kType, p.k)};
+  const LinearTask task = task_of<kType>(p);
   if (p.rows == 1) {
     return launch(&linear_few<kType, Block, 1>, "linear", Grid{groups_of<1>(p), 1, 1}, kFewThreads,
                   few_shared<kType, 1>(), stream, task);
@@ -119,13 +133,14 @@ Status launch_quantised(const DeviceLinearParams& p, DeviceStream stream) {
   return launch_many<kType, Block>(task, stream);
 #else
   const Grid grid{groups_of<kMatrixPanels>(p), blocks_for(p.rows, kMatrixRows), 1};
-  return launch(&linear_matrix<kType, Block>, "linear", grid, kMatrixThreads, sizeof(MatrixChunk<Block>), stream, task);
+  using Chunk = MatrixChunk<Block, Panel<kType>::kHalfMinima>;
+  return launch(&linear_matrix<kType, Block>, "linear", grid, kMatrixThreads, sizeof(Chunk), stream, task);
 #endif
 }
 
 template <WeightType kType>
 Status launch_f32(const DeviceLinearParams& p, DeviceStream stream) {
-  const LinearTask task{p, panel_bytes(kType, p.k)};
+  const LinearTask task = task_of<kType>(p);
   if (p.rows <= kFewRows) {
     return launch(&linear_few_f32<kType>, "linear", Grid{groups_of<1>(p), 1, 1}, kFewThreads, few_float_shared(),
                   stream, task);
@@ -141,13 +156,15 @@ constexpr int kEmbedThreads = 128;
 struct EmbedTask {
   DeviceEmbedParams p;
   int64_t panel_bytes;
+  ValueBytes values;
 };
 
 template <WeightType kType>
 KVASS_KERNEL void KVASS_BLOCK_THREADS(kEmbedThreads) embed_rows(const EmbedTask task) {
   using P = Panel<kType>;
   const int64_t row = block_x(), id = task.p.ids[row];
-  const P panel{task.p.panels + id / kPanelOutputs * task.panel_bytes, static_cast<int>(id % kPanelOutputs)};
+  const P panel{task.p.panels + id / kPanelOutputs * task.panel_bytes, static_cast<int>(id % kPanelOutputs),
+                task.values};
   float* y = task.p.y + row * task.p.k;
   if constexpr (!P::kFormat.quantised) {
     for (int64_t k = thread_index(); k < task.p.k; k += kEmbedThreads) y[k] = mul_rn(panel.element(k), task.p.factor);
@@ -155,11 +172,11 @@ KVASS_KERNEL void KVASS_BLOCK_THREADS(kEmbedThreads) embed_rows(const EmbedTask 
     for (int64_t b = thread_index(); b < task.p.k / kBlock; b += kEmbedThreads) {
       uint32_t words[8];
       panel.quants(b, words);
-      float minimum = 0.0f;
-      if constexpr (P::kFormat.minimum) minimum = panel.minimum(b);
       KVASS_UNROLL
       for (int h = 0; h < P::kScales; ++h) {
         const float scale = panel.scale(b, h);
+        float minimum = 0.0f;
+        if constexpr (P::kFormat.minimum) minimum = panel.minimum(b, h);
         KVASS_UNROLL
         for (int i = h * kBlock / P::kScales; i < (h + 1) * kBlock / P::kScales; ++i) {
           float w = mul_rn(scale, P::quant(words, i));
@@ -173,10 +190,11 @@ KVASS_KERNEL void KVASS_BLOCK_THREADS(kEmbedThreads) embed_rows(const EmbedTask 
 
 // --- By type.
 
-// body.template operator()<type>(); a type whose quants are in two pieces is uploaded in one (ops/linear/weight.h).
+// body.template operator()<kernel_type>(); a type whose quants are in two pieces is uploaded in one
+// (ops/linear/weight.h).
 template <class Body>
 Status for_type(WeightType type, Body&& body) {
-  return for_weight_type(type, [&]<WeightType kType>() -> Status {
+  return for_kernel_type(type, [&]<WeightType kType>() -> Status {
     if constexpr (panel_format(kType).split) {
       return Status::error(StatusCode::internal, "linear: weights in two pieces on a device");
     } else {
@@ -205,9 +223,8 @@ Status launch_any_quantised(const DeviceLinearParams& p, DeviceStream stream) {
 #if defined(KVASS_EMULATE_CUDA)
 template <class Block>
 Status launch_any_many(const DeviceLinearParams& p, DeviceStream stream) {
-  return for_quantised(p.type, [&]<WeightType kType>() {
-    return launch_many<kType, Block>(LinearTask{p, panel_bytes(kType, p.k)}, stream);
-  });
+  return for_quantised(p.type,
+                       [&]<WeightType kType>() { return launch_many<kType, Block>(task_of<kType>(p), stream); });
 }
 #endif
 
@@ -242,7 +259,7 @@ Status linear_a16_without_matrices(const DeviceLinearParams& p, DeviceStream str
 Status embed(const DeviceEmbedParams& p, DeviceStream stream) {
   return for_type(p.type, [&]<WeightType kType>() {
     return launch(&embed_rows<kType>, "embed", Grid{p.rows, 1, 1}, kEmbedThreads, 0, stream,
-                  EmbedTask{p, panel_bytes(kType, p.k)});
+                  EmbedTask{p, panel_bytes(kType, p.k), value_bytes(p.type)});
   });
 }
 

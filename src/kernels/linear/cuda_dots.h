@@ -3,6 +3,7 @@
 #pragma once
 
 #include "device/lane.h"
+#include "kernels/linear/cuda_panel.h"
 #include "kernels/linear/device.h"
 
 namespace kvass::KVASS_DEVICE {
@@ -39,6 +40,11 @@ struct Activation<ActivationBlock8> {
   static constexpr int kQuantWords = 8;
   KVASS_METHOD static uint32_t arrange(uint32_t weights) { return weights; }
   // x: the block's quants; k's 4 g to 4 g + 3.
+  // Σ of half h of the block.
+  KVASS_METHOD static float half_sum(const uint32_t* block, int h) {
+    const uint32_t pairs = block[kQuantWords + 3 + h];
+    return static_cast<float>(-(static_cast<int16_t>(pairs) + static_cast<int16_t>(pairs >> 16)));
+  }
   KVASS_METHOD static int32_t dot(const uint32_t* x, int g, uint32_t weights, int32_t sum) {
     return dot4(static_cast<int32_t>(x[g]), static_cast<int32_t>(weights), sum);
   }
@@ -52,17 +58,29 @@ struct Activation<ActivationBlock16> {
   KVASS_METHOD static uint32_t arrange(uint32_t weights) {
     return (weights & 0xff0000ffu) | (weights >> 8 & 0xff00u) | (weights & 0xff00u) << 8;
   }
+  KVASS_METHOD static float half_sum(const uint32_t* block, int h) {
+    return static_cast<float>(-static_cast<int32_t>(block[kQuantWords + 3 + h]));
+  }
   KVASS_METHOD static int32_t dot(const uint32_t* x, int g, uint32_t weights, int32_t sum) {
     return dot2_high(x[2 * g + 1], weights, dot2_low(x[2 * g], weights, sum));
   }
 };
 static_assert(offsetof(ActivationBlock8, scale) == 32 && offsetof(ActivationBlock8, sum) == 36);
 static_assert(offsetof(ActivationBlock16, scale) == 64 && offsetof(ActivationBlock16, sum) == 68);
+static_assert(offsetof(ActivationBlock8, negated_pair_sums) == 40 && offsetof(ActivationBlock16, negated_sums) == 72);
+
+// Σ of a block as the minimum's term takes it: of the whole block, or of its half h.
+template <class Block, bool kOfHalf>
+KVASS_DEVICE_FN float sum_for_minimum(const uint32_t* block, int h) {
+  using A = Activation<Block>;
+  return kOfHalf ? A::half_sum(block, h) : float_from_bits(block[A::kQuantWords + 1]);
+}
 
 // What a kernel is launched with: the params, and sizes that are the host's to compute.
 struct LinearTask {
   DeviceLinearParams p;
   int64_t panel_bytes;
+  ValueBytes values = {};  // of p.type
 };
 
 // Groups of kPanels neighbouring panels of a weight with n outputs.

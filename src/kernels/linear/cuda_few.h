@@ -14,9 +14,11 @@ constexpr int kFewThreads = 128;
 constexpr int kFewParts = kFewThreads / kPanelOutputs;  // threads that share an output
 constexpr int kFewRows = kFewParts;                     // most rows of a block of threads
 
-// Links of one block's chain: one for each weight scale, one more for a minimum.
+// Links of one block's chain: for each weight scale one, and one more for a minimum.
 template <WeightType kType>
-constexpr int kBlockTerms = Panel<kType>::kScales + (panel_format(kType).minimum ? 1 : 0);
+constexpr int kScaleTerms = panel_format(kType).minimum ? 2 : 1;
+template <WeightType kType>
+constexpr int kBlockTerms = Panel<kType>::kScales* kScaleTerms<kType>;
 
 template <int kRows>
 constexpr int kFewBlocks = kRows == 1 ? 64 : 16;  // in a chunk
@@ -37,7 +39,7 @@ KVASS_KERNEL void KVASS_BLOCK_THREADS(kFewThreads) linear_few(const LinearTask t
   const int lane = thread_index() % kPanelOutputs;
   const int part = thread_index() / kPanelOutputs;
   const PanelGroup<1> group(task.p, block_x());
-  const P panel{group.target.panels + group.panel * task.panel_bytes, lane};
+  const P panel{group.target.panels + group.panel * task.panel_bytes, lane, task.values};
   const int64_t row = block_y() * kRows;
   const int rows = static_cast<int>(task.p.rows - row < kRows ? task.p.rows - row : kRows);
   const int64_t blocks = task.p.k / kBlock;
@@ -49,10 +51,12 @@ KVASS_KERNEL void KVASS_BLOCK_THREADS(kFewThreads) linear_few(const LinearTask t
     for (int b = part; b < count; b += kFewParts) {
       uint32_t words[8];
       panel.quants(begin + b, words);
-      float scales[2], minimum = 0.0f;
+      float scales[2], minima[2];
       KVASS_UNROLL
-      for (int h = 0; h < P::kScales; ++h) scales[h] = panel.scale(begin + b, h);
-      if constexpr (P::kFormat.minimum) minimum = panel.minimum(begin + b);
+      for (int h = 0; h < P::kScales; ++h) {
+        scales[h] = panel.scale(begin + b, h);
+        if constexpr (P::kFormat.minimum) minima[h] = panel.minimum(begin + b, h);
+      }
       KVASS_UNROLL
       for (int g = 0; g < 8; ++g) words[g] = A::arrange(words[g]);
       for (int r = 0; r < rows; ++r) {
@@ -67,10 +71,12 @@ KVASS_KERNEL void KVASS_BLOCK_THREADS(kFewThreads) linear_few(const LinearTask t
             const int at = h * (8 / P::kScales) + g;
             dot = A::dot(block, at, words[at], dot);
           }
-          out[h * kRows * kPanelOutputs] = {static_cast<float>(dot), mul_rn(scales[h], s)};
-        }
-        if constexpr (P::kFormat.minimum) {
-          out[P::kScales * kRows * kPanelOutputs] = {float_from_bits(block[A::kQuantWords + 1]), -mul_rn(minimum, s)};
+          Term* of_scale = out + h * kScaleTerms<kType> * kRows * kPanelOutputs;
+          of_scale[0] = {static_cast<float>(dot), mul_rn(scales[h], s)};
+          if constexpr (P::kFormat.minimum) {
+            const float sum = sum_for_minimum<Block, P::kHalfMinima>(block, h);
+            of_scale[kRows * kPanelOutputs] = {sum, -mul_rn(minima[h], s)};
+          }
         }
       }
     }
@@ -90,11 +96,11 @@ KVASS_KERNEL void KVASS_BLOCK_THREADS(kFewThreads) linear_few(const LinearTask t
 // Weights [k's from `begin` on, `count` of them][16] to `out`, by all kThreads threads; count is a multiple of 32 where
 // the type is quantised.
 template <WeightType kType, int kThreads>
-KVASS_DEVICE_FN void stage_floats(const uint8_t* panel, int64_t begin, int count, float* out) {
+KVASS_DEVICE_FN void stage_floats(const uint8_t* panel, ValueBytes values, int64_t begin, int count, float* out) {
   using P = Panel<kType>;
   const int lane = thread_index() % kPanelOutputs;
   const int part = thread_index() / kPanelOutputs;
-  const P weights{panel, lane};
+  const P weights{panel, lane, values};
   if constexpr (!P::kFormat.quantised) {
     for (int k = part; k < count; k += kThreads / kPanelOutputs) {
       out[k * kPanelOutputs + lane] = weights.element(begin + k);
@@ -104,11 +110,11 @@ KVASS_DEVICE_FN void stage_floats(const uint8_t* panel, int64_t begin, int count
       const int64_t block = begin / kBlock + b;
       uint32_t words[8];
       weights.quants(block, words);
-      float minimum = 0.0f;
-      if constexpr (P::kFormat.minimum) minimum = weights.minimum(block);
       KVASS_UNROLL
       for (int h = 0; h < P::kScales; ++h) {
         const float scale = weights.scale(block, h);
+        float minimum = 0.0f;
+        if constexpr (P::kFormat.minimum) minimum = weights.minimum(block, h);
         KVASS_UNROLL
         for (int i = h * kBlock / P::kScales; i < (h + 1) * kBlock / P::kScales; ++i) {
           float w = mul_rn(scale, P::quant(words, i));
@@ -136,7 +142,8 @@ KVASS_KERNEL void KVASS_BLOCK_THREADS(kFewThreads) linear_few_f32(const LinearTa
   float acc = 0.0f;
   for (int64_t begin = 0; begin < task.p.k; begin += kFewFloats) {
     const int count = static_cast<int>(task.p.k - begin < kFewFloats ? task.p.k - begin : kFewFloats);
-    stage_floats<kType, kFewThreads>(group.target.panels + group.panel * task.panel_bytes, begin, count, weights);
+    stage_floats<kType, kFewThreads>(group.target.panels + group.panel * task.panel_bytes, task.values, begin, count,
+                                     weights);
     for (int i = thread_index(); i < rows * kFewFloats; i += kFewThreads) {
       const int k = i % kFewFloats;
       if (k < count) inputs[i] = x[i / kFewFloats * task.p.x_stride + begin + k];

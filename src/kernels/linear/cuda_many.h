@@ -27,10 +27,11 @@ struct ManyChunk {
   static constexpr int kRowWords = kManyBlocks * A::kQuantWords + 4;  // rows that are read together lie in other banks
 
   alignas(16) uint32_t x[kManyRows][kRowWords];
-  Term scale_and_sum[kManyRows][kManyBlocks];
+  static constexpr int kSums = P::kHalfMinima ? 2 : 1;
+  Term scale_and_sum[kManyRows][kManyBlocks][kSums];
   uint32_t quants[kManyPanels][kManyBlocks][8][kPanelOutputs];
   float scales[kManyPanels][kManyBlocks][P::kScales][kPanelOutputs];
-  float minima[kManyPanels][kManyBlocks][kPanelOutputs];
+  float minima[kManyPanels][kManyBlocks][kSums][kPanelOutputs];
 
   // Blocks [begin, begin + count) of rows of activations; rows beyond `rows` are left as they are.
   KVASS_METHOD void stage_rows(const uint32_t* from, int64_t x_stride, int64_t begin, int count, int rows) {
@@ -40,22 +41,28 @@ struct ManyChunk {
       const uint32_t* block = from + (r * x_stride + begin + b) * A::kWords;
       KVASS_UNROLL
       for (int w = 0; w < A::kQuantWords; ++w) x[r][b * A::kQuantWords + w] = block[w];
-      scale_and_sum[r][b] = {float_from_bits(block[A::kQuantWords]), float_from_bits(block[A::kQuantWords + 1])};
+      KVASS_UNROLL
+      for (int h = 0; h < kSums; ++h) {
+        scale_and_sum[r][b][h] = {float_from_bits(block[A::kQuantWords]),
+                                  sum_for_minimum<Block, P::kHalfMinima>(block, h)};
+      }
     }
   }
-  KVASS_METHOD void stage_weights(const uint8_t* panels, int64_t panel_bytes, int panels_count, int64_t begin,
+  KVASS_METHOD void stage_weights(const uint8_t* panels, const LinearTask& task, int panels_count, int64_t begin,
                                   int count) {
     for (int i = thread_index(); i < panels_count * kManyBlocks * kPanelOutputs; i += kManyThreads) {
       const int lane = i % kPanelOutputs, b = i / kPanelOutputs % kManyBlocks, index = i / kPanelOutputs / kManyBlocks;
       if (b >= count) continue;
-      const P panel{panels + index * panel_bytes, lane};
+      const P panel{panels + index * task.panel_bytes, lane, task.values};
       uint32_t words[8];
       panel.quants(begin + b, words);
       KVASS_UNROLL
       for (int g = 0; g < 8; ++g) quants[index][b][g][lane] = A::arrange(words[g]);
       KVASS_UNROLL
-      for (int h = 0; h < P::kScales; ++h) scales[index][b][h][lane] = panel.scale(begin + b, h);
-      if constexpr (P::kFormat.minimum) minima[index][b][lane] = panel.minimum(begin + b);
+      for (int h = 0; h < P::kScales; ++h) {
+        scales[index][b][h][lane] = panel.scale(begin + b, h);
+        if constexpr (P::kFormat.minimum) minima[index][b][h][lane] = panel.minimum(begin + b, h);
+      }
     }
   }
 };
@@ -80,7 +87,7 @@ KVASS_KERNEL void KVASS_BLOCK_THREADS(kManyThreads) linear_many(const LinearTask
   for (int64_t begin = 0; begin < blocks; begin += kManyBlocks) {
     const int count = static_cast<int>(blocks - begin < kManyBlocks ? blocks - begin : kManyBlocks);
     chunk.stage_rows(x, task.p.x_stride, begin, count, rows);
-    chunk.stage_weights(group.target.panels + group.panel * task.panel_bytes, task.panel_bytes, panels, begin, count);
+    chunk.stage_weights(group.target.panels + group.panel * task.panel_bytes, task, panels, begin, count);
     barrier();
     for (int b = 0; b < count && first < rows; ++b) {
       KVASS_UNROLL
@@ -103,7 +110,7 @@ KVASS_KERNEL void KVASS_BLOCK_THREADS(kManyThreads) linear_many(const LinearTask
             KVASS_UNROLL
             for (int i = 0; i < 4; ++i) quants[w + i] = four.word[i];
           }
-          const Term block = chunk.scale_and_sum[first + r][b];
+          const Term block = chunk.scale_and_sum[first + r][b][P::kHalfMinima ? part : 0];
           KVASS_UNROLL
           for (int p = 0; p < kManyPanels; ++p) {
             int32_t dot = 0;
@@ -111,7 +118,7 @@ KVASS_KERNEL void KVASS_BLOCK_THREADS(kManyThreads) linear_many(const LinearTask
             for (int g = 0; g < kGroups; ++g) dot = A::dot(quants, g, words[p][g], dot);
             acc[p][r] = fma_rn(static_cast<float>(dot), mul_rn(scales[p], block.a), acc[p][r]);
             if constexpr (P::kFormat.minimum) {
-              acc[p][r] = fma_rn(block.b, -mul_rn(chunk.minima[p][b][lane], block.a), acc[p][r]);
+              acc[p][r] = fma_rn(block.b, -mul_rn(chunk.minima[p][b][part][lane], block.a), acc[p][r]);
             }
           }
         }
@@ -154,7 +161,7 @@ KVASS_KERNEL void KVASS_BLOCK_THREADS(kManyThreads) linear_many_f32(const Linear
     const int count = static_cast<int>(task.p.k - begin < kManyFloats ? task.p.k - begin : kManyFloats);
     for (int p = 0; p < panels; ++p) {
       const uint8_t* panel = group.target.panels + (group.panel + p) * task.panel_bytes;
-      stage_floats<kType, kManyThreads>(panel, begin, count, chunk.weights[p]);
+      stage_floats<kType, kManyThreads>(panel, task.values, begin, count, chunk.weights[p]);
     }
     for (int i = thread_index(); i < rows * kManyFloats; i += kManyThreads) {
       const int r = i / kManyFloats, k = i % kManyFloats;

@@ -58,8 +58,8 @@ constexpr int kMatrixRows = 64;
 constexpr int kMatrixTiles = kMatrixRows / 8;  // of 8 rows
 constexpr int kMatrixBlocks = 4;               // in a chunk
 
-// The rows of a chunk in shared memory.
-template <class Block>
+// The rows of a chunk in shared memory, with a sum of each block or, kHalfSums, of each of its halves.
+template <class Block, bool kHalfSums>
 struct MatrixChunk {
   using A = Activation<Block>;
   static constexpr int kPlanes = A::kQuantWords / 8;
@@ -67,7 +67,8 @@ struct MatrixChunk {
 
   uint32_t x[kMatrixRows][kRowWords];  // [block][plane][8 words]
   float scales[kMatrixBlocks][kMatrixRows];
-  float sums[kMatrixBlocks][kMatrixRows];
+  static constexpr int kSums = kHalfSums ? 2 : 1;
+  float sums[kMatrixBlocks][kSums][kMatrixRows];
 
   // Blocks [begin, begin + count) of `rows` rows; the others become zeros, which meet no other row.
   KVASS_METHOD void stage(const uint32_t* from, int64_t x_stride, int64_t begin, int count, int rows) {
@@ -77,12 +78,14 @@ struct MatrixChunk {
       uint32_t* out = x[r] + b * A::kQuantWords;
       if (r >= rows) {
         for (int w = 0; w < A::kQuantWords; ++w) out[w] = 0;
-        scales[b][r] = sums[b][r] = 0.0f;
+        scales[b][r] = 0.0f;
+        for (int h = 0; h < kSums; ++h) sums[b][h][r] = 0.0f;
         continue;
       }
       const uint32_t* block = from + (r * x_stride + begin + b) * A::kWords;
       scales[b][r] = float_from_bits(block[A::kQuantWords]);
-      sums[b][r] = float_from_bits(block[A::kQuantWords + 1]);
+      KVASS_UNROLL
+      for (int h = 0; h < kSums; ++h) sums[b][h][r] = sum_for_minimum<Block, kHalfSums>(block, h);
       KVASS_UNROLL
       for (int w = 0; w < 8; ++w) {
         if constexpr (kPlanes == 1) {
@@ -109,17 +112,19 @@ struct MatrixWeights {
   using P = Panel<kType>;
   uint32_t words[4];
   float scales[P::kScales][2];
-  float minima[2];
+  float minima[P::kScales][2];
 
-  KVASS_METHOD void load(const uint8_t* panel, int64_t b) {
+  KVASS_METHOD void load(const uint8_t* panel, ValueBytes values, int64_t b) {
     const int lane = thread_index() % 32, t = lane % 4;
     KVASS_UNROLL
     for (int half = 0; half < 2; ++half) {
-      const P output{panel, lane / 4 + 8 * half};
+      const P output{panel, lane / 4 + 8 * half, values};
       output.two_quants(b, t, words[half], words[2 + half]);
       KVASS_UNROLL
-      for (int h = 0; h < P::kScales; ++h) scales[h][half] = output.scale(b, h);
-      if constexpr (P::kFormat.minimum) minima[half] = output.minimum(b);
+      for (int h = 0; h < P::kScales; ++h) {
+        scales[h][half] = output.scale(b, h);
+        if constexpr (P::kFormat.minimum) minima[h][half] = output.minimum(b, h);
+      }
     }
   }
 };
@@ -128,8 +133,9 @@ template <WeightType kType, class Block>
 KVASS_KERNEL void KVASS_BLOCK_THREADS(kMatrixThreads) linear_matrix(const LinearTask task) {
   using P = Panel<kType>;
   using A = Activation<Block>;
-  constexpr int kPlanes = MatrixChunk<Block>::kPlanes;
-  auto& chunk = *reinterpret_cast<MatrixChunk<Block>*>(shared_memory());
+  using Chunk = MatrixChunk<Block, P::kHalfMinima>;
+  constexpr int kPlanes = Chunk::kPlanes;
+  auto& chunk = *reinterpret_cast<Chunk*>(shared_memory());
   const int lane = thread_index() % 32, g = lane / 4, t = lane % 4;
   const PanelGroup<kMatrixPanels> group(task.p, block_x());
   const int64_t last_panel = panel_groups<1>(group.target.n) - 1;
@@ -147,7 +153,7 @@ KVASS_KERNEL void KVASS_BLOCK_THREADS(kMatrixThreads) linear_matrix(const Linear
     MatrixWeights<kType> weights[kMatrixBlocks];
     KVASS_UNROLL
     for (int b = 0; b < kMatrixBlocks; ++b) {
-      if (b < count) weights[b].load(panel, begin + b);
+      if (b < count) weights[b].load(panel, task.values, begin + b);
     }
     chunk.stage(x, task.p.x_stride, begin, count, rows);
     barrier();
@@ -177,12 +183,12 @@ KVASS_KERNEL void KVASS_BLOCK_THREADS(kMatrixThreads) linear_matrix(const Linear
             const int32_t dot = kPlanes == 1 ? dots[0][i] : dots[0][i] * 256 + dots[kPlanes - 1][i];
             acc[tile][i] = fma_rn(static_cast<float>(dot), mul_rn(w.scales[part][i / 2], s[i % 2]), acc[tile][i]);
           }
-        }
-        if constexpr (P::kFormat.minimum) {
-          const float* sums = chunk.sums[b] + tile * 8 + 2 * t;
-          KVASS_UNROLL
-          for (int i = 0; i < 4; ++i) {
-            acc[tile][i] = fma_rn(sums[i % 2], -mul_rn(w.minima[i / 2], s[i % 2]), acc[tile][i]);
+          if constexpr (P::kFormat.minimum) {
+            const float* sums = chunk.sums[b][part] + tile * 8 + 2 * t;
+            KVASS_UNROLL
+            for (int i = 0; i < 4; ++i) {
+              acc[tile][i] = fma_rn(sums[i % 2], -mul_rn(w.minima[part][i / 2], s[i % 2]), acc[tile][i]);
+            }
           }
         }
       }

@@ -8,6 +8,11 @@
 
 namespace kvass::KVASS_DEVICE {
 
+// What stored quants mean where the format has values: two words of eight bytes, for the type of a launch.
+struct ValueBytes {
+  uint64_t first = 0, last = 0;
+};
+
 // Output `lane` of one panel.
 template <WeightType kType>
 struct Panel {
@@ -16,8 +21,11 @@ struct Panel {
   static constexpr int kCellBytes = kFormat.cell_bytes();
   static constexpr int kScales = kFormat.scale_block == 16 ? 2 : 1;  // of a block
 
+  static constexpr bool kHalfMinima = kFormat.minimum && kScales == 2;
+
   const uint8_t* bytes;
   int lane;
+  ValueBytes values;
 
   KVASS_METHOD const uint8_t* cell(int64_t b) const { return bytes + b / kCellBlocks * kCellBytes; }
 
@@ -29,6 +37,8 @@ struct Panel {
     if constexpr (kFormat.bits == 8) {
       KVASS_UNROLL
       for (int g = 0; g < 8; ++g) words[g] = groups[g * kGroupWords];
+    } else if constexpr (kFormat.low_bits() == 2) {
+      two_bits(groups, words);
     } else {
       KVASS_UNROLL
       for (int g = 0; g < 4; ++g) {
@@ -37,16 +47,17 @@ struct Panel {
         words[g + 4] = word >> 4 & 0x0f0f0f0fu;
       }
     }
-    const uint32_t* high = groups + kHighBitsOffset / 4;
-    if constexpr (kFormat.bits == 5) {
-      const uint32_t fifth = high[0];
+    const uint32_t* high = groups + kFormat.high_bits_offset() / 4;
+    if constexpr (kFormat.bits == 5 || kFormat.bits == 3) {
+      const uint32_t highest = high[0];
       KVASS_UNROLL
-      for (int g = 0; g < 8; ++g) words[g] |= (fifth >> g & 0x01010101u) << 4;
+      for (int g = 0; g < 8; ++g) words[g] |= (highest >> g & 0x01010101u) << kFormat.low_bits();
     }
     if constexpr (kFormat.bits == 6) {
-      const uint32_t halves[2] = {high[0], high[kGroupWords]};
+      uint32_t more[8];
+      two_bits(high, more);
       KVASS_UNROLL
-      for (int g = 0; g < 8; ++g) words[g] |= (halves[g / 4] >> (g % 4 * 2) & 0x03030303u) << 4;
+      for (int g = 0; g < 8; ++g) words[g] |= more[g] << 4;
     }
     KVASS_UNROLL
     for (int g = 0; g < 8; ++g) words[g] = as_signed(words[g]);
@@ -57,18 +68,23 @@ struct Panel {
     const uint8_t* block = cell(b) + kFormat.header_bytes + b % kCellBlocks * kFormat.block_bytes;
     const uint32_t* groups = reinterpret_cast<const uint32_t*>(block) + lane;
     constexpr int kGroupWords = kGroupBytes / 4;
-    first = groups[g * kGroupWords];
-    if constexpr (kFormat.bits == 8) {
-      second = groups[(g + 4) * kGroupWords];
+    if constexpr (kFormat.low_bits() == 2) {
+      first = groups[0] >> 2 * g & 0x03030303u;
+      second = groups[kGroupWords] >> 2 * g & 0x03030303u;
     } else {
-      second = first >> 4 & 0x0f0f0f0fu;
-      first &= 0x0f0f0f0fu;
+      first = groups[g * kGroupWords];
+      if constexpr (kFormat.bits == 8) {
+        second = groups[(g + 4) * kGroupWords];
+      } else {
+        second = first >> 4 & 0x0f0f0f0fu;
+        first &= 0x0f0f0f0fu;
+      }
     }
-    const uint32_t* high = groups + kHighBitsOffset / 4;
-    if constexpr (kFormat.bits == 5) {
-      const uint32_t fifth = high[0];
-      first |= (fifth >> g & 0x01010101u) << 4;
-      second |= (fifth >> (g + 4) & 0x01010101u) << 4;
+    const uint32_t* high = groups + kFormat.high_bits_offset() / 4;
+    if constexpr (kFormat.bits == 5 || kFormat.bits == 3) {
+      const uint32_t highest = high[0];
+      first |= (highest >> g & 0x01010101u) << kFormat.low_bits();
+      second |= (highest >> (g + 4) & 0x01010101u) << kFormat.low_bits();
     }
     if constexpr (kFormat.bits == 6) {
       first |= (high[0] >> 2 * g & 0x03030303u) << 4;
@@ -82,28 +98,42 @@ struct Panel {
   KVASS_METHOD float scale(int64_t b, int h) const {
     const uint8_t* header = cell(b);
     const int64_t sub = b % kCellBlocks;
-    if constexpr (!kFormat.k_quant) {
-      return half(header, sub * kPanelOutputs + lane);
+    const int64_t index = (kScales == 2 ? sub * 2 + h : sub) * kPanelOutputs + lane;
+    if constexpr (kFormat.scales == Scales::f16) {
+      return half(header, index);
+    } else if constexpr (kFormat.scales == Scales::bf16) {
+      return bf16_to_float(reinterpret_cast<const uint16_t*>(header)[index]);
+    } else if constexpr (kFormat.scales == Scales::e4m3) {
+      return mul_rn(float_from_bits(static_cast<uint32_t>(header[index]) << 20), kE4m3Unit);
+    } else if constexpr (kFormat.scales == Scales::one) {
+      return reinterpret_cast<const float*>(header)[lane];
     } else {
-      const float d = half(header, lane);
-      const uint8_t* scales = header + kSubScaleOffset + lane;
-      if constexpr (kScales == 2) {
-        return mul_rn(d, static_cast<float>(static_cast<int8_t>(scales[(sub * 2 + h) * kPanelOutputs])));
+      const uint8_t sc = header[kSubScaleOffset + index];
+      if constexpr (kFormat.scales == Scales::bytes) {
+        return mul_rn(reinterpret_cast<const float*>(header)[lane], static_cast<float>(static_cast<int8_t>(sc)));
+      } else if constexpr (kFormat.scales == Scales::k_nibbles) {
+        return mul_rn(half(header, lane), static_cast<float>(sc & 15));
+      } else if constexpr (kFormat.minimum) {
+        return mul_rn(half(header, lane), static_cast<float>(sc));
       } else {
-        return mul_rn(d, static_cast<float>(scales[sub * kPanelOutputs]));
+        return mul_rn(half(header, lane), static_cast<float>(static_cast<int8_t>(sc)));
       }
     }
   }
 
-  // What is subtracted from every weight of block b: dmin m, or −m.
-  KVASS_METHOD float minimum(int64_t b) const {
+  // What is subtracted from every weight of block b, of its half h where a minimum covers 16 k's: dmin m, or −m.
+  KVASS_METHOD float minimum(int64_t b, int h) const {
     const uint8_t* header = cell(b);
     const int64_t sub = b % kCellBlocks;
-    if constexpr (!kFormat.k_quant) {
+    if constexpr (kFormat.scales == Scales::f16) {
       return -half(header + kMinimumOffset, sub * kPanelOutputs + lane);
     } else {
-      return mul_rn(half(header + kSuperMinimumOffset, lane),
-                    static_cast<float>(header[kSubMinimumOffset + sub * kPanelOutputs + lane]));
+      const float dmin = half(header + kSuperMinimumOffset, lane);
+      if constexpr (kFormat.scales == Scales::k_nibbles) {
+        return mul_rn(dmin, static_cast<float>(header[kSubScaleOffset + (sub * 2 + h) * kPanelOutputs + lane] >> 4));
+      } else {
+        return mul_rn(dmin, static_cast<float>(header[kSubMinimumOffset + sub * kPanelOutputs + lane]));
+      }
     }
   }
 
@@ -124,20 +154,26 @@ struct Panel {
   }
 
  private:
-  KVASS_METHOD static uint32_t look_up(uint32_t word) {
-    constexpr uint64_t kFirst = kFormat.values.bytes(0, 8), kLast = kFormat.values.bytes(8, 8);
+  // Two bits of each quant of the block: of groups 0 to 3 in one word, of 4 to 7 in the next.
+  KVASS_METHOD static void two_bits(const uint32_t* from, uint32_t* words) {
+    const uint32_t halves[2] = {from[0], from[kGroupBytes / 4]};
+    KVASS_UNROLL
+    for (int g = 0; g < 8; ++g) words[g] = halves[g / 4] >> (g % 4 * 2) & 0x03030303u;
+  }
+
+  KVASS_METHOD uint32_t look_up(uint32_t word) const {
     uint32_t out = 0;
     KVASS_UNROLL
     for (int byte = 0; byte < 4; ++byte) {
       const uint32_t index = word >> 8 * byte & 15u;
-      const uint64_t eight = index & 8u ? kLast : kFirst;
+      const uint64_t eight = index & 8u ? values.last : values.first;
       out |= static_cast<uint32_t>(eight >> 8 * (index & 7u) & 255u) << 8 * byte;
     }
     return out;
   }
 
   // No byte borrows from its neighbour: 128 is added before and taken off after.
-  KVASS_METHOD static uint32_t as_signed(uint32_t word) {
+  KVASS_METHOD uint32_t as_signed(uint32_t word) const {
     if constexpr (kFormat.has_values) {
       return look_up(word);
     } else if constexpr (kFormat.offset == 0) {

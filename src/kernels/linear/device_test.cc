@@ -34,21 +34,31 @@ std::vector<uint8_t> random_panels(WeightType type, int64_t n, int64_t k, test::
   const auto put_halves = [&](size_t begin, size_t count) {
     for (size_t i = 0; i < count; ++i) {
       const float value = number(random);
-      const uint16_t half = type == WeightType::BF16 ? float_to_bf16(value) : float_to_f16(value);
+      const bool bf16 = type == WeightType::BF16 || format.scales == Scales::bf16;
+      const uint16_t half = bf16 ? float_to_bf16(value) : float_to_f16(value);
       std::memcpy(&bytes[begin + 2 * i], &half, 2);
     }
   };
-  if (type == WeightType::F32) {
-    for (size_t i = 0; i + 4 <= bytes.size(); i += 4) {
+  const auto put_floats = [&](size_t begin, size_t count) {
+    for (size_t i = 0; i < count; ++i) {
       const float value = number(random);
-      std::memcpy(&bytes[i], &value, 4);
+      std::memcpy(&bytes[begin + 4 * i], &value, 4);
     }
+  };
+  if (type == WeightType::F32) {
+    put_floats(0, bytes.size() / 4);
   } else if (!format.quantised) {
     put_halves(0, bytes.size() / 2);
   } else {
     const auto cell = static_cast<size_t>(format.cell_bytes());
-    const int halves = format.k_quant ? (format.minimum ? 32 : 16) : format.header_bytes / 2;
-    for (size_t at = 0; at < bytes.size(); at += cell) put_halves(at, static_cast<size_t>(halves));
+    for (size_t at = 0; at < bytes.size(); at += cell) {
+      if (format.scales == Scales::bytes || format.scales == Scales::one) {
+        put_floats(at, kPanelOutputs);
+      } else if (format.scales != Scales::e4m3) {
+        put_halves(at,
+                   static_cast<size_t>(format.whole_cells() ? (format.minimum ? 32 : 16) : format.header_bytes / 2));
+      }
+    }
   }
   return bytes;
 }

@@ -17,9 +17,11 @@ inline constexpr int64_t kChunk = 8;  // blocks unpacked at a time
 template <class Block>
 consteval WeightType tile_type(WeightType type) {
   const PanelFormat format = panel_format(type);
+  if (format.minimum && format.scale_block == 16) return type;
   if (format.minimum) return format.bits == 5 && kIs8<Block> ? WeightType::Q5_K : WeightType::Q4_K;
-  if (format.signed_bytes()) return WeightType::Q8_0;
-  return kIs8<Block> || format.scale_block == 16 ? type : WeightType::Q8_0;
+  if (!kIs8<Block>) return format.scale_block == 16 ? WeightType::Q6_K : WeightType::Q8_0;
+  if (!format.signed_bytes()) return type;
+  return format.scale_block == 16 ? WeightType::IQ2_S : WeightType::Q8_0;
 }
 
 // acc [R rows][16] += blocks [0, blocks) of 16 outputs and R rows of x.
@@ -54,7 +56,8 @@ static __attribute__((noinline)) void multiply_tile(Source source, int64_t block
         }
         chain = V::fma(V::to_float(dots[r]), V::mul(scale, s), chain);
         if constexpr (kFormat.minimum) {
-          chain = V::fnma(V::set1(block.sum), V::mul(Source::minimum(source, b), s), chain);
+          const F sum = V::set1(part_sum(block, kParts == 1 ? 0 : 1 + kPart));
+          chain = V::fnma(sum, V::mul(Source::minimum(source, b, kPart), s), chain);
         }
         if constexpr (kInRegisters) {
           chains[r] = chain;
@@ -97,7 +100,10 @@ static __attribute__((noinline)) void unpack_chunk(const PanelParts& panel, int6
     });
     V::store(out[i].scale[0], U::scale(panel, begin + i, 0));
     if constexpr (U::kFormat.scale_block == 16) V::store(out[i].scale[1], U::scale(panel, begin + i, 1));
-    if constexpr (U::kFormat.minimum) V::store(out[i].minimum, U::minimum(panel, begin + i));
+    if constexpr (U::kFormat.minimum) {
+      V::store(out[i].minimum[0], U::minimum(panel, begin + i, 0));
+      if constexpr (U::kFormat.scale_block == 16) V::store(out[i].minimum[1], U::minimum(panel, begin + i, 1));
+    }
   }
 }
 
@@ -120,7 +126,7 @@ static void multiply(const LinearParams& p) {
   const Block* x = static_cast<const Block*>(p.x);
   alignas(64) float acc[kRowBlock * kPanelOutputs];
   for (int64_t index = p.panel_begin; index < p.panel_end; ++index) {
-    const PanelParts panel = panel_at(kType, p.matrix, p.n, p.k, index);
+    const PanelParts panel = panel_of<kType>(p, index);
     if (p.rows == 1) {
       V::store(acc, V::zero());
       multiply_tile<V, D, kType, 1, Block>(PackedSource<V, D, kType>{panel}, blocks, x, 0, acc);
@@ -145,7 +151,7 @@ static void multiply(const LinearParams& p) {
 
 template <class V, class D, class Block>
 static void linear(const LinearParams& p) {
-  for_weight_type(
+  for_kernel_type(
       p.type, [&]<WeightType kType>() __attribute__((always_inline)) {
         if constexpr (panel_format(kType).quantised) multiply<V, D, kType, Block>(p);
       });

@@ -92,7 +92,7 @@ static void float_row(const LinearParams& p, int64_t index) {
     const float* weights = scratch;
     int64_t stride = kCount * kPanelOutputs;
     for (int i = 0; i < kPanels; ++i) {
-      const PanelParts panel = panel_at(kType, p.matrix, p.n, p.k, index + i);
+      const PanelParts panel = panel_of<kType>(p, index + i);
       const float* w = float_weights<V, kType>(panel, k, count, scratch + i * stride);
       if (i == 0) weights = w;
     }
@@ -113,7 +113,7 @@ static void multiply_floats(const LinearParams& p) {
   alignas(64) float scratch[kFloatRows * kPanelOutputs];
   alignas(64) float acc[kFloatRowBlock * kPanelOutputs];
   for (; index < p.panel_end; ++index) {
-    const PanelParts panel = panel_at(kType, p.matrix, p.n, p.k, index);
+    const PanelParts panel = panel_of<kType>(p, index);
     for (int64_t row = 0; row < p.rows; row += kFloatRowBlock) {
       const int64_t rows = p.rows - row < kFloatRowBlock ? p.rows - row : kFloatRowBlock;
       const float* x = static_cast<const float*>(p.x) + row * p.x_stride;
@@ -130,7 +130,7 @@ static void multiply_floats(const LinearParams& p) {
 
 template <class V, int kRows>
 static void linear_floats(const LinearParams& p) {
-  for_weight_type(
+  for_kernel_type(
       p.type, [&]<WeightType kType>() __attribute__((always_inline)) { multiply_floats<V, kRows, kType>(p); });
 }
 

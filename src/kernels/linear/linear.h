@@ -6,6 +6,7 @@
 //     I    = Σ q_w · q_a                                  exact in int32
 //     acc  = fma(float(I), (d·sc) · s, acc)               two of these where a weight scale covers 16 k's
 //     acc  = fma(float(Σ q_a), −((dmin·m) · s), acc)      types with a minimum; Q4_1, Q5_1: dmin·m stands for −m
+// Where the minima cover 16 k's, too, the terms of each half follow each other, with the half's Σ q_a.
 // Float activations (docs/numerics.md, 2): w = the dequantised weight, acc = fma(x[k], w[k], acc), k ascending from +0.
 // A row's result depends on that row alone.
 #pragma once
@@ -36,6 +37,15 @@ struct ActivationBlock16 {
 };
 static_assert(sizeof(ActivationBlock8) == 52 && sizeof(ActivationBlock16) == 84);
 
+// Σ q, exact: of the whole block (part 0), of its first 16 k's (1) or of its last 16 (2).
+KVASS_PANEL_INLINE float part_sum(const ActivationBlock8& block, int part) {
+  if (part == 0) return block.sum;
+  return static_cast<float>(-(block.negated_pair_sums[part][0] + block.negated_pair_sums[part][1]));
+}
+KVASS_PANEL_INLINE float part_sum(const ActivationBlock16& block, int part) {
+  return part == 0 ? block.sum : static_cast<float>(-block.negated_sums[part]);
+}
+
 inline constexpr float kQmax8 = 127.0f;
 inline constexpr float kQmax16 = 32639.0f;
 inline constexpr float kAmaxFloor = 0x1p-100f;  // blocks below are zero
@@ -60,6 +70,14 @@ struct LinearParams {
   float* y;  // [rows][n], rows y_stride floats apart
   int64_t y_stride;
 };
+
+// Panel `index`, for the kernel of the types like kType (kernel_type).
+template <WeightType kType>
+KVASS_PANEL_INLINE PanelParts panel_of(const LinearParams& p, int64_t index) {
+  PanelParts panel = panel_at(kType, p.matrix, p.n, p.k, index);
+  if constexpr (panel_format(kType).has_values) panel.values = panel_values(p.type);
+  return panel;
+}
 
 using QuantiseFunction = void (*)(const QuantiseParams&);
 using LinearFunction = void (*)(const LinearParams&);

@@ -8,18 +8,24 @@
 // Float types: [k][16] elements in their own type.
 //
 // Quantised types: a row of *cells*, each a header of scales and then `cell_blocks` blocks of 32 k's. A type of
-// 32-blocks has cells of 2 blocks (the last one's second block is unused when k / 32 is odd), a K-quant's cell is its
-// superblock of 256.
-//     header, no minimum   d f16 [2][16]
-//     header, minimum      d f16 [2][16], m f16 [2][16]                                          w = d q + m
-//     header, Q4_K, Q5_K   d f16 [16], dmin f16 [16], sc u8 [8][16], m u8 [8][16]                 w = (d sc) q - dmin m
-//     header, Q6_K         d f16 [16], 32 bytes of zeros, sc i8 [16][16] (a scale per 16 k's)     w = (d sc) q
+// 32-blocks has cells of 2 blocks (the last one's second block is unused when k / 32 is odd); any other type's cell is
+// a block of its file: a superblock of 256, or the 64 of NVFP4. The headers, by `Scales`:
+//     f16        d f16 [2][16]                                                                 w = d q
+//                with a minimum d f16 [2][16], m f16 [2][16]                                   w = d q + m
+//     bf16       d bf16 [2][16]                                                                w = d q
+//     e4m3       sc u8 [4][16], a scale per 16 k's: 4 bits of exponent, 3 of mantissa          w = (half of sc) q
+//     k_bytes    d f16 [16], 32 bytes of zeros, sc i8 [16][16] (a scale per 16 k's)            w = (d sc) q
+//                with a minimum d f16 [16], dmin f16 [16], sc u8 [8][16], m u8 [8][16]         w = (d sc) q - dmin m
+//     k_nibbles  d f16 [16], dmin f16 [16], u8 [16][16]: sc low, m high, both per 16 k's       w = (d sc) q - dmin m
+//     bytes      d f32 [16], sc i8 [256 / scale_block][16]                                     w = (d sc) q
+//     one        d f32 [16]                                                                    w = d q
 // The quants of a block are 8 groups of 4 k's; a group is 64 bytes [16 outputs][4 k], one int32 an output.
 //     8 bits   8 x 64 bytes: group g, signed
 //     4 bits   4 x 64 bytes: group g in the low nibbles, group g + 4 in the high ones
-//     5 bits   as 4 bits, then 64 bytes whose bit g of byte (output, k) is the fifth bit of group g
-//     6 bits   as 4 bits, then 2 x 64 bytes with bits 4 and 5: of groups 0 to 3 (bits 2 g, 2 g + 1), and of 4 to 7
-// Quants are stored as the source stores them: q = stored - offset; with 4 bits and `values`, q = values[stored].
+//     2 bits   2 x 64 bytes: of groups 0 to 3 (bits 2 g, 2 g + 1), and of 4 to 7
+//     5 and 3 bits   as 4 or 2 bits, then 64 bytes whose bit g of byte (output, k) is the highest bit of group g
+//     6 bits   as 4 bits, then bits 4 and 5 as 2 bits
+// Quants are stored as the source stores them: q = stored - offset; with `values`, q = values[stored].
 //
 // Q8_0_split is Q8_0 for a matrix of which mostly the largest outputs are asked for (screen.h): first the panels
 // of all high nibbles, by which most outputs can be ruled out, then the panels of all low ones.
@@ -31,8 +37,7 @@
 
 #include <cstdint>
 
-// Never a function of its own: a copy compiled for one instruction set must not serve the others.
-#define KVASS_PANEL_INLINE [[gnu::always_inline]] inline
+#include "kernels/linear/panel_kinds.h"
 
 namespace kvass {
 
@@ -41,68 +46,6 @@ enum class WeightType : uint8_t {
 #define KVASS_PACKED_TYPE(name, source, format) name,
 #include "base/weight_types.inc"
 };
-
-inline constexpr int kPanelOutputs = 16;
-inline constexpr int kBlock = 32;       // k's under one activation scale, and in one block of quants
-inline constexpr int kGroupBytes = 64;  // [16 outputs][4 k]
-
-// What stored quants of 4 bits mean.
-struct PanelValues {
-  int8_t of[16] = {};
-  // `count` of them from `first` on as the bytes of a number.
-  KVASS_PANEL_INLINE constexpr uint64_t bytes(int first, int count) const {
-    uint64_t out = 0;
-    for (int i = 0; i < count; ++i) out |= uint64_t{static_cast<uint8_t>(of[first + i])} << 8 * i;
-    return out;
-  }
-};
-
-struct PanelFormat {
-  int bits;    // of a stored quant; 32 or 16 for the float types
-  int offset;  // what a stored quant is too large by
-  bool quantised;
-  bool minimum;      // has a minimum's term
-  bool k_quant;      // 8-bit sub-scales under f16 super-scales
-  int scale_block;   // k's under one weight scale: 32 or 16; 0 for the float types
-  int cell_blocks;   // blocks in a cell
-  int header_bytes;  // of a cell
-  int block_bytes;   // of the quants of a block; where they are split, of either half of their bits
-  bool split = false;
-  bool has_values = false;
-  PanelValues values = {};
-  // Whether quants come out of a panel as signed bytes, not as unsigned ones that are `offset` too large.
-  KVASS_PANEL_INLINE constexpr bool signed_bytes() const { return bits == 8 || has_values; }
-  KVASS_PANEL_INLINE constexpr int cell_bytes() const { return header_bytes + cell_blocks * block_bytes; }
-  KVASS_PANEL_INLINE constexpr int k_multiple() const { return !quantised ? 1 : k_quant ? 256 : kBlock; }
-};
-
-// The formats of the rows of weight_types.inc. An offset of kWithMinimum: none, but a minimum.
-inline constexpr int kWithMinimum = -1;
-KVASS_PANEL_INLINE constexpr PanelFormat float_panels(int bits) { return {bits, 0, false, false, false, 0, 0, 0, 0}; }
-KVASS_PANEL_INLINE constexpr PanelFormat block_panels(int bits, int offset) {
-  const bool minimum = offset == kWithMinimum;
-  return {bits, minimum ? 0 : offset, true, minimum, false, kBlock, 2, minimum ? 128 : 64, bits * kGroupBytes};
-}
-KVASS_PANEL_INLINE constexpr PanelFormat superblock_panels(int bits, int offset, int scale_block) {
-  const bool minimum = offset == kWithMinimum;
-  return {bits, minimum ? 0 : offset, true, minimum, true, scale_block, 8, 320, bits * kGroupBytes};
-}
-KVASS_PANEL_INLINE constexpr PanelFormat split_panels(int bits, int offset) {
-  PanelFormat format = block_panels(bits, offset);
-  format.block_bytes /= 2;
-  format.split = true;
-  return format;
-}
-
-KVASS_PANEL_INLINE constexpr PanelFormat value_panels(const PanelValues& values) {
-  PanelFormat format = block_panels(4, 0);
-  format.has_values = true;
-  format.values = values;
-  return format;
-}
-
-// kvalues_iq4nl of ggml-common.h.
-inline constexpr PanelValues kIq4Values = {{-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113}};
 
 KVASS_PANEL_INLINE constexpr PanelFormat panel_format(WeightType type) {
   switch (type) {
@@ -115,8 +58,25 @@ KVASS_PANEL_INLINE constexpr PanelFormat panel_format(WeightType type) {
   return {};
 }
 
-// body.template operator()<type>() for a type that is known at run time: how every kernel and every conversion finds
-// its instantiation.
+// What types of one format may differ in.
+KVASS_PANEL_INLINE constexpr PanelValues panel_values(WeightType type) { return panel_format(type).values; }
+
+// The type for which kernels are instantiated: the first of those whose panels differ from `type`'s in the values
+// alone.
+KVASS_PANEL_INLINE constexpr WeightType kernel_type(WeightType type) {
+  PanelFormat wanted = panel_format(type);
+  if (!wanted.quantised) return type;
+  wanted.values = {};
+  for (int i = 0; i < static_cast<int>(type); ++i) {
+    PanelFormat format = panel_format(static_cast<WeightType>(i));
+    format.values = {};
+    if (format == wanted) return static_cast<WeightType>(i);
+  }
+  return type;
+}
+
+// body.template operator()<type>() for a type that is known at run time: how every conversion finds its instantiation;
+// and <kernel_type(type)>, how every kernel does.
 template <class Body>
 KVASS_PANEL_INLINE constexpr decltype(auto) for_weight_type(WeightType type, Body&& body) {
   switch (type) {
@@ -129,14 +89,26 @@ KVASS_PANEL_INLINE constexpr decltype(auto) for_weight_type(WeightType type, Bod
   __builtin_unreachable();
 }
 
+template <class Body>
+KVASS_PANEL_INLINE constexpr decltype(auto) for_kernel_type(WeightType type, Body&& body) {
+  switch (type) {
+#define KVASS_WEIGHT_TYPE(name, number, elements, bytes, format) \
+  case WeightType::name:                                         \
+    return body.template operator()<kernel_type(WeightType::name)>();
+#define KVASS_PACKED_TYPE(name, source, format) KVASS_WEIGHT_TYPE(name, 0, 0, 0, format)
+#include "base/weight_types.inc"
+  }
+  __builtin_unreachable();
+}
+
 // Byte offsets inside a cell's header.
 inline constexpr int kMinimumOffset = 64;       // m of Q4_1, Q5_1
 inline constexpr int kSuperMinimumOffset = 32;  // dmin
 inline constexpr int kSubScaleOffset = 64;      // sc
 inline constexpr int kSubMinimumOffset = 192;   // m of Q4_K, Q5_K
 
-// Byte offsets inside a block's quants.
-inline constexpr int kHighBitsOffset = 256;  // fifth bits; bits 4 and 5 of groups 0 to 3, then of 4 to 7
+// A scale of e4m3 is this times the float32 whose exponent and first bits of mantissa it is: 2^120, halved.
+inline constexpr float kE4m3Unit = 0x1p119f;
 
 KVASS_PANEL_INLINE constexpr int64_t panel_count(int64_t n) { return (n + kPanelOutputs - 1) / kPanelOutputs; }
 
@@ -167,6 +139,7 @@ struct PanelParts {
   const uint8_t* cells;  // or elements, of the float types
   const uint8_t* low;    // the blocks of low nibbles, where they are apart, and
   const uint8_t* errors;
+  PanelValues values = {};  // where the format has them
 };
 
 KVASS_PANEL_INLINE constexpr PanelParts panel_at(WeightType type, const uint8_t* matrix, int64_t n, int64_t k,
@@ -174,7 +147,7 @@ KVASS_PANEL_INLINE constexpr PanelParts panel_at(WeightType type, const uint8_t*
   const PanelFormat format = panel_format(type);
   const int64_t bytes = panel_bytes(type, k);
   const uint8_t* panel = matrix + index * bytes;
-  if (!format.split) return {panel, nullptr, nullptr};
+  if (!format.split) return {panel, nullptr, nullptr, format.values};
   const uint8_t* low = matrix + panel_count(n) * bytes + index * low_panel_bytes(type, k);
   return {panel + errors_bytes(format, k), low, panel};
 }

@@ -2,6 +2,7 @@
 // reference kernels and for looking up single rows; the fast kernels have their own way in (unpack.h).
 #pragma once
 
+#include <bit>
 #include <cstdint>
 #include <cstring>
 
@@ -37,15 +38,12 @@ class PanelReader {
     const int group = i / 4;
     const int byte = lane_ * 4 + i % 4;
     if constexpr (kFormat.bits == 8 && !kFormat.split) return static_cast<int8_t>(block[group * kGroupBytes + byte]);
-    int q = block[group % 4 * kGroupBytes + byte] >> (group < 4 ? 0 : 4) & 15;
-    const uint8_t* high = block + kHighBitsOffset;
-    if constexpr (kFormat.bits == 5) q |= (high[byte] >> group & 1) << 4;
-    if constexpr (kFormat.bits == 6) q |= (high[group / 4 * kGroupBytes + byte] >> group % 4 * 2 & 3) << 4;
-    if constexpr (kFormat.split) {
-      const uint8_t* low = panel_.low + b * kFormat.block_bytes;
-      return (q - 8) * 16 + (low[group % 4 * kGroupBytes + byte] >> (group < 4 ? 0 : 4) & 15);
-    }
-    if constexpr (kFormat.has_values) return kFormat.values.of[q];
+    int q = kFormat.low_bits() == 2 ? two_bits(block, group, byte) : four_bits(block, group, byte);
+    const uint8_t* high = block + kFormat.high_bits_offset();
+    if constexpr (kFormat.bits % 2 == 1) q |= (high[byte] >> group & 1) << kFormat.low_bits();
+    if constexpr (kFormat.bits == 6) q |= two_bits(high, group, byte) << 4;
+    if constexpr (kFormat.split) return (q - 8) * 16 + four_bits(panel_.low + b * kFormat.block_bytes, group, byte);
+    if constexpr (kFormat.has_values) return panel_.values.of[q];
     return q - kFormat.offset;
   }
 
@@ -57,30 +55,41 @@ class PanelReader {
   float scale(int64_t b, int h) const {
     const uint8_t* header = cell(b);
     const int64_t sub = b % kFormat.cell_blocks;
-    if constexpr (!kFormat.k_quant) return f16_to_float(half(header + (sub * kPanelOutputs + lane_) * 2));
-    const float d = f16_to_float(half(header + lane_ * 2));
-    const uint8_t* scales = header + kSubScaleOffset + lane_;
-    if constexpr (kFormat.scale_block == 16) {
-      return d * static_cast<float>(static_cast<int8_t>(scales[(sub * 2 + h) * kPanelOutputs]));
+    const int64_t index = (kFormat.scale_block == 16 ? sub * 2 + h : sub) * kPanelOutputs + lane_;
+    if constexpr (kFormat.scales == Scales::f16) return f16_to_float(half(header + index * 2));
+    if constexpr (kFormat.scales == Scales::bf16) return bf16_to_float(half(header + index * 2));
+    if constexpr (kFormat.scales == Scales::e4m3) {
+      return std::bit_cast<float>(static_cast<uint32_t>(header[index]) << 20) * kE4m3Unit;
     }
-    return d * static_cast<float>(scales[sub * kPanelOutputs]);
+    const float d = kFormat.scales == Scales::bytes || kFormat.scales == Scales::one
+                        ? std::bit_cast<float>(word(header + lane_ * 4))
+                        : f16_to_float(half(header + lane_ * 2));
+    if constexpr (kFormat.scales == Scales::one) return d;
+    const uint8_t sc = header[kSubScaleOffset + index];
+    if constexpr (kFormat.scales == Scales::k_nibbles) return d * static_cast<float>(sc & 15);
+    if constexpr (kFormat.minimum) return d * static_cast<float>(sc);
+    return d * static_cast<float>(static_cast<int8_t>(sc));
   }
 
-  // What is subtracted from every weight of block b: dmin m, or −m.
-  float minimum(int64_t b) const {
+  // What is subtracted from every weight of block b, of its half h where a minimum covers 16 k's: dmin m, or −m.
+  float minimum(int64_t b, int h) const {
     const uint8_t* header = cell(b);
     const int64_t sub = b % kFormat.cell_blocks;
-    if constexpr (!kFormat.k_quant) {
+    if constexpr (kFormat.scales == Scales::f16) {
       return -f16_to_float(half(header + kMinimumOffset + (sub * kPanelOutputs + lane_) * 2));
     }
-    return f16_to_float(half(header + kSuperMinimumOffset + lane_ * 2)) *
-           static_cast<float>(header[kSubMinimumOffset + sub * kPanelOutputs + lane_]);
+    const float dmin = f16_to_float(half(header + kSuperMinimumOffset + lane_ * 2));
+    if constexpr (kFormat.scales == Scales::k_nibbles) {
+      return dmin * static_cast<float>(header[kSubScaleOffset + (sub * 2 + h) * kPanelOutputs + lane_] >> 4);
+    }
+    return dmin * static_cast<float>(header[kSubMinimumOffset + sub * kPanelOutputs + lane_]);
   }
 
   // The weight as the file's type defines it.
   float weight(int64_t b, int i) const {
-    const float product = scale(b, kFormat.scale_block == 16 ? i / 16 : 0) * static_cast<float>(quant(b, i));
-    if constexpr (kFormat.minimum) return product - minimum(b);
+    const int h = kFormat.scale_block == 16 ? i / 16 : 0;
+    const float product = scale(b, h) * static_cast<float>(quant(b, i));
+    if constexpr (kFormat.minimum) return product - minimum(b, h);
     return product;
   }
 
@@ -89,6 +98,17 @@ class PanelReader {
     uint16_t bits;
     std::memcpy(&bits, bytes, 2);
     return bits;
+  }
+  static uint32_t word(const uint8_t* bytes) {
+    uint32_t bits;
+    std::memcpy(&bits, bytes, 4);
+    return bits;
+  }
+  static int two_bits(const uint8_t* bytes, int group, int byte) {
+    return bytes[group / 4 * kGroupBytes + byte] >> group % 4 * 2 & 3;
+  }
+  static int four_bits(const uint8_t* bytes, int group, int byte) {
+    return bytes[group % 4 * kGroupBytes + byte] >> group / 4 * 4 & 15;
   }
   const uint8_t* cell(int64_t b) const { return panel_.cells + b / kFormat.cell_blocks * kFormat.cell_bytes(); }
 

@@ -87,7 +87,7 @@ template <WeightType kType, class Body>
 void for_each_output(const LinearParams& p, Body&& body) {
   const int64_t end = p.panel_end * kPanelOutputs < p.n ? p.panel_end * kPanelOutputs : p.n;
   for (int64_t output = p.panel_begin * kPanelOutputs; output < end; ++output) {
-    const PanelParts panel = panel_at(kType, p.matrix, p.n, p.k, output / kPanelOutputs);
+    const PanelParts panel = panel_of<kType>(p, output / kPanelOutputs);
     body(PanelReader<kType>(panel, static_cast<int>(output % kPanelOutputs)), output);
   }
 }
@@ -131,10 +131,12 @@ void multiply_quantised(const LinearParams& p) {
           for (int first = 0; first < kBlock; first += kStep) {
             int32_t dot = 0;
             for (int i = first; i < first + kStep; ++i) dot += weights[i] * activation(block, i);
-            acc[row] = __builtin_fmaf(static_cast<float>(dot), reader.scale(b, first / kStep) * block.scale, acc[row]);
-          }
-          if constexpr (panel_format(kType).minimum) {
-            acc[row] = __builtin_fmaf(block.sum, -(reader.minimum(b) * block.scale), acc[row]);
+            const int part = first / kStep;
+            acc[row] = __builtin_fmaf(static_cast<float>(dot), reader.scale(b, part) * block.scale, acc[row]);
+            if constexpr (panel_format(kType).minimum) {
+              const float sum = part_sum(block, kStep == kBlock ? 0 : 1 + part);
+              acc[row] = __builtin_fmaf(sum, -(reader.minimum(b, part) * block.scale), acc[row]);
+            }
           }
         }
       }
@@ -144,12 +146,12 @@ void multiply_quantised(const LinearParams& p) {
 }
 
 void multiply_any_f32(const LinearParams& p) {
-  for_weight_type(p.type, [&]<WeightType kType>() { multiply_f32<kType>(p); });
+  for_kernel_type(p.type, [&]<WeightType kType>() { multiply_f32<kType>(p); });
 }
 
 template <class Block>
 void multiply_any_quantised(const LinearParams& p) {
-  for_weight_type(p.type, [&]<WeightType kType>() {
+  for_kernel_type(p.type, [&]<WeightType kType>() {
     if constexpr (panel_format(kType).quantised) multiply_quantised<kType, Block>(p);
   });
 }

@@ -12,7 +12,7 @@ template <class Block>
 struct alignas(64) UnpackedBlock {
   uint8_t quants[8][kGroupBytes * sizeof(Block::q) / kBlock];  // [8 groups] of bytes, or of int16: k 0, 2 then k 1, 3
   float scale[2][kPanelOutputs];                               // d·sc, of each half
-  float minimum[kPanelOutputs];
+  float minimum[2][kPanelOutputs];                             // likewise where it has halves
 };
 
 template <class Block>
@@ -39,7 +39,7 @@ struct PackedSource {
     return D::template odd16<U::kFormat.signed_bytes()>(U::template group<kGroup>(U::block(s.panel, b)));
   }
   KVASS_INLINE typename V::F scale(const PackedSource& s, int64_t b, int h) { return U::scale(s.panel, b, h); }
-  KVASS_INLINE typename V::F minimum(const PackedSource& s, int64_t b) { return U::minimum(s.panel, b); }
+  KVASS_INLINE typename V::F minimum(const PackedSource& s, int64_t b, int h) { return U::minimum(s.panel, b, h); }
 };
 
 // Weights from a chunk of unpacked blocks.
@@ -62,7 +62,9 @@ struct UnpackedSource {
     return V::loadi(s.blocks[b].quants[kGroup] + kGroupBytes);
   }
   KVASS_INLINE typename V::F scale(const UnpackedSource& s, int64_t b, int h) { return V::load(s.blocks[b].scale[h]); }
-  KVASS_INLINE typename V::F minimum(const UnpackedSource& s, int64_t b) { return V::load(s.blocks[b].minimum); }
+  KVASS_INLINE typename V::F minimum(const UnpackedSource& s, int64_t b, int h) {
+    return V::load(s.blocks[b].minimum[h]);
+  }
 };
 
 }  // namespace kvass

@@ -12,8 +12,6 @@ namespace kvass::avx512vnni {
 const QuantiseFunction quantise_a8 = quantise_rows<ByteBlock<1>>;
 const QuantiseFunction quantise_a16 = quantise_rows<ByteBlock<2>>;
 const LinearFunction linear_f32 = linear_floats<V, 8>;
-const LinearFunction linear_a8 = linear_bytes<V, ByteBlock<1>>;
-const LinearFunction linear_a16 = linear_bytes<V, ByteBlock<2>>;
 const ScreenFunction screen_a8 = screen_panels<V, HighByteDots<V>, ByteBlock<1>>;
 const ScreenFunction screen_a16 = screen_panels<V, HighByteDots<V>, ByteBlock<2>>;
 

@@ -148,9 +148,9 @@ struct V {
   KVASS_INLINE I srli(I a, int n) { return _mm512_srli_epi32(a, static_cast<unsigned>(n)); }
   KVASS_INLINE I high_nibbles(I a) { return andi(srli(a, 4), set1i(0x0f0f0f0f)); }  // the high four bits of each byte
   KVASS_INLINE I put_bits(I a, I b, I mask) { return ori(a, andi(b, mask)); }       // a has zeros in the mask
-  // Of each byte, 0 to 15, the byte of that index in `first` and, from 8 on, `last`.
-  KVASS_INLINE I look_up(I a, uint64_t first, uint64_t last) {
-    const __m128i entries = _mm_set_epi64x(static_cast<int64_t>(last), static_cast<int64_t>(first));
+  // Of each byte, 0 to 15, the byte of that index in `values`.
+  KVASS_INLINE I look_up(I a, const int8_t* values) {
+    const __m128i entries = _mm_loadu_si128(reinterpret_cast<const __m128i*>(values));
     return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(entries), a);
   }
   KVASS_INLINE I srai(I a, int n) {

@@ -154,9 +154,9 @@ struct V {
     };
     return {put(x.a, y.a, mask.a), put(x.b, y.b, mask.b), put(x.c, y.c, mask.c), put(x.d, y.d, mask.d)};
   }
-  // Of each byte, 0 to 15, the byte of that index in `first` and, from 8 on, `last`.
-  KVASS_INLINE I look_up(I x, uint64_t first, uint64_t last) {
-    const int8x16_t entries = vcombine_s8(vcreate_s8(first), vcreate_s8(last));
+  // Of each byte, 0 to 15, the byte of that index in `values`.
+  KVASS_INLINE I look_up(I x, const int8_t* values) {
+    const int8x16_t entries = vld1q_s8(values);
     const auto look = [&](int32x4_t y) __attribute__((always_inline)) {
       return vreinterpretq_s32_s8(vqtbl1q_s8(entries, vreinterpretq_u8_s32(y)));
     };

@@ -68,7 +68,7 @@ struct Problem {
 };
 
 void decode(benchmark::State& state, WeightType type, Math math, int threads_count) {
-  const int64_t k = panel_format(type).k_multiple() == 256 ? 768 : 640;
+  const int64_t k = 640 % panel_format(type).k_multiple() == 0 ? 640 : 768;
   FloatEnvironment environment;
   ThreadPool threads(threads_count);
   Problem problem(type, 262144, k, 1, math);

@@ -1,6 +1,6 @@
 // The blocks of a file's types: where their quants and scales lie, read one block of 32 elements at a time, and put
 // into the cells of a panel. The layouts are those of ggml's ggml-common.h. A type whose blocks are laid out as those
-// of no other has a specialisation of SourceBlock. Owns nothing.
+// of no other has a specialisation of SourceBlock, here or in source_block_low.h, source_block_iq.h. Owns nothing.
 #pragma once
 
 #include <bit>
@@ -14,7 +14,7 @@ namespace kvass {
 
 static_assert(std::endian::native == std::endian::little, "GGUF blocks and panels are read as little-endian words");
 
-// Bytes of a block of the file: of 32 elements, of 256 of a K-quant, of one element for the float types.
+// Bytes of a block of the file: of 32 elements, of 256 or 64, of one element for the float types.
 constexpr size_t source_block_bytes(WeightType type) {
   switch (type) {
 #define KVASS_WEIGHT_TYPE(name, number, elements, bytes, format)                                       \
@@ -44,29 +44,35 @@ struct Quants {
 // Four bits to four bytes of 0 or 1.
 constexpr uint32_t spread_bits(uint32_t bits) { return (bits & 15u) * 0x00204081u & 0x01010101u; }
 
-// Has, for block `sub` of a source block (0 but for K-quants):
+// 16 bytes, of which byte j has element j low and element j + 16 high.
+inline Quants nibble_quants(const uint8_t* nibbles) {
+  Quants out;
+  for (int i = 0; i < 4; ++i) {
+    const uint32_t word = load_word<uint32_t>(nibbles + 4 * i);
+    out.words[i] = word & 0x0f0f0f0fu;
+    out.words[i + 4] = word >> 4 & 0x0f0f0f0fu;
+  }
+  return out;
+}
+
+// Has, for block `sub` of a source block (0 where that has 32 elements):
 //     quants(block, sub)              as stored: the offset is not taken off
 //     scales(block, sub, lane, cell)  puts its scales into lane `lane` of the header of `cell`
 // The two templates below serve all types whose blocks are like those of Q4_0 to Q5_1, or like Q4_K and Q5_K.
 
-// f16 scale, f16 minimum where there is one, fifth bits of all elements where there are any, then bytes; or nibbles,
-// byte j with element j low and element j + 16 high.
+// f16 scale, f16 minimum where there is one, fifth bits of all elements where there are any, then bytes; or nibbles.
 template <WeightType kType>
 struct PlainSourceBlock {
   static constexpr PanelFormat kFormat = panel_format(kType);
 
   static Quants quants(const uint8_t* block, int) {
-    Quants out;
     if constexpr (kFormat.bits == 8) {
+      Quants out;
       std::memcpy(out.words, block + 2, 32);
       return out;
     }
     const uint8_t* nibbles = block + source_block_bytes(kType) - 16;
-    for (int i = 0; i < 4; ++i) {
-      const uint32_t word = load_word<uint32_t>(nibbles + 4 * i);
-      out.words[i] = word & 0x0f0f0f0fu;
-      out.words[i + 4] = word >> 4 & 0x0f0f0f0fu;
-    }
+    Quants out = nibble_quants(nibbles);
     if constexpr (kFormat.bits == 5) {
       const uint32_t high = load_word<uint32_t>(nibbles - 4);  // bit j: element j
       for (int g = 0; g < 8; ++g) out.words[g] |= spread_bits(high >> 4 * g) << 4;
@@ -114,7 +120,7 @@ struct SuperSourceBlock {
   }
 };
 
-template <WeightType kType, bool kSuper = panel_format(kType).k_quant>
+template <WeightType kType, bool kSuper = panel_format(kType).scales == Scales::k_bytes>
 struct SourceBlock : PlainSourceBlock<kType> {};
 template <WeightType kType>
 struct SourceBlock<kType, true> : SuperSourceBlock<kType> {};

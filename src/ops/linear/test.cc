@@ -14,12 +14,17 @@
 #include "base/block.h"
 #include "base/float16.h"
 #include "base/float_env.h"
+#include "defined_weight.h"
 #include "effort.h"
 #include "kernels/linear/linear.h"
 #include "ops/linear/linear.h"
+#include "weight_blocks.h"
 
 namespace kvass {
 namespace {
+
+using testing::defined_weight;
+using testing::put_scales;
 
 constexpr Math kMaths[] = {Math::f32, Math::a16, Math::a8};
 
@@ -33,8 +38,8 @@ uint64_t test_seed() {
 // The seed in every failure message.
 #define PRINT_SEED(seed) SCOPED_TRACE("KVASS_TEST_SEED=" + std::to_string(seed))
 
-bool is_k_quant(WeightType type) { return panel_format(type).k_quant; }
 bool is_float(WeightType type) { return !panel_format(type).quantised; }
+int64_t block_elements(WeightType type) { return panel_format(type).k_multiple(); }
 
 std::vector<Isa> fast_isas() {
   std::vector<Isa> isas;
@@ -45,89 +50,23 @@ std::vector<Isa> fast_isas() {
   return isas;
 }
 
-// --- The file's types, from their definitions (llama.cpp's block layouts), one element at a time ---
-
-float f16_at(const uint8_t* p) { return f16_to_float(static_cast<uint16_t>(p[0] | p[1] << 8)); }
-
-float defined_weight(WeightType type, const uint8_t* row, int64_t k) {
-  const int64_t count = is_float(type) ? 1 : is_k_quant(type) ? 256 : 32;
-  const uint8_t* block = row + source_row_bytes(type, k / count * count);
-  const int j = static_cast<int>(k % count);
-  // 4-bit and 5-bit types of 32: the element's nibble, and its bit in a 32-bit word.
-  const auto nibble = [&](const uint8_t* qs) { return j < 16 ? qs[j] & 15 : qs[j - 16] >> 4; };
-  const auto bit = [&](const uint8_t* qh) { return qh[j / 8] >> (j % 8) & 1; };
-  switch (type) {
-    case WeightType::F32: {
-      float value;
-      std::memcpy(&value, block, 4);
-      return value;
-    }
-    case WeightType::F16:
-      return f16_at(block);
-    case WeightType::BF16:
-      return bf16_to_float(static_cast<uint16_t>(block[0] | block[1] << 8));
-    case WeightType::Q8_0:
-    case WeightType::Q8_0_split:
-      return f16_at(block) * static_cast<float>(static_cast<int8_t>(block[2 + j]));
-    case WeightType::Q4_0:
-      return f16_at(block) * static_cast<float>(nibble(block + 2) - 8);
-    case WeightType::Q4_1:
-      return f16_at(block) * static_cast<float>(nibble(block + 4)) + f16_at(block + 2);
-    case WeightType::Q5_0:
-      return f16_at(block) * static_cast<float>((nibble(block + 6) | bit(block + 2) << 4) - 16);
-    case WeightType::Q5_1:
-      return f16_at(block) * static_cast<float>(nibble(block + 8) | bit(block + 4) << 4) + f16_at(block + 2);
-    case WeightType::Q4_K:
-    case WeightType::Q5_K: {
-      const int sub = j / 32;
-      const uint8_t* s = block + 4;
-      const int sc = sub < 4 ? s[sub] & 63 : (s[sub + 4] & 15) + (s[sub - 4] >> 6) * 16;
-      const int m = sub < 4 ? s[sub + 4] & 63 : (s[sub + 4] >> 4) + (s[sub] >> 6) * 16;
-      const uint8_t* qs = block + (type == WeightType::Q4_K ? 16 : 48);
-      const uint8_t byte = qs[j / 64 * 32 + j % 32];
-      int q = sub % 2 == 0 ? byte & 15 : byte >> 4;
-      if (type == WeightType::Q5_K) q += (block[16 + j % 32] >> sub & 1) * 16;
-      return (f16_at(block) * static_cast<float>(sc)) * static_cast<float>(q) -
-             f16_at(block + 2) * static_cast<float>(m);
-    }
-    case WeightType::IQ4_NL: {
-      const float values[] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
-      return f16_at(block) * values[nibble(block + 2)];
-    }
-    case WeightType::Q6_K: {
-      const int half = j / 128, quarter = j % 128 / 32, l = j % 32;
-      const uint8_t low = block[half * 64 + (quarter % 2) * 32 + l];
-      const int q = (quarter < 2 ? low & 15 : low >> 4) + (block[128 + half * 32 + l] >> (2 * quarter) & 3) * 16 - 32;
-      return (f16_at(block + 208) * static_cast<float>(static_cast<int8_t>(block[192 + j / 16]))) *
-             static_cast<float>(q);
-    }
-  }
-  return 0;
-}
-
 // Random bytes with finite scales. `extreme`: quants all at one end of their range.
 std::vector<uint8_t> random_source(WeightType type, int64_t n, int64_t k, Random& random, int extreme = -1) {
   std::vector<uint8_t> bytes(source_bytes(type, n, k).value());
   for (uint8_t& byte : bytes) byte = extreme < 0 ? static_cast<uint8_t>(random()) : static_cast<uint8_t>(extreme);
-  const auto put = [&](size_t at, float low, float high) {
-    const float value = std::uniform_real_distribution<float>(low, high)(random);
-    const uint16_t half = type == WeightType::BF16 ? float_to_bf16(value) : float_to_f16(value);
-    std::memcpy(&bytes[at], &half, 2);
-  };
-  const size_t row = source_row_bytes(type, k);
-  const size_t blocks = static_cast<size_t>(is_k_quant(type) ? k / 256 : is_float(type) ? k : k / 32);
-  for (size_t r = 0; r < static_cast<size_t>(n); ++r) {
-    for (size_t b = 0; b < blocks; ++b) {
-      const size_t at = r * row + b * (row / blocks);
-      if (type == WeightType::F32) {
-        const float value = std::uniform_real_distribution<float>(-1, 1)(random);
-        std::memcpy(&bytes[at], &value, 4);
-      } else if (type == WeightType::Q6_K) {
-        put(at + 208, -0.01f, 0.01f);
-      } else {
-        if (panel_format(type).minimum) put(at + 2, -0.01f, 0.01f);
-        put(at, -0.01f, 0.01f);
-      }
+  const auto number = [&](float most) { return std::uniform_real_distribution<float>(-most, most)(random); };
+  const size_t block_bytes = source_row_bytes(type, block_elements(type));
+  for (size_t at = 0; at < bytes.size(); at += block_bytes) {
+    if (type == WeightType::F32) {
+      const float value = number(1);
+      std::memcpy(&bytes[at], &value, 4);
+    } else if (is_float(type)) {
+      const float value = number(0.01f);
+      const uint16_t half = type == WeightType::BF16 ? float_to_bf16(value) : float_to_f16(value);
+      std::memcpy(&bytes[at], &half, 2);
+    } else {
+      const float d = number(0.01f);
+      put_scales(type, d, number(0.01f), &bytes[at]);
     }
   }
   return bytes;
@@ -195,7 +134,7 @@ TEST(LinearWeight, UnpackedRowsEqualTheDefinitionOfEveryType) {
   for (WeightType type : kWeightTypes) {
     for (int64_t n : {1, 15, 16, 37}) {
       for (int64_t blocks : {1, 2, 3, 5}) {
-        const int64_t k = is_float(type) ? blocks * 7 : is_k_quant(type) ? blocks * 256 : blocks * 32;
+        const int64_t k = blocks * (is_float(type) ? 7 : block_elements(type));
         const Packed packed = pack(type, n, k, random_source(type, n, k, random));
         std::vector<float> row(static_cast<size_t>(k));
         for (int64_t i = 0; i < n; ++i) {
@@ -235,7 +174,7 @@ TEST(LinearWeight, AWholePanelIsThatOfTheTypeInOnePiece) {
 TEST(LinearWeight, PaddedOutputsAreZero) {
   Random random(1);
   for (WeightType type : kWeightTypes) {
-    const int64_t k = is_k_quant(type) ? 256 : 32;
+    const int64_t k = is_float(type) ? 32 : block_elements(type);
     const Packed packed = pack(type, 3, k, random_source(type, 3, k, random));
     PackedWeight whole = packed.weight;
     whole.n = 16;
@@ -320,8 +259,8 @@ TEST(LinearKernels, EqualTheReferenceBitForBitOverRandomShapes) {
   for (WeightType type : kWeightTypes) {
     for (int trial = 0; trial < testing::effort(10, 3); ++trial) {
       const int64_t n = 1 + static_cast<int64_t>(random() % 150);
-      const int64_t units = 1 + static_cast<int64_t>(random() % (is_k_quant(type) ? 4 : 23));
-      const int64_t k = is_float(type) ? units * 29 + 1 : units * (is_k_quant(type) ? 256 : 32);
+      const int64_t units = 1 + static_cast<int64_t>(random() % (block_elements(type) == 256 ? 4 : 23));
+      const int64_t k = is_float(type) ? units * 29 + 1 : units * block_elements(type);
       const int64_t rows = trial == 0 ? 1 : trial == 1 ? 0 : static_cast<int64_t>(random() % 71);
       const int64_t x_stride = k + static_cast<int64_t>(random() % 5);
       const int64_t y_stride = n + static_cast<int64_t>(random() % 5);

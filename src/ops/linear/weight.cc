@@ -6,7 +6,8 @@
 #include <string>
 
 #include "kernels/linear/panel_reader.h"
-#include "ops/linear/source_block.h"
+#include "ops/linear/source_block_iq.h"
+#include "ops/linear/source_block_low.h"
 
 namespace kvass {
 namespace {
@@ -29,27 +30,34 @@ void pack_nibbles(const Quants& q, int lane, uint8_t* block) {
   }
 }
 
+// Two bits of each, from bit `at` on.
+void pack_two_bits(const Quants& q, int at, int lane, uint8_t* block) {
+  for (int half = 0; half < 2; ++half) {
+    uint32_t word = 0;
+    for (int g = 0; g < 4; ++g) word |= (q.words[half * 4 + g] >> at & 0x03030303u) << 2 * g;
+    store(block + half * kGroupBytes + lane * 4, word);
+  }
+}
+
 template <WeightType kType>
 void pack_quants(const Quants& q, int lane, uint8_t* block) {
   constexpr PanelFormat kFormat = panel_format(kType);
-  uint8_t* out = block + lane * 4;
   if constexpr (kFormat.bits == 8) {
-    for (int g = 0; g < 8; ++g) store(out + g * kGroupBytes, q.words[g]);
+    for (int g = 0; g < 8; ++g) store(block + g * kGroupBytes + lane * 4, q.words[g]);
     return;
   }
-  pack_nibbles(q, lane, block);
-  if constexpr (kFormat.bits == 5) {
-    uint32_t fifth = 0;
-    for (int g = 0; g < 8; ++g) fifth |= (q.words[g] >> 4 & 0x01010101u) << g;
-    store(out + kHighBitsOffset, fifth);
+  if constexpr (kFormat.low_bits() == 2) {
+    pack_two_bits(q, 0, lane, block);
+  } else {
+    pack_nibbles(q, lane, block);
   }
-  if constexpr (kFormat.bits == 6) {
-    for (int half = 0; half < 2; ++half) {
-      uint32_t high = 0;
-      for (int g = 0; g < 4; ++g) high |= (q.words[half * 4 + g] >> 4 & 0x03030303u) << 2 * g;
-      store(out + kHighBitsOffset + half * kGroupBytes, high);
-    }
+  uint8_t* high = block + kFormat.high_bits_offset();
+  if constexpr (kFormat.bits % 2 == 1) {
+    uint32_t bits = 0;
+    for (int g = 0; g < 8; ++g) bits |= (q.words[g] >> kFormat.low_bits() & 0x01010101u) << g;
+    store(high + lane * 4, bits);
   }
+  if constexpr (kFormat.bits == 6) pack_two_bits(q, 4, lane, high);
 }
 
 // `error` of Q8_0_split, the least n with n² at least 16 Σ (q − 16 high − 7.5)² over 32 quants, by what the sum lacks
@@ -91,7 +99,7 @@ void pack_row(const uint8_t* row, int64_t k, int lane, uint8_t* panel, [[maybe_u
       const int sub = static_cast<int>(b % kFormat.cell_blocks);
       uint8_t* cell = panel + b / kFormat.cell_blocks * kFormat.cell_bytes();
       const uint8_t* source = row + b / (kFormat.k_multiple() / kBlock) * source_block_bytes(kType);
-      const Quants quants = Source::quants(source, kFormat.k_quant ? sub : 0);
+      const Quants quants = Source::quants(source, kFormat.whole_cells() ? sub : 0);
       uint8_t* block = cell + kFormat.header_bytes + sub * kFormat.block_bytes;
       if constexpr (kFormat.split) {
         pack_nibbles(high_nibbles(quants), lane, block);

@@ -49,6 +49,7 @@ struct Expr {
   std::vector<ExprRef> parts;
   std::vector<std::string> ops;
   NamedExprs named;
+  int depth = 1;  // of expressions in one another, this one counted
 };
 
 struct Statement;
@@ -68,7 +69,7 @@ struct Parameter {
 
 struct Statement {
   enum class Kind : uint8_t {
-    text,        // name: the text
+    text,        // text
     print,       // expr
     condition,   // if/elif/else: branches
     loop,        // for target in expr if test: body, else otherwise
@@ -86,6 +87,7 @@ struct Statement {
   int line = 0;
   int column = 0;
   std::string name;
+  Value text;
   ExprRef expr;
   ExprRef test;  // of a loop
   bool recursive = false;

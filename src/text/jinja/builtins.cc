@@ -1,7 +1,9 @@
 #include "text/jinja/builtins.h"
 
+#include <algorithm>
 #include <ctime>
 
+#include "text/jinja/budget.h"
 #include "text/jinja/interpreter.h"
 
 namespace kvass::jinja {
@@ -9,7 +11,7 @@ namespace {
 
 constexpr int64_t kMostRange = 100'000;  // jinja2's sandbox has the same limit
 
-Value range(Interpreter& interpreter, Arguments& arguments) {
+Value range(Interpreter&, Arguments& arguments) {
   Bound bound("range", arguments, {"start", "stop", "step"}, 1);
   const int64_t start = bound.has(1) ? bound.integer(0, 0) : 0;
   const int64_t stop = bound.has(1) ? bound.integer(1, 0) : bound.integer(0, 0);
@@ -18,10 +20,10 @@ Value range(Interpreter& interpreter, Arguments& arguments) {
   std::vector<Value> items;
   for (int64_t i = start; step > 0 ? i < stop : i > stop;) {
     if (static_cast<int64_t>(items.size()) >= kMostRange) fail("range too big, at most " + std::to_string(kMostRange));
+    Budget::work(2);
     items.emplace_back(i);
     if (__builtin_add_overflow(i, step, &i)) break;
   }
-  interpreter.charge(items.size() * sizeof(Value));
   return Value::list(std::move(items));
 }
 
@@ -60,11 +62,20 @@ Value raise_exception(Interpreter&, Arguments& arguments) {
 
 Value strftime_now(Interpreter& interpreter, Arguments& arguments) {
   Bound bound("strftime_now", arguments, {"format"}, 1);
-  const std::string format(bound.text(0).bytes());
-  if (format.empty()) return Value("");
-  std::string text(64 + 32 * format.size(), '\0');
-  text.resize(std::strftime(text.data(), text.size(), format.c_str(), &interpreter.now()));
-  return Value(Text(std::move(text)));
+  // What strftime has no room for it leaves out, and an empty result may be the right one: the mark tells them apart.
+  const std::string format = std::string(bound.text(0).bytes()) + "|";
+  if (format.find('\0') != std::string::npos) fail("strftime_now: expected a format without a zero byte");
+  Budget::work(kStep * format.size());
+  const size_t most = 1024 + 256 * format.size();  // Python's, about
+  for (size_t room = std::min(most, 64 + 32 * format.size());; room = std::min(most, 2 * room)) {
+    Budget::bytes(room);
+    std::string text(room, '\0');
+    const size_t length = std::strftime(text.data(), room, format.c_str(), &interpreter.now());
+    text.resize(length == 0 ? 0 : length - 1);
+    if (length != 0) return Value(Text(std::move(text)));
+    if (room == most)
+      fail("strftime_now: expected a time of at most " + std::to_string(most) + " bytes, got a longer one");
+  }
 }
 
 struct Cycler : Object {
@@ -81,13 +92,14 @@ struct Cycler : Object {
           return reset ? Value(None{}) : item;
         })));
   }
+  void release() override { items = {}; }
   std::vector<Value> items;
   size_t at = 0;
 };
 
 Value make_cycler(Interpreter& interpreter, Arguments& arguments) {
   if (arguments.positional.empty()) fail("cycler() takes at least one item");
-  auto cycler = std::make_shared<Cycler>(arguments.positional);
+  auto cycler = std::make_shared<Cycler>(std::move(arguments.positional));
   interpreter.keep(cycler);  // its methods point to it
   return Value(std::shared_ptr<Object>(cycler));
 }
@@ -121,6 +133,7 @@ constexpr Global kGlobals[] = {
 std::optional<Value> find_global(std::string_view name) {
   for (const Global& global : kGlobals) {
     if (global.name != name) continue;
+    Budget::work(2 * kStep);
     return Value(std::shared_ptr<Object>(std::make_shared<Function>(std::string(name), global.body)));
   }
   return std::nullopt;

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "text/jinja/budget.h"
 #include "text/jinja/builtins.h"
 #include "text/jinja/interpreter.h"
 
@@ -16,6 +17,13 @@ int64_t floor_divide(int64_t a, int64_t b) { return a / b - ((a % b != 0 && (a <
   }
   fail("unsupported operand type(s) for " + std::string(op) + ": '" + std::string(a.type_name()) + "' and '" +
        std::string(b.type_name()) + "'");
+}
+
+// A key in a message, which the key of a template may be longer than.
+std::string shown(const Value& key) {
+  if (key.is_string() && key.text().size() > 100) return "of that name";
+  return key.is_string() || key.is_number() ? std::string(key.repr().bytes())
+                                            : "of that " + std::string(key.type_name());
 }
 
 Value integer_arithmetic(std::string_view op, int64_t a, int64_t b) {
@@ -65,7 +73,7 @@ Value float_arithmetic(std::string_view op, double a, double b) {
 
 Value Interpreter::evaluate(const Expr& expr) {
   const Nesting nesting(*this);
-  step();
+  Budget::work(kStep);
   try {
     return evaluate_inner(expr);
   } catch (Failure& failure) {
@@ -88,13 +96,11 @@ Value Interpreter::evaluate_inner(const Expr& expr) {
     case Expr::Kind::tuple: {
       std::vector<Value> items;
       for (const ExprRef& item : expr.parts) items.push_back(evaluate(*item));
-      charge(items.size() * sizeof(Value));
       return expr.kind == Expr::Kind::list ? Value::list(std::move(items)) : Value::tuple(std::move(items));
     }
     case Expr::Kind::dict: {
       Dict dict;
       for (size_t i = 0; i + 1 < expr.parts.size(); i += 2) dict.set(part(i), part(i + 1));
-      charge(dict.items.size() * 2 * sizeof(Value));
       return Value::dict(std::move(dict));
     }
     case Expr::Kind::attribute:
@@ -148,7 +154,6 @@ Value Interpreter::evaluate_inner(const Expr& expr) {
     case Expr::Kind::concat: {
       Text text;
       for (const ExprRef& item : expr.parts) text.append(evaluate(*item).str());
-      charge(text.size());
       return Value(std::move(text));
     }
     case Expr::Kind::spread:
@@ -159,6 +164,7 @@ Value Interpreter::evaluate_inner(const Expr& expr) {
 
 Value Interpreter::name(const Expr& expr) {
   for (const Scope* scope = scope_.get(); scope; scope = scope->outer.get()) {
+    Budget::work(4 + expr.text.size() / 8);
     const auto at = scope->names.find(expr.text);
     if (at != scope->names.end()) return at->second;
   }
@@ -183,7 +189,11 @@ Arguments Interpreter::arguments(const Expr& expr, size_t first) {
       continue;
     }
     if (!value.is_dict()) fail("argument after ** must be a mapping, not " + std::string(value.type_name()));
-    for (const auto& [key, item] : value.dict().items) values.named.emplace_back(key.str().bytes(), item);
+    for (const auto& [key, item] : value.dict().items) {
+      Budget::work(kStep);
+      Budget::bytes(sizeof(std::string) + sizeof(Value));
+      values.named.emplace_back(key.str().bytes(), item);
+    }
   }
   return values;
 }
@@ -191,19 +201,16 @@ Arguments Interpreter::arguments(const Expr& expr, size_t first) {
 Value Interpreter::call(const Value& function, Arguments& arguments) {
   if (function.is_undefined()) fail(function.why_undefined());
   if (!function.is_object()) fail("'" + std::string(function.type_name()) + "' object is not callable");
+  Budget::work(kStep);
   const std::shared_ptr<Object> object = function.object();
-  Value result = object->call(*this, arguments);
-  if (result.is_string()) charge(result.text().size());
-  return result;
+  return object->call(*this, arguments);
 }
 
 Value Interpreter::filter(std::string_view name, const Value& input, Arguments& arguments) {
   const Filter body = find_filter(name);
   if (!body) fail("no filter named '" + std::string(name) + "'");
-  Value result = body(*this, input, arguments);
-  if (result.is_string()) charge(result.text().size());
-  if (result.is_list()) charge(result.list().items.size() * sizeof(Value));
-  return result;
+  Budget::work(2 * kStep);
+  return body(*this, input, arguments);
 }
 
 bool Interpreter::test(std::string_view name, const Value& input, Arguments& arguments) {
@@ -213,12 +220,17 @@ bool Interpreter::test(std::string_view name, const Value& input, Arguments& arg
 }
 
 Value Interpreter::attribute(const Value& value, std::string_view name) {
+  Budget::work(kStep + name.size() / 8);
   if (value.is_undefined()) fail(value.why_undefined());
   if (std::optional<Value> method = find_method(value, name)) return *method;
   if (value.is_object()) {
     if (std::optional<Value> found = value.object()->attribute(name)) return *found;
   } else if (value.is_dict()) {
     if (const Value* found = value.dict().find(name)) return *found;
+  }
+  if (name.starts_with("__")) {
+    return Value::undefined("access to attribute '" + std::string(name) + "' of '" + std::string(value.type_name()) +
+                            "' object is unsafe");
   }
   return Value::undefined("'" + std::string(value.type_name()) + " object' has no attribute '" + std::string(name) +
                           "'");
@@ -234,8 +246,11 @@ Value Interpreter::item(const Value& value, const Value& key) {
     const int64_t index = key.integer() < 0 ? key.integer() + count : key.integer();
     if (index >= 0 && index < count) {
       if (value.is_list()) return value.list().items[static_cast<size_t>(index)];
-      const std::vector<size_t> begins = value.text().offsets();
-      return Value(value.text().slice(begins[static_cast<size_t>(index)], begins[static_cast<size_t>(index) + 1]));
+      const Text& text = value.text();
+      const size_t begin = text.byte_of(static_cast<size_t>(index));
+      size_t end = begin;
+      decode_character(text.bytes(), end);
+      return Value(text.slice(begin, end));
     }
   }
   if (key.is_string() && !value.is_undefined()) {
@@ -244,8 +259,7 @@ Value Interpreter::item(const Value& value, const Value& key) {
       if (std::optional<Value> found = value.object()->attribute(key.string())) return *found;
     }
   }
-  return Value::undefined("'" + std::string(value.type_name()) + " object' has no element " +
-                          std::string(key.repr().bytes()));
+  return Value::undefined("'" + std::string(value.type_name()) + " object' has no element " + shown(key));
 }
 
 // As Python's slice.indices.
@@ -271,22 +285,26 @@ Value Interpreter::slice(const Expr& expr) {
     return std::clamp(*bound < 0 ? *bound + count : *bound, low, high);
   };
   const int64_t begin = place(bounds[0], step > 0 ? low : high), end = place(bounds[1], step > 0 ? high : low);
+  if (value.is_string() && step == 1) {
+    const Text& text = value.text();
+    const size_t first = text.byte_of(static_cast<size_t>(std::min(begin, end)));
+    return Value(text.slice(first, text.byte_of(static_cast<size_t>(end))));
+  }
   std::vector<size_t> picked;
   for (int64_t i = begin; step > 0 ? i < end : i > end;) {
     picked.push_back(static_cast<size_t>(i));
+    Budget::bytes(2 * sizeof(size_t));
     if (__builtin_add_overflow(i, step, &i)) break;
   }
-  charge(picked.size() * sizeof(Value));
   if (value.is_string()) {
     const std::vector<size_t> begins = value.text().offsets();
-    if (step == 1)
-      return Value(
-          value.text().slice(begins[static_cast<size_t>(std::min(begin, end))], begins[static_cast<size_t>(end)]));
     Text text;
-    for (size_t i : picked) text.append(value.text().slice(begins[i], begins[i + 1]));
+    for (size_t i : picked) text.append(value.text(), begins[i], begins[i + 1]);
     return Value(std::move(text));
   }
+  Budget::bytes(picked.size(), sizeof(Value));
   std::vector<Value> items;
+  items.reserve(picked.size());
   for (size_t i : picked) items.push_back(value.list().items[i]);
   return value.list().tuple() ? Value::tuple(std::move(items)) : Value::list(std::move(items));
 }
@@ -330,13 +348,12 @@ Value Interpreter::arithmetic(std::string_view op, const Value& a, const Value& 
   if (op == "+" && a.is_string() && b.is_string()) {
     Text text = a.text();
     text.append(b.text());
-    charge(text.size());
     return Value(std::move(text));
   }
   if (op == "+" && a.is_list() && b.is_list() && a.list().form == b.list().form && !a.is_generator()) {
-    std::vector<Value> items = a.list().items;
+    std::vector<Value> items = iterate(a);
+    Budget::bytes(items.size() + b.list().items.size(), sizeof(Value));
     items.insert(items.end(), b.list().items.begin(), b.list().items.end());
-    charge(items.size() * sizeof(Value));
     return a.list().tuple() ? Value::tuple(std::move(items)) : Value::list(std::move(items));
   }
   if (op == "*") {
@@ -344,18 +361,18 @@ Value Interpreter::arithmetic(std::string_view op, const Value& a, const Value& 
     const Value& count = &sequence == &a ? b : a;
     const bool integer = count.is_int() || count.is_bool();
     if (integer && (sequence.is_string() || (sequence.is_list() && !sequence.is_generator()))) {
-      const size_t times = static_cast<size_t>(std::clamp<int64_t>(count.integer(), 0, int64_t{1} << 40));
-      const size_t size = sequence.is_string() ? sequence.text().size() : sequence.list().items.size() * sizeof(Value);
-      if (size != 0) charge(times > options_.most_bytes / size ? options_.most_bytes + 1 : times * size);
+      const size_t times = static_cast<size_t>(std::max<int64_t>(count.integer(), 0));
       if (sequence.is_string()) {
         Text text;
-        for (size_t i = 0; i < times && size != 0; ++i) text.append(sequence.text());
+        text.append_times(sequence.text(), times);
         return Value(std::move(text));
       }
+      const std::vector<Value>& once = sequence.list().items;
+      Budget::check(times, once.size() * sizeof(Value));
+      Budget::work(2 * times * once.size());
       std::vector<Value> items;
-      for (size_t i = 0; i < times && size != 0; ++i) {
-        items.insert(items.end(), sequence.list().items.begin(), sequence.list().items.end());
-      }
+      if (!once.empty()) items.reserve(times * once.size());
+      for (size_t i = 0; i < times && !once.empty(); ++i) items.insert(items.end(), once.begin(), once.end());
       return sequence.list().tuple() ? Value::tuple(std::move(items)) : Value::list(std::move(items));
     }
   }

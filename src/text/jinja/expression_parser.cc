@@ -14,7 +14,7 @@ ExprRef ExpressionParser::tuple_or_expression(bool with_condition) {
   ExprRef list = make(Expr::Kind::tuple, at, std::move(first));
   while (skip_op(",")) {
     if (ends_tuple()) break;
-    list->parts.push_back(with_condition ? expression() : either());
+    add(*list, with_condition ? expression() : either());
   }
   return list;
 }
@@ -83,7 +83,7 @@ ExprRef ExpressionParser::compare() {
   ExprRef chain = make(Expr::Kind::compare, at, std::move(first));
   for (; !op.empty(); op = compare_op()) {
     chain->ops.push_back(op);
-    chain->parts.push_back(sum());
+    add(*chain, sum());
   }
   return chain;
 }
@@ -108,7 +108,7 @@ ExprRef ExpressionParser::concat() {
   ExprRef first = product();
   if (!now().is_op("~")) return first;
   ExprRef parts = make(Expr::Kind::concat, at, std::move(first));
-  while (skip_op("~")) parts->parts.push_back(product());
+  while (skip_op("~")) add(*parts, product());
   return parts;
 }
 ExprRef ExpressionParser::product() {
@@ -201,7 +201,7 @@ ExprRef ExpressionParser::list() {
   while (!now().is_op("]")) {
     if (!list->parts.empty()) expect_op(",");
     if (now().is_op("]")) break;
-    list->parts.push_back(expression());
+    add(*list, expression());
   }
   take();
   return list;
@@ -212,9 +212,9 @@ ExprRef ExpressionParser::dict() {
   while (!now().is_op("}")) {
     if (!dict->parts.empty()) expect_op(",");
     if (now().is_op("}")) break;
-    dict->parts.push_back(expression());
+    add(*dict, expression());
     expect_op(":");
-    dict->parts.push_back(expression());
+    add(*dict, expression());
   }
   take();
   return dict;
@@ -254,7 +254,7 @@ ExprRef ExpressionParser::subscript(ExprRef value) {
       if (++colons > 2) error("expected ']', got ':'");
     } else if (colons == 0 && skip_op(",")) {
       if (!parts[0]) error("expected an index, got ','");
-      items->parts.push_back(std::move(parts[0]));
+      add(*items, std::move(parts[0]));
       tuple = true;
     } else {
       if (parts[colons]) error("expected ']', got " + shown(now()));
@@ -264,7 +264,7 @@ ExprRef ExpressionParser::subscript(ExprRef value) {
   take();
   if (tuple) {
     if (colons != 0) error("slices of several dimensions are not supported");
-    if (parts[0]) items->parts.push_back(std::move(parts[0]));
+    if (parts[0]) add(*items, std::move(parts[0]));
     return make(Expr::Kind::item, at, std::move(value), std::move(items));
   }
   if (colons != 0) {
@@ -284,16 +284,16 @@ void ExpressionParser::arguments(Expr& to) {
     if (now().is_op(")")) break;
     const Token at = now();
     if (skip_op("*")) {
-      to.parts.push_back(make(Expr::Kind::spread, at, expression()));
+      add(to, make(Expr::Kind::spread, at, expression()));
     } else if (skip_op("**")) {
-      to.named.emplace_back("**", expression());
+      add_named(to, "**", expression());
     } else if (at.kind == Kind::name && peek().is_op("=")) {
       take();
       take();
-      to.named.emplace_back(at.text, expression());
+      add_named(to, at.text, expression());
     } else {
       if (!to.named.empty()) error("a positional argument after a named one");
-      to.parts.push_back(expression());
+      add(to, expression());
     }
   }
   take();
@@ -353,7 +353,7 @@ ExprRef ExpressionParser::test(ExprRef value) {
     arguments(*test);
   } else if (operand && !next.is_name("else") && !next.is_name("or") && !next.is_name("and")) {
     if (next.is_name("is")) error("tests cannot be chained");
-    test->parts.push_back(postfix(primary()));
+    add(*test, postfix(primary()));
   }
   return negated ? make(Expr::Kind::negation, at, std::move(test)) : std::move(test);
 }

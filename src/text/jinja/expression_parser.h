@@ -2,6 +2,7 @@
 // the parser of statements (parser.cc).
 #pragma once
 
+#include <algorithm>
 #include <initializer_list>
 #include <string>
 #include <string_view>
@@ -18,6 +19,7 @@ class ExpressionParser {
   explicit ExpressionParser(std::string_view source) : tokens_(tokenize(source)) {}
 
   static constexpr int kMostNesting = 150;  // of expressions and statements in one another
+  static constexpr int kMostDepth = 1000;   // of a tree, which chains of operators make deep without nesting
 
   using Kind = Token::Kind;
   using Names = std::initializer_list<std::string_view>;
@@ -82,8 +84,21 @@ class ExpressionParser {
   template <class... Parts>
   ExprRef make(Expr::Kind kind, const Token& at, Parts... parts) const {
     ExprRef expr = make(kind, at);
-    (expr->parts.push_back(std::move(parts)), ...);
+    (add(*expr, std::move(parts)), ...);
     return expr;
+  }
+  // Every part of an expression comes to it here.
+  void add(Expr& to, ExprRef part) const {
+    deepen(to, part);
+    to.parts.push_back(std::move(part));
+  }
+  void add_named(Expr& to, std::string name, ExprRef part) const {
+    deepen(to, part);
+    to.named.emplace_back(std::move(name), std::move(part));
+  }
+  void deepen(Expr& to, const ExprRef& part) const {
+    if (part) to.depth = std::max(to.depth, part->depth + 1);
+    if (to.depth > kMostDepth) error("nested deeper than " + std::to_string(kMostDepth));
   }
 
   // a, b, … is a tuple.

@@ -7,8 +7,10 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "text/jinja/budget.h"
 #include "text/jinja/builtins.h"
 #include "text/jinja/filter_row.h"
+#include "text/jinja/format.h"
 #include "text/jinja/interpreter.h"
 
 namespace kvass::jinja {
@@ -20,6 +22,7 @@ bool begins_word(uint32_t c) { return is_space(c) || c == '-' || c == '(' || c =
 Value title(Interpreter&, const Value& input, Arguments& arguments) {
   Bound bound("title", arguments, {});
   const Text text = input.str();
+  Budget::work(text.size());
   Text result;
   // Each word: its first character, and the rest as a whole, for which a capital sigma may be the last letter.
   for (size_t at = 0; at < text.size();) {
@@ -36,10 +39,12 @@ Value title(Interpreter&, const Value& input, Arguments& arguments) {
 
 Value indent(Interpreter&, const Value& input, Arguments& arguments) {
   Bound bound("indent", arguments, {"width", "first", "blank"});
-  const Text by =
-      bound.has(0) && bound[0].is_string()
-          ? bound.text(0)
-          : Text(std::string(static_cast<size_t>(std::clamp<int64_t>(bound.integer(0, 4), 0, 10'000)), ' '));
+  Text by;
+  if (bound.has(0) && bound[0].is_string()) {
+    by = bound.text(0);
+  } else {
+    by.append_times(Text(" "), static_cast<size_t>(std::max<int64_t>(bound.integer(0, 4), 0)));
+  }
   Text source = input.str();
   source.append("\n");
   const std::vector<Text> lines = source.lines(false);
@@ -100,17 +105,19 @@ Value escape(Interpreter&, const Value& input, Arguments& arguments) {
 Value urlencode(Interpreter& interpreter, const Value& input, Arguments& arguments) {
   Bound bound("urlencode", arguments, {});
   const auto quote = [](const Value& value, bool form) {
+    constexpr char kHex[] = "0123456789ABCDEF";
     std::string text;
     const Text source = value.str();
-    for (char c : source.bytes()) {
-      const bool plain =
-          std::isalnum(static_cast<uint8_t>(c)) || std::string_view("_.-~").find(c) != std::string_view::npos;
-      char hex[4];
-      std::snprintf(hex, sizeof(hex), "%%%02X", static_cast<unsigned>(static_cast<uint8_t>(c)));
+    Budget::work(2 * source.size());
+    for (const char c : source.bytes()) {
+      const auto byte = static_cast<uint8_t>(c);
+      const bool plain = std::isalnum(byte) || std::string_view("_.-~").find(c) != std::string_view::npos;
       if (plain || (c == '/' && !form)) {
         text.push_back(c);
+      } else if (form && c == ' ') {
+        text.push_back('+');
       } else {
-        text += form && c == ' ' ? "+" : hex;
+        text.append({'%', kHex[byte >> 4], kHex[byte & 15]});
       }
     }
     return text;
@@ -128,6 +135,7 @@ Value urlencode(Interpreter& interpreter, const Value& input, Arguments& argumen
 Value wordcount(Interpreter&, const Value& input, Arguments& arguments) {
   Bound bound("wordcount", arguments, {});
   const Text text = input.str();
+  Budget::work(2 * text.size());
   int64_t words = 0;
   bool inside = false;
   for (size_t at = 0; at < text.size();) {
@@ -146,40 +154,17 @@ Value format(Interpreter&, const Value& input, Arguments& arguments) {
   Text text;
   size_t next = 0;
   for (size_t at = 0; at < bytes.size();) {
-    if (bytes[at] != '%') {
-      const size_t end = std::min(bytes.find('%', at), bytes.size());
-      text.append(source.slice(at, end));
-      at = end;
-      continue;
-    }
-    const size_t end = bytes.find_first_not_of("0123456789.-+# ", at + 1);
-    if (end == std::string_view::npos) fail("incomplete format");
-    const std::string spec(bytes.substr(at, end - at));
-    const char conversion = bytes[end];
+    const size_t end = std::min(bytes.find('%', at), bytes.size());
+    text.append(source, at, end);
+    if (end == bytes.size()) break;
     at = end + 1;
-    if (conversion == '%') {
+    const Conversion conversion = read_conversion(bytes, at);
+    if (conversion.letter == '%' && at == end + 2) {
       text.append("%");
       continue;
     }
     if (next >= arguments.positional.size()) fail("not enough arguments for format string");
-    const Value& value = arguments.positional[next++];
-    char buffer[512];
-    if (spec.size() > 16) fail("format: a width that long is not supported");
-    if (conversion == 's' || conversion == 'r') {
-      if (spec.size() > 1) fail("format: only a plain %s is supported");
-      text.append(conversion == 's' ? value.str() : value.repr());
-    } else if ((conversion == 'd' || conversion == 'i' || conversion == 'x' || conversion == 'X') &&
-               value.is_number()) {
-      const int64_t integer =
-          value.is_float() ? static_cast<int64_t>(std::clamp(value.real(), -9e18, 9e18)) : value.integer();
-      std::snprintf(buffer, sizeof(buffer), (spec + "ll" + conversion).c_str(), static_cast<long long>(integer));
-      text.append(buffer);
-    } else if ((conversion == 'f' || conversion == 'e' || conversion == 'g') && value.is_number()) {
-      std::snprintf(buffer, sizeof(buffer), (spec + conversion).c_str(), value.real());
-      text.append(buffer);
-    } else {
-      fail(std::string("format: %") + conversion + " does not take " + std::string(value.type_name()));
-    }
+    text.append(convert(conversion, arguments.positional[next++]));
   }
   if (next < arguments.positional.size()) fail("not all arguments converted during string formatting");
   return Value(std::move(text));
@@ -247,14 +232,16 @@ Value absolute(Interpreter& interpreter, const Value& input, Arguments& argument
 
 Value round_to(Interpreter&, const Value& input, Arguments& arguments) {
   Bound bound("round", arguments, {"precision", "method"});
-  const int64_t precision = std::clamp<int64_t>(bound.integer(0, 0), -300, 300);
+  const int64_t precision = bound.integer(0, 0);
   const std::string method(bound.text_or(1, "common").bytes());
   if (method != "common" && method != "ceil" && method != "floor") fail("method must be common, ceil or floor");
   if (input.is_undefined()) fail(input.why_undefined());
   if (!input.is_number()) fail("round takes a number, not " + std::string(input.type_name()));
   if (method == "common") {
     if (!input.is_float()) return Value(input.integer());
-    if (!std::isfinite(input.real())) return input;
+    constexpr int64_t kMostDigits = 323, kLeastDigits = -308;  // beyond, a double is itself or 0
+    if (!std::isfinite(input.real()) || precision > kMostDigits) return input;
+    if (precision < kLeastDigits) return Value(0.0 * input.real());
     if (precision < 0) {
       const double unit = std::pow(10.0, static_cast<double>(-precision));
       return Value(std::nearbyint(input.real() / unit) * unit);
@@ -264,15 +251,18 @@ Value round_to(Interpreter&, const Value& input, Arguments& arguments) {
     return Value(std::strtod(buffer, nullptr));
   }
   const double unit = std::pow(10.0, static_cast<double>(precision));
-  return Value((method == "ceil" ? std::ceil(input.real() * unit) : std::floor(input.real() * unit)) / unit);
+  const double scaled = input.real() * unit;
+  if (unit == 0.0 || !std::isfinite(unit) || !std::isfinite(scaled)) {
+    fail("round: a precision of " + std::to_string(precision) + " is beyond what a number has");
+  }
+  return Value((method == "ceil" ? std::ceil(scaled) : std::floor(scaled)) / unit);
 }
 
 Value tojson(Interpreter&, const Value& input, Arguments& arguments) {
   Bound bound("tojson", arguments, {"ensure_ascii", "indent", "separators", "sort_keys"});
   JsonStyle style;
   style.ascii = bound.boolean(0, false);
-  if (bound.has(1) && !bound[1].is_none())
-    style.indent = static_cast<int>(std::clamp<int64_t>(bound.integer(1, 0), 0, 100));
+  if (bound.has(1) && !bound[1].is_none()) style.indent = std::max<int64_t>(bound.integer(1, 0), 0);
   if (bound.has(2) && !bound[2].is_none()) {
     const std::vector<Value> both = iterate(bound[2]);
     if (both.size() != 2 || !both[0].is_string() || !both[1].is_string()) fail("tojson: separators are two strings");

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "text/jinja/budget.h"
 #include "text/jinja/builtins.h"
 #include "text/jinja/objects.h"
 
@@ -16,14 +17,7 @@ Interpreter::Interpreter(const Dict& variables, const RenderOptions& options)
 Interpreter::~Interpreter() {
   // Macros hold the scopes that hold them, and namespaces each other.
   for (const std::shared_ptr<Scope>& scope : closures_) scope->names.clear();
-  for (const std::shared_ptr<Object>& object : kept_) {
-    if (auto* space = dynamic_cast<Namespace*>(object.get())) space->values = Dict();
-    if (auto* loop = dynamic_cast<LoopObject*>(object.get())) {
-      loop->items.clear();
-      loop->seen.reset();
-      loop->scope.reset();
-    }
-  }
+  for (const std::shared_ptr<Object>& object : kept_) object->release();
 }
 
 Text Interpreter::run(const Body& body) {
@@ -31,32 +25,34 @@ Text Interpreter::run(const Body& body) {
   return std::move(output_);
 }
 
-void Interpreter::step() {
-  if (++steps_ > options_.most_steps)
-    fail("the template ran for more than " + std::to_string(options_.most_steps) + " steps");
+void Interpreter::keep(std::shared_ptr<Object> object) {
+  constexpr size_t kObject = 128;  // bytes, about
+  Budget::bytes(kObject);
+  kept_.push_back(std::move(object));
 }
 
-void Interpreter::charge(size_t bytes) {
-  bytes_ += bytes;
-  if (bytes > options_.most_bytes || bytes_ > options_.most_bytes) {
-    fail("the template made more than " + std::to_string(options_.most_bytes) + " bytes of strings and lists");
-  }
+void Interpreter::define(const std::string& name, Value value) {
+  constexpr size_t kNode = 96;  // bytes of an entry, about
+  Budget::work(2 * kStep);
+  Budget::bytes(kNode + name.size());
+  scope_->names[name] = std::move(value);
 }
 
 void Interpreter::print(const Value& value) {
-  const Text text = value.str();
-  charge(text.size());
-  if (output_.size() + text.size() > options_.most_output) {
-    fail("the template printed more than " + std::to_string(options_.most_output) + " bytes");
-  }
-  output_.append(text);
+  const auto add = [&](const Text& text) {
+    if (text.size() > options_.most_output - output_.size()) {
+      fail("the template printed more than " + std::to_string(options_.most_output) + " bytes");
+    }
+    output_.append(text);
+  };
+  value.is_string() ? add(value.text()) : add(value.str());
 }
 
 Text Interpreter::capture(const Body& body) {
   const Restore<std::shared_ptr<Scope>> scope(scope_, scope_in(scope_));
   const Restore<Text> output(output_, Text());
   execute(body);
-  return output_;
+  return std::move(output_);
 }
 
 Interpreter::Flow Interpreter::execute(const Body& body) {
@@ -69,10 +65,10 @@ Interpreter::Flow Interpreter::execute(const Body& body) {
 
 Interpreter::Flow Interpreter::execute(const Statement& statement) {
   const Nesting nesting(*this);
-  step();
+  Budget::work(kStep);
   switch (statement.kind) {
     case Statement::Kind::text:
-      print(Value(std::string_view(statement.name)));
+      print(statement.text);
       break;
     case Statement::Kind::print:
       print(evaluate(*statement.expr));
@@ -92,7 +88,7 @@ Interpreter::Flow Interpreter::execute(const Statement& statement) {
       Value text(capture(statement.body));
       if (statement.expr) {
         const Restore<std::shared_ptr<Scope>> scope(scope_, scope_in(scope_));
-        scope_->names[std::string()] = text;  // what the innermost filter of the chain applies to
+        define({}, text);  // what the innermost filter of the chain applies to
         text = evaluate(*statement.expr);
       }
       if (statement.kind == Statement::Kind::filter) {
@@ -103,7 +99,7 @@ Interpreter::Flow Interpreter::execute(const Statement& statement) {
       break;
     }
     case Statement::Kind::macro:
-      scope_->names[statement.name] = make_macro(statement);
+      define(statement.name, make_macro(statement));
       break;
     case Statement::Kind::call_block: {
       const Expr& call_expr = *statement.expr;
@@ -133,6 +129,9 @@ Interpreter::Flow Interpreter::execute(const Statement& statement) {
 }
 
 Value Interpreter::make_macro(const Statement& statement) {
+  constexpr size_t kMacro = 256;  // bytes with its scope, about
+  Budget::work(2 * kStep);
+  Budget::bytes(kMacro);
   if (closures_.empty() || closures_.back() != scope_) closures_.push_back(scope_);
   return Value(std::shared_ptr<Object>(std::make_shared<Macro>(statement, scope_)));
 }
@@ -140,7 +139,6 @@ Value Interpreter::make_macro(const Statement& statement) {
 Interpreter::Flow Interpreter::run_loop(const Statement& statement, const Value& over, int depth) {
   const Nesting nesting(*this);
   std::vector<Value> items = iterate(over);
-  charge(items.size() * sizeof(Value));
   if (statement.test) {
     std::vector<Value> wanted;
     for (Value& item : items) {
@@ -154,9 +152,9 @@ Interpreter::Flow Interpreter::run_loop(const Statement& statement, const Value&
   loop->scope = scope_;
   keep(loop);  // its methods point to it
   for (; loop->at < loop->items.size(); ++loop->at) {
-    step();
+    Budget::work(2 * kStep);
     const Restore<std::shared_ptr<Scope>> scope(scope_, scope_in(scope_));
-    scope_->names["loop"] = Value(std::shared_ptr<Object>(loop));
+    define("loop", Value(std::shared_ptr<Object>(loop)));
     assign(statement.target, loop->items[loop->at]);
     if (execute(statement.body) == Flow::break_loop) return Flow::normal;
   }
@@ -176,10 +174,10 @@ void Interpreter::assign(const Target& target, const Value& value) {
     return;
   }
   if (target.field.empty()) {
-    scope_->names[target.name] = value;
-    return;
+    return define(target.name, value);
   }
   for (const Scope* scope = scope_.get(); scope; scope = scope->outer.get()) {
+    Budget::work(4 + target.name.size() / 8);
     const auto at = scope->names.find(target.name);
     if (at == scope->names.end()) continue;
     auto* space = at->second.is_object() ? dynamic_cast<Namespace*>(at->second.object().get()) : nullptr;

@@ -1,5 +1,5 @@
-// Runs a parsed template once: scopes, output, limits. A rendering makes one, uses it and throws it away. Throws
-// Failure (value.h) with the line and column of what failed.
+// Runs a parsed template once: scopes, output, limits. A rendering makes one, uses it and throws it away, under a
+// Budget (budget.h). Throws Failure (value.h) with the line and column of what failed.
 #pragma once
 
 #include <cstddef>
@@ -38,10 +38,8 @@ class Interpreter {
   Value filter(std::string_view name, const Value& input, Arguments& arguments);
   bool test(std::string_view name, const Value& input, Arguments& arguments);
   Value arithmetic(std::string_view op, const Value& a, const Value& b);
-  // Counts bytes that a template makes; fails past the limit.
-  void charge(size_t bytes);
   // Objects may point at each other in circles: those handed in here are emptied at the end.
-  void keep(std::shared_ptr<Object> object) { kept_.push_back(std::move(object)); }
+  void keep(std::shared_ptr<Object> object);
   const std::tm& now() const { return options_.now; }
 
  private:
@@ -78,15 +76,13 @@ class Interpreter {
   Value compare(const Expr& expr);
   Value name(const Expr& expr);
   Arguments arguments(const Expr& expr, size_t first);
-  void step();
+  void define(const std::string& name, Value value);  // in the innermost scope
 
   const RenderOptions& options_;
   std::shared_ptr<Scope> scope_;
   Text output_;
   std::vector<std::shared_ptr<Object>> kept_;
   std::vector<std::shared_ptr<Scope>> closures_;  // scopes that macros were made in
-  size_t steps_ = 0;
-  size_t bytes_ = 0;
   int depth_ = 0;
 };
 

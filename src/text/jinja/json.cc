@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "text/jinja/budget.h"
 #include "text/jinja/value.h"
 
 namespace kvass::jinja {
@@ -14,7 +15,8 @@ class Writer {
     key_ = style.key_separator.empty() ? ": " : style.key_separator;
   }
 
-  void write(const Value& value, int depth) {
+  void write(const Value& value, int64_t depth) {
+    Budget::work(kStep);
     if (value.is_string()) return quoted(value.text());
     if (value.is_none()) return out_.append("null");
     if (value.is_bool()) return out_.append(value.boolean() ? "true" : "false");
@@ -33,12 +35,13 @@ class Writer {
     return format_float(value);
   }
 
-  void line(int depth) {
+  void line(int64_t depth) {
     if (style_.indent < 0) return;
-    out_.append("\n" + std::string(static_cast<size_t>(style_.indent) * static_cast<size_t>(depth), ' '));
+    out_.append("\n");
+    for (int64_t i = 0; i < depth; ++i) out_.append_times(space_, static_cast<size_t>(style_.indent));
   }
 
-  void list(const List& list, int depth) {
+  void list(const List& list, int64_t depth) {
     if (list.items.empty()) return out_.append("[]");
     out_.append("[");
     for (size_t i = 0; i < list.items.size(); ++i) {
@@ -50,8 +53,9 @@ class Writer {
     out_.append("]");
   }
 
-  void dict(const Dict& dict, int depth) {
+  void dict(const Dict& dict, int64_t depth) {
     if (dict.items.empty()) return out_.append("{}");
+    Budget::bytes(2 * dict.items.size(), sizeof(void*));
     std::vector<const std::pair<Value, Value>*> items;
     for (const auto& item : dict.items) items.push_back(&item);
     if (style_.sort_keys) {
@@ -83,6 +87,7 @@ class Writer {
   void quoted(const Text& text) {
     static constexpr std::string_view kFrom = "\"\\\n\r\t\f\b", kTo = "\"\\nrtfb";
     const std::string_view bytes = text.bytes();
+    Budget::work(2 * bytes.size());
     out_.append("\"");
     size_t plain = 0;  // begin of what is copied as it is
     for (size_t at = 0; at < bytes.size();) {
@@ -90,10 +95,11 @@ class Writer {
       const uint32_t c = decode_character(bytes, at);
       const size_t simple = c < 0x80 ? kFrom.find(static_cast<char>(c)) : std::string_view::npos;
       if (simple == std::string_view::npos && c >= 0x20 && !(style_.ascii && c >= 0x7F)) continue;
-      out_.append(text.slice(plain, begin));
+      out_.append(text, plain, begin);
       plain = at;
       if (simple != std::string_view::npos) {
-        out_.append(Text(std::string("\\") + kTo[simple], text.outside(begin)));
+        const char escaped[] = {'\\', kTo[simple]};
+        out_.append(std::string_view(escaped, sizeof escaped), text.outside(begin));
       } else if (c >= 0x10000) {
         escape(0xD800 + ((c - 0x10000) >> 10));
         escape(0xDC00 + ((c - 0x10000) & 0x3FF));
@@ -101,7 +107,7 @@ class Writer {
         escape(c);
       }
     }
-    out_.append(text.slice(plain));
+    out_.append(text, plain, text.size());
     out_.append("\"");
   }
   void escape(uint32_t unit) {
@@ -113,6 +119,7 @@ class Writer {
 
   const JsonStyle& style_;
   std::string item_, key_;
+  const Text space_{" "};
   Text out_;
 };
 

@@ -279,6 +279,9 @@ class Lexer {
         character = character * 16 + static_cast<uint32_t>(digit <= '9' ? digit - '0' : digit - 'a' + 10);
       }
       if (character > 0x10FFFF) error("an escape is beyond the last character of Unicode", begin);
+      if (character >= 0xD800 && character <= 0xDFFF) {
+        error("expected an escape of a whole character, got half a surrogate pair", begin);
+      }
       return append_character(text, character);
     }
     if (c >= '0' && c <= '7') {
@@ -288,6 +291,7 @@ class Lexer {
       }
       return append_character(text, character);
     }
+    if (c == 'N') error("\\N escapes are not supported", begin);
     text.push_back('\\');  // what is no escape stays as it is
     text.push_back(c);
   }

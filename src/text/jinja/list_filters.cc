@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include "text/jinja/budget.h"
 #include "text/jinja/builtins.h"
 #include "text/jinja/filter_row.h"
 #include "text/jinja/interpreter.h"
@@ -53,6 +54,7 @@ Value folded(const Value& value, bool case_sensitive) {
 // The items in a stable order by `key`.
 template <class Key>
 std::vector<Value> sorted(const std::vector<Value>& items, bool reverse, Key&& key) {
+  Budget::bytes(items.size(), 2 * sizeof(std::pair<Value, size_t>) + sizeof(Value));  // with what the merge needs
   std::vector<std::pair<Value, size_t>> keys;
   for (size_t i = 0; i < items.size(); ++i) keys.emplace_back(key(items[i]), i);
   // Merging checks every order that it uses, so a comparison that fails ends it.
@@ -155,14 +157,21 @@ Value join(Interpreter& interpreter, const Value& input, Arguments& arguments) {
   for (const Value& item : iterate(input)) {
     if (!first) text.append(separator);
     first = false;
-    const Text part = path.of(item).str();
-    interpreter.charge(part.size() + separator.size());
-    text.append(part);
+    text.append(path.of(item).str());
   }
   return Value(std::move(text));
 }
 
 // ---- choosing ----
+
+// The arguments from one on, for a filter or a test that each item gets.
+Arguments rest_of(const Arguments& arguments, size_t first) {
+  const size_t count = arguments.positional.size() - first + arguments.named.size();
+  Budget::work(4 * count);
+  Budget::bytes(count, sizeof(Value));
+  return {{arguments.positional.begin() + static_cast<std::ptrdiff_t>(first), arguments.positional.end()},
+          arguments.named};
+}
 
 Value map(Interpreter& interpreter, const Value& input, Arguments& arguments) {
   std::vector<Value> items;
@@ -175,7 +184,7 @@ Value map(Interpreter& interpreter, const Value& input, Arguments& arguments) {
   if (!arguments.positional[0].is_string()) fail("map takes the name of a filter or an attribute");
   const std::string name(arguments.positional[0].string());
   for (const Value& item : iterate(input)) {
-    Arguments rest{{arguments.positional.begin() + 1, arguments.positional.end()}, arguments.named};
+    Arguments rest = rest_of(arguments, 1);
     items.push_back(interpreter.filter(name, item, rest));
   }
   return Value::generator(std::move(items));
@@ -193,8 +202,7 @@ Value choose(Interpreter& interpreter, const Value& input, Arguments& arguments,
   std::vector<Value> items;
   for (const Value& item : iterate(input)) {
     const Value value = path ? path->of(item) : item;
-    Arguments rest{{arguments.positional.begin() + static_cast<std::ptrdiff_t>(next), arguments.positional.end()},
-                   arguments.named};
+    Arguments rest = rest_of(arguments, next);
     const bool fits = test.empty() ? value.truth() : interpreter.test(test, value, rest);
     if (fits == wanted) items.push_back(item);
   }
@@ -212,11 +220,19 @@ Value edge(const Value& input, bool first) {
 
 Value reverse(Interpreter&, const Value& input, Arguments& arguments) {
   Bound bound("reverse", arguments, {});
-  std::vector<Value> items = iterate(input);
-  std::reverse(items.begin(), items.end());
-  if (!input.is_string()) return Value::generator(std::move(items));
+  if (!input.is_string()) {
+    std::vector<Value> items = iterate(input);
+    std::reverse(items.begin(), items.end());
+    return Value::generator(std::move(items));
+  }
+  const Text& source = input.text();
+  Budget::work(source.size());
   Text text;
-  for (const Value& item : items) text.append(item.text());
+  for (size_t end = source.size(); end > 0;) {
+    const size_t begin = previous_character(source.bytes(), end);
+    text.append(source, begin, end);
+    end = begin;
+  }
   return Value(std::move(text));
 }
 
@@ -229,9 +245,12 @@ Value batch(Interpreter&, const Value& input, Arguments& arguments) {
     if (static_cast<int64_t>(line.size()) == count) lines.push_back(Value::list(std::exchange(line, {})));
     line.push_back(item);
   }
-  const bool fill = bound.has(1) && !bound[1].is_none();
-  while (fill && !line.empty() && static_cast<int64_t>(line.size()) < std::min<int64_t>(count, 100'000))
-    line.push_back(bound[1]);
+  if (bound.has(1) && !bound[1].is_none() && !line.empty()) {
+    const size_t whole = static_cast<size_t>(count);
+    Budget::check(whole, sizeof(Value));
+    Budget::work(2 * (whole - line.size()));
+    line.resize(whole, bound[1]);
+  }
   if (!line.empty()) lines.push_back(Value::list(std::move(line)));
   return Value::generator(std::move(lines));
 }

@@ -1,6 +1,7 @@
 // Methods of Python's strings, lists and dicts, as templates call them.
 #include <algorithm>
 
+#include "text/jinja/budget.h"
 #include "text/jinja/builtins.h"
 #include "text/jinja/interpreter.h"
 
@@ -11,6 +12,7 @@ using Method = Value (*)(const Value& self, Arguments&);
 
 std::vector<Value> values_of(std::vector<Text> texts) {
   std::vector<Value> values;
+  values.reserve(texts.size());
   for (Text& text : texts) values.emplace_back(std::move(text));
   return values;
 }
@@ -40,7 +42,7 @@ Value partition(const Value& self, Arguments& arguments, bool from_right) {
   const Text& separator = bound.text(0);
   if (separator.empty()) fail("empty separator");
   const std::string_view bytes = self.string();
-  const size_t at = from_right ? bytes.rfind(separator.bytes()) : bytes.find(separator.bytes());
+  const size_t at = from_right ? find_last_bytes(bytes, separator.bytes()) : find_bytes(bytes, separator.bytes());
   if (at == std::string_view::npos) {
     if (from_right) return Value::tuple({Value(""), Value(""), self});
     return Value::tuple({self, Value(""), Value("")});
@@ -48,22 +50,27 @@ Value partition(const Value& self, Arguments& arguments, bool from_right) {
   return Value::tuple({Value(self.text().slice(0, at)), bound[0], Value(self.text().slice(at + separator.size()))});
 }
 
+// The bytes [begin, end) of the characters [start, end) that two arguments name; begin > end: Python's empty range that
+// does not even have an empty string in it.
+std::pair<size_t, size_t> range_of(const Text& text, const Bound& bound) {
+  if (!bound.has(1) && !bound.has(2)) return {0, text.size()};
+  const int64_t count = static_cast<int64_t>(text.characters());
+  const auto place = [&](int64_t at) {
+    return text.byte_of(static_cast<size_t>(std::clamp<int64_t>(at < 0 ? at + count : at, 0, count)));
+  };
+  return {place(bound.integer(1, 0)), place(bound.integer(2, count))};
+}
+
 // startswith, endswith: of one string or of any of a tuple, between optional bounds.
 Value affix(const Value& self, Arguments& arguments, bool start) {
   Bound bound(start ? "startswith" : "endswith", arguments, {"prefix", "start", "end"}, 1);
-  Text text = self.text();
-  if (bound.has(1) || bound.has(2)) {
-    const std::vector<size_t> begins = text.offsets();
-    const int64_t count = static_cast<int64_t>(begins.size()) - 1;
-    const auto place = [&](int64_t at) {
-      return begins[static_cast<size_t>(std::clamp<int64_t>(at < 0 ? at + count : at, 0, count))];
-    };
-    text = text.slice(place(bound.integer(1, 0)), place(bound.integer(2, count)));
-  }
+  const auto [begin, end] = range_of(self.text(), bound);
+  const std::string_view bytes = self.string().substr(begin, begin < end ? end - begin : 0);
   const auto fits = [&](const Value& affix) {
     if (!affix.is_string())
       fail("startswith() and endswith() take a string or a tuple of strings, not " + std::string(affix.type_name()));
-    return start ? text.bytes().starts_with(affix.string()) : text.bytes().ends_with(affix.string());
+    Budget::work(2 + affix.text().size() / kStep);
+    return start ? bytes.starts_with(affix.string()) : bytes.ends_with(affix.string());
   };
   if (!bound[0].is_list() || !bound[0].list().tuple()) return Value(fits(bound[0]));
   return Value(std::any_of(bound[0].list().items.begin(), bound[0].list().items.end(), fits));
@@ -71,19 +78,15 @@ Value affix(const Value& self, Arguments& arguments, bool start) {
 
 Value find(const Value& self, Arguments& arguments, bool from_right, bool must) {
   Bound bound("find", arguments, {"sub", "start", "end"}, 1);
-  const std::vector<size_t> begins = self.text().offsets();
-  const int64_t count = static_cast<int64_t>(begins.size()) - 1;
-  const auto place = [&](int64_t at) {
-    return begins[static_cast<size_t>(std::clamp<int64_t>(at < 0 ? at + count : at, 0, count))];
-  };
-  const size_t begin = place(bound.integer(1, 0)), end = place(bound.integer(2, count));
+  const auto [begin, end] = range_of(self.text(), bound);
   const std::string_view inside = begin <= end ? self.string().substr(begin, end - begin) : std::string_view();
-  const size_t at = from_right ? inside.rfind(bound.text(0).bytes()) : inside.find(bound.text(0).bytes());
+  const std::string_view wanted = bound.text(0).bytes();
+  const size_t at = from_right ? find_last_bytes(inside, wanted) : find_bytes(inside, wanted);
   if (at == std::string_view::npos || begin > end) {
     if (must) fail("substring not found");
     return Value(int64_t{-1});
   }
-  return Value(static_cast<int64_t>(std::lower_bound(begins.begin(), begins.end(), begin + at) - begins.begin()));
+  return Value(static_cast<int64_t>(self.text().slice(0, begin + at).characters()));
 }
 
 Value replace(const Value& self, Arguments& arguments) {
@@ -91,10 +94,17 @@ Value replace(const Value& self, Arguments& arguments) {
   return Value(self.text().replace(bound.text(0), bound.text(1), bound.integer(2, -1)));
 }
 
-int64_t occurrences(std::string_view in, std::string_view of) {
-  int64_t count = 0;
-  for (size_t at = in.find(of); at != std::string_view::npos && !of.empty(); at = in.find(of, at + of.size())) ++count;
-  return count;
+Value count(const Value& self, Arguments& arguments) {
+  Bound bound("count", arguments, {"sub", "start", "end"}, 1);
+  const auto [begin, end] = range_of(self.text(), bound);
+  if (begin > end) return Value(int64_t{0});
+  const Text inside = self.text().slice(begin, end);
+  const std::string_view wanted = bound.text(0).bytes();
+  if (wanted.empty()) return Value(static_cast<int64_t>(inside.characters()) + 1);
+  int64_t times = 0;
+  for (size_t at = find_bytes(inside.bytes(), wanted); at != std::string_view::npos; ++times)
+    at = find_bytes(inside.bytes(), wanted, at + wanted.size());
+  return Value(times);
 }
 
 Value join(const Value& self, Arguments& arguments) {
@@ -110,35 +120,41 @@ Value join(const Value& self, Arguments& arguments) {
   return Value(std::move(text));
 }
 
+// Characters that are missing to a width.
+int64_t missing_to(int64_t width, const Value& self) {
+  const int64_t count = length(self);
+  return width > count ? width - count : 0;
+}
+
 Value pad(const Value& self, Arguments& arguments, bool left, bool right) {
   Bound bound("pad", arguments, {"width", "fillchar"}, 1);
-  const int64_t missing = std::min<int64_t>(bound.integer(0, 0), 1 << 24) - length(self);
-  if (missing <= 0) return self;
+  const int64_t width = bound.integer(0, 0), missing = missing_to(width, self);
+  if (missing == 0) return self;
   const Text fill = bound.text_or(1, " ");
   if (fill.characters() != 1) fail("the fill character must be exactly one character long");
-  const int64_t width = bound.integer(0, 0);
   const int64_t before = left && right ? missing / 2 + (missing & width & 1) : left ? missing : 0;
   Text text;
-  for (int64_t i = 0; i < before; ++i) text.append(fill);
+  text.append_times(fill, static_cast<size_t>(before));
   text.append(self.text());
-  for (int64_t i = before; i < missing; ++i) text.append(fill);
+  text.append_times(fill, static_cast<size_t>(missing - before));
   return Value(std::move(text));
 }
 
 Value zero_fill(const Value& self, Arguments& arguments) {
   Bound bound("zfill", arguments, {"width"}, 1);
-  const int64_t missing = std::min<int64_t>(bound.integer(0, 0), 1 << 24) - length(self);
-  if (missing <= 0) return self;
+  const int64_t missing = missing_to(bound.integer(0, 0), self);
+  if (missing == 0) return self;
   const bool sign = self.string().starts_with('-') || self.string().starts_with('+');
   Text text = self.text().slice(0, sign ? 1 : 0);
-  text.append(std::string(static_cast<size_t>(missing), '0'));
-  text.append(self.text().slice(sign ? 1 : 0));
+  text.append_times(Text("0"), static_cast<size_t>(missing));
+  text.append(self.text(), sign ? 1 : 0, self.text().size());
   return Value(std::move(text));
 }
 
 template <class Fits>
 bool all_characters(const Value& self, Fits&& fits) {
   const Text& text = self.text();
+  Budget::work(4 * text.size());
   for (size_t at = 0; at < text.size();) {
     if (!fits(decode_character(text.bytes(), at))) return false;
   }
@@ -154,12 +170,12 @@ Value format(const Value& self, Arguments& arguments) {
     const char c = bytes[at];
     if (c != '{' && c != '}') {
       const size_t end = std::min(bytes.find_first_of("{}", at), bytes.size());
-      text.append(self.text().slice(at, end));
+      text.append(self.text(), at, end);
       at = end;
       continue;
     }
     if (at + 1 < bytes.size() && bytes[at + 1] == c) {
-      text.append(self.text().slice(at, at + 1));
+      text.append(self.text(), at, at + 1);
       at += 2;
       continue;
     }
@@ -180,6 +196,7 @@ Value format(const Value& self, Arguments& arguments) {
       text.append(arguments.positional[index].str());
       continue;
     }
+    Budget::work(4 * arguments.named.size());
     const auto named = std::find_if(arguments.named.begin(), arguments.named.end(),
                                     [&](const auto& item) { return item.first == field; });
     if (named == arguments.named.end()) fail("format(): no argument '" + field + "'");
@@ -197,6 +214,7 @@ Value dict_get(const Value& self, Arguments& arguments) {
 Value dict_view(const Value& self, Arguments& arguments, const char* of) {
   Bound bound(of, arguments, {});
   const bool keys = *of != 'v', values = *of != 'k';
+  Budget::bytes(self.dict().items.size(), sizeof(Value));
   std::vector<Value> items;
   for (const auto& [key, value] : self.dict().items) {
     items.push_back(keys && values ? Value::tuple({key, value}) : keys ? key : value);
@@ -249,7 +267,7 @@ constexpr Row kString[] = {
     KVASS_METHOD("rfind", find(self, a, true, false)),
     KVASS_METHOD("index", find(self, a, false, true)),
     KVASS_METHOD("rindex", find(self, a, true, true)),
-    KVASS_METHOD("count", Value(occurrences(self.string(), Bound("count", a, {"sub"}, 1).text(0).bytes()))),
+    {"count", count},
     {"replace", replace},
     {"join", join},
     {"format", format},
@@ -328,9 +346,13 @@ std::optional<Value> find_method(const Value& self, std::string_view name) {
     return Value::undefined("access to attribute '" + std::string(name) + "' of '" + std::string(self.type_name()) +
                             "' object is unsafe.");
   }
+  Budget::work(2 * kStep);
   const Method method = row->method;
+  const int depth = self.depth() + 1;
+  check_depth(depth);
   return Value(std::shared_ptr<Object>(std::make_shared<Function>(
-      std::string(name), [method, self](Interpreter&, Arguments& arguments) { return method(self, arguments); })));
+      std::string(name), [method, self](Interpreter&, Arguments& arguments) { return method(self, arguments); },
+      depth)));
 }
 
 }  // namespace kvass::jinja

@@ -2,16 +2,18 @@
 
 #include <algorithm>
 
+#include "text/jinja/budget.h"
 #include "text/jinja/builtins.h"
 
 namespace kvass::jinja {
 
 Value Macro::call(Interpreter& interpreter, Arguments& arguments) {
   const std::string function = "macro '" + statement.name + "'";
-  auto inside = scope_in(scope);
+  Budget::work(4 * kStep + 4 * (arguments.positional.size() + arguments.named.size()));
   std::vector<std::pair<std::string, Value>> named = std::move(arguments.named);
-  const Restore<std::shared_ptr<Scope>> restore(interpreter.scope_, inside);
+  const Restore<std::shared_ptr<Scope>> restore(interpreter.scope_, scope_in(scope));
   const auto take_named = [&](std::string_view name) -> std::optional<Value> {
+    Budget::work(4 * named.size());
     for (auto at = named.begin(); at != named.end(); ++at) {
       if (at->first != name) continue;
       Value value = std::move(at->second);
@@ -30,14 +32,14 @@ Value Macro::call(Interpreter& interpreter, Arguments& arguments) {
       value = take_named(parameter.name);
       if (!value && parameter.fallback) value = interpreter.evaluate(*parameter.fallback);
     }
-    inside->names[parameter.name] =
-        value ? *value : Value::undefined("parameter '" + parameter.name + "' was not provided");
+    interpreter.define(parameter.name,
+                       value ? *value : Value::undefined("parameter '" + parameter.name + "' was not provided"));
   }
   const std::optional<Value> caller = take_named("caller");
   if (caller && !statement.takes_caller)
     fail(function + " was invoked with two values for the special caller argument");
   if (statement.takes_caller) {
-    inside->names["caller"] = caller ? *caller : Value::undefined("no caller defined");
+    interpreter.define("caller", caller ? *caller : Value::undefined("no caller defined"));
   }
   std::vector<Value> rest;
   for (size_t i = statement.parameters.size(); i < arguments.positional.size(); ++i)
@@ -45,14 +47,14 @@ Value Macro::call(Interpreter& interpreter, Arguments& arguments) {
   if (!rest.empty() && !statement.takes_varargs) {
     fail(function + " takes not more than " + std::to_string(statement.parameters.size()) + " argument(s)");
   }
-  if (statement.takes_varargs) inside->names["varargs"] = Value::tuple(std::move(rest));
+  if (statement.takes_varargs) interpreter.define("varargs", Value::tuple(std::move(rest)));
   if (!named.empty() && !statement.takes_kwargs) {
     fail(function + " takes no keyword argument '" + named.front().first + "'");
   }
   if (statement.takes_kwargs) {
     Dict dict;
     for (auto& [name, value] : named) dict.set(Value(std::string_view(name)), value);
-    inside->names["kwargs"] = Value::dict(std::move(dict));
+    interpreter.define("kwargs", Value::dict(std::move(dict)));
   }
   return Value(interpreter.capture(statement.body));
 }
@@ -63,10 +65,11 @@ Value LoopObject::call(Interpreter& interpreter, Arguments& arguments) {
   const Restore<std::shared_ptr<Scope>> restore(interpreter.scope_, scope);
   const Restore<Text> output(interpreter.output_, Text());
   interpreter.run_loop(statement, bound[0], depth + 1);
-  return Value(interpreter.output_);
+  return Value(std::move(interpreter.output_));
 }
 
 std::optional<Value> LoopObject::attribute(std::string_view name) {
+  Budget::work(kStep);
   const int64_t index = static_cast<int64_t>(at), count = static_cast<int64_t>(items.size());
   if (name == "index") return Value(index + 1);
   if (name == "index0") return Value(index);

@@ -50,6 +50,11 @@ struct LoopObject : Object {
   bool callable() const override { return statement.recursive; }
   std::optional<Value> attribute(std::string_view name) override;
   Value call(Interpreter& interpreter, Arguments& arguments) override;
+  void release() override {
+    items = {};
+    seen.reset();
+    scope.reset();
+  }
 
   std::vector<Value> items;
   size_t at = 0;

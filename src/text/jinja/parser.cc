@@ -35,7 +35,7 @@ class Parser : private ExpressionParser {
       statement->line = token.line;
       statement->column = token.column;
       if (token.kind == Kind::data) {
-        statement->name = take().text;
+        statement->text = Value(std::string_view(take().text));
       } else if (token.kind == Kind::variable_begin) {
         take();
         statement->kind = Statement::Kind::print;

@@ -1,6 +1,7 @@
 // jinja2's tests: what stands after `is`.
 #include <cmath>
 
+#include "text/jinja/budget.h"
 #include "text/jinja/builtins.h"
 #include "text/jinja/interpreter.h"
 
@@ -8,6 +9,7 @@ namespace kvass::jinja {
 
 bool has_case(const Value& value, bool upper) {
   const Text text = value.str();
+  Budget::work(8 * text.size());
   bool letters = false;
   for (size_t at = 0; at < text.size();) {
     const uint32_t c = decode_character(text.bytes(), at);

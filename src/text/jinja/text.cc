@@ -1,9 +1,12 @@
 #include "text/jinja/text.h"
 
 #include <locale.h>
+#include <string.h>
 #include <wctype.h>
 
 #include <algorithm>
+
+#include "text/jinja/budget.h"
 
 namespace kvass::jinja {
 namespace {
@@ -20,6 +23,7 @@ bool is_line_end(uint32_t c) {
 
 bool in_set(uint32_t character, std::string_view set) {
   if (set.empty()) return is_space(character);
+  Budget::work(set.size());
   for (size_t at = 0; at < set.size();) {
     if (decode_character(set, at) == character) return true;
   }
@@ -85,110 +89,213 @@ uint32_t to_lower(uint32_t c) {
   return unicode() ? static_cast<uint32_t>(::towlower_l(static_cast<wint_t>(c), unicode())) : c;
 }
 
+size_t previous_character(std::string_view bytes, size_t at) {
+  for (size_t length = 2; length <= std::min<size_t>(at, 4); ++length) {
+    size_t end = at - length;
+    decode_character(bytes, end);
+    if (end == at) return at - length;
+  }
+  return at - 1;
+}
+
+size_t find_bytes(std::string_view in, std::string_view of, size_t from) {
+  if (from > in.size()) return std::string_view::npos;
+  Budget::work(of.size());
+  // memmem is linear, which std::string_view::find is not.
+  const char* begin = in.data() + from;
+  const void* found = of.empty() ? begin : ::memmem(begin, in.size() - from, of.data(), of.size());
+  const size_t at = found ? static_cast<size_t>(static_cast<const char*>(found) - in.data()) : std::string_view::npos;
+  Budget::work((found ? at : in.size()) - from);
+  return at;
+}
+
+size_t find_last_bytes(std::string_view in, std::string_view of) {
+  Budget::bytes(in.size() + of.size());
+  const std::string backwards(in.rbegin(), in.rend()), wanted(of.rbegin(), of.rend());
+  const size_t at = find_bytes(backwards, wanted);
+  return at == std::string_view::npos ? at : in.size() - at - of.size();
+}
+
+Text::Text(std::string bytes, bool outside) : bytes_(std::move(bytes)) {
+  Budget::bytes(bytes_.size() * (outside ? 2 : 1));
+  if (outside) outside_.assign(bytes_.size(), 1);
+}
+
+Text::Text(const Text& other) {
+  Budget::bytes(other.bytes_.size() + other.outside_.size());
+  bytes_ = other.bytes_;
+  outside_ = other.outside_;
+}
+
 size_t Text::characters() const {
   if (ascii()) return bytes_.size();
+  Budget::work(bytes_.size());
   size_t count = 0;
   for (size_t at = 0; at < bytes_.size(); ++count) decode_character(bytes_, at);
   return count;
 }
 
 bool Text::ascii() const {
+  Budget::work(bytes_.size() / 4);
   return std::all_of(bytes_.begin(), bytes_.end(), [](char c) { return static_cast<uint8_t>(c) < 0x80; });
 }
 
 Text Text::slice(size_t begin, size_t end) const {
   Text part;
-  if (begin >= end) return part;
-  part.bytes_ = bytes_.substr(begin, end - begin);
-  if (!outside_.empty()) part.outside_ = outside_.substr(begin, end - begin);
+  if (begin < end) part.append(*this, begin, end);
   return part;
 }
 
-void Text::append(const Text& other) {
-  if (!other.outside_.empty() || !outside_.empty()) {
-    outside_.resize(bytes_.size(), 0);
-    if (other.outside_.empty()) {
-      outside_.append(other.bytes_.size(), 0);
-    } else {
-      outside_ += other.outside_;
-    }
+size_t Text::byte_of(size_t character) const {
+  if (ascii()) return std::min(character, bytes_.size());
+  size_t at = 0;
+  for (size_t i = 0; i < character && at < bytes_.size(); ++i) decode_character(bytes_, at);
+  Budget::work(at);
+  return at;
+}
+
+// Room for more bytes, marked with where they come from or not. All that is taken counts, not only what is used.
+void Text::grow(size_t more, bool marked) {
+  const auto reserve = [&](std::string& to, size_t size) {
+    if (size <= to.capacity()) return;
+    const size_t room = to.empty() ? size : std::max(size, 2 * to.capacity());
+    Budget::bytes(room);
+    to.reserve(room);
+  };
+  Budget::work(4);
+  reserve(bytes_, bytes_.size() + more);
+  if (!marked) return;
+  reserve(outside_, bytes_.size() + more);
+  outside_.resize(bytes_.size(), 0);
+}
+
+void Text::append(const Text& other, size_t begin, size_t end) {
+  const bool marked = !outside_.empty() || !other.outside_.empty();
+  grow(end - begin, marked);
+  bytes_.append(other.bytes_, begin, end - begin);
+  if (!marked) return;
+  if (other.outside_.empty()) {
+    outside_.append(end - begin, 0);
+  } else {
+    outside_.append(other.outside_, begin, end - begin);
   }
-  bytes_ += other.bytes_;
+}
+
+void Text::append(std::string_view bytes, bool outside) {
+  const bool marked = outside || !outside_.empty();
+  grow(bytes.size(), marked);
+  bytes_.append(bytes);
+  if (marked) outside_.append(bytes.size(), outside ? 1 : 0);
+}
+
+void Text::append_times(const Text& other, size_t times) {
+  if (times == 0 || other.empty()) return;
+  Budget::check(times, other.size());
+  const size_t begin = size();
+  grow(times * other.size(), !outside_.empty() || !other.outside_.empty());
+  append(other);
+  for (size_t done = 1; done < times;) {  // what is there already, once more
+    const size_t more = std::min(done, times - done);
+    bytes_.append(bytes_, begin, more * other.size());
+    if (!outside_.empty()) outside_.append(outside_, begin, more * other.size());
+    done += more;
+  }
 }
 
 std::vector<size_t> Text::offsets() const {
+  const size_t count = characters() + 1;
+  Budget::bytes(count, sizeof(size_t));
+  Budget::work(bytes_.size());
   std::vector<size_t> begins;
-  size_t at = 0;
-  while (at < bytes_.size()) {
-    begins.push_back(at);
-    decode_character(bytes_, at);
-  }
+  begins.reserve(count);
+  for (size_t at = 0; at < bytes_.size(); decode_character(bytes_, at)) begins.push_back(at);
   begins.push_back(bytes_.size());
   return begins;
 }
 
 Text Text::strip(std::string_view set, bool left, bool right) const {
-  const std::vector<size_t> begins = offsets();
-  size_t first = 0, last = begins.size() - 1;
-  const auto drop = [&](size_t character) {
-    size_t at = begins[character];
-    return in_set(decode_character(bytes_, at), set);
-  };
-  while (left && first < last && drop(first)) ++first;
-  while (right && last > first && drop(last - 1)) --last;
-  return slice(begins[first], begins[last]);
+  size_t begin = 0, end = bytes_.size();
+  while (left && begin < end) {
+    size_t next = begin;
+    Budget::work(1);
+    if (!in_set(decode_character(bytes_, next), set)) break;
+    begin = next;
+  }
+  while (right && end > begin) {
+    const size_t last = previous_character(bytes_, end);
+    size_t at = last;
+    Budget::work(1);
+    if (!in_set(decode_character(bytes_, at), set)) break;
+    end = last;
+  }
+  return slice(begin, end);
 }
 
 Text Text::replace(const Text& from, const Text& to, int64_t most) const {
   Text result;
   size_t at = 0;
   if (from.empty()) {  // before every character and at the end
-    const std::vector<size_t> begins = offsets();
-    for (size_t i = 0; i < begins.size(); ++i) {
-      if (most < 0 || static_cast<int64_t>(i) < most) result.append(to);
-      if (i + 1 < begins.size()) result.append(slice(begins[i], begins[i + 1]));
+    for (int64_t done = 0;; ++done) {
+      if (most < 0 || done < most) result.append(to);
+      if (at == bytes_.size()) return result;
+      const size_t begin = at;
+      decode_character(bytes_, at);
+      result.append(*this, begin, at);
     }
-    return result;
   }
   for (int64_t done = 0; most < 0 || done < most; ++done) {
-    const size_t next = bytes_.find(from.bytes_, at);
+    const size_t next = find_bytes(bytes_, from.bytes_, at);
     if (next == std::string::npos) break;
-    result.append(slice(at, next));
+    result.append(*this, at, next);
     result.append(to);
     at = next + from.size();
   }
-  result.append(slice(at));
+  result.append(*this, at, bytes_.size());
   return result;
 }
+
+namespace {
+
+// Adds a piece, whose place in the list counts as well.
+void add(std::vector<Text>& pieces, Text piece) {
+  Budget::bytes(2 * sizeof(Text));
+  pieces.push_back(std::move(piece));
+}
+
+}  // namespace
 
 std::vector<Text> Text::split(std::string_view separator, int64_t most) const {
   std::vector<Text> pieces;
   size_t at = 0;
   for (int64_t done = 0; most < 0 || done < most; ++done) {
-    const size_t next = bytes_.find(separator, at);
+    const size_t next = find_bytes(bytes_, separator, at);
     if (next == std::string::npos) break;
-    pieces.push_back(slice(at, next));
+    add(pieces, slice(at, next));
     at = next + separator.size();
   }
-  pieces.push_back(slice(at));
+  add(pieces, slice(at));
   return pieces;
 }
 
 std::vector<Text> Text::split_from_right(std::string_view separator, int64_t most) const {
+  // Backwards, the last separator is the first.
+  Budget::bytes(bytes_.size() + separator.size());
+  const std::string backwards(bytes_.rbegin(), bytes_.rend()), wanted(separator.rbegin(), separator.rend());
   std::vector<Text> pieces;
-  size_t end = bytes_.size();
-  for (int64_t done = 0; (most < 0 || done < most) && end >= separator.size(); ++done) {
-    const size_t found = bytes_.rfind(separator, end - separator.size());
-    if (found == std::string::npos) break;
-    pieces.push_back(slice(found + separator.size(), end));
-    end = found;
+  size_t at = 0;
+  for (int64_t done = 0; most < 0 || done < most; ++done) {
+    const size_t next = find_bytes(backwards, wanted, at);
+    if (next == std::string::npos) break;
+    add(pieces, slice(size() - next, size() - at));
+    at = next + separator.size();
   }
-  pieces.push_back(slice(0, end));
+  add(pieces, slice(0, size() - at));
   std::reverse(pieces.begin(), pieces.end());
   return pieces;
 }
 
 std::vector<Text> Text::split_spaces(int64_t most) const {
+  Budget::work(bytes_.size());
   std::vector<Text> pieces;
   size_t at = 0;
   const auto skip = [&](bool spaces) {
@@ -203,15 +310,16 @@ std::vector<Text> Text::split_spaces(int64_t most) const {
     if (at >= bytes_.size()) return pieces;
     const size_t begin = at;
     if (most >= 0 && static_cast<int64_t>(pieces.size()) == most) {
-      pieces.push_back(slice(begin).strip("", false, true));
+      add(pieces, slice(begin).strip("", false, true));
       return pieces;
     }
     skip(false);
-    pieces.push_back(slice(begin, at));
+    add(pieces, slice(begin, at));
   }
 }
 
 std::vector<Text> Text::lines(bool keep_ends) const {
+  Budget::work(bytes_.size());
   std::vector<Text> lines;
   size_t begin = 0, at = 0;
   while (at < bytes_.size()) {
@@ -219,10 +327,10 @@ std::vector<Text> Text::lines(bool keep_ends) const {
     const uint32_t c = decode_character(bytes_, at);
     if (!is_line_end(c)) continue;
     if (c == '\r' && at < bytes_.size() && bytes_[at] == '\n') ++at;
-    lines.push_back(slice(begin, keep_ends ? at : end));
+    add(lines, slice(begin, keep_ends ? at : end));
     begin = at;
   }
-  if (begin < bytes_.size()) lines.push_back(slice(begin));
+  if (begin < bytes_.size()) add(lines, slice(begin));
   return lines;
 }
 
@@ -241,6 +349,7 @@ bool is_case_ignorable(uint32_t c) {
 // Whether a word goes on at a byte.
 bool goes_on(std::string_view bytes, size_t at) {
   while (at < bytes.size()) {
+    Budget::work(4);
     const uint32_t c = decode_character(bytes, at);
     if (!is_case_ignorable(c)) return is_cased(c);
   }
@@ -251,6 +360,7 @@ bool goes_on(std::string_view bytes, size_t at) {
 
 Text Text::with_case(Case kind) const {
   constexpr uint32_t kSharpS = 0xDF, kCapitalSigma = 0x3A3, kSigma = 0x3C3, kFinalSigma = 0x3C2;
+  Budget::work(8 * bytes_.size());
   Text result;
   bool word = false;    // the character before belongs to a word
   bool within = false;  // so does the last one that has a case or ends words: a capital sigma then may be a final one
@@ -273,7 +383,7 @@ Text Text::with_case(Case kind) const {
     } else {
       append_character(mapped, upper ? to_upper(c) : to_lower(c));
     }
-    result.append(Text(std::move(mapped), from_outside));
+    result.append(mapped, from_outside);
     word = is_alphabetic(c);
     if (!is_case_ignorable(c)) within = is_cased(c);
     first = false;

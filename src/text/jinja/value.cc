@@ -5,6 +5,8 @@
 #include <cmath>
 #include <functional>
 
+#include "text/jinja/budget.h"
+
 namespace kvass::jinja {
 namespace {
 
@@ -14,11 +16,21 @@ constexpr size_t kHashedFrom = 16;  // items of a dict
 int depth_of(const std::vector<Value>& items) {
   int depth = 0;
   for (const Value& item : items) depth = std::max(depth, item.depth());
-  if (depth >= kMostDepth) fail("lists and dicts are nested deeper than " + std::to_string(kMostDepth));
+  check_depth(depth + 1);
   return depth + 1;
 }
 
 void append_repr(const Value& value, Text& out, int depth);
+
+// The hash of a key, the same for keys that are equal.
+size_t hash_of(const Value& key) {
+  if (key.is_string()) {
+    Budget::work(8 + key.text().size() / 4);
+    return std::hash<std::string_view>()(key.string());
+  }
+  if (key.is_number()) return std::hash<double>()(key.real());
+  return 0;
+}
 
 void append_items(const std::vector<Value>& items, Text& out, int depth) {
   for (size_t i = 0; i < items.size(); ++i) {
@@ -33,7 +45,8 @@ void append_quoted(const Text& text, Text& out) {
       text.bytes().find('\'') != std::string_view::npos && text.bytes().find('"') == std::string_view::npos;
   const char quote = doubled ? '"' : '\'';
   const std::string_view bytes = text.bytes();
-  out.append(std::string(1, quote));
+  Budget::work(bytes.size());
+  out.append(std::string_view(&quote, 1));
   for (size_t at = 0; at < bytes.size();) {
     const size_t begin = at;
     const uint32_t c = decode_character(bytes, at);
@@ -46,17 +59,31 @@ void append_quoted(const Text& text, Text& out) {
       out.append("\\t");
     } else if (c == '\\' || c == static_cast<uint32_t>(quote)) {
       out.append("\\");
-      out.append(text.slice(begin, at));
+      out.append(text, begin, at);
     } else if (c < 0x20 || (c >= 0x7F && c < 0xA1) || c == 0xAD) {
       out.append(std::string("\\x") + hex[c >> 4 & 15] + hex[c & 15]);
     } else {
-      out.append(text.slice(begin, at));
+      out.append(text, begin, at);
     }
   }
-  out.append(std::string(1, quote));
+  out.append(std::string_view(&quote, 1));
+}
+
+void append_dict(const Dict& dict, Text& out, int depth) {
+  out.append("{");
+  bool first = true;
+  for (const auto& [key, item] : dict.items) {
+    if (!first) out.append(", ");
+    first = false;
+    append_repr(key, out, depth + 1);
+    out.append(": ");
+    append_repr(item, out, depth + 1);
+  }
+  out.append("}");
 }
 
 void append_repr(const Value& value, Text& out, int depth) {
+  Budget::work(kStep);
   if (depth > kMostDepth) fail("a value that contains itself cannot be printed");
   if (value.is_string()) return append_quoted(value.text(), out);
   if (value.is_undefined()) return out.append("Undefined");
@@ -70,22 +97,11 @@ void append_repr(const Value& value, Text& out, int depth) {
     if (list.view()) out.append(")");
     return;
   }
-  if (value.is_dict()) {
-    out.append("{");
-    bool first = true;
-    for (const auto& [key, item] : value.dict().items) {
-      if (!first) out.append(", ");
-      first = false;
-      append_repr(key, out, depth + 1);
-      out.append(": ");
-      append_repr(item, out, depth + 1);
-    }
-    return out.append("}");
-  }
+  if (value.is_dict()) return append_dict(value.dict(), out, depth);
   if (value.is_object()) {
     if (const auto* space = dynamic_cast<const Namespace*>(value.object().get())) {
       out.append("<Namespace ");
-      append_repr(Value::dict(space->values), out, depth + 1);
+      append_dict(space->values, out, depth + 1);
       return out.append(">");
     }
     return out.append("<" + std::string(value.type_name()) + ">");
@@ -104,8 +120,20 @@ void append_repr(const Value& value, Text& out, int depth) {
 
 void fail(std::string message) { throw Failure{std::move(message)}; }
 
+void check_depth(int depth) {
+  if (depth > kMostDepth) fail("lists and dicts are nested deeper than " + std::to_string(kMostDepth));
+}
+
+Value::Value(Text text) {
+  Budget::work(kStep);
+  Budget::bytes(sizeof(Text));
+  data_ = std::make_shared<const Text>(std::move(text));
+}
+
 Value Value::make_list(std::vector<Value> items, int form) {
   Value value;
+  Budget::work(kStep + items.size());
+  Budget::bytes(sizeof(List) + items.size() * sizeof(Value));
   const int depth = depth_of(items);
   value.data_ = std::make_shared<const List>(List{std::move(items), static_cast<List::Form>(form), depth});
   return value;
@@ -128,6 +156,8 @@ bool Value::is_generator() const { return is_list() && list().generator(); }
 
 Value Value::dict(Dict dict) {
   Value value;
+  Budget::work(kStep);
+  Budget::bytes(sizeof(Dict));
   value.data_ = std::make_shared<const Dict>(std::move(dict));
   return value;
 }
@@ -176,11 +206,13 @@ Text Value::repr() const {
   return out;
 }
 
-int Value::depth() const { return is_list() ? list().depth : is_dict() ? dict().depth : 0; }
+int Value::depth() const {
+  return is_list() ? list().depth : is_dict() ? dict().depth : is_object() ? object()->depth() : 0;
+}
 
 bool Value::same_as(const Value& other) const {
   if (data_.index() != other.data_.index()) return false;
-  if (is_string()) return std::get<TextRef>(data_) == std::get<TextRef>(other.data_) || string() == other.string();
+  if (is_string()) return std::get<TextRef>(data_) == std::get<TextRef>(other.data_) || equal(*this, other);
   if (is_list()) return std::get<ListRef>(data_) == std::get<ListRef>(other.data_);
   if (is_dict()) return std::get<DictRef>(data_) == std::get<DictRef>(other.data_);
   if (is_object()) return object() == other.object();
@@ -188,46 +220,52 @@ bool Value::same_as(const Value& other) const {
   return equal(*this, other);
 }
 
-const Value* Dict::find_hashed(std::string_view key) const {
-  const size_t hash = std::hash<std::string_view>()(key);
-  for (auto at = std::lower_bound(by_hash_.begin(), by_hash_.end(), std::pair(hash, size_t{0}));
-       at != by_hash_.end() && at->first == hash; ++at) {
-    if (items[at->second].first.string() == key) return &items[at->second].second;
-  }
-  return nullptr;
-}
-
 const Value* Dict::find(std::string_view key) const {
-  if (!by_hash_.empty()) return find_hashed(key);
-  for (const auto& [name, value] : items) {
-    if (name.is_string() && name.string() == key) return &value;
+  const auto is_key = [&](const Value& name) {
+    Budget::work(2 + key.size() / kStep);
+    return name.is_string() && name.string() == key;
+  };
+  if (by_hash_.empty()) {
+    for (const auto& [name, value] : items) {
+      if (is_key(name)) return &value;
+    }
+    return nullptr;
   }
-  return nullptr;
+  Budget::work(8 + key.size() / 4);
+  const auto [begin, end] = by_hash_.equal_range(std::hash<std::string_view>()(key));
+  const auto found = std::find_if(begin, end, [&](const auto& entry) { return is_key(items[entry.second].first); });
+  return found == end ? nullptr : &items[found->second].second;
 }
 
 const Value* Dict::find(const Value& key) const {
   if (key.is_string()) return find(key.string());
-  for (const auto& [name, value] : items) {
-    if (equal(name, key)) return &value;
+  if (by_hash_.empty()) {
+    for (const auto& [name, value] : items) {
+      if (equal(name, key)) return &value;
+    }
+    return nullptr;
   }
-  return nullptr;
+  const auto [begin, end] = by_hash_.equal_range(hash_of(key));
+  const auto found = std::find_if(begin, end, [&](const auto& entry) { return equal(items[entry.second].first, key); });
+  return found == end ? nullptr : &items[found->second].second;
 }
 
 void Dict::set(Value key, Value value) {
   const bool hashable = !key.is_dict() && !(key.is_list() && !key.list().tuple());
   if (!hashable) fail("unhashable type: '" + std::string(key.type_name()) + "'");
   depth = std::max({depth, value.depth() + 1, key.depth() + 1});
-  if (depth > kMostDepth) fail("lists and dicts are nested deeper than " + std::to_string(kMostDepth));
+  check_depth(depth);
   if (const Value* old = find(key)) {
     *const_cast<Value*>(old) = std::move(value);
     return;
   }
-  const auto add_hash = [&](size_t item) {
-    if (!items[item].first.is_string()) return;
-    const std::pair entry(std::hash<std::string_view>()(items[item].first.string()), item);
-    by_hash_.insert(std::upper_bound(by_hash_.begin(), by_hash_.end(), entry), entry);
-  };
+  Budget::bytes(2 * (sizeof(key) + sizeof(value)));
   items.emplace_back(std::move(key), std::move(value));
+  const auto add_hash = [&](size_t item) {
+    constexpr size_t kNode = 64;  // bytes of the index, about
+    Budget::bytes(kNode);
+    by_hash_.emplace(hash_of(items[item].first), item);
+  };
   if (!by_hash_.empty()) {
     add_hash(items.size() - 1);
   } else if (items.size() == kHashedFrom) {
@@ -238,15 +276,21 @@ void Dict::set(Value key, Value value) {
 Value Object::call(Interpreter&, Arguments&) { fail("'" + std::string(type_name()) + "' object is not callable"); }
 
 std::optional<Value> Namespace::attribute(std::string_view name) {
+  if (name.starts_with('_')) return std::nullopt;  // the sandbox hides them
   const Value* value = values.find(name);
   return value ? std::optional(*value) : std::nullopt;
 }
 
 bool equal(const Value& a, const Value& b) {
+  Budget::work(4);
   if (a.is_number() && b.is_number()) {
     return a.is_float() || b.is_float() ? a.real() == b.real() : a.integer() == b.integer();
   }
-  if (a.is_string() && b.is_string()) return a.string() == b.string();
+  if (a.is_string() && b.is_string()) {
+    if (a.text().size() != b.text().size()) return false;
+    Budget::work(a.text().size() / kStep);
+    return a.string() == b.string();
+  }
   if (a.is_none() || b.is_none()) return a.is_none() && b.is_none();
   if (a.is_undefined() || b.is_undefined()) return a.is_undefined() && b.is_undefined();
   if (a.is_list() && b.is_list() && a.list().view()) {  // keys and items are as sets
@@ -271,10 +315,14 @@ bool equal(const Value& a, const Value& b) {
 }
 
 bool less(const Value& a, const Value& b) {
+  Budget::work(4);
   if (a.is_number() && b.is_number()) {
     return a.is_float() || b.is_float() ? a.real() < b.real() : a.integer() < b.integer();
   }
-  if (a.is_string() && b.is_string()) return a.string() < b.string();
+  if (a.is_string() && b.is_string()) {
+    Budget::work(std::min(a.text().size(), b.text().size()) / kStep);
+    return a.string() < b.string();
+  }
   if (a.is_list() && b.is_list() && a.list().form == b.list().form && !a.is_generator()) {
     const std::vector<Value>&x = a.list().items, &y = b.list().items;
     for (size_t i = 0; i < std::min(x.size(), y.size()); ++i) {
@@ -290,7 +338,7 @@ bool contains(const Value& container, const Value& item) {
     if (!item.is_string()) {
       fail("'in <string>' requires string as left operand, not " + std::string(item.type_name()));
     }
-    return container.string().find(item.string()) != std::string_view::npos;
+    return find_bytes(container.string(), item.string()) != std::string_view::npos;
   }
   if (container.is_dict()) return container.dict().find(item) != nullptr;
   if (container.is_undefined()) return false;
@@ -300,16 +348,32 @@ bool contains(const Value& container, const Value& item) {
 }
 
 std::vector<Value> iterate(const Value& value) {
-  if (value.is_list()) return value.list().items;
-  std::vector<Value> items;
-  if (value.is_undefined()) return items;
+  const auto room = [](size_t items) {
+    Budget::bytes(items, sizeof(Value));
+    Budget::work(2 * items);
+    std::vector<Value> list;
+    list.reserve(items);
+    return list;
+  };
+  if (value.is_undefined()) return {};
+  if (value.is_list()) {
+    std::vector<Value> items = room(value.list().items.size());
+    items.insert(items.end(), value.list().items.begin(), value.list().items.end());
+    return items;
+  }
   if (value.is_dict()) {
+    std::vector<Value> items = room(value.dict().items.size());
     for (const auto& [key, item] : value.dict().items) items.push_back(key);
     return items;
   }
   if (!value.is_string()) fail("'" + std::string(value.type_name()) + "' object is not iterable");
-  const std::vector<size_t> begins = value.text().offsets();
-  for (size_t i = 0; i + 1 < begins.size(); ++i) items.emplace_back(value.text().slice(begins[i], begins[i + 1]));
+  const Text& text = value.text();
+  std::vector<Value> items = room(text.characters());
+  for (size_t at = 0; at < text.size();) {
+    const size_t begin = at;
+    decode_character(text.bytes(), at);
+    items.emplace_back(text.slice(begin, at));
+  }
   return items;
 }
 

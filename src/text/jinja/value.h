@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <stdexcept>
@@ -43,7 +44,7 @@ class Value {
   Value(bool value) : data_(value) {}
   Value(int64_t value) : data_(value) {}
   Value(double value) : data_(value) {}
-  Value(Text text) : data_(std::make_shared<const Text>(std::move(text))) {}
+  Value(Text text);
   Value(std::string_view text) : Value(Text(std::string(text))) {}
   Value(const char* text) : Value(std::string_view(text)) {}
   Value(std::shared_ptr<Object> object) : data_(std::move(object)) {}
@@ -121,8 +122,7 @@ struct Dict {
   void set(Value key, Value value);
 
  private:
-  std::vector<std::pair<size_t, size_t>> by_hash_;  // (hash of a string key, item), sorted; built from 16 items on
-  const Value* find_hashed(std::string_view key) const;
+  std::multimap<size_t, size_t> by_hash_;  // hash of a key -> item; built from 16 items on
 };
 
 class Interpreter;
@@ -139,23 +139,30 @@ struct Object {
   virtual std::optional<Value> attribute(std::string_view) { return std::nullopt; }
   virtual bool callable() const { return false; }
   virtual Value call(Interpreter&, Arguments&);
+  virtual int depth() const { return 0; }  // of the lists and dicts that it holds
+  // Lets go of what it holds: at the end of a rendering, for what holds each other in a circle or in a long chain.
+  virtual void release() {}
 };
 
 struct Namespace : Object {
   Dict values;
   std::string_view type_name() const override { return "Namespace"; }
   std::optional<Value> attribute(std::string_view name) override;
+  void release() override { values = Dict(); }
 };
 
 // A function by its name; `body` gets checked arguments from Parameters (builtins.h).
 struct Function : Object {
   using Body = std::function<Value(Interpreter&, Arguments&)>;
-  Function(std::string name, Body body) : name(std::move(name)), body(std::move(body)) {}
+  // `holds`: the depth of what the body holds.
+  Function(std::string name, Body body, int holds = 0) : name(std::move(name)), body(std::move(body)), holds(holds) {}
   std::string_view type_name() const override { return "function"; }
   bool callable() const override { return true; }
   Value call(Interpreter& interpreter, Arguments& arguments) override { return body(interpreter, arguments); }
+  int depth() const override { return holds; }
   std::string name;
   Body body;
+  int holds;
 };
 
 bool equal(const Value& a, const Value& b);
@@ -164,12 +171,14 @@ bool less(const Value& a, const Value& b);
 bool contains(const Value& container, const Value& item);
 // What a `for` goes over: the items of a list, the keys of a dict, the characters of a string.
 std::vector<Value> iterate(const Value& value);
+// Fails where lists, dicts and methods bound to them would be nested too deep.
+void check_depth(int depth);
 int64_t length(const Value& value);
 std::string format_float(double value);  // repr of a Python float
 
 // json.dumps with ensure_ascii false. `indent` < 0: one line. Separators as Python's defaults choose where empty.
 struct JsonStyle {
-  int indent = -1;
+  int64_t indent = -1;
   std::string item_separator;
   std::string key_separator;
   bool sort_keys = false;
