@@ -247,7 +247,7 @@ TEST(Chat, WhatCannotBeIsRefused) {
   std::string system;
   for (int i = 0; i < 100; ++i) system += "the end ";
   refused(chat({"-q", "--system", system}), 1, "--system: expected at most 80 tokens before the first user's text");
-  refused(chat({"-q", "--stop", ""}), 1, "--stop: expected texts that are not empty");
+  refused(chat({"-q", "--stop", ""}), 2, "--stop: expected a value");
   refused(chat({"--no-endless", "--attention-sink", "4,8"}), 2, "--no-endless");
   static const Scratch scratch;
   ASSERT_TRUE(TinyModel().writer().write(scratch.file("base.gguf")).ok());
