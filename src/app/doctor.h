@@ -30,7 +30,7 @@ struct MachineReport {
   std::vector<Backend> backends;
   std::vector<std::string> notes;  // what is missing or slows kvass down here, in a sentence each
 };
-// Takes about a second and a buffer of four times the last-level cache.
+// Takes seconds, and a buffer of four times the last-level cache where there is memory for it.
 Result<MachineReport> examine_machine();
 
 // What a stream of a model would take here.

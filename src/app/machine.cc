@@ -109,8 +109,8 @@ Result<MachineProbe> MachineProbe::create(int threads, const std::atomic<bool>* 
   constexpr size_t kSlice = size_t{32} << 20;
   MachineProbe probe;
   probe.cancel_ = cancel;
-  KVASS_ASSIGN_OR_RETURN(probe.buffer_, map_buffer());
   probe.pool_ = std::make_unique<ThreadPool>(threads);
+  KVASS_ASSIGN_OR_RETURN(probe.buffer_, map_buffer());
   const size_t bytes = probe.buffer_.bytes();
   for (size_t at = 0; at < bytes; at += kSlice) {  // pages of its own, not the shared zero page
     KVASS_RETURN_IF_ERROR(probe.check_cancel());
@@ -125,14 +125,13 @@ Status MachineProbe::check_cancel() const {
 }
 
 Result<MachineLimits> MachineProbe::measure(Math math) {
+  const ThreadPool::Cancel cancel(*pool_, cancel_);
   MachineLimits limits;
   const int64_t pieces = int64_t{8} * pool_->threads();
   const size_t piece = buffer_.bytes() / static_cast<size_t>(pieces) / 64 * 64;
   for (int round = 0; round < 3; ++round) {
     const Clock::time_point begin = Clock::now();
-    pool_->run(pieces, [&](int64_t i, int) {
-      if (check_cancel().ok()) read_all(buffer_.data() + static_cast<size_t>(i) * piece, piece);
-    });
+    pool_->run(pieces, [&](int64_t i, int) { read_all(buffer_.data() + static_cast<size_t>(i) * piece, piece); });
     KVASS_RETURN_IF_ERROR(check_cancel());
     const double bytes = static_cast<double>(piece) * static_cast<double>(pieces);
     limits.read_bytes = std::max(limits.read_bytes, bytes / seconds_since(begin));

@@ -88,7 +88,7 @@ TEST(OpContext, EveryOperatorReadsTheChoicesOfBackendsUnderItsLock) {
   OpContext context = OpContext::create({2, ""}).value();
   std::atomic<bool> done{false};
   std::thread device([&] {
-    OpContext::State& state = context.state();
+    OpContext::State& state = *context.state();
     for (size_t i = 0; !done; ++i) {
       const std::lock_guard lock(state.mutex);
       state.features.cuda = i % 2 == 0 ? std::string() : std::string(40 + i % 200, 'x');
