@@ -164,7 +164,7 @@ TEST(Chat, TextIsTheJsonsTextLineByLine) {
     }
   }
   EXPECT_EQ(rest, "");
-  EXPECT_NE(shown.err.find("sink_ring 22+42"), std::string::npos) << "the system text is kept" << shown.err;
+  EXPECT_NE(shown.err.find("sink_ring 22+138"), std::string::npos) << "the system text is kept" << shown.err;
   EXPECT_NE(shown.err.find("/help"), std::string::npos) << shown.err;
   EXPECT_NE(shown.err.find("5 turns"), std::string::npos) << shown.err;
   EXPECT_NE(shown.err.find("seed 0"), std::string::npos) << shown.err;
