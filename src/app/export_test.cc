@@ -180,7 +180,7 @@ TEST_F(Exports, WindowsThatAreNotTheModelsOwnWarn) {
   expect_words(sliding[0], {"layers 2, 5", "all tokens", "16 tokens", "output changes"});
   EXPECT_EQ(warnings(32, 2).size(), 3u);
   expect_words(exported([](ExportOptions& o) { o.sliding_window_pattern = 3; }).status().message(),
-               {"LayerPattern.sliding_window_pattern", "LayerPattern.sliding_window beside"});
+               {"ExportOptions.sliding_window_pattern", "ExportOptions.sliding_window beside"});
 }
 
 // Each layer of a mixed transformer sees what its own window says, key by key.
