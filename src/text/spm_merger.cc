@@ -169,7 +169,8 @@ void SpmMerger::encode(const PieceTable& pieces, std::string_view text, bool spa
   Segment segment;
   uint32_t last = kNone;
   const auto emit = [&](const MergeSymbol& symbol) {
-    const std::string_view bytes = std::string_view(segment.text).substr(symbol.begin, symbol.length);
+    std::string_view bytes = std::string_view(segment.text).substr(symbol.begin, symbol.length);
+    if (pairs_ && bytes == " ") bytes = kSpaceMarkBytes;  // what a space is where merges are listed
     const int32_t id = symbol.id >= 0 ? symbol.id : tables.index.find(pieces, bytes);
     if (id >= 0) {
       ids.push_back(id);

@@ -10,7 +10,7 @@ namespace kvass {
 namespace {
 
 constexpr std::string_view kSpaceMark = "\u2581";
-constexpr double kUnknownPenalty = 10.0;
+constexpr float kUnknownPenalty = 10.0f;
 
 size_t character_length(std::string_view text) {
   const Utf8Step step = utf8_step(text);
@@ -29,18 +29,18 @@ Result<UnigramMerger> UnigramMerger::create(const VocabularyView& vocabulary, st
   tables->scores.assign(vocabulary.scores.begin(), vocabulary.scores.end());
   tables->unknown = vocabulary.unknown;
   tables->byte_ids.fill(-1);
-  double least = std::numeric_limits<double>::max();
+  float least = std::numeric_limits<float>::max();
   for (int32_t id = 0; id < pieces.size(); ++id) {
     const auto i = static_cast<size_t>(id);
     if (types[i] == TokenType::normal && !pieces[id].empty()) {
       tables->order.push_back(id);
-      least = std::min(least, static_cast<double>(tables->scores[i]));
+      least = std::min(least, tables->scores[i]);
     }
     if (types[i] != TokenType::byte) continue;
     int32_t& byte_id = tables->byte_ids[static_cast<uint8_t>(pieces[id][0])];
     if (byte_id < 0) byte_id = id;
   }
-  tables->unknown_score = (tables->order.empty() ? 0.0 : least) - kUnknownPenalty;
+  tables->unknown_score = (tables->order.empty() ? 0.0f : least) - kUnknownPenalty;
   // Of equal pieces the first counts.
   std::stable_sort(tables->order.begin(), tables->order.end(),
                    [&](int32_t a, int32_t b) { return pieces[a] < pieces[b]; });
@@ -65,15 +65,16 @@ std::string UnigramMerger::normalized(std::string_view text, bool space_prefix) 
     if (mapped.ends_with(' ')) mapped.pop_back();
     if (mapped.starts_with(' ')) mapped.erase(0, 1);
   }
-  if (space_prefix && !mapped.empty()) mapped.insert(mapped.begin(), ' ');
+  // The prefix stands before a text of which nothing is left as well, unless it is one of the spaces to remove.
+  if (space_prefix && !(tables_->remove_extra_whitespaces ? mapped : text).empty()) mapped.insert(mapped.begin(), ' ');
   return mapped;
 }
 
 std::vector<UnigramMerger::Step> UnigramMerger::best_steps(const PieceTable& pieces, std::string_view text) const {
   const Tables& tables = *tables_;
   std::vector<Step> steps(text.size() + 1);
-  const auto offer = [&](size_t begin, size_t end, int32_t id, double score) {
-    const double sum = steps[begin].score + score;
+  const auto offer = [&](size_t begin, size_t end, int32_t id, float score) {
+    const float sum = steps[begin].score + score;
     if (!steps[end].reached || sum > steps[end].score) steps[end] = {sum, begin, id, true};
   };
   for (size_t begin = 0; begin < text.size();) {
@@ -85,7 +86,7 @@ std::vector<UnigramMerger::Step> UnigramMerger::best_steps(const PieceTable& pie
     auto high = tables.order.begin() + tables.first_byte[size_t{first} + 1];
     for (size_t length = 1; low != high; ++length) {
       if (pieces[*low].size() == length) {  // the shortest is the first
-        offer(begin, begin + length, *low, static_cast<double>(tables.scores[static_cast<size_t>(*low)]));
+        offer(begin, begin + length, *low, tables.scores[static_cast<size_t>(*low)]);
         whole = whole || length == character;
         ++low;
       }

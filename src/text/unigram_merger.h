@@ -3,7 +3,7 @@
 //   of all ways to write it with NORMAL pieces, the one with the largest sum of scores is taken (Viterbi)
 //   a character that is no piece costs the smallest score less 10; neighbours of that kind become their byte tokens, or
 //   together the unknown token if a byte has none
-// Sums are of doubles, from left to right; of equal sums the first that is found counts. O(n · longest piece).
+// Sums are of floats, as SentencePiece has them, from left to right; of equal sums the first that is found counts. O(n · longest piece).
 // Immutable; the pieces belong to the Tokenizer and are passed to every call.
 #pragma once
 
@@ -38,13 +38,13 @@ class UnigramMerger {
     std::vector<int32_t> order;              // the pieces that text can become, by their bytes
     std::array<uint32_t, 257> first_byte{};  // those that begin with byte b: [first_byte[b], first_byte[b + 1])
     std::vector<float> scores;               // [tokens]
-    double unknown_score = 0.0;
+    float unknown_score = 0.0f;
     std::array<int32_t, 256> byte_ids{};  // -1: none
     int32_t unknown = -1;
   };
   // The best way to the end of a part of the text: its last token and where that begins.
   struct Step {
-    double score = 0.0;
+    float score = 0.0f;
     size_t begin = 0;
     int32_t id = -1;  // -1: a character that is no piece
     bool reached = false;
