@@ -1,5 +1,6 @@
 #include "audio/container.h"
 
+#include <algorithm>
 #include <array>
 #include <string_view>
 
@@ -31,6 +32,14 @@ SampleBytes sample_bytes(uint64_t declared, uint64_t at, uint64_t file_bytes) {
   return found;
 }
 
+// Whether a chunk that ends within the file begins here.
+bool is_chunk(const ReadBytes& read, uint64_t at, uint64_t file_bytes, bool big_endian) {
+  std::array<uint8_t, 8> head{};
+  if (!read(at, head)) return false;
+  const bool named = std::all_of(head.begin(), head.begin() + 4, [](uint8_t c) { return c >= 0x20 && c < 0x7f; });
+  return named && integer(head, 4, 4, big_endian) <= file_bytes - at - head.size();
+}
+
 // Chunks, each a name and a size, from byte 12 on. `rf64`: sizes beyond 32 bits stand in the chunk ds64.
 std::optional<SampleBytes> in_chunks(const ReadBytes& read, uint64_t file_bytes, bool big_endian, bool rf64) {
   constexpr uint64_t kIn64 = 0xffffffff;
@@ -41,7 +50,11 @@ std::optional<SampleBytes> in_chunks(const ReadBytes& read, uint64_t file_bytes,
     const uint64_t size = integer(chunk, 4, 4, big_endian);
     const std::string_view name = text(chunk, 0, 4);
     if (name == "data" || name == "SSND" || name == "BODY") {
-      return sample_bytes(rf64 && size == kIn64 ? data64 : size, at + chunk.size(), file_bytes);
+      const uint64_t begin = at + chunk.size();
+      SampleBytes found = sample_bytes(rf64 && size == kIn64 ? data64 : size, begin, file_bytes);
+      if (size == 0 && is_chunk(read, begin, file_bytes, big_endian)) found.available = 0;
+      if (size == 0 && found.available > 0) found.zero_at = at + 4;
+      return found;
     }
     if (rf64 && name == "ds64" && read(at, head)) data64 = integer(head, 16, 8, false);
     at += chunk.size() + size + (size & 1);

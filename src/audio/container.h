@@ -15,6 +15,8 @@ struct SampleBytes {
   // What the header says; nothing where its writer could not know: a stream whose length never was written.
   std::optional<uint64_t> declared;
   uint64_t available = 0;  // from the first sample to the end of the file
+  // Where a size of four bytes is 0 though samples follow, which libsndfile takes for an empty recording.
+  std::optional<uint64_t> zero_at;
 };
 
 // Fills `out` with the bytes from `at` on; false where there are not so many.

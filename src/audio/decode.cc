@@ -58,7 +58,8 @@ class Source {
   sf_count_t size() const { return size_; }
   int error() const { return error_; }  // errno of a read that failed, or gave less than the file had; 0: none
 
-  // What the header says of the samples (container.h).
+  // What the header says of the samples (container.h). A size of 0 that stands for all that is there is read as the
+  // largest from here on.
   std::optional<SampleBytes> sample_bytes() {
     const auto read_at = [this](uint64_t at, std::span<uint8_t> out) {
       const auto size = static_cast<uint64_t>(size_), count = static_cast<uint64_t>(out.size());
@@ -66,7 +67,9 @@ class Source {
       return take(static_cast<sf_count_t>(at), out.data(), static_cast<sf_count_t>(count), error_) ==
              static_cast<sf_count_t>(count);
     };
-    return find_sample_bytes(read_at, static_cast<uint64_t>(size_));
+    const std::optional<SampleBytes> found = find_sample_bytes(read_at, static_cast<uint64_t>(size_));
+    if (found && found->zero_at) zero_at_ = static_cast<sf_count_t>(*found->zero_at);
+    return found;
   }
 
   static SF_VIRTUAL_IO functions() {
@@ -96,12 +99,17 @@ class Source {
     count = std::clamp<sf_count_t>(count, 0, size_ - at_);
     if (error_ != 0 || count == 0) return 0;
     count = take(at_, out, count, error_);
+    for (sf_count_t i = 0; i < 4 && zero_at_ >= 0; ++i) {
+      const sf_count_t place = zero_at_ + i - at_;
+      if (place >= 0 && place < count) static_cast<uint8_t*>(out)[place] = 0xff;
+    }
     at_ += count;
     return count;
   }
 
   sf_count_t size_;
   sf_count_t at_ = 0;
+  sf_count_t zero_at_ = -1;  // four bytes that are read as the largest size; -1: none
   int error_ = 0;
 };
 
@@ -232,7 +240,8 @@ Status check_whole(SNDFILE* file, const SF_INFO& info, const std::optional<Sampl
   return {};
 }
 
-Result<std::vector<int16_t>> read_samples(SNDFILE* file, const SF_INFO& info, Source& source, const std::string& name,
+Result<std::vector<int16_t>> read_samples(SNDFILE* file, const SF_INFO& info, Source& source,
+                                          const std::optional<SampleBytes>& found, const std::string& name,
                                           const std::atomic<bool>* cancel) {
   if (info.samplerate < kLeastRate || info.samplerate > kMostRate) {
     return bad_input(name + ": sample rate", fmt::format("{} to {}", kLeastRate, kMostRate),
@@ -241,8 +250,6 @@ Result<std::vector<int16_t>> read_samples(SNDFILE* file, const SF_INFO& info, So
   if (info.channels < 1 || info.channels > kMostChannels) {
     return bad_input(name + ": channels", fmt::format("1 to {}", kMostChannels), std::to_string(info.channels));
   }
-  const std::optional<SampleBytes> found = source.sample_bytes();
-  if (source.error() != 0) return os_error(name, "audio that can be read to its end", source.error());
   const auto channels = static_cast<size_t>(info.channels);
   std::vector<int16_t> samples;
   reserve(samples, info, source.size());
@@ -305,11 +312,12 @@ Result<std::vector<uint8_t>> read_stdin(const std::atomic<bool>* cancel) {
 }
 
 Result<std::vector<int16_t>> decode(Source& source, const std::string& name, const std::atomic<bool>* cancel) {
+  const std::optional<SampleBytes> found = source.sample_bytes();
   SF_VIRTUAL_IO io = Source::functions();
   SF_INFO info{};
   const File file(sf_open_virtual(&io, SFM_READ, &info, &source));
   if (!file || source.error() != 0) return not_opened(source, name);
-  return read_samples(file.get(), info, source, name, cancel);
+  return read_samples(file.get(), info, source, found, name, cancel);
 }
 
 }  // namespace

@@ -20,7 +20,7 @@ namespace kvass::jinja {
 
 struct RenderOptions {
   std::tm now{};                        // of strftime_now
-  size_t most_steps = 10'000'000;       // about a second; a simple expression is one, long operations are many
+  size_t most_steps = 20'000'000;       // about a second; a simple expression is one, long operations are many
   size_t most_bytes = size_t{1} << 30;  // taken by all strings, lists and dicts together, the short-lived ones as well
   size_t most_output = size_t{64} << 20;
   int most_depth = 1000;  // of expressions, statements and macro calls in one another

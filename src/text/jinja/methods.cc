@@ -58,6 +58,7 @@ std::pair<size_t, size_t> range_of(const Text& text, const Bound& bound) {
   const auto place = [&](int64_t at) {
     return text.byte_of(static_cast<size_t>(std::clamp<int64_t>(at < 0 ? at + count : at, 0, count)));
   };
+  if (bound.integer(1, 0) > count) return {1, 0};
   return {place(bound.integer(1, 0)), place(bound.integer(2, count))};
 }
 
@@ -65,11 +66,13 @@ std::pair<size_t, size_t> range_of(const Text& text, const Bound& bound) {
 Value affix(const Value& self, Arguments& arguments, bool start) {
   Bound bound(start ? "startswith" : "endswith", arguments, {"prefix", "start", "end"}, 1);
   const auto [begin, end] = range_of(self.text(), bound);
-  const std::string_view bytes = self.string().substr(begin, begin < end ? end - begin : 0);
+  const bool begin_after_end = begin > end;
+  const std::string_view bytes = begin_after_end ? "" : self.string().substr(begin, end - begin);
   const auto fits = [&](const Value& affix) {
     if (!affix.is_string())
       fail("startswith() and endswith() take a string or a tuple of strings, not " + std::string(affix.type_name()));
     Budget::work(2 + affix.text().size() / kStep);
+    if (begin_after_end) return false;
     return start ? bytes.starts_with(affix.string()) : bytes.ends_with(affix.string());
   };
   if (!bound[0].is_list() || !bound[0].list().tuple()) return Value(fits(bound[0]));

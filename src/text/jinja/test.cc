@@ -135,17 +135,17 @@ TEST(Jinja, StopsAtItsLimits) {
 // What no single expression may do for free: go through, compare or make something long.
 TEST(Jinja, EveryOperationCountsWhatItCosts) {
   Json items = Json::array(), pairs = Json::array(), map = Json::object();
-  for (int i = 0; i < 20'000; ++i) {
+  for (int i = 0; i < 2'000; ++i) {
     items.push_back("item " + std::to_string(i));
     pairs.push_back({std::to_string(i), i});
     map[std::to_string(i)] = i;
   }
-  const std::string text(400'000, 'a');
+  const std::string text(40'000, 'a');
   const Json variables = {{"t", text},        {"u", text}, {"l", items}, {"k", items},
-                          {"p", pairs},       {"d", map},  {"e", map},   {"spaces", std::string(400'000, ' ')},
+                          {"p", pairs},       {"d", map},  {"e", map},   {"spaces", std::string(40'000, ' ')},
                           {"f", "%% " + text}};
   RenderOptions few = options();
-  few.most_steps = 1000;
+  few.most_steps = 100;
   for (const char* expression : {
            "t|upper",
            "t|lower",
@@ -158,8 +158,8 @@ TEST(Jinja, EveryOperationCountsWhatItCosts) {
            "t|length",
            "t|reverse",
            "t|indent",
-           "t|truncate(300000)",
-           "t|center(400002)",
+           "t|truncate(30000)",
+           "t|center(40002)",
            "t|escape",
            "t|urlencode",
            "t|wordcount",
@@ -197,14 +197,14 @@ TEST(Jinja, EveryOperationCountsWhatItCosts) {
            "t.count('b')",
            "t.replace('a', '')",
            "t.format()",
-           "t.ljust(400002)",
-           "t.zfill(400002)",
+           "t.ljust(40002)",
+           "t.zfill(40002)",
            "t.isalpha()",
            "t.isupper()",
            "t.isspace() or t.isalnum()",
            "','.join(t)",
            "t.removesuffix('a')",
-           "t.startswith('a', 300000)",
+           "t.startswith('a', 30000)",
            "t is upper",
            "t is lower",
            "t == u",
@@ -217,7 +217,7 @@ TEST(Jinja, EveryOperationCountsWhatItCosts) {
            "t * 2",
            "t[1:]",
            "t[::-1]",
-           "t[350000]",
+           "t[35000]",
            "t is eq(u)",
            "t is in([u])",
            "{t: 1}[u]",
@@ -279,7 +279,7 @@ TEST(Jinja, EveryOperationCountsWhatItCosts) {
            "strftime_now('%9000000d')",
        }) {
     const std::string message = refusal("{% set x = " + std::string(expression) + " %}", variables, few);
-    const bool limited = message.find("1000 steps") != std::string::npos;
+    const bool limited = message.find("100 steps") != std::string::npos;
     const bool named = message.find("strftime_now: expected a time of at most") != std::string::npos;
     EXPECT_TRUE(limited || named) << expression << ": " << message;
   }
@@ -303,7 +303,7 @@ TEST(Jinja, TakesNoMoreMemoryThanItsLimit) {
            "{{ range(100000)|list }}",
            "{{ 'a' * 9223372036854775807 }}",
            "{{ [1, 2] * 9223372036854775807 }}",
-           "{{ ('a' * 300000)|replace('', '-') }}",
+           "{{ ('a' * 30000)|replace('', '-') }}",
            "{% for i in range(20000) %}{% set x = namespace() %}{% endfor %}",
            "{% for i in range(20000) %}{% macro m() %}{% endmacro %}{% endfor %}",
            "{% set ns = namespace(x=['a' * 1000]) %}{% for i in range(20) %}{% set ns.x = ns.x + ns.x %}{% endfor %}",
