@@ -170,8 +170,8 @@ void SpmMerger::encode(const PieceTable& pieces, std::string_view text, bool spa
   uint32_t last = kNone;
   const auto emit = [&](const MergeSymbol& symbol) {
     std::string_view bytes = std::string_view(segment.text).substr(symbol.begin, symbol.length);
-    if (pairs_ && bytes == " ") bytes = kSpaceMarkBytes;  // what a space is where merges are listed
     const int32_t id = symbol.id >= 0 ? symbol.id : tables.index.find(pieces, bytes);
+    if (pairs_ && bytes == " ") bytes = "\u2581";  // what a space is where merges are listed
     if (id >= 0) {
       ids.push_back(id);
     } else if (std::all_of(bytes.begin(), bytes.end(),
