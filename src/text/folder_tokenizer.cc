@@ -312,7 +312,7 @@ class Translator {
     const Json* const value = fields.find(key);
     if (!value) return ids;
     const auto read = [&](const Json& id) {
-      const bool fits = id.is_number_unsigned() && id.get<uint64_t>() < tokens_.types.size();
+      const bool fits = id.is_number_integer() && id.get<int64_t>() >= 0 && id.get<uint64_t>() < tokens_.types.size();
       if (fits) ids.push_back(id.get<int32_t>());
       return fits;
     };

@@ -139,6 +139,7 @@ TEST(FolderTokenizer, KnowsWhereTextsBeginAndEnd) {
   EXPECT_FALSE(read(file, {{"bos_token", "<s>"}, {"add_bos_token", false}}).vocabulary.add_bos) << "it comes first";
   const Read ends =
       read(file, {{"eos_token", {{"content", "</s>"}}}, {"add_bos_token", false}}, {{"eos_token_id", {2, 259}}});
+  ASSERT_TRUE(ends.status.ok()) << ends.status.message();
   EXPECT_EQ(ends.vocabulary.eos, 2);
   EXPECT_EQ(ends.vocabulary.ends, (Ids{2, 259}));
   EXPECT_TRUE(ends.tokenizer->is_end_of_generation(259));
