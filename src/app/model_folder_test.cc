@@ -249,7 +249,7 @@ TEST(ModelDiff, NamesWhatDiffers) {
   ASSERT_TRUE(found.ok()) << found.status().message();
   ASSERT_EQ(found->metadata.size(), 1u);
   EXPECT_EQ(found->metadata[0].key, "qwen3.rope.freq_base");
-  EXPECT_EQ(found->metadata[0].b, "500000");
+  EXPECT_EQ(found->metadata[0].b, "5e+05");
   ASSERT_EQ(found->tensors.size(), 2u);
   EXPECT_EQ(found->tensors[0].name, "blk.1.ffn_up.weight");
   EXPECT_NEAR(found->tensors[0].largest, 0.25, 1e-6);

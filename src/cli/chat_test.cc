@@ -251,7 +251,7 @@ TEST(Chat, WhatCannotBeIsRefused) {
   refused(chat({"--no-endless", "--attention-sink", "4,8"}), 2, "--no-endless");
   static const Scratch scratch;
   ASSERT_TRUE(TinyModel().writer().write(scratch.file("base.gguf")).ok());
-  refused({"chat", scratch.file("base.gguf")}, 1, "base model, whose texts `kvass run` continues");
+  refused({"chat", scratch.file("base.gguf")}, 1, "this is a base model, which continues texts");
 }
 
 TEST(Chat, WithoutEndlessAFullContextIsAnError) {

@@ -54,7 +54,7 @@ TEST(CommandLine, BadUsageIsTwoAndPointsToTheHelp) {
 }
 
 TEST(CommandLine, AttentionSinkShowsItsForm) {
-  for (const char* value : {"4", "1,2,3", "4,0", "-1,8", "4,-8", "", ",", "4,", ",8", "a,b", "4;8", "4 8", "4.0,8"}) {
+  for (const char* value : {"4", "1,2,3", "4,0", "-1,8", "4,-8", ",", "4,", ",8", "a,b", "4;8", "4 8", "4.0,8"}) {
     expect_refused(kvass({"run", tiny(), "--attention-sink", value}), 1,
                    {"--attention-sink: expected S,W", std::string("got '") + value + "'"});
   }

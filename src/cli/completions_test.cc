@@ -47,8 +47,7 @@ TEST(Completions, DescriptionsAreWhole) {
   // JSON of a template's variable, with a colon in its help.
   EXPECT_TRUE(has(zsh, "A variable for the template: JSON")) << zsh;
   EXPECT_TRUE(has(fish, "May be given again"));
-  for (const std::string& script : {zsh, fish})
-    EXPECT_TRUE(has(script, "or which backends the operators have"));
+  for (const std::string& script : {zsh, fish}) EXPECT_TRUE(has(script, "or which backends the operators have"));
   for (const auto& [shell, script] : {std::pair("zsh", zsh), std::pair("fish", fish)}) {
     if (std::system((std::string("command -v ") + shell + " >/dev/null").c_str()) != 0) continue;
     Scratch scratch;

@@ -53,7 +53,7 @@ TEST_P(Families, ScoreAndPlanTakeIt) {
 }
 
 TEST_P(Families, AConversationHasNoEnd) {
-  const Finished done = kvass({"chat", model(), "--json", "-n", "30", "--context", "64", "--system", "the end"},
+  const Finished done = kvass({"chat", model(), "--json", "-n", "30", "--context", "128", "--system", "the end"},
                               "the\nand\nthe end\nand so on\n");
   EXPECT_EQ(done.code, 0) << done.err;
   std::istringstream lines(done.out);

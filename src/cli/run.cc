@@ -114,7 +114,7 @@ Status run(RunFlags& flags) {
                         std::move(generation), flags.skip_empty ? EmptyLines::skipped : EmptyLines::refused,
                         flags.talks(), !flags.quiet});
   }
-  if (flags.stream.sequences_given()) throw CLI::RequiresError("--sequences", "--prompts");
+  if (flags.stream.sequences_given()) return bad_input("--sequences", "--prompts FILE beside it", "none");
   KVASS_RETURN_IF_ERROR(flags.snapshots.check(flags.json));
   KVASS_ASSIGN_OR_RETURN(std::optional<Snapshot> resumed, flags.snapshots.resumed());
   DecodeOptions options;

@@ -234,7 +234,7 @@ TEST(TranscribeCommand, RefusesWhatItCannotDo) {
   refused({"-f", "doc"}, {"--output-format", "doc"});
   refused({"-f", "all"}, {"--output-dir"});
   refused({"--beam-size", "0"}, {"--beam-size"});
-  refused({"--logprob-threshold", "low"}, {"--logprob-threshold", "low"});
+  expect_refused(kvass({"transcribe", "a.wav", "--logprob-threshold", "low"}), 2, {"--logprob-threshold", "'low'"});
   refused({"--suppress-tokens", "1,x"}, {"--suppress-tokens"});
   refused({"--weights", "q9"}, {"q9"});
   expect_refused(kvass(transcribe("/nowhere.wav", models().ct2)), 1, {"/nowhere.wav"});
