@@ -156,7 +156,7 @@ TEST(LlamaGoldens, ATensorThatIsMissingOrUnknownIsRefusedByItsName) {
   };
   const Case cases[] = {
       {"qwen2", "blk.1.attn_q.bias", "'blk.1.attn_q.bias'"},
-      {"linear", "blk.1.attn_q.bias", "also 'blk.1.attn_q.bia~'"},
+      {"linear", "blk.1.attn_q.bias", "also '~lk.1.attn_q.bias'"},
       {"llama3", "rope_freqs.weight", "also '~ope_freqs.weight'"},
       {"qwen3", "blk.0.attn_k_norm.weight", "'blk.0.attn_k_norm.weight'"},
       {"plain", "blk.1.ffn_up.weight", "'blk.1.ffn_up.weight'"},

@@ -152,7 +152,7 @@ def test_a_full_cache_is_an_error_or_the_end_of_the_text(engine):
     generation = full.generate(TOKENS, ignore_eos=True)
     list(generation)
     assert generation.reason == "cache_full"
-    assert generation.error.startswith("cache full") and "attention_sink=" in generation.error
+    assert generation.error.startswith("cache full") and "attention_sink" in generation.error
 
 
 def test_a_text_that_ends_by_itself_has_no_error(engine):

@@ -145,7 +145,7 @@ Status check_fields(const FolderFamily& family, const JsonFields& config) {
 
 }  // namespace
 
-Status check_known(const JsonFields& fields, const std::vector<std::string_view>& known) {
+Status check_known(const JsonFields& fields, std::span<const std::string_view> known) {
   if (!fields.json().is_object()) return {};
   for (const auto& [name, value] : fields.json().items()) {
     const auto is = [&](std::string_view other) { return name == other; };

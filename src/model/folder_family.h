@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -57,7 +58,7 @@ Status translate_rotary(const FolderFamily& family, const JsonFields& config, Fo
 
 // An error where an object has a field that is neither among `known` nor without effect, and whose name says that it
 // may change what a model computes.
-Status check_known(const JsonFields& fields, const std::vector<std::string_view>& known);
+Status check_known(const JsonFields& fields, std::span<const std::string_view> known);
 
 inline std::string folder_key(const FolderFamily& family, std::string_view key) {
   return std::string(family.gguf) + "." + std::string(key);

@@ -13,21 +13,23 @@ namespace {
 
 constexpr double kMost = 1e12;  // tokens, and any factor
 
-const std::vector<std::string_view> kFields = {"rope_type",
-                                               "type",
-                                               "rope_theta",
-                                               "factor",
-                                               "original_max_position_embeddings",
-                                               "attention_factor",
-                                               "beta_fast",
-                                               "beta_slow",
-                                               "mscale",
-                                               "mscale_all_dim",
-                                               "truncate",
-                                               "low_freq_factor",
-                                               "high_freq_factor",
-                                               "partial_rotary_factor",
-                                               "finetuned"};
+constexpr std::string_view kFields[] = {"rope_type",
+                                        "type",
+                                        "rope_theta",
+                                        "factor",
+                                        "original_max_position_embeddings",
+                                        "attention_factor",
+                                        "beta_fast",
+                                        "beta_slow",
+                                        "mscale",
+                                        "mscale_all_dim",
+                                        "truncate",
+                                        "low_freq_factor",
+                                        "high_freq_factor",
+                                        "partial_rotary_factor",
+                                        "finetuned"};
+
+constexpr std::string_view kKinds[] = {"full_attention", "sliding_attention"};
 
 // A number that must be there, above 0.
 Result<double> positive(const JsonFields& fields, std::string_view key) {
@@ -130,7 +132,7 @@ void write_base(const FolderFamily& family, const char* key, double theta, GgufW
 // Full and sliding layers, each with a base of its own.
 Status translate_by_layer(const FolderFamily& family, const JsonFields& config, FolderShape& shape, GgufWriter& out) {
   KVASS_ASSIGN_OR_RETURN(const JsonFields kinds, config.object("rope_parameters"));
-  KVASS_RETURN_IF_ERROR(check_known(kinds, {"full_attention", "sliding_attention"}));
+  KVASS_RETURN_IF_ERROR(check_known(kinds, kKinds));
   KVASS_ASSIGN_OR_RETURN(const JsonFields full, kinds.object("full_attention"));
   KVASS_ASSIGN_OR_RETURN(const JsonFields sliding, kinds.object("sliding_attention"));
   KVASS_ASSIGN_OR_RETURN(const double own, positive_or(config, "rope_theta", 1e6));

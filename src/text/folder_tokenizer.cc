@@ -98,6 +98,9 @@ class Translator {
   Status write_special(const JsonFields& settings, const JsonFields& config) {
     KVASS_ASSIGN_OR_RETURN(int32_t bos, named_token(settings, "bos_token"));
     KVASS_ASSIGN_OR_RETURN(int32_t eos, named_token(settings, "eos_token"));
+    // Where nothing names them, they are what the post-processor puts around a text.
+    if (bos < 0 && !settings.has("bos_token")) bos = tokens_.find(steps_.before);
+    if (eos < 0 && !settings.has("eos_token")) eos = tokens_.find(steps_.after);
     for (auto& [key, id] : {std::pair("bos_token_id", &bos), std::pair("eos_token_id", &eos)}) {
       KVASS_ASSIGN_OR_RETURN(const std::vector<int32_t> ids, token_ids(config, key));
       if (*id < 0 && !settings.json().is_object() && !ids.empty()) *id = ids.front();
