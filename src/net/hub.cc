@@ -7,6 +7,8 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "base/json_text.h"
+
 namespace kvass {
 namespace {
 
@@ -145,7 +147,8 @@ Result<JsonPage> get_json(HttpClient& client, const HubName& name, const std::st
   };
   KVASS_ASSIGN_OR_RETURN(const HttpAnswer answer, client.request({.url = url, .token = token}, on_bytes));
   if (!answer.ok()) return refused(answer, name);
-  JsonPage page{Json::parse(text, nullptr, /*allow_exceptions=*/false), answer.next};
+  JsonPage page{{}, answer.next};
+  KVASS_ASSIGN_OR_RETURN(page.json, parse_json<Json>(url, text));
   if (page.json.is_discarded()) return bad_input(url, "JSON", "something else");
   return page;
 }
