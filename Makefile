@@ -54,7 +54,7 @@ else
 fi
 endef
 
-.PHONY: help packages build fetch demo test test-long soak fuzz bench install package wheel clean
+.PHONY: help packages build fetch demo test test-long soak fuzz bench install package clean
 
 help: ## this list
 	@echo "kvass: make <target>"
@@ -139,9 +139,6 @@ package: ## a Debian package, and a .tar.gz that runs on any Linux, in build/pac
 	packaging/portable.sh $(KVASS) "$$version" build/packages >/dev/null
 	stage "done"
 	ls -l build/packages
-
-wheel: packages ## a wheel of the Python package that needs no library of the system, in build/wheels
-	@packaging/wheel.sh build/wheels
 
 clean: ## remove build/ (not the fetched models)
 	rm -rf build
