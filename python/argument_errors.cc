@@ -136,10 +136,10 @@ bool may_fit(const std::string& wanted, const std::string& type) {
   return false;
 }
 
-// The values of the parameters, or the line that says why there are none.
+// The value that each parameter gets, or what is wrong with the call.
 struct Bound {
-  std::vector<const Given*> values;
-  std::string line;
+  std::vector<const Given*> values;  // [parameters] null: not given
+  std::string line;                  // of the error; empty: none
 };
 
 std::string line(const Call& call, const std::string& what, const std::string& expected, const std::string& got) {

@@ -63,7 +63,7 @@ inline Status given(const void* pointer, const char* what) {
   return pointer != nullptr ? Status() : bad_input(what, "a pointer", "NULL");
 }
 
-// `count` elements that the caller has at `data`; null where there are none.
+// The caller's array of `count` elements; `data` may be null if `count` is 0.
 template <class T>
 Result<std::span<const T>> array_of(const T* data, size_t count, const char* what) {
   if (count > 0) KVASS_RETURN_IF_ERROR(given(data, what));

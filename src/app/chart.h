@@ -20,7 +20,7 @@ struct ChartBar {
   };
   std::string label;
   std::vector<Part> parts;
-  std::string note;  // behind the bar
+  std::string note;  // to the right of the bar
 };
 // Horizontal bars in groups, each group with a title and a scale of its own.
 struct BarGroup {

@@ -12,7 +12,7 @@ namespace {
 using namespace testing;  // NOLINT: helpers of the tests
 namespace fs = std::filesystem;
 
-// A hub in a folder of its own, and a cache folder; kvass is told of both by its environment.
+// A hub that serves a temporary folder, and an empty cache folder. Environment variables point kvass to both.
 class Pull : public ::testing::Test {
  protected:
   void SetUp() override {

@@ -124,7 +124,7 @@ Status run(RunFlags& flags) {
   StreamState state;
   if (resumed) {
     const SnapshotInfo& info = resumed->info();
-    if (!info.state.chat.chat_template.empty()) {
+    if (!check_text(info.state, "--resume").ok()) {
       return bad_input("--resume", "a text, as `kvass run --save` writes",
                        "a conversation, which `kvass chat` goes on with");
     }

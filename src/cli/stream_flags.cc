@@ -108,9 +108,14 @@ Result<StreamOptions> StreamFlags::resolve(const StreamOptions& defaults) const 
 }
 
 void warn_of_context(const CacheOptions& caches, int64_t trained) {
-  if (trained <= 0 || caches.context <= trained) return;
+  const int64_t kept = caches.sinks ? caches.sink_tokens + caches.sink_window : caches.context;
+  if (caches.context > kept) {
+    say("kvass: note: {} {} changes nothing beside {}, which keeps {} tokens\n", flag_of("StreamOptions.context"),
+        caches.context, flag_of("StreamOptions.attention_sink"), kept);
+  }
+  if (trained <= 0 || kept <= trained) return;
   say("kvass: warning: a context of {} tokens ({}, {}): the model was trained for {}; text beyond that gets worse\n",
-      caches.context, flag_of("StreamOptions.context"), flag_of("StreamOptions.attention_sink"), trained);
+      kept, flag_of("StreamOptions.context"), flag_of("StreamOptions.attention_sink"), trained);
 }
 
 Status StreamFlags::check_resumed(const CacheOptions& caches, Math math) const {

@@ -45,7 +45,7 @@ class StreamFlags {
   const CLI::Option* memory_limit_given_ = nullptr;
 };
 
-// Says so where the context is above what the model was trained for.
+// Says so if the context is above what the model was trained for, or if sinks leave it without effect.
 void warn_of_context(const CacheOptions& caches, int64_t trained);
 
 }  // namespace kvass

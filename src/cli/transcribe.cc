@@ -19,6 +19,7 @@
 #include "cli/config.h"
 #include "cli/fields.h"
 #include "cli/model_flags.h"
+#include "cli/progress.h"
 #include "cli/signals.h"
 
 namespace kvass {
@@ -147,7 +148,7 @@ class Display {
       : live_(flags.output_dir.empty() && format != TranscriptFormat::json),
         lines_(!flags.output_dir.empty() && !flags.quiet),
         // A bar between lines of text would tear them.
-        bar_(!flags.quiet && ::isatty(STDERR_FILENO) == 1 && (::isatty(STDOUT_FILENO) == 0 || (!live_ && !lines_))),
+        bar_(!flags.quiet && (::isatty(STDOUT_FILENO) == 0 || (!live_ && !lines_))),
         format_(format) {}
 
   bool segment(const Segment& segment) {
@@ -161,15 +162,9 @@ class Display {
   }
   void progress(double done, double total) {
     if (!bar_) return;
-    constexpr int64_t kWidth = 40;
-    const auto filled = static_cast<size_t>(static_cast<double>(kWidth) * done / std::max(total, 0.01));
-    say("\r[{:<{}}] {:.0f} of {:.0f} s", std::string(std::min<size_t>(filled, kWidth), '='), kWidth, done, total);
-    drawn_ = true;
+    progress_.show(static_cast<int64_t>(done), static_cast<int64_t>(std::ceil(total)));
   }
-  void clear() {
-    if (drawn_) say("\r\x1b[K");
-    drawn_ = false;
-  }
+  void clear() { progress_.end(); }
   // A file without a word still has its header.
   void finish() {
     clear();
@@ -182,7 +177,7 @@ class Display {
   bool bar_;
   TranscriptFormat format_;
   int64_t count_ = 0;
-  bool drawn_ = false;
+  Progress progress_{"s"};
 };
 
 // The files of one recording, which nobody else writes meanwhile. They appear whole, at its end, or not at all.

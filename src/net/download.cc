@@ -118,7 +118,7 @@ class Part {
   Part(const RemoteFile& remote, const std::string& path)
       : remote_(remote), path_(path), name_(part_name(remote, path)), digests_(remote) {}
 
-  // Takes up what an earlier run has left, if that can be told to belong to this version.
+  // Opens the part that an earlier run left, if it is of this version of the file; otherwise begins an empty one.
   Status open(const std::atomic<bool>& cancel) {
     remove_other_parts(path_, name_);
     const bool known = !remote_.sha256.empty() || !remote_.git_object.empty() || !remote_.version.empty();

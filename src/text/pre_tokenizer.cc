@@ -102,7 +102,7 @@ void PreTokenizer::split_valid(std::string_view text, size_t stage, pcre2_match_
     if (begin > at) split_valid(text.substr(at, begin - at), stage + 1, match, visit);
     if (end > begin) split_valid(text.substr(begin, end - begin), stage + 1, match, visit);
     at = from = end;
-    // An empty match divides and takes nothing: the next one is behind the next character.
+    // An empty match only splits the text. The search goes on after the next character, or it would match again.
     if (end == begin && end < text.size()) from += utf8_step(text.substr(end)).length;
   }
 }
