@@ -10,6 +10,7 @@ come by a redirect from another path, as hubs do it. FOLDER/plan.json, read anew
     ranges    false: whole bodies only
     token     the bearer that is asked for
     changed   files have these bytes added at their end, and a new commit
+    no_head   HEAD is not answered
     page      files of a page of the list
     log       a file that gets a line for each request: METHOD PATH RANGE AUTHORISED
 """
@@ -80,6 +81,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         store = path.startswith("/store/")
         if "token" in now and not store and token != "Bearer " + now["token"]:
             return self.answer(401)
+        if now.get("no_head") and self.command == "HEAD":
+            return self.answer(405)
         api = re.fullmatch(r"/api/models/([^/]+/[^/]+)/(revision|tree)/(.+)", path)
         if api:
             return self.api(now, ROOT / api[1], api[2], api[3], urllib.parse.parse_qs(url.query))

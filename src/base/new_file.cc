@@ -19,12 +19,8 @@ constexpr size_t kRandomBytes = 16;
 constexpr char kTemporaryMark[] = ".tmp-";
 constexpr size_t kMostNameBytes = 255 - sizeof kTemporaryMark + 1 - 2 * kRandomBytes;  // of what file systems allow
 constexpr char kLockMark[] = ".lock";
-constexpr int kTries = 100;  // of a name that somebody takes away at the same moment
-
-std::string folder_of(const std::string& path) {
-  const size_t slash = path.rfind('/');
-  return slash == std::string::npos ? "." : slash == 0 ? "/" : path.substr(0, slash);
-}
+constexpr std::string_view kHolderBegin = "process ";  // of what a lock says
+constexpr int kTries = 100;                            // of a name that somebody takes away at the same moment
 
 // Names that a signal handler removes: pointers to the texts of armed files.
 constexpr size_t kSlots = 64;
@@ -68,15 +64,20 @@ Result<bool> has_magic(const std::string& path, std::string_view magic) {
   return count == static_cast<int64_t>(bytes.size()) && bytes == magic;
 }
 
-// Who holds a lock, as the file says.
+// What a lock's file says: who holds it, or held it last. Empty: nothing yet.
 std::string holder_of(int file) {
   char text[200];
   const int64_t count = platform::read_at(file, 0, text, sizeof text);
   const std::string holder(text, static_cast<size_t>(std::max<int64_t>(count, 0)));
-  return holder.empty() ? "another process" : holder.substr(0, holder.find('\n'));
+  return holder.substr(0, holder.find('\n'));
 }
 
 }  // namespace
+
+std::string folder_of(const std::string& path) {
+  const size_t slash = path.rfind('/');
+  return slash == std::string::npos ? "." : slash == 0 ? "/" : path.substr(0, slash);
+}
 
 UnfinishedFile::UnfinishedFile(const std::string& path) : path_(std::make_unique<const std::string>(path)) {}
 
@@ -122,8 +123,15 @@ Status FileLock::open() {
     if (file_ < 0) return os_error(path_, "a folder that takes a new file", errno);
     const platform::Lock lock = platform::lock_file(file_);
     if (lock == platform::Lock::busy) {
-      return Status::error(StatusCode::busy, expected_message(path_, "one writer at a time",
-                                                              "a second one while " + holder_of(file_) + " writes it"));
+      const std::string holder = holder_of(file_);
+      return Status::error(
+          StatusCode::busy,
+          expected_message(path_, "one writer at a time",
+                           "a second one while " + (holder.empty() ? "another process" : holder) + " writes it"));
+    }
+    if (const std::string holder = holder_of(file_); !holder.empty() && !holder.starts_with(kHolderBegin)) {
+      return bad_input(name_.path(), "no file, or a lock that a writer of " + path_ + " left",
+                       "another file, which stays as it is");
     }
     if (lock == platform::Lock::unsupported) {
       warning_ = path_ + ": no locks on this file system: nothing keeps a second writer away";
@@ -144,7 +152,7 @@ Result<FileLock> FileLock::acquire(const std::string& path) {
   KVASS_RETURN_IF_ERROR(lock.open());
   lock.name_.arm();
   const std::string holder =
-      "process " + std::to_string(platform::process_id()) + " on " + platform::host_name() + "\n";
+      std::string(kHolderBegin) + std::to_string(platform::process_id()) + " on " + platform::host_name() + "\n";
   (void)platform::write_at(lock.file_, 0, holder.data(), holder.size());  // for people; the lock holds without it
   if (lock.warning_.empty()) (void)remove_temporaries(lock.target_);
   if (lock.warning_.empty() && !platform::may_keep_owner(lock.target_)) {

@@ -112,6 +112,9 @@ struct Temporaries {
 };
 Temporaries remove_temporaries(const std::string& path);
 
+// The folder that a path's file is in; ".": that of the process.
+std::string folder_of(const std::string& path);
+
 // 32 random hexadecimal digits, which no other process on any machine has.
 Result<std::string> random_name();
 

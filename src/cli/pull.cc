@@ -26,9 +26,13 @@ class Display {
 
   void begin(const PullSummary& summary) {
     int64_t bytes = 0;
-    for (const PulledFile& file : summary.files) bytes += std::max<int64_t>(file.bytes, 0);
-    say("kvass: {}, {} in {} {}{}\n", summary.name, human_bytes(static_cast<size_t>(bytes)), summary.files.size(),
-        summary.files.size() == 1 ? "file" : "files",
+    bool known = true;
+    for (const PulledFile& file : summary.files) {
+      known = known && file.bytes >= 0;
+      bytes += std::max<int64_t>(file.bytes, 0);
+    }
+    say("kvass: {}{} in {} {}{}\n", summary.name, known ? ", " + human_bytes(static_cast<size_t>(bytes)) : "",
+        summary.files.size(), summary.files.size() == 1 ? "file" : "files",
         summary.license.empty() ? "" : "; licence: " + summary.license + ", to be read before use");
   }
 
@@ -39,9 +43,10 @@ class Display {
       name_ = name;
       begin_ = now;
       begin_bytes_ = done;
+      open_ = true;
     }
     const bool whole = done == total;
-    if (whole && (whole_name_ == name)) return;
+    if (whole && !open_) return;  // it was said
     if (!whole && (!terminal_ || (!first && now - shown_ < std::chrono::milliseconds(200)))) return;
     shown_ = now;
     const double seconds = std::chrono::duration<double>(now - begin_).count();
@@ -51,7 +56,6 @@ class Display {
     say("{}  {}: {}{}{}{}", terminal_ ? "\r\033[K" : "", name, human_bytes(static_cast<size_t>(done)), of, rate,
         whole ? "\n" : "");
     open_ = !whole;
-    if (whole) whole_name_ = name;
   }
 
   void end() {
@@ -61,8 +65,8 @@ class Display {
 
  private:
   bool terminal_;
-  bool open_ = false;  // a line that has not ended
-  std::string name_, whole_name_;
+  bool open_ = false;  // the file is not whole yet
+  std::string name_;
   std::chrono::steady_clock::time_point begin_, shown_;
   int64_t begin_bytes_ = 0;
 };
@@ -127,11 +131,13 @@ CommandAction add_pull(CLI::App& command) {
       .add_option("MODEL", flags->options.model, "OWNER/REPO[@REVISION][:WHICH], or the address of a page or a file")
       ->required()
       ->type_name("");
-  command.add_option("--name", flags->options.name, "What the model is called (default: as its file or repository)")
-      ->type_name("NAME");
+  CLI::Option* name = command.add_option("--name", flags->options.name,
+                                         "What the model is called (default: as its file or repository)");
+  name->type_name("NAME");
   command
       .add_option("-o,--out", flags->options.out, "Into this folder instead of the cache folder, and without a name")
-      ->type_name("FOLDER");
+      ->type_name("FOLDER")
+      ->excludes(name);
   command.add_flag("--list", flags->list, "Print what would be fetched, and fetch nothing");
   command.add_flag("--json", flags->json, "One JSON object on stdout instead of the path");
   return [flags] { return run(*flags); };

@@ -57,6 +57,10 @@ class Pull : public ::testing::Test {
     ::setenv(name, value.c_str(), 1);
   }
   std::string hub_file(const std::string& path) const { return scratch_.file("hub/" + path); }
+  // A file of a repository, in the cache folder.
+  std::string pulled_file(const std::string& path) const {
+    return cache_file("pulled/http:__127.0.0.1:" + port_ + "/" + path);
+  }
   std::string cache_file(const std::string& path) const { return scratch_.file("cache/" + path); }
   void plan(nlohmann::json plan) {
     plan["log"] = scratch_.file("log");
@@ -67,9 +71,9 @@ class Pull : public ::testing::Test {
   // The files below the cache folder's `pulled`, without stamps and locks.
   std::vector<std::string> pulled() const {
     std::vector<std::string> names;
-    if (!fs::exists(cache_file("pulled"))) return names;
-    for (const auto& entry : fs::recursive_directory_iterator(cache_file("pulled"))) {
-      const std::string name = fs::relative(entry.path(), cache_file("pulled")).string();
+    if (!fs::exists(pulled_file(""))) return names;
+    for (const auto& entry : fs::recursive_directory_iterator(pulled_file(""))) {
+      const std::string name = fs::relative(entry.path(), pulled_file("")).string();
       if (entry.is_regular_file() && !name.ends_with(".sha256")) names.push_back(name);
     }
     std::sort(names.begin(), names.end());
@@ -100,15 +104,15 @@ class Pull : public ::testing::Test {
   std::vector<std::pair<std::string, std::optional<std::string>>> before_;
 };
 
-const std::string kTiny = "o_one/tiny.gguf";
+const std::string kTiny = "o/one@main/tiny.gguf";
 
 TEST_F(Pull, AModelRunsByItsNameAndIsFetchedOnce) {
   plan({});
   const Finished done = kvass({"pull", "o/one"});
   EXPECT_EQ(done.code, 0) << done.err;
-  EXPECT_EQ(done.out, cache_file("pulled/" + kTiny) + "\n");
+  EXPECT_EQ(done.out, pulled_file(kTiny) + "\n");
   EXPECT_TRUE(has(done.err, "licence: apache-2.0")) << done.err;
-  EXPECT_TRUE(read_file(cache_file("pulled/" + kTiny)) == content_);
+  EXPECT_TRUE(read_file(pulled_file(kTiny)) == content_);
   EXPECT_EQ(pulled(), std::vector<std::string>{kTiny});
   EXPECT_EQ(kvass({"plan", "tiny"}).code, 0);
   EXPECT_TRUE(has(kvass({"list"}).out, "tiny"));
@@ -127,7 +131,7 @@ TEST_F(Pull, AConnectionThatIsCutGoesOn) {
   plan({{"cut", 20000}, {"cuts", 4}});
   const Finished done = kvass({"pull", "o/one"});
   EXPECT_EQ(done.code, 0) << done.err;
-  EXPECT_TRUE(read_file(cache_file("pulled/" + kTiny)) == content_);
+  EXPECT_TRUE(read_file(pulled_file(kTiny)) == content_);
   EXPECT_EQ(pulled(), std::vector<std::string>{kTiny});
   EXPECT_TRUE(has(log(), "bytes=20000-")) << log();
   EXPECT_TRUE(has(log(), "bytes=80000-")) << log();
@@ -144,22 +148,22 @@ TEST_F(Pull, WhatHasArrivedIsKeptForTheNextRun) {
   }
   plan({{"pause", 20}});
   Running slow({"pull", "o/one"});
-  ASSERT_TRUE(comes([&] { return !part().empty() && fs::file_size(cache_file("pulled/" + part())) >= 10000; }));
+  ASSERT_TRUE(comes([&] { return !part().empty() && fs::file_size(pulled_file(part())) >= 10000; }));
   slow.signal(SIGINT);
   EXPECT_EQ(slow.end(), 130);
-  EXPECT_EQ(fs::file_size(cache_file("pulled/" + part())), 10000u);
+  EXPECT_EQ(fs::file_size(pulled_file(part())), 10000u);
   EXPECT_FALSE(fs::exists(cache_file("models/tiny")));
   plan({});
   EXPECT_EQ(kvass({"pull", "o/one"}).code, 0);
   EXPECT_TRUE(has(log(), "bytes=10000-")) << log();
-  EXPECT_TRUE(read_file(cache_file("pulled/" + kTiny)) == content_);
+  EXPECT_TRUE(read_file(pulled_file(kTiny)) == content_);
   EXPECT_EQ(pulled(), std::vector<std::string>{kTiny});
 }
 
 TEST_F(Pull, AServerWithoutRangesSendsTheWhole) {
   plan({{"cut", 20000}, {"cuts", 2}, {"ranges", false}});
   EXPECT_EQ(kvass({"pull", "o/one"}).code, 0);
-  EXPECT_TRUE(read_file(cache_file("pulled/" + kTiny)) == content_);
+  EXPECT_TRUE(read_file(pulled_file(kTiny)) == content_);
 }
 
 TEST_F(Pull, WhatIsNotWhatItShouldBeIsRemoved) {
@@ -177,7 +181,7 @@ TEST_F(Pull, ANewVersionReplacesTheOldOne) {
   EXPECT_EQ(kvass({"pull", "o/one"}).code, 0);
   plan({{"changed", "more"}});
   EXPECT_EQ(kvass({"pull", "o/one"}).code, 0);
-  EXPECT_TRUE(read_file(cache_file("pulled/" + kTiny)) == content_ + "more");
+  EXPECT_TRUE(read_file(pulled_file(kTiny)) == content_ + "more");
   EXPECT_EQ(pulled(), std::vector<std::string>{kTiny});
 }
 
@@ -188,7 +192,7 @@ TEST_F(Pull, ABusyServerIsAskedAgain) {
   const Finished done = kvass({"pull", "o/one"});
   EXPECT_EQ(done.code, 1);
   EXPECT_TRUE(has(done.err, "HTTP status 500")) << done.err;
-  EXPECT_TRUE(read_file(cache_file("pulled/" + kTiny)) == content_) << "the old one stays";
+  EXPECT_TRUE(read_file(pulled_file(kTiny)) == content_) << "the old one stays";
 }
 
 TEST_F(Pull, ATokenGoesToTheHubAlone) {
@@ -219,7 +223,7 @@ TEST_F(Pull, AFullDiskSaysSo) {
   EXPECT_TRUE(has(done.err, "is kept")) << done.err;
   EXPECT_EQ(kvass({"pull", "o/one"}).code, 0);
   EXPECT_TRUE(has(log(), "bytes=65536-")) << log();
-  EXPECT_TRUE(read_file(cache_file("pulled/" + kTiny)) == content_);
+  EXPECT_TRUE(read_file(pulled_file(kTiny)) == content_);
 }
 
 TEST_F(Pull, AListThatLeavesItsFolderIsRefused) {
@@ -241,7 +245,7 @@ TEST_F(Pull, OneOfSeveralModelsIsChosenByAWord) {
   EXPECT_EQ(listed["name"], "m-Q8_0");
   EXPECT_EQ(pulled(), std::vector<std::string>{});
   EXPECT_EQ(kvass({"pull", "o/many:big/m-00002-of-00002.gguf", "--name", "parts"}).out,
-            cache_file("pulled/o_many/big/m-00001-of-00002.gguf\n"));
+            pulled_file("o/many@main/big/m-00001-of-00002.gguf\n"));
   EXPECT_EQ(pulled().size(), 2u);
   write_file(hub_file("o/many/m-Q4_K_M.gguf"), content_);
   EXPECT_EQ(parsed(kvass({"pull", "o/many", "--json"}))["name"], "m-Q4_K_M");
@@ -254,11 +258,11 @@ TEST_F(Pull, AFolderOfWeightsIsOneModel) {
                            "training_args.bin", "onnx/config.json"})
     write_file(hub_file(std::string("o/folder/") + name), std::string(2000, 'x'));
   const nlohmann::json done = parsed(kvass({"pull", "o/folder", "--json"}));
-  EXPECT_EQ(done["path"], cache_file("pulled/o_folder"));
-  const std::vector<std::string> expected = {"o_folder/chat_template.jinja", "o_folder/config.json",
-                                             "o_folder/model.safetensors", "o_folder/tokenizer.json"};
+  EXPECT_EQ(done["path"], pulled_file("o/folder@main"));
+  const std::vector<std::string> expected = {"o/folder@main/chat_template.jinja", "o/folder@main/config.json",
+                                             "o/folder@main/model.safetensors", "o/folder@main/tokenizer.json"};
   EXPECT_EQ(pulled(), expected);
-  EXPECT_EQ(fs::canonical(cache_file("models/folder")), fs::canonical(cache_file("pulled/o_folder")));
+  EXPECT_EQ(fs::canonical(cache_file("models/folder")), fs::canonical(pulled_file("o/folder@main")));
 }
 
 TEST_F(Pull, AnAddressIsAFileOrAPageOfARepository) {
@@ -286,8 +290,59 @@ TEST_F(Pull, ANameMeansOneModel) {
   expect_refused(taken, 1, {"one that is free", "'tiny'"});
   EXPECT_EQ(kvass({"pull", "p/two", "--name", "two"}).code, 0);
   expect_refused(kvass({"pull", "p/two", "--name", "a/b"}), 1, {"letters"});
-  fs::remove_all(cache_file("pulled/o_one"));
+  fs::remove_all(pulled_file("o/one@main"));
   EXPECT_EQ(kvass({"pull", "p/two"}).code, 0) << "the name's model is gone";
+}
+
+TEST_F(Pull, ATokenIsForTheUsersHubAlone) {
+  plan({});
+  set("HF_TOKEN", "secret");
+  set("HF_ENDPOINT", "http://localhost:1");
+  EXPECT_EQ(kvass({"pull", "http://127.0.0.1:" + port_ + "/o/one/resolve/main/tiny.gguf"}).code, 0);
+  EXPECT_FALSE(has(log(), "secret")) << log();
+}
+
+TEST_F(Pull, ModelsOfOneNameFromTwoPlacesAreTwo) {
+  plan({});
+  const std::string host = "http://127.0.0.1:" + port_ + "/store/";
+  fs::create_directories(hub_file("p/two"));
+  write_file(hub_file("p/two/tiny.gguf"), content_ + "x");
+  EXPECT_EQ(kvass({"pull", host + "o/one/tiny.gguf"}).code, 0);
+  expect_refused(kvass({"pull", host + "p/two/tiny.gguf"}), 1, {"one that is free"});
+  EXPECT_TRUE(read_file(cache_file("models/tiny")) == content_);
+}
+
+TEST_F(Pull, AFileOfTheUsersOwnStays) {
+  plan({});
+  const std::string folder = scratch_.file("own");
+  fs::create_directories(folder);
+  write_file(folder + "/tiny.gguf", "mine");
+  const Finished done = kvass({"pull", "o/one", "-o", folder});
+  EXPECT_EQ(done.code, 1);
+  EXPECT_TRUE(has(done.err, "another file, which stays")) << done.err;
+  EXPECT_EQ(read_file(folder + "/tiny.gguf"), "mine");
+  fs::remove(folder + "/tiny.gguf");
+  for (int i = 0; i < 2; ++i) EXPECT_EQ(kvass({"pull", "o/one", "-o", folder}).code, 0) << "again is no change";
+  expect_refused(kvass({"pull", "o/one", "-o", folder, "--name", "x"}), 2, {"--name"});
+}
+
+TEST_F(Pull, WhatIsCheckedByGitsHashIsFetchedOnceToo) {
+  plan({});
+  fs::create_directories(hub_file("o/folder"));
+  write_file(hub_file("o/folder/config.json"), "{}");
+  write_file(hub_file("o/folder/model.safetensors"), std::string(2000, 'x'));
+  EXPECT_EQ(kvass({"pull", "o/folder"}).code, 0);
+  plan({});
+  EXPECT_EQ(kvass({"pull", "o/folder"}).code, 0);
+  EXPECT_FALSE(has(log(), "resolve")) << log();
+}
+
+TEST_F(Pull, AServerWithoutHeadOrWithoutALengthServesToo) {
+  plan({{"no_head", true}});
+  EXPECT_EQ(kvass({"pull", "http://127.0.0.1:" + port_ + "/store/o/one/tiny.gguf"}).code, 0);
+  write_file(hub_file("o/one/tiny-00001-of-00002.gguf"), content_);
+  expect_refused(kvass({"pull", "http://127.0.0.1:" + port_ + "/store/o/one/tiny-00001-of-00002.gguf"}), 1,
+                 {"a whole model"});
 }
 
 TEST_F(Pull, TwoDoNotFetchOneFile) {
@@ -297,7 +352,7 @@ TEST_F(Pull, TwoDoNotFetchOneFile) {
   const Finished second = kvass({"pull", "o/one"});
   EXPECT_EQ(second.code, 1);
   EXPECT_EQ(first.end(), 0) << first.err();
-  EXPECT_TRUE(read_file(cache_file("pulled/" + kTiny)) == content_);
+  EXPECT_TRUE(read_file(pulled_file(kTiny)) == content_);
 }
 
 }  // namespace

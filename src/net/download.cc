@@ -78,8 +78,8 @@ struct OpenFile {
   }
 };
 
-template <class OnPiece>
-Status read_pieces(const std::string& path, const std::atomic<bool>& cancel, const OnPiece& on_piece) {
+Status read_pieces(const std::string& path, const std::atomic<bool>& cancel,
+                   const std::function<void(std::span<const uint8_t>)>& on_piece) {
   OpenFile from{platform::open_to_read(path)};
   if (from.file < 0) return os_error(path, "a file that can be read", errno);
   std::vector<uint8_t> buffer(kPiece);
@@ -103,8 +103,7 @@ std::string part_name(const RemoteFile& file, const std::string& path) {
 void remove_other_parts(const std::string& path, const std::string& part) {
   std::error_code error;
   const std::string begin = fs::path(path).filename().string() + ".part-";
-  const fs::path folder = fs::path(path).parent_path();
-  for (const auto& entry : fs::directory_iterator(folder.empty() ? "." : folder, error)) {
+  for (const auto& entry : fs::directory_iterator(folder_of(path), error)) {
     const std::string name = entry.path().filename().string();
     if (name.starts_with(begin) && name.size() == begin.size() + 16 && name != fs::path(part).filename().string()) {
       platform::remove_file(entry.path().c_str());
@@ -180,8 +179,7 @@ class Part {
     std::error_code error;
     fs::rename(name_, path_, error);
     if (error) return os_error(path_, "to get this name", error.value());
-    const std::string folder = fs::path(path_).parent_path().string();
-    if (!platform::sync_folder(folder.empty() ? "." : folder)) return os_error(path_, "to reach the disk", errno);
+    if (!platform::sync_folder(folder_of(path_))) return os_error(path_, "to reach the disk", errno);
     return sha256;
   }
 
@@ -197,14 +195,13 @@ class Part {
 
 Status check_space(const RemoteFile& remote, const std::string& path, int64_t here) {
   std::error_code error;
-  const fs::path folder = fs::path(path).parent_path();
-  const fs::space_info space = fs::space(folder.empty() ? "." : folder, error);
+  const std::string folder = folder_of(path);
+  const fs::space_info space = fs::space(folder, error);
   if (error || remote.bytes < 0) return {};
   const auto missing = static_cast<uintmax_t>(remote.bytes - here);
   if (missing <= space.available) return {};
-  return Status::error(StatusCode::io,
-                       expected_message(folder.string(), human_bytes(missing) + " of free space for " + path,
-                                        human_bytes(space.available)));
+  return Status::error(StatusCode::io, expected_message(folder, human_bytes(missing) + " of free space for " + path,
+                                                        human_bytes(space.available)));
 }
 
 Status wait_seconds(int64_t seconds, const std::atomic<bool>& cancel, const std::string& what) {
@@ -265,12 +262,6 @@ Result<Attempt> fetch_rest(HttpClient& client, const RemoteFile& remote, Part& p
 
 }  // namespace
 
-Result<std::string> file_sha256(const std::string& path, const std::atomic<bool>& cancel) {
-  Digest digest(EVP_sha256());
-  KVASS_RETURN_IF_ERROR(read_pieces(path, cancel, [&](std::span<const uint8_t> piece) { digest.add(piece); }));
-  return digest.text();
-}
-
 Result<std::string> download(HttpClient& client, const RemoteFile& file, const std::string& path,
                              const OnDownload& on_progress) {
   KVASS_ASSIGN_OR_RETURN(const FileLock lock, FileLock::acquire(path));
@@ -290,6 +281,7 @@ Result<std::string> download(HttpClient& client, const RemoteFile& file, const s
     const int64_t pause = std::clamp<int64_t>(attempt.retry_after, int64_t{1} << failures >> 1, 60);
     KVASS_RETURN_IF_ERROR(wait_seconds(pause, client.cancel(), file.url));
   }
+  if (on_progress) on_progress(part.bytes(), part.bytes());
   return part.finish();
 }
 

@@ -29,7 +29,4 @@ using OnDownload = std::function<void(int64_t done, int64_t total)>;
 Result<std::string> download(HttpClient& client, const RemoteFile& file, const std::string& path,
                              const OnDownload& on_progress = {});
 
-// The SHA-256 of a file, as 64 digits.
-Result<std::string> file_sha256(const std::string& path, const std::atomic<bool>& cancel);
-
 }  // namespace kvass

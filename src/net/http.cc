@@ -69,6 +69,8 @@ size_t on_header(char* data, size_t, size_t count, void* user) {
     answer.bytes = -1;
     answer.begin = 0;
     answer.version.clear();
+    answer.next.clear();
+    answer.retry_after = 0;
     answer.status = static_cast<int>(number(trimmed(line.substr(std::min(line.find(' '), line.size()))), 0));
     return count;
   }

@@ -34,6 +34,10 @@ std::string default_endpoint() {
   return endpoint.empty() ? "https://huggingface.co" : endpoint;
 }
 
+bool is_hub(std::string_view endpoint) {
+  return endpoint == default_endpoint() || endpoint == "https://huggingface.co" || endpoint == "https://hf.co";
+}
+
 bool is_word(std::string_view text) {
   return !text.empty() && text != "." && text != ".." && std::all_of(text.begin(), text.end(), [](unsigned char c) {
     return std::isalnum(c) || c == '-' || c == '_' || c == '.';
@@ -102,21 +106,25 @@ Result<HubName> parse_address(std::string_view text) {
   if (slash == host || host >= plain.size()) return bad_input("model", kForms, "'" + std::string(text) + "'");
   HubName name;
   name.endpoint = plain.substr(0, slash);
-  const std::string_view rest = slash == std::string_view::npos ? "" : plain.substr(slash + 1);
-  std::vector<std::string> parts = split(unescaped(rest), '/');
+  std::vector<std::string> parts = split(slash == std::string_view::npos ? "" : plain.substr(slash + 1), '/');
   while (!parts.empty() && parts.back().empty()) parts.pop_back();
+  for (std::string& part : parts) part = unescaped(part);
   const std::string page = parts.size() > 3 ? parts[2] : "";
-  const bool in_hub = name.endpoint == default_endpoint() || name.endpoint.ends_with("//huggingface.co") ||
-                      name.endpoint.ends_with("//hf.co");
+  const bool in_hub = is_hub(name.endpoint);
+  if (name.endpoint == "https://hf.co") name.endpoint = "https://huggingface.co";
   if (parts.size() > 4 && (page == "resolve" || page == "blob")) {
     name.which = join(std::span(parts).subspan(4));
-  } else if (!(in_hub && (parts.size() == 2 || (parts.size() == 4 && page == "tree")))) {
+  } else if (!in_hub) {
     if (parts.empty()) return bad_input("model", "an address of a file or a repository", std::string(text));
     name.url = text;
     return name;
+  } else if (parts.size() != 2 && !(parts.size() == 4 && page == "tree")) {
+    return bad_input("model", "the page of a repository, or of a file in one", std::string(text));
   }
   name.repository = parts[0] + "/" + parts[1];
   if (parts.size() > 3) name.revision = parts[3];
+  if (!is_word(parts[0]) || !is_word(parts[1]) || !is_safe_path(name.revision))
+    return bad_input("model", kForms, "'" + std::string(text) + "'");
   return name;
 }
 
@@ -293,7 +301,8 @@ Result<HubName> parse_hub_name(std::string_view text) {
   return name;
 }
 
-std::string hub_token() {
+std::string hub_token(const HubName& name) {
+  if (!is_hub(name.endpoint)) return "";
   if (const std::string token = variable("HF_TOKEN"); !token.empty()) return token;
   std::string path = variable("HF_TOKEN_PATH");
   if (path.empty()) {
@@ -375,7 +384,9 @@ Result<HubModel> choose_hub_model(const HubName& name, const HubListing& listing
 }
 
 Result<HubModel> ask_for_file(HttpClient& client, const std::string& url) {
-  KVASS_ASSIGN_OR_RETURN(const HttpAnswer answer, client.request({.url = url, .head_only = true}));
+  KVASS_ASSIGN_OR_RETURN(HttpAnswer answer, client.request({.url = url, .head_only = true}));
+  if (answer.status == 403 || answer.status == 405 || answer.status == 501)
+    answer = {.status = 200};  // it may give GET
   if (!answer.ok()) {
     const StatusCode code = answer.status == 429 || answer.status >= 500 ? StatusCode::io : StatusCode::bad_input;
     return Status::error(code, expected_message(url, "a file", "HTTP status " + std::to_string(answer.status)));
@@ -393,6 +404,7 @@ Result<HubModel> ask_for_file(HttpClient& client, const std::string& url) {
   file.remote.version = answer.version;
   int part = 0;
   const std::string stem = stem_of(file.path, part);
+  if (part > 0) return unsupported(url, "a whole model; of a split one its repository, as OWNER/REPO", file.path);
   return HubModel{.name = stem, .folder = false, .files = {file}};
 }
 

@@ -24,8 +24,9 @@ struct HubName {
 };
 Result<HubName> parse_hub_name(std::string_view text);
 
-// $HF_TOKEN, the file $HF_TOKEN_PATH, $HF_HOME/token or ~/.cache/huggingface/token; empty: none.
-std::string hub_token();
+// $HF_TOKEN, the file $HF_TOKEN_PATH, $HF_HOME/token or ~/.cache/huggingface/token; empty: none. It is for the user's
+// hub alone: $HF_ENDPOINT, or Hugging Face over https.
+std::string hub_token(const HubName& name);
 
 struct HubFile {
   std::string path;  // in the repository, checked: it does not leave a folder that it is put into

@@ -5,8 +5,10 @@
 #include <fstream>
 
 #include "app/model_names.h"
+#include "base/hash.h"
 #include "base/new_file.h"
 #include "base/os_error.h"
+#include "base/platform.h"
 #include "net/download.h"
 #include "net/hub.h"
 
@@ -34,23 +36,34 @@ Status check_name(const Job& job) {
                    "'" + job.summary.name + "', which is " + (target.empty() ? job.link : target.string()));
 }
 
+// Where in the cache folder the files of one source are: nothing else comes to lie there.
+std::string place_of(const HubName& name) {
+  if (name.repository.empty()) {
+    const Hash128 hash = hash_bytes({reinterpret_cast<const uint8_t*>(name.url.data()), name.url.size()});
+    return "files/" + hash_text(hash).substr(0, 16);
+  }
+  std::string place = name.endpoint.substr(name.endpoint.starts_with("https://") ? 8 : 0);
+  std::replace(place.begin(), place.end(), '/', '_');
+  std::string revision = name.revision;
+  std::replace(revision.begin(), revision.end(), '/', '_');
+  return place + "/" + name.repository + "@" + revision;
+}
+
 Result<Job> prepare(HttpClient& client, const PullOptions& options) {
   KVASS_ASSIGN_OR_RETURN(const HubName name, parse_hub_name(options.model));
   Job job;
-  std::string place = "files";  // in the cache folder
+  const std::string place = place_of(name);
   if (name.repository.empty()) {
     KVASS_ASSIGN_OR_RETURN(job.model, ask_for_file(client, name.url));
   } else {
-    KVASS_ASSIGN_OR_RETURN(const HubListing listing, list_hub_files(client, name, hub_token()));
+    KVASS_ASSIGN_OR_RETURN(const HubListing listing, list_hub_files(client, name, hub_token(name)));
     KVASS_ASSIGN_OR_RETURN(job.model, choose_hub_model(name, listing));
     job.summary.repository = name.repository;
     job.summary.commit = listing.commit;
     job.summary.license = listing.license;
-    place = name.repository;
-    std::replace(place.begin(), place.end(), '/', '_');
   }
   job.summary.name = options.name.empty() ? job.model.name : options.name;
-  if (!is_model_name(job.summary.name))
+  if (options.out.empty() && !is_model_name(job.summary.name))
     return bad_input("name", "letters, digits, '-', '_' and '.'", "'" + job.summary.name + "'");
   for (const HubFile& file : job.model.files) job.summary.files.push_back({file.path, file.remote.bytes, ""});
   job.folder = options.out;
@@ -68,17 +81,26 @@ Result<Job> prepare(HttpClient& client, const PullOptions& options) {
   return job;
 }
 
-// `<file>.sha256`, as sha256sum writes it, stands beside a file whose hash was compared after its last change.
+// What the server says a file is; empty: nothing.
+std::string identity(const RemoteFile& remote) {
+  return !remote.sha256.empty() ? remote.sha256 : !remote.git_object.empty() ? remote.git_object : remote.version;
+}
+
+// `<file>.sha256` stands beside a file that was checked, and was not changed since. Its first line is sha256sum's, its
+// second says what the file was then.
 std::string checked_hash(const std::string& path, const RemoteFile& remote) {
   std::error_code error;
-  const std::string stamp = path + ".sha256";
-  std::string text;
-  std::getline(std::ifstream(stamp), text);
+  std::ifstream stamp(path + ".sha256");
+  std::string hash, checked_as;
+  std::getline(stamp, hash);
+  std::getline(stamp, checked_as);
+  if (identity(remote).empty() || hash.size() < 64 || checked_as != "# " + identity(remote)) return "";
   const auto written = fs::last_write_time(path, error);
-  if (error || remote.sha256.empty() || text.substr(0, 64) != remote.sha256) return "";
-  const auto checked = fs::last_write_time(stamp, error);
-  if (error || written > checked || fs::file_size(path, error) != static_cast<uintmax_t>(remote.bytes)) return "";
-  return remote.sha256;
+  if (error) return "";
+  const auto checked = fs::last_write_time(path + ".sha256", error);
+  if (error || written > checked) return "";
+  if (remote.bytes >= 0 && fs::file_size(path, error) != static_cast<uintmax_t>(remote.bytes)) return "";
+  return hash.substr(0, 64);
 }
 
 Status make_folder(const std::string& folder) {
@@ -124,15 +146,16 @@ Result<PullSummary> pull(HttpClient& client, const PullOptions& options, const P
       if (events.on_file) events.on_file(file.path, pulled.bytes, pulled.bytes);
       continue;
     }
+    if (job.link.empty() && platform::file_info(path).kind != platform::FileKind::none)
+      return bad_input(path, "no file, or the one to fetch", "another file, which stays as it is");
     KVASS_ASSIGN_OR_RETURN(pulled.sha256, download(client, file.remote, path, [&](int64_t done, int64_t total) {
                              if (events.on_file) events.on_file(file.path, done, total);
                            }));
     std::error_code error;
     pulled.bytes = static_cast<int64_t>(fs::file_size(path, error));
-    if (!file.remote.sha256.empty()) {
-      const std::string name = fs::path(path).filename().string();
-      KVASS_RETURN_IF_ERROR(write_new_file(path + ".sha256", pulled.sha256 + "  " + name + "\n"));
-    }
+    const std::string stamp =
+        pulled.sha256 + "  " + fs::path(path).filename().string() + "\n# " + identity(file.remote) + "\n";
+    KVASS_RETURN_IF_ERROR(write_new_file(path + ".sha256", stamp));
   }
   if (!job.link.empty()) KVASS_RETURN_IF_ERROR(give_name(job));
   return std::move(job.summary);
