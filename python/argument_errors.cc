@@ -166,7 +166,12 @@ Bound bind(const Call& call) {
       bound.line = line(call, one.name, "one of " + known, "another keyword");
       return bound;
     }
-    bound.values[static_cast<size_t>(found - call.parameters.begin())] = &one;
+    const Given*& slot = bound.values[static_cast<size_t>(found - call.parameters.begin())];
+    if (slot != nullptr) {
+      bound.line = line(call, one.name, "one value", "two");
+      return bound;
+    }
+    slot = &one;
   }
   if (next > places) {
     bound.line =

@@ -45,34 +45,9 @@ nb::ndarray<nb::numpy, bool> mask_of(const Layout& layout, int64_t start, int64_
   return numpy_array<bool>(std::move(mask), {static_cast<size_t>(count), positions.size()});
 }
 
-void add_layout(nb::module_& module) {
-  nb::class_<Layout>(module, "Layout",
-                     R"(Where a position is stored and which keys a query sees. A value; integers only.
-
-    full(capacity)                 slot = position; the stream ends at capacity
-    ring(window, ring)             slot = position mod ring
-    sink_ring(sink, window, ring)  slot = position below sink, sink + (position - sink) mod ring after it
-
-Key k is visible to query q when it is filled, k <= q, and (k < sink or q - k < window).
-Source: StreamingLLM, arXiv 2309.17453; the attention-sink ring of ExecuTorch.)")
-      .def_static(
-          "full", [](int64_t capacity, int64_t window) { return value_of(Layout::full(capacity, window)); },
-          nb::arg("capacity"), nb::arg("window") = 0, "Every position until `capacity`; window 0: a query sees all.")
-      .def_static(
-          "ring", [](int64_t window, int64_t ring) { return value_of(Layout::ring(window, ring)); }, nb::arg("window"),
-          nb::arg("ring"), "The latest `ring` positions, of which a query sees `window`.")
-      .def_static(
-          "sink_ring",
-          [](int64_t sink, int64_t window, int64_t ring) { return value_of(Layout::sink_ring(sink, window, ring)); },
-          nb::arg("sink"), nb::arg("window"), nb::arg("ring"), "The first `sink` positions for ever, and a ring.")
-      .def_prop_ro(
-          "kind", [](const Layout& self) { return text(layout_kind_name(self.kind())); }, "full, ring or sink_ring")
-      .def_prop_ro("sink", &Layout::sink, "Positions kept for ever.")
-      .def_prop_ro("window", &Layout::window, "Latest positions that a query sees; 0: all.")
-      .def_prop_ro("ring_slots", &Layout::ring_slots, "Slots beyond the sink part.")
-      .def_prop_ro("slots", &Layout::slots)
-      .def_prop_ro("endless", &Layout::endless, "Whether the stream has no end.")
-      .def_prop_ro("max_chunk", &Layout::max_chunk, "The longest step that loses no key that one of its rows may see.")
+// What a layout says of positions and slots.
+void add_positions(nb::class_<Layout>& layout) {
+  layout
       .def(
           "slot",
           [](const Layout& self, int64_t position) {
@@ -98,7 +73,12 @@ Source: StreamingLLM, arXiv 2309.17453; the attention-sink ring of ExecuTorch.)"
             const size_t slots = positions.size();
             return numpy_array<int64_t>(std::move(positions), {slots});
           },
-          nb::arg("length"), "int64 [slots]: the position in each slot; -1 while unfilled.")
+          nb::arg("length"), "int64 [slots]: the position in each slot; -1 while unfilled.");
+}
+
+// What it says of steps: what their rows see, what they write and read.
+void add_steps(nb::class_<Layout>& layout) {
+  layout
       .def("visible", &Layout::visible, nb::arg("key"), nb::arg("query"), "Whether the query at a position sees a key.")
       .def(
           "visibility",
@@ -139,8 +119,41 @@ Source: StreamingLLM, arXiv 2309.17453; the attention-sink ring of ExecuTorch.)"
             return self.bytes(kv_heads, head_dim, value_of(parse_dtype(dtype)));
           },
           nb::arg("kv_heads"), nb::arg("head_dim"), nb::arg("dtype") = "f16",
-          "Of keys and values in all slots; dtype f32, f16, bf16 or q8.")
-      .def(nb::self == nb::self, nb::sig("def __eq__(self, arg: object, /) -> bool"))
+          "Of keys and values in all slots; dtype f32, f16, bf16 or q8.");
+}
+
+void add_layout(nb::module_& module) {
+  nb::class_<Layout> layout(module, "Layout",
+                            R"(Where a position is stored and which keys a query sees. A value; integers only.
+
+    full(capacity)                 slot = position; the stream ends at capacity
+    ring(window, ring)             slot = position mod ring
+    sink_ring(sink, window, ring)  slot = position below sink, sink + (position - sink) mod ring after it
+
+Key k is visible to query q when it is filled, k <= q, and (k < sink or q - k < window).
+Source: StreamingLLM, arXiv 2309.17453; the attention-sink ring of ExecuTorch.)");
+  layout
+      .def_static(
+          "full", [](int64_t capacity, int64_t window) { return value_of(Layout::full(capacity, window)); },
+          nb::arg("capacity"), nb::arg("window") = 0, "Every position until `capacity`; window 0: a query sees all.")
+      .def_static(
+          "ring", [](int64_t window, int64_t ring) { return value_of(Layout::ring(window, ring)); }, nb::arg("window"),
+          nb::arg("ring"), "The latest `ring` positions, of which a query sees `window`.")
+      .def_static(
+          "sink_ring",
+          [](int64_t sink, int64_t window, int64_t ring) { return value_of(Layout::sink_ring(sink, window, ring)); },
+          nb::arg("sink"), nb::arg("window"), nb::arg("ring"), "The first `sink` positions for ever, and a ring.")
+      .def_prop_ro(
+          "kind", [](const Layout& self) { return text(layout_kind_name(self.kind())); }, "full, ring or sink_ring")
+      .def_prop_ro("sink", &Layout::sink, "Positions kept for ever.")
+      .def_prop_ro("window", &Layout::window, "Latest positions that a query sees; 0: all.")
+      .def_prop_ro("ring_slots", &Layout::ring_slots, "Slots beyond the sink part.")
+      .def_prop_ro("slots", &Layout::slots)
+      .def_prop_ro("endless", &Layout::endless, "Whether the stream has no end.")
+      .def_prop_ro("max_chunk", &Layout::max_chunk, "The longest step that loses no key that one of its rows may see.");
+  add_positions(layout);
+  add_steps(layout);
+  layout.def(nb::self == nb::self, nb::sig("def __eq__(self, arg: object, /) -> bool"))
       .def("__repr__", [](const Layout& self) {
         return "Layout." + std::string(layout_kind_name(self.kind())) + "(" + self.arguments() + ")";
       });
@@ -157,7 +170,18 @@ void add_plan(nb::module_& module) {
           nb::arg("kv_heads"), nb::arg("head_dim"), nb::arg("window") = 0)
       .def_rw("kv_heads", &CacheShape::kv_heads)
       .def_rw("head_dim", &CacheShape::head_dim)
-      .def_rw("window", &CacheShape::window);
+      .def_rw("window", &CacheShape::window)
+      .def(
+          "__eq__",
+          [](const CacheShape& self, const CacheShape& other) {
+            return std::tie(self.kv_heads, self.head_dim, self.window) ==
+                   std::tie(other.kv_heads, other.head_dim, other.window);
+          },
+          nb::is_operator(), nb::sig("def __eq__(self, arg: object, /) -> bool"))
+      .def("__repr__", [](const CacheShape& self) {
+        return "CacheShape(" + std::to_string(self.kv_heads) + ", " + std::to_string(self.head_dim) +
+               (self.window > 0 ? ", window=" + std::to_string(self.window) : "") + ")";
+      });
   module.def(
       "layered_shapes",
       [](int64_t layers, int64_t kv_heads, int64_t head_dim, std::optional<int64_t> window,

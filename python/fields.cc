@@ -101,7 +101,6 @@ constexpr FieldKeyword kFieldKeywords[] = {
     {"SearchOptions.best_of", "best_of"},
     {"SearchOptions.temperature", "temperature"},
     // Not in Python.
-    {"PromptRequest.model", "model"},
     {"PromptRequest.template_text", "template"},
     {"ExportOptions.weights", "weights"},
     {"ExportOptions.sliding_window", "sliding_window"},

@@ -43,18 +43,6 @@ bool set_chunk(StreamOptions& options, nb::handle value) {
   return true;
 }
 
-// The library names the flag of the command line here.
-StreamOptions checked(StreamOptions options) {
-  if (!options.context || !options.attention_sink) return options;
-  const auto [sinks, window] = *options.attention_sink;
-  const std::string pair = "(" + std::to_string(sinks) + ", " + std::to_string(window) + ")";
-  if (*options.context >= 1 && *options.context - sinks < window) {
-    check(bad_input("context", "at least as many tokens as the sinks and the window of attention_sink = " + pair,
-                    std::to_string(*options.context)));
-  }
-  return options;
-}
-
 using Row = Keyword<StreamOptions>;
 
 constexpr Row kCacheKeywords[] = {
@@ -80,15 +68,13 @@ constexpr Row kMachineKeywords[] = {
 }  // namespace
 
 StreamOptions stream_keywords(const nb::kwargs& given) {
-  return checked(from_keywords<StreamOptions>(given, {kCacheKeywords, kMachineKeywords}));
+  return from_keywords<StreamOptions>(given, {kCacheKeywords, kMachineKeywords});
 }
 
 std::string stream_keyword_types() { return keyword_types<StreamOptions>({kCacheKeywords, kMachineKeywords}); }
 
 std::string cache_keyword_types() { return keyword_types<StreamOptions>({kCacheKeywords}); }
 
-StreamOptions cache_keywords(const nb::kwargs& given) {
-  return checked(from_keywords<StreamOptions>(given, {kCacheKeywords}));
-}
+StreamOptions cache_keywords(const nb::kwargs& given) { return from_keywords<StreamOptions>(given, {kCacheKeywords}); }
 
 }  // namespace kvass::python

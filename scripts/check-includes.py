@@ -42,8 +42,10 @@ FREE = re.compile(r"(^|_)(test|bench|fuzz)\.cc$|^test_.*\.h$")
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"')
 MODEL_NAME = re.compile(r"gemma|whisper|qwen|mistral", re.IGNORECASE)
 SYSTEM = re.compile(r"^\s*#\s*include\s+<(sys/.*|unistd|fcntl|sched|signal|csignal|pthread|poll|dirent|dlfcn|cpuid|termios)(\.h)?>")
-SYSTEM_ALLOWED = re.compile(r"^src/(base/platform\.cc|cli/.*|device/emulate\.cc)$")
+SYSTEM_ALLOWED = re.compile(r"^src/(base/platform\.cc|cli/.*)$")
 COMMENT = re.compile(r"//.*")
+OPERATOR_ROW = re.compile(r"^KVASS_OP\((\w+), (devices|cpu),", re.MULTILINE)
+DEVICE_OP = re.compile(r"\bdevice_op_(\w+)\s*=")
 # Lists of values in model files; some are models' names.
 NAMES_ALLOWED = {"src/text/pre_tokenizers.inc", "src/text/vocabulary_kinds.inc"}
 
@@ -69,8 +71,19 @@ def problems_of(path, folder):
             yield f"{where}:{number}: only model/ knows a model's name: {line.strip()}"
 
 
+def operator_problems():
+    """An operator has a device run exactly where its row of the list says so."""
+    rows = dict(OPERATOR_ROW.findall((ROOT / "src/program/ops.inc").read_text(encoding="utf-8")))
+    on_devices = set()
+    for path in (ROOT / "src/ops").glob("*/op_device.cc"):
+        on_devices.update(DEVICE_OP.findall(path.read_text(encoding="utf-8")))
+    for name, where in rows.items():
+        if (where == "devices") != (name in on_devices):
+            yield f"src/program/ops.inc: {name}: {where}, but {'a' if name in on_devices else 'no'} device_op_{name} in src/ops"
+
+
 def main():
-    problems = []
+    problems = list(operator_problems())
     files = 0
     for path in sorted((ROOT / "src").rglob("*")):
         if path.suffix not in (".h", ".cc", ".cu", ".inc") or FREE.search(path.name):

@@ -76,7 +76,7 @@ struct OneOp {
     program.hidden = add("hidden", 32, Extent::chunk, View::none);
     program.logits = add("logits", 40, Extent::head, View::none);
     program.ops.push_back(std::move(op));
-    program.methods.push_back({"body", 0, 1});
+    program.parts.push_back({"body", 0, 1});
   }
   OneOp(const OneOp&) = delete;
   OneOp& operator=(const OneOp&) = delete;

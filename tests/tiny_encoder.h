@@ -133,7 +133,7 @@ inline void TinyEncoder::build() {
 
   ProgramBuilder& b = builder_;
   b.encoder(source_rows, c.width, c.frames);
-  b.begin_method("encode");
+  b.begin_part("encode");
   ValueId x = b.gelu(b.bias("conv1 b", b.conv1d("conv1", b.input(c.channels), conv1_, 1), conv1_bias_));
   x = b.gelu(b.bias("conv2 b", b.conv1d("conv2", x, conv2_, 2), conv2_bias_));
   x = b.positions(x, source_positions_);
@@ -149,7 +149,7 @@ inline void TinyEncoder::build() {
   b.set_scope("");
   b.store_source(b.layer_norm("encoder norm", x, encoder_norm_.weight, encoder_norm_.bias, 1e-5f));
 
-  b.begin_method("body");
+  b.begin_part("body");
   x = b.positions(b.embed(table_, 1.0f), positions_);
   for (size_t i = 0; i < decoder_.size(); ++i) {
     Layer& layer = decoder_[i];
@@ -178,7 +178,7 @@ inline void TinyEncoder::build() {
   }
   b.set_scope("");
   b.set_hidden(x);
-  b.begin_method("head");
+  b.begin_part("head");
   const ValueId last = b.layer_norm("decoder norm", b.select_rows(x), decoder_norm_.weight, decoder_norm_.bias, 1e-5f);
   b.set_logits(b.linear("logits", last, table_));
   program_ = std::move(b).finish();

@@ -1,7 +1,7 @@
 // Status and Result: how every kvass function reports that it could not do what it was asked.
-// Not for broken invariants (those assert) and never an exception: a function that can fail returns one of these, and
-// on failure the state it was called on is as before. A message is one line: what, what was expected, what was got,
-// where. The code says which kind of failure it is; C codes, Python exceptions and exit codes follow from it.
+// A function that can fail returns one of these and throws nothing. After a failure the object it was called on is as
+// before. (A broken invariant is a mistake of kvass: it asserts.) A message is one line: what, what was expected, what
+// was got, where. The code says which kind of failure it is; C codes, Python exceptions and exit codes follow from it.
 //
 // A message that is about a field of a public struct names it as `Struct.field`, for example `CacheOptions.chunk`. The
 // command line shows its flag instead (`--chunk`), Python its keyword (`chunk`).
@@ -104,7 +104,7 @@ class [[nodiscard]] Result {
 
 // `KVASS_ASSIGN_OR_RETURN(auto x, f())`: x is the value of the Result, or its error is returned.
 #define KVASS_ASSIGN_OR_RETURN(declaration, expression) \
-  KVASS_ASSIGN_OR_RETURN_(KVASS_CONCAT_(kvass_result_, __LINE__), declaration, expression)
+  KVASS_ASSIGN_OR_RETURN_(KVASS_CONCAT_(kvass_result_, __COUNTER__), declaration, expression)
 #define KVASS_ASSIGN_OR_RETURN_(result, declaration, expression) \
   auto result = (expression);                                    \
   if (!result.ok()) return result.status();                      \

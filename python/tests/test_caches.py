@@ -67,6 +67,8 @@ def test_layouts_shapes_and_functions_are_pickled_and_copied():
     for layout in (Layout.full(10), Layout.full(10, 4), Layout.ring(4, 8), Layout.sink_ring(2, 4, 8)):
         assert pickle.loads(pickle.dumps(layout)) == layout and copy.deepcopy(layout) == layout
     shape = pickle.loads(pickle.dumps(kvass.caches.CacheShape(2, 64, 7)))
+    assert shape == CacheShape(2, 64, window=7) and shape != CacheShape(2, 64)
+    assert repr(shape) == "CacheShape(2, 64, window=7)"
     assert (shape.kv_heads, shape.head_dim, shape.window) == (2, 64, 7)
     for function in (kvass.attention, kvass.caches.plan, kvass.set_threads, Layout.ring):
         assert pickle.loads(pickle.dumps(function)) is function

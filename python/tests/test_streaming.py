@@ -301,6 +301,31 @@ def test_a_stream_may_go_back_into_its_padding():
     assert close(torch.cat(parts, 1)[mask[:, 5:].bool()], want[mask[:, 5:].bool()])
 
 
+def test_compiled_code_gives_the_stream_or_says_that_it_cannot():
+    model, ids = model_of("llama"), tokens(1, 30, seed=3)
+    for dynamic in (None, True):
+        torch._dynamo.reset()
+        compiled = torch.compile(model, backend="eager", dynamic=dynamic)
+        got = run(compiled, kt.StreamingCache(model, SINKS, WINDOW), ids, 1)
+        assert torch.equal(got, run(model, kt.StreamingCache(model, SINKS, WINDOW), ids, 1))
+    torch._dynamo.reset()
+    whole = torch.compile(model, backend="eager", fullgraph=True)
+    with pytest.raises(Exception, match="get_mask_sizes"):
+        run(whole, kt.StreamingCache(model, SINKS, WINDOW), ids, 1)
+    torch._dynamo.reset()
+
+
+@pytest.mark.parametrize("positions", [[[5, 6, 9]], [[0, 1, 2]], [[6, 7, 8]]])
+def test_positions_that_do_not_follow_each_other_are_refused(positions):
+    model, ids = model_of("llama"), tokens(1, 8, seed=3)
+    want = run(model, kt.StreamingCache(model, SINKS, WINDOW), ids, 8)
+    cache = kt.StreamingCache(model, SINKS, WINDOW)
+    run(model, cache, ids[:, :5], 5)
+    with pytest.raises(ValueError, match="position_ids: expected positions that follow each other, 5 to 7"):
+        run(model, cache, ids[:, 5:], 3, position_ids=torch.tensor(positions))
+    assert close(run(model, cache, ids[:, 5:], 3, position_ids=torch.tensor([[5, 6, 7]])), want[:, 5:])
+
+
 def test_a_stream_of_inference_mode_goes_on_outside_of_it():
     model, ids = model_of("llama", layers=2), tokens(1, 63, 12)
     cache = kt.StreamingCache(model, sinks=SINKS, window=WINDOW)

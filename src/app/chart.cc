@@ -16,40 +16,17 @@ constexpr int kWidth = 900;
 
 const char* colour(size_t index) { return kColours[index % std::size(kColours)]; }
 
-std::string escaped(std::string_view text) {
-  std::string out;
-  for (const char c : text) {
-    switch (c) {
-      case '&':
-        out += "&amp;";
-        break;
-      case '<':
-        out += "&lt;";
-        break;
-      case '>':
-        out += "&gt;";
-        break;
-      case '"':
-        out += "&quot;";
-        break;
-      default:
-        out += static_cast<unsigned char>(c) < 32 ? ' ' : c;
-    }
-  }
-  return out;
-}
-
 class Picture {
  public:
   void text(double x, double y, std::string_view text, const char* anchor = "start", int size = 12,
             const char* more = "") {
     body_ += fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" font-size=\"{}\" text-anchor=\"{}\"{}>{}</text>\n", x, y,
-                         size, anchor, more, escaped(text));
+                         size, anchor, more, xml_text(text));
   }
   void box(double x, double y, double width, double height, const char* fill, std::string_view tip = {}) {
     body_ += fmt::format(
         "<rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.2f}\" height=\"{:.1f}\" fill=\"{}\"><title>{}</title></rect>\n", x,
-        y, width, height, fill, escaped(tip));
+        y, width, height, fill, xml_text(tip));
   }
   void line(double x1, double y1, double x2, double y2, const char* stroke) {
     body_ += fmt::format("<line x1=\"{:.1f}\" y1=\"{:.1f}\" x2=\"{:.1f}\" y2=\"{:.1f}\" stroke=\"{}\"/>\n", x1, y1, x2,
@@ -60,7 +37,7 @@ class Picture {
   }
   void dot(double x, double y, const char* fill, std::string_view tip) {
     body_ += fmt::format("<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"3\" fill=\"{}\"><title>{}</title></circle>\n", x, y,
-                         fill, escaped(tip));
+                         fill, xml_text(tip));
   }
   // Names beside their colours, from (x, y) on; where the next thing may begin.
   double legend(double y, const std::vector<std::string>& names) {
@@ -89,8 +66,8 @@ class Picture {
 };
 
 // A step of an axis: 1, 2 or 5 times a power of ten, of which about five fit.
-double step_of(double span) {
-  const double raw = span / 5.0;
+double step_of(double range) {
+  const double raw = range / 5.0;
   const double power = std::pow(10.0, std::floor(std::log10(raw)));
   for (const double times : {1.0, 2.0, 5.0}) {
     if (raw <= times * power * 1.0001) return times * power;
@@ -120,6 +97,29 @@ size_t index_of(std::vector<std::string>& names, const std::string& name) {
 }
 
 }  // namespace
+
+std::string xml_text(std::string_view text) {
+  std::string out;
+  for (const char c : text) {
+    switch (c) {
+      case '&':
+        out += "&amp;";
+        break;
+      case '<':
+        out += "&lt;";
+        break;
+      case '>':
+        out += "&gt;";
+        break;
+      case '"':
+        out += "&quot;";
+        break;
+      default:
+        out += static_cast<unsigned char>(c) < 32 ? ' ' : c;
+    }
+  }
+  return out;
+}
 
 std::string bar_chart(std::string_view title, const std::vector<BarGroup>& groups) {
   constexpr double kLeft = 150, kRight = kWidth - 190, kRow = 20;

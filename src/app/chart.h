@@ -1,5 +1,6 @@
-// Pictures of figures as SVG 1.1 text: what `plan --svg`, `score --plot` and `bench --plot` write. A picture is
-// complete in itself, in plain shapes and a system font, so that browsers, editors and converters show it alike.
+// Pictures of figures as SVG 1.1 text: what `plan --svg`, `score --plot` and `bench --plot` write (that of `inspect
+// --svg` is in app/inspect). A picture is complete in itself, in plain shapes and a system font, so that browsers,
+// editors and converters show it alike.
 #pragma once
 
 #include <cstddef>
@@ -36,6 +37,9 @@ struct ChartLine {
 // Both axes are linear; that of y begins at 0 unless all values lie in a small part of it.
 std::string line_chart(std::string_view title, std::string_view x, std::string_view y,
                        const std::vector<ChartLine>& lines);
+
+// A text as it stands in XML.
+std::string xml_text(std::string_view text);
 
 // A picture as a file, whole or not at all; a file that is something else is not replaced.
 Status check_picture(const std::string& path);

@@ -67,7 +67,7 @@ Result<Conversation> Conversation::create(const OpenModel& model, OpenStream& st
 
 Result<Conversation> Conversation::resume(const OpenModel& model, OpenStream& stream, const ChatOptions& options,
                                           const StreamState& state, const std::string& path) {
-  if (state.chat.chat_template.empty()) {
+  if (!state.is_chat()) {
     return bad_input(path, "a conversation, as a chat saves it", "a text of a stream");
   }
   OpenModel own = for_template(model, state.chat.chat_template);

@@ -5,9 +5,8 @@
 #include <set>
 #include <utility>
 
-#include "app/model_folder.h"
+#include "app/model_contents.h"
 #include "app/model_names.h"
-#include "app/speech_source.h"
 #include "app/stream_options.h"
 #include "base/new_file.h"
 #include "base/thread_pool.h"
@@ -70,7 +69,10 @@ class Converter {
       writer_.copy(entry);
       ++entries_;
     }
-    if (type_ && file_type(*type_)) writer_.u32("general.file_type", *file_type(*type_));
+    if (type_ && file_type(*type_)) {
+      writer_.u32("general.file_type", *file_type(*type_));
+      ++entries_;
+    }
     for (const GgufTensor& tensor : model_.tensors()) {
       Output output{&tensor, WeightType::F32, 0, 0};
       KVASS_ASSIGN_OR_RETURN(const WeightType own, weight_type_of(tensor.type));
@@ -147,17 +149,20 @@ class Converter {
 
 Result<ConvertSummary> convert_model(const ConvertOptions& options) {
   const std::string path = model_path(options.model);
-  if (is_kvp(path) || is_speech_source(path)) {
-    return bad_input(path, "a GGUF file or a Hugging Face folder of a text model",
-                     is_kvp(path) ? "a .kvp file, whose weights are packed" : "a speech model");
-  }
+  if (is_part_name(options.out))
+    return bad_input(options.out, "a name that is not that of a part of a split model", "such a name");
   KVASS_RETURN_IF_ERROR(check_replaceable(options.out, kMagic, "a GGUF file"));
   std::optional<WeightType> type;
   if (!options.weights.empty()) {
     KVASS_ASSIGN_OR_RETURN(type, parse_weight_type(options.weights));
   }
   KVASS_ASSIGN_OR_RETURN(const FileLock lock, FileLock::acquire(options.out));
-  KVASS_ASSIGN_OR_RETURN(const Gguf model, open_text_model(path));
+  KVASS_ASSIGN_OR_RETURN(const ModelContents contents, open_contents(path));
+  if (!std::holds_alternative<Gguf>(contents.file)) {
+    return bad_input(path, "a GGUF file or a Hugging Face folder of a text model",
+                     contents.format == "kvp" ? "a .kvp file, whose weights are packed" : "a speech model");
+  }
+  const auto& model = std::get<Gguf>(contents.file);
   Converter converter(model, type);
   KVASS_RETURN_IF_ERROR(converter.plan());
   if (model.has("tokenizer.ggml.model")) {

@@ -12,9 +12,8 @@
 #include <optional>
 
 #include "app/inspect.h"
-#include "app/model_folder.h"
+#include "app/model_contents.h"
 #include "app/model_names.h"
-#include "app/speech_source.h"
 #include "file/one_line.h"
 #include "kvp/kvp.h"
 #include "model/model.h"
@@ -52,30 +51,12 @@ struct Readable {
   std::map<std::string, Entry> metadata;
   std::map<std::string, TensorView> tensors;
   std::function<Status()> check;
-  std::shared_ptr<const void> owner;
 };
 
-// The whole value of an entry.
-std::string exact_value(const Gguf& file, const GgufEntry& entry) {
-  std::string text =
-      fmt::format("{} {} {}:", static_cast<int>(entry.type), static_cast<int>(entry.element), entry.count);
-  if (entry.element == GgufValueType::string) {
-    const auto add = [&](std::string_view part) { text += fmt::format("{}:", part.size()).append(part); };
-    if (entry.type != GgufValueType::array) {
-      if (const auto one = file.get_string(entry.key); one.ok()) add(one.value());
-    } else if (const auto all = file.get_strings(entry.key); all.ok()) {
-      for (const std::string_view part : all.value()) add(part);
-    }
-    return text;
-  }
-  if (entry.type == GgufValueType::array) {
-    if (const auto all = file.get_ints(entry.key); all.ok())
-      return text + fmt::format("{}", fmt::join(all.value(), " "));
-    if (const auto all = file.get_floats(entry.key); all.ok()) {
-      return text.append(reinterpret_cast<const char*>(all->data()), all->size() * sizeof(float));
-    }
-  }
-  return text + file.printable(entry);
+// The whole value of an entry, as it stands in the file.
+std::string exact_value(const GgufEntry& entry) {
+  return fmt::format("{} {} {}:", static_cast<int>(entry.type), static_cast<int>(entry.element), entry.count)
+      .append(reinterpret_cast<const char*>(entry.data), entry.bytes);
 }
 
 TensorView view_of(const GgufTensor& tensor) {
@@ -87,34 +68,29 @@ TensorView view_of(const GgufTensor& tensor) {
   return view;
 }
 
-Result<Readable> read_text_model(const std::string& path) {
-  KVASS_ASSIGN_OR_RETURN(Gguf opened, open_text_model(path));
+Result<Readable> readable(Gguf opened) {
   const auto file = std::make_shared<const Gguf>(std::move(opened));
   Readable out;
   for (const GgufEntry& entry : file->entries()) {
-    out.metadata[std::string(entry.key)] = {exact_value(*file, entry), file->printable(entry)};
+    out.metadata[std::string(entry.key)] = {exact_value(entry), file->printable(entry)};
   }
   for (const GgufTensor& tensor : file->tensors()) out.tensors[tensor.name] = view_of(tensor);
   out.check = [file] { return file->check(); };
-  out.owner = file;
   return out;
 }
 
-Status add_summary(const std::string& path, Readable& out) {
-  KVASS_ASSIGN_OR_RETURN(const FileSummary summary, inspect_file(path));
+void add_summary(const FileSummary& summary, Readable& out) {
   for (const FileEntry& entry : summary.metadata) {
     std::string exact = entry.type + " " + entry.shown;
     if (const auto* text = std::get_if<std::string>(&entry.value)) exact += " " + *text;
     out.metadata[entry.key] = {std::move(exact), entry.shown};
   }
-  return {};
 }
 
-Result<Readable> read_kvp(const std::string& path) {
-  KVASS_ASSIGN_OR_RETURN(KvpFile opened, KvpFile::open(path));
+Result<Readable> readable(KvpFile opened) {
   const auto file = std::make_shared<const KvpFile>(std::move(opened));
   Readable out;
-  KVASS_RETURN_IF_ERROR(add_summary(path, out));
+  add_summary(summary_of(*file), out);
   for (size_t i = 0; i < file->model().program.weights.size(); ++i) {
     const Weight& weight = file->model().program.weights[i];
     const PackedWeight& matrix = file->matrices()[i];
@@ -135,12 +111,10 @@ Result<Readable> read_kvp(const std::string& path) {
     out.tensors[weight.name] = std::move(view);
   }
   out.check = [file] { return file->check(); };
-  out.owner = file;
   return out;
 }
 
-Result<Readable> read_speech(const std::string& path) {
-  KVASS_ASSIGN_OR_RETURN(SpeechSource opened, open_speech_source(path));
+Result<Readable> readable(SpeechSource opened) {
   const auto source = std::make_shared<const SpeechSource>(std::move(opened));
   Readable out;
   out.metadata["tokens"] = {std::to_string(source->vocabulary.pieces.size()),
@@ -170,14 +144,13 @@ Result<Readable> read_speech(const std::string& path) {
     out.tensors[name] = std::move(view);
   }
   out.check = [source] { return source->tensors->check(); };
-  out.owner = source;
   return out;
 }
 
 Result<Readable> read_model(const std::string& path) {
   if (is_snapshot(path)) return bad_input(path, "a model", "a snapshot");
-  if (is_kvp(path)) return read_kvp(path);
-  return is_speech_source(path) ? read_speech(path) : read_text_model(path);
+  KVASS_ASSIGN_OR_RETURN(ModelContents contents, open_contents(path));
+  return std::visit([](auto&& file) { return readable(std::move(file)); }, std::move(contents.file));
 }
 
 // The largest difference, and where it is first.

@@ -20,7 +20,7 @@ Result<DecodeResult> run_to_end(const OpenModel& model, OpenStream& stream, Samp
 }  // namespace
 
 Status check_text(const StreamState& state, const std::string& path) {
-  if (state.chat.chat_template.empty()) return {};
+  if (!state.is_chat()) return {};
   return bad_input(path, "a text, as a stream saves it", "a conversation of a chat");
 }
 

@@ -4,7 +4,8 @@
 
 #include <algorithm>
 
-#include "app/model_folder.h"
+#include "app/chart.h"
+#include "app/model_contents.h"
 #include "app/model_names.h"
 #include "app/plan.h"
 #include "app/text.h"
@@ -72,7 +73,7 @@ FileSummary summary_of(const SnapshotInfo& info) {
     integer("sink_window", caches.sink_window);
     text("sink_positions", std::string(sink_positions_name(caches.sink_positions)));
   }
-  if (!state.chat.chat_template.empty()) {
+  if (state.is_chat()) {
     text("chat_template", state.chat.chat_template);
     text("system", state.chat.system);
     integer("turns", state.chat.turns);
@@ -120,6 +121,82 @@ void add_speech(const KvpFile& file, FileSummary& summary) {
   }
 }
 
+FileSummary summary_of(const Gguf& file, bool folder) {
+  FileSummary summary{folder ? "safetensors" : "gguf", folder ? 0 : file.version(), {}, {}};
+  for (const GgufEntry& entry : file.entries()) summary.metadata.push_back(entry_of(file, entry));
+  for (const GgufTensor& tensor : file.tensors()) {
+    summary.tensors.push_back({tensor.name, std::string(ggml_type_name(tensor.type)), tensor.shape, tensor.bytes});
+  }
+  return summary;
+}
+
+Result<FileSummary> summary_of(const SpeechSource& source, const std::string& format) {
+  FileSummary summary{format, 0, {}, {}};
+  const auto tokens = static_cast<int64_t>(source.vocabulary.pieces.size());
+  summary.metadata.push_back({"tokens", "i64", std::to_string(tokens), tokens});
+  summary.metadata.push_back({"heads", "i64", std::to_string(source.heads), source.heads});
+  for (const std::string& name : source.tensors->names()) {
+    KVASS_ASSIGN_OR_RETURN(const SourceTensor tensor, source.tensors->tensor(name));
+    const std::vector<int64_t> shape(tensor.shape.rbegin(), tensor.shape.rend());
+    summary.tensors.push_back({name, tensor.is_int8() ? "I8" : std::string(ggml_type_name(tensor.type)), shape,
+                               tensor.data.size() + tensor.row_scales.size()});
+  }
+  return summary;
+}
+
+Status check_unchanged(const ModelContents& contents) {
+  if (const auto* kvp = std::get_if<KvpFile>(&contents.file)) return kvp->check();
+  if (const auto* speech = std::get_if<SpeechSource>(&contents.file)) return speech->tensors->check();
+  return std::get<Gguf>(contents.file).check();
+}
+
+Result<FileSummary> summary_of(const ModelContents& contents) {
+  if (const auto* kvp = std::get_if<KvpFile>(&contents.file)) return summary_of(*kvp);
+  if (const auto* speech = std::get_if<SpeechSource>(&contents.file)) return summary_of(*speech, contents.format);
+  return summary_of(std::get<Gguf>(contents.file), contents.format == "safetensors");
+}
+
+// One box of the picture.
+struct Box {
+  std::string name;
+  int32_t first = 0, last = 0;  // ops
+  size_t offset = 0, bytes = 0;
+  bool workspace = false;
+};
+
+std::vector<Box> boxes_of(const Program& program, const MethodPlan& method) {
+  const auto end = static_cast<int32_t>(program.ops.size());
+  std::vector<Box> boxes(program.values.size());
+  std::vector<const Part*> home(program.values.size(), nullptr);
+  for (const Part& part : program.parts) {
+    for (int32_t i = part.begin; i < part.end; ++i) {
+      const Op& op = program.ops[static_cast<size_t>(i)];
+      for (ValueId id : op.outputs) {
+        const auto v = static_cast<size_t>(id);
+        const Value& value = program.values[v];
+        home[v] = &part;
+        boxes[v] = {value.name, i, i, method.arena.values[v], 0, false};
+        if (value.view == View::none) {
+          boxes[v].bytes = static_cast<size_t>(method.limits().of(program, value.extent) * value.width) * sizeof(float);
+        }
+      }
+      for (ValueId id : op.inputs) {
+        Box& box = boxes[static_cast<size_t>(id)];
+        box.last = std::max(box.last, home[static_cast<size_t>(id)] == &part ? i : end);
+      }
+    }
+  }
+  for (ValueId id : {program.hidden, program.logits}) boxes[static_cast<size_t>(id)].last = end;
+  for (size_t i = 0; i < program.ops.size(); ++i) {
+    const auto op = static_cast<int32_t>(i);
+    boxes.push_back(
+        {"workspace of " + program.ops[i].name, op, op, method.arena.workspace[i], method.workspace_bytes[i], true});
+  }
+  return boxes;
+}
+
+}  // namespace
+
 FileSummary summary_of(const KvpFile& file) {
   FileSummary summary{"kvass program", file.version(), {}, {}};
   const auto text = [&](const char* key, std::string value) {
@@ -166,79 +243,15 @@ FileSummary summary_of(const KvpFile& file) {
   return summary;
 }
 
-// One box of the picture.
-struct Box {
-  std::string name;
-  int32_t first = 0, last = 0;  // ops
-  size_t offset = 0, bytes = 0;
-  bool workspace = false;
-};
-
-std::vector<Box> boxes_of(const Program& program, const MethodPlan& method) {
-  const auto end = static_cast<int32_t>(program.ops.size());
-  std::vector<Box> boxes(program.values.size());
-  std::vector<const Method*> home(program.values.size(), nullptr);
-  for (const Method& part : program.methods) {
-    for (int32_t i = part.begin; i < part.end; ++i) {
-      const Op& op = program.ops[static_cast<size_t>(i)];
-      for (ValueId id : op.outputs) {
-        const auto v = static_cast<size_t>(id);
-        const Value& value = program.values[v];
-        home[v] = &part;
-        boxes[v] = {value.name, i, i, method.arena.values[v], 0, false};
-        if (value.view == View::none) {
-          boxes[v].bytes = static_cast<size_t>(method.limits().of(program, value.extent) * value.width) * sizeof(float);
-        }
-      }
-      for (ValueId id : op.inputs) {
-        Box& box = boxes[static_cast<size_t>(id)];
-        box.last = std::max(box.last, home[static_cast<size_t>(id)] == &part ? i : end);
-      }
-    }
-  }
-  for (ValueId id : {program.hidden, program.logits}) boxes[static_cast<size_t>(id)].last = end;
-  for (size_t i = 0; i < program.ops.size(); ++i) {
-    const auto op = static_cast<int32_t>(i);
-    boxes.push_back(
-        {"workspace of " + program.ops[i].name, op, op, method.arena.workspace[i], method.workspace_bytes[i], true});
-  }
-  return boxes;
-}
-
-std::string escaped(std::string_view text) {
-  std::string out;
-  for (char c : text) {
-    if (c == '<')
-      out += "&lt;";
-    else if (c == '&')
-      out += "&amp;";
-    else if (static_cast<unsigned char>(c) >= 0x20)
-      out += c;
-  }
-  return out;
-}
-
-}  // namespace
-
 Result<FileSummary> inspect_file(const std::string& path_or_name) {
   const std::string path = model_path(path_or_name);
   if (is_snapshot(path)) {
     KVASS_ASSIGN_OR_RETURN(const Snapshot snapshot, Snapshot::open(path));
     return summary_of(snapshot.info());
   }
-  if (is_kvp(path)) {
-    KVASS_ASSIGN_OR_RETURN(const KvpFile file, KvpFile::open(path));
-    FileSummary summary = summary_of(file);
-    KVASS_RETURN_IF_ERROR(file.check());
-    return summary;
-  }
-  KVASS_ASSIGN_OR_RETURN(const Gguf file, open_text_model(path));
-  FileSummary summary{is_model_folder(path) ? "safetensors" : "gguf", file.version(), {}, {}};
-  for (const GgufEntry& entry : file.entries()) summary.metadata.push_back(entry_of(file, entry));
-  for (const GgufTensor& tensor : file.tensors()) {
-    summary.tensors.push_back({tensor.name, std::string(ggml_type_name(tensor.type)), tensor.shape, tensor.bytes});
-  }
-  KVASS_RETURN_IF_ERROR(file.check());
+  KVASS_ASSIGN_OR_RETURN(const ModelContents contents, open_contents(path));
+  KVASS_ASSIGN_OR_RETURN(FileSummary summary, summary_of(contents));
+  KVASS_RETURN_IF_ERROR(check_unchanged(contents));
   return summary;
 }
 
@@ -248,8 +261,11 @@ Result<ProgramSummary> inspect_program(const std::string& path) {
 }
 
 Result<StaticProgram> inspect_static(const std::string& path, bool check) {
-  if (!is_kvp(path)) return bad_input(path, "a .kvp file, which has a plan", "another kind of file");
-  KVASS_ASSIGN_OR_RETURN(const KvpFile file, KvpFile::open(path));
+  KVASS_ASSIGN_OR_RETURN(const ModelContents contents, open_contents(path));
+  if (!std::holds_alternative<KvpFile>(contents.file)) {
+    return bad_input(path, "a .kvp file, which has a plan", "another kind of file");
+  }
+  const auto& file = std::get<KvpFile>(contents.file);
   if (check) {
     ThreadPool pool(usable_cpus());
     KVASS_RETURN_IF_ERROR(file.check_weights(pool));
@@ -286,7 +302,7 @@ std::string arena_svg(const Program& program, const MethodPlan& method) {
       "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {:.0f} {:.0f}\" font-family=\"sans-serif\" "
       "font-size=\"14\">\n<text x=\"{:.0f}\" y=\"24\">{}: {} rows, arena {}, {} ops from left to right, bytes from "
       "top to bottom</text>\n",
-      kWidth + 2 * kMargin, kHeight + 2 * kMargin, kMargin, escaped(method.name), method.rows,
+      kWidth + 2 * kMargin, kHeight + 2 * kMargin, kMargin, xml_text(method.name), method.rows,
       human_bytes(method.arena.bytes), program.ops.size());
   out += fmt::format(
       "<rect x=\"{0:.0f}\" y=\"{0:.0f}\" width=\"{1:.0f}\" height=\"{2:.0f}\" fill=\"none\" stroke=\"#888\"/>\n",
@@ -301,7 +317,7 @@ std::string arena_svg(const Program& program, const MethodPlan& method) {
         "stroke-width=\"0.3\"><title>{}: {} bytes at {}, ops {} to {}</title></rect>\n",
         kMargin + step * box.first, kMargin + scale * static_cast<double>(box.offset),
         step * (box.last - box.first + 1), std::max(0.5, scale * static_cast<double>(box.bytes)), fill,
-        escaped(box.name), box.bytes, box.offset, box.first, box.last);
+        xml_text(box.name), box.bytes, box.offset, box.first, box.last);
   }
   return out + "</svg>\n";
 }

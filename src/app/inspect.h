@@ -10,6 +10,7 @@
 
 #include "kvass/cache_plan.h"
 #include "kvass/status.h"
+#include "kvp/kvp.h"
 #include "plan/method.h"
 #include "program/program.h"
 
@@ -30,11 +31,12 @@ struct FileTensor {
 };
 
 struct FileSummary {
-  std::string kind;  // "gguf", "kvass program", "kvass snapshot"
-  uint32_t version = 0;
+  std::string kind;                 // "gguf", "safetensors", "kvass program", "kvass snapshot"
+  uint32_t version = 0;             // 0: the format has none
   std::vector<FileEntry> metadata;  // in the file's order, as are the tensors
   std::vector<FileTensor> tensors;
 };
+FileSummary summary_of(const KvpFile& file);
 Result<FileSummary> inspect_file(const std::string& path_or_name);  // a name: model_names.h
 
 // What a .kvp has beside that: the program with its plans.

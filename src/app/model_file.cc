@@ -6,9 +6,8 @@
 #include <cstring>
 #include <utility>
 
-#include "app/model_folder.h"
+#include "app/model_contents.h"
 #include "app/model_names.h"
-#include "app/speech_source.h"
 #include "model/alignment_heads.h"
 
 namespace kvass {
@@ -49,11 +48,12 @@ Status check_weight_options(const WeightOptions& options, bool is_static, const 
 
 Result<ModelFile> ModelFile::open(const std::string& path_or_name) {
   const std::string path = model_path(path_or_name);
-  const bool speech = is_speech_source(path);
-  KVASS_ASSIGN_OR_RETURN(ModelFile file, is_kvp(path) ? open_static(path)
-                                         : speech     ? open_speech(path)
-                                                      : open_text(path));
+  KVASS_ASSIGN_OR_RETURN(ModelContents contents, open_contents(path));
+  ModelFile file;
   file.path_ = path;
+  file.format_ = std::move(contents.format);
+  KVASS_RETURN_IF_ERROR(
+      std::visit([&](auto&& opened) { return file.take(std::move(opened)); }, std::move(contents.file)));
   if (file.speech_) {
     std::vector<std::pair<int64_t, int64_t>>& heads = file.speech_->alignment_heads;
     if (heads.empty()) heads = known_alignment_heads(file.speech_->shape);
@@ -62,50 +62,41 @@ Result<ModelFile> ModelFile::open(const std::string& path_or_name) {
   return file;
 }
 
-Result<ModelFile> ModelFile::open_static(const std::string& path) {
-  ModelFile file;
-  KVASS_ASSIGN_OR_RETURN(KvpFile kvp, KvpFile::open(path));
-  file.format_ = "kvp";
-  file.program_ = kvp.model().program;
-  file.kept_ = kept_weights(file.program_);
+Status ModelFile::take(KvpFile kvp) {
+  program_ = kvp.model().program;
+  kept_ = kept_weights(program_);
   if (kvp.model().speech) {
-    SpeechParts& speech = file.speech_.emplace();
+    SpeechParts& speech = speech_.emplace();
     KVASS_ASSIGN_OR_RETURN(speech.vocabulary, kvp.speech_vocabulary());
-    const Result<SpeechShape> shape = speech_shape(file.program_);
-    if (!shape.ok()) return shape.status().with_message(path + ": " + shape.status().message());
+    const Result<SpeechShape> shape = speech_shape(program_);
+    if (!shape.ok()) return shape.status().with_message(path_ + ": " + shape.status().message());
     speech.shape = shape.value();
     speech.alignment_heads = kvp.model().speech->alignment_heads;
     KVASS_RETURN_IF_ERROR(kvp.check());
   }
-  file.file_ = std::move(kvp);
-  return file;
+  file_ = std::move(kvp);
+  return {};
 }
 
-Result<ModelFile> ModelFile::open_speech(const std::string& path) {
-  ModelFile file;
-  KVASS_ASSIGN_OR_RETURN(SpeechSource source, open_speech_source(path));
+Status ModelFile::take(SpeechSource source) {
   Result<SpeechProgram> program = build_speech_program(*source.tensors, source.heads);
   KVASS_RETURN_IF_ERROR(source.tensors->check());
   KVASS_ASSIGN_OR_RETURN(SpeechProgram built, std::move(program));
-  file.format_ = std::move(source.format);
-  file.model_ = std::move(built.model);
-  file.program_ = std::move(file.model_.program);
-  file.speech_ = SpeechParts{built.shape, std::move(source.vocabulary), std::move(source.alignment_heads)};
-  file.file_ = std::move(source.tensors);
-  return file;
+  model_ = std::move(built.model);
+  program_ = std::move(model_.program);
+  speech_ = SpeechParts{built.shape, std::move(source.vocabulary), std::move(source.alignment_heads)};
+  file_ = std::move(source.tensors);
+  return {};
 }
 
-Result<ModelFile> ModelFile::open_text(const std::string& path) {
-  ModelFile file;
-  KVASS_ASSIGN_OR_RETURN(Gguf gguf, open_text_model(path));
+Status ModelFile::take(Gguf gguf) {
   Result<ModelProgram> built = build_program(gguf);
   KVASS_RETURN_IF_ERROR(gguf.check());
-  KVASS_ASSIGN_OR_RETURN(file.model_, std::move(built));
-  file.format_ = is_model_folder(path) ? "safetensors" : "GGUF";
-  file.program_ = std::move(file.model_.program);
-  file.file_ = std::move(gguf);
-  file.note_tokens_without_rows();
-  return file;
+  KVASS_ASSIGN_OR_RETURN(model_, std::move(built));
+  program_ = std::move(model_.program);
+  file_ = std::move(gguf);
+  note_tokens_without_rows();
+  return {};
 }
 
 void ModelFile::note_tokens_without_rows() {
@@ -179,7 +170,7 @@ Result<std::string> ModelFile::chat_template() const {
 Result<Vocabulary> ModelFile::vocabulary() const {
   KVASS_RETURN_IF_ERROR(check_text());
   if (!is_static()) {
-    if (is_model_folder(path_) && !std::get<Gguf>(file_).has("tokenizer.ggml.model")) {
+    if (format_ == "safetensors" && !std::get<Gguf>(file_).has("tokenizer.ggml.model")) {
       return bad_input(path_, "tokenizer.json in the folder", "none");
     }
     Result<Vocabulary> read = read_vocabulary(std::get<Gguf>(file_));

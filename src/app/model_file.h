@@ -11,6 +11,7 @@
 #include <variant>
 #include <vector>
 
+#include "app/speech_source.h"
 #include "app/stream_options.h"
 #include "base/thread_pool.h"
 #include "file/gguf.h"
@@ -55,7 +56,7 @@ class ModelFile {
   static Result<ModelFile> open(const std::string& path_or_name);  // a name: model_names.h
 
   const std::string& path() const { return path_; }
-  const std::string& format() const { return format_; }  // "GGUF", "kvp", "CTranslate2", …
+  const std::string& format() const { return format_; }  // ModelContents::format
   bool is_static() const { return std::holds_alternative<KvpFile>(file_); }
   const KvpFile& kvp() const { return std::get<KvpFile>(file_); }
   const Program& program() const;
@@ -82,9 +83,9 @@ class ModelFile {
 
  private:
   ModelFile() = default;
-  static Result<ModelFile> open_static(const std::string& path);
-  static Result<ModelFile> open_speech(const std::string& path);
-  static Result<ModelFile> open_text(const std::string& path);
+  Status take(KvpFile kvp);
+  Status take(SpeechSource source);
+  Status take(Gguf gguf);
   Status check_speech() const;
   void note_tokens_without_rows();
   Status check_text() const;

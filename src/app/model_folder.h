@@ -9,10 +9,6 @@
 
 namespace kvass {
 
-bool is_model_folder(const std::string& path);  // any folder
 Result<Gguf> open_model_folder(const std::string& path);
-
-// A GGUF file, or such a folder.
-Result<Gguf> open_text_model(const std::string& path);
 
 }  // namespace kvass

@@ -2,6 +2,10 @@
 #include "app/open.h"
 
 #include <gtest/gtest.h>
+#include <sys/inotify.h>
+#include <unistd.h>
+
+#include <filesystem>
 
 #include "app/export.h"
 #include "app/plan.h"
@@ -26,6 +30,23 @@ TEST_F(Opens, OpeningTellsWhatTheFileIs) {
   EXPECT_GT(peak_rss_bytes(), size_t{1} << 20);
 }
 
+// How often a file was opened while the object lives.
+class Openings {
+ public:
+  explicit Openings(const std::string& path) : watch_(inotify_init1(IN_NONBLOCK)) {
+    EXPECT_GE(inotify_add_watch(watch_, path.c_str(), IN_OPEN), 0);
+  }
+  ~Openings() { close(watch_); }
+  int64_t count() const {
+    inotify_event events[64];
+    const ssize_t bytes = read(watch_, events, sizeof events);  // those of a file have no name
+    return bytes < 0 ? 0 : bytes / static_cast<ssize_t>(sizeof events[0]);
+  }
+
+ private:
+  int watch_;
+};
+
 // A file that is gone after it was opened is planned and loaded all the same: nothing opens it a second time.
 TEST_F(Opens, AFileIsOpenedOnceAndPlannedBeforeItIsLoaded) {
   const Scratch scratch;
@@ -37,7 +58,9 @@ TEST_F(Opens, AFileIsOpenedOnceAndPlannedBeforeItIsLoaded) {
   exported.stream.context = 100;
   ASSERT_TRUE(export_program(exported).ok());
   for (const std::string& path : {gguf, kvp}) {
+    const Openings openings(path);
     ModelFile file = ModelFile::open(path).value();
+    EXPECT_EQ(openings.count(), 1) << path;
     std::filesystem::remove(path);
     StreamOptions options = file.stream_options();
     EXPECT_EQ(options.context, path == kvp ? std::optional<int64_t>(100) : std::nullopt);

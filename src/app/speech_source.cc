@@ -15,7 +15,6 @@ namespace {
 using nlohmann::json;
 
 bool is_file(const std::string& path) { return platform::file_info(path).kind == platform::FileKind::file; }
-bool is_folder(const std::string& path) { return platform::file_info(path).kind == platform::FileKind::folder; }
 
 template <class Source>
 std::unique_ptr<TensorSource> owned(Source source) {
@@ -86,34 +85,29 @@ Result<SpeechSource> open_hugging_face(const std::string& folder) {
   return out;
 }
 
-Result<SpeechSource> open_ggml(const std::string& path) {
+}  // namespace
+
+Result<SpeechSource> open_ggml_speech(FileMap map) {
   SpeechSource out;
   out.format = "ggml";
-  KVASS_ASSIGN_OR_RETURN(GgmlSpeech file, GgmlSpeech::open(path));
+  const std::string path = map.path();
+  KVASS_ASSIGN_OR_RETURN(GgmlSpeech file, GgmlSpeech::open(std::move(map)));
   out.heads = file.sizes().audio_heads;
   KVASS_ASSIGN_OR_RETURN(out.vocabulary, complete_speech_vocabulary(path, file.pieces(), file.sizes().vocabulary));
   out.tensors = owned(std::move(file));
   return out;
 }
 
-}  // namespace
-
-bool is_speech_source(const std::string& path) {
-  if (is_folder(path)) {
-    if (is_file(path + "/model.bin")) return true;
-    const Result<JsonTree> config = read_json_file(path + "/config.json");
-    return config.ok() && is_speech_folder(JsonFields(config->root(), path));
-  }
-  return is_file(path) && is_ggml_speech(path);
+bool is_speech_model_folder(const std::string& path) {
+  if (is_file(path + "/model.bin")) return true;
+  const Result<JsonTree> config = read_json_file(path + "/config.json");
+  return config.ok() && is_speech_folder(JsonFields(config->root(), path));
 }
 
-Result<SpeechSource> open_speech_source(const std::string& path) {
-  if (is_folder(path)) {
-    if (is_file(path + "/model.bin")) return open_ct2(path);
-    if (is_file(path + "/model.safetensors")) return open_hugging_face(path);
-    return bad_input(path, "model.bin (CTranslate2) or model.safetensors (Hugging Face) in the folder", "neither");
-  }
-  return open_ggml(path);
+Result<SpeechSource> open_speech_folder(const std::string& path) {
+  if (is_file(path + "/model.bin")) return open_ct2(path);
+  if (is_file(path + "/model.safetensors")) return open_hugging_face(path);
+  return bad_input(path, "model.bin (CTranslate2) or model.safetensors (Hugging Face) in the folder", "neither");
 }
 
 }  // namespace kvass

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/file_map.h"
 #include "file/tensor_source.h"
 #include "kvass/status.h"
 #include "text/speech_tokenizer.h"
@@ -24,8 +25,8 @@ struct SpeechSource {
   std::vector<std::pair<int64_t, int64_t>> alignment_heads;
 };
 
-// Whether a model in one of these formats is at the path.
-bool is_speech_source(const std::string& path);
-Result<SpeechSource> open_speech_source(const std::string& path);
+bool is_speech_model_folder(const std::string& path);
+Result<SpeechSource> open_speech_folder(const std::string& path);
+Result<SpeechSource> open_ggml_speech(FileMap file);
 
 }  // namespace kvass

@@ -152,10 +152,10 @@ double visible_keys(const Depth& depth, size_t state, int64_t query) {
 // and for the sum of values.
 double prefill_multiply_adds(const Program& program, const Depth& depth, int64_t count) {
   double sum = 0.0;
-  for (const Method& method : program.methods) {
-    if (method.name == "greedy") continue;  // instead of the head
-    const double rows = method.name == "head" ? 1.0 : static_cast<double>(count);
-    for (int32_t i = method.begin; i < method.end; ++i) {
+  for (const Part& part : program.parts) {
+    if (part.name == "greedy") continue;  // instead of the head
+    const double rows = part.name == "head" ? 1.0 : static_cast<double>(count);
+    for (int32_t i = part.begin; i < part.end; ++i) {
       const Op& op = program.ops[static_cast<size_t>(i)];
       const OpSpec& spec = op_spec(op.kind);
       if (spec.weight_form == WeightForm::matrix && !spec.reads_single_rows) {

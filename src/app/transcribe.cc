@@ -365,7 +365,7 @@ Status check_options(const TranscribeOptions& options, const SpeechTokenizer& to
   }
   for (const int32_t id : options.suppressed.value_or(std::vector<int32_t>())) {
     if (id < 0 || id >= tokenizer.size()) {
-      return bad_input("TranscribeOptions.suppressed", fmt::format("ids below {}", tokenizer.size()),
+      return bad_input("TranscribeOptions.suppressed", fmt::format("ids from 0 to {}", tokenizer.size() - 1),
                        std::to_string(id));
     }
   }

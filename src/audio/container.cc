@@ -32,12 +32,16 @@ SampleBytes sample_bytes(uint64_t declared, uint64_t at, uint64_t file_bytes) {
   return found;
 }
 
+// Whether the first four bytes can be a chunk's name.
+bool is_name(std::span<const uint8_t> head) {
+  return std::all_of(head.begin(), head.begin() + 4, [](uint8_t c) { return c >= 0x20 && c < 0x7f; });
+}
+
 // Whether a chunk that ends within the file begins here.
 bool is_chunk(const ReadBytes& read, uint64_t at, uint64_t file_bytes, bool big_endian) {
   std::array<uint8_t, 8> head{};
   if (!read(at, head)) return false;
-  const bool named = std::all_of(head.begin(), head.begin() + 4, [](uint8_t c) { return c >= 0x20 && c < 0x7f; });
-  return named && integer(head, 4, 4, big_endian) <= file_bytes - at - head.size();
+  return is_name(head) && integer(head, 4, 4, big_endian) <= file_bytes - at - head.size();
 }
 
 // Chunks, each a name and a size, from byte 12 on. `rf64`: sizes beyond 32 bits stand in the chunk ds64.
@@ -47,6 +51,7 @@ std::optional<SampleBytes> in_chunks(const ReadBytes& read, uint64_t file_bytes,
   std::array<uint8_t, 24> head{};
   const auto chunk = std::span(head).first(8);
   for (uint64_t at = 12; read(at, chunk);) {
+    if (!is_name(chunk)) return std::nullopt;
     const uint64_t size = integer(chunk, 4, 4, big_endian);
     const std::string_view name = text(chunk, 0, 4);
     if (name == "data" || name == "SSND" || name == "BODY") {

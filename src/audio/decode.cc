@@ -221,7 +221,7 @@ void reserve(std::vector<int16_t>& samples, const SF_INFO& info, sf_count_t byte
 }
 
 // A part of a recording is not taken for the whole, and damage not for silence. `found`: what the header says of the
-// samples. `silent`: frames of which no channel had a number.
+// samples. `silent`: frames of which a channel had no number.
 Status check_whole(SNDFILE* file, const SF_INFO& info, const std::optional<SampleBytes>& found, sf_count_t decoded,
                    sf_count_t silent, const std::string& name) {
   const auto seconds = [&](sf_count_t of) { return static_cast<double>(of) / info.samplerate; };

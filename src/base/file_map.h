@@ -29,6 +29,7 @@ class FileMap {
   FileMap& operator=(FileMap&& other) noexcept;
   ~FileMap();
 
+  const std::string& path() const { return path_; }
   std::span<const uint8_t> bytes() const { return {data_, size_}; }
   // Releases the resident pages that lie wholly inside [offset, offset + length). A later access reads them again.
   void release(size_t offset, size_t length) const;

@@ -276,7 +276,8 @@ MemoryInfo memory_info() {
   memory.available = kilobytes("MemAvailable");
   const auto at_most = [&](size_t limit) {
     constexpr size_t kNoLimit = size_t{1} << 60;  // what groups without one say is about 2^63
-    if (limit != 0 && limit < (memory.bytes == 0 ? kNoLimit : memory.bytes)) memory.limit = memory.limit == 0 ? limit : std::min(memory.limit, limit);
+    if (limit == 0 || limit >= (memory.bytes == 0 ? kNoLimit : memory.bytes)) return;
+    memory.limit = memory.limit == 0 ? limit : std::min(memory.limit, limit);
   };
   at_most(number_in("/sys/fs/cgroup/memory.max"));
   at_most(number_in("/sys/fs/cgroup/memory/memory.limit_in_bytes"));

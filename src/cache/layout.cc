@@ -175,8 +175,8 @@ Status Layout::check_extend(int64_t length, int64_t start, int64_t count) const 
 }
 
 int64_t ring_slots_for(int64_t window, int64_t chunk) {
-  const int64_t span = window + chunk - 1;  // positions in use at once
-  return (span + 2 * (kTileKeys - 1)) / kTileKeys * kTileKeys;
+  const int64_t in_use = window + chunk - 1;  // positions at once
+  return (in_use + 2 * (kTileKeys - 1)) / kTileKeys * kTileKeys;
 }
 
 }  // namespace kvass

@@ -98,6 +98,8 @@ std::string bench_picture(const std::string& model, const std::vector<BenchRow>&
 
 Status run(const BenchFlags& flags) {
   if (!flags.plot.empty()) KVASS_RETURN_IF_ERROR(check_picture(flags.plot));
+  if (!flags.plot.empty() && flags.plot == flags.trace)
+    return bad_input("--plot", "another file than --trace", flags.plot);
   if (!flags.trace.empty()) KVASS_RETURN_IF_ERROR(check_replaceable(flags.trace, kTraceBegin, "traces"));
   KVASS_ASSIGN_OR_RETURN(const WeightOptions weights, flags.weights.resolve());
   KVASS_ASSIGN_OR_RETURN(ModelFile file, ModelFlags::open(flags.model));
@@ -174,7 +176,7 @@ CommandAction add_bench(CLI::App& command) {
       "weights and the keys and values that are in sight (gg can pass it); both are measured in the same process.\n"
       "Lists are separated by commas. Example:\n"
       "  kvass bench model.gguf -p 512,2048 -n 64 -d 0,4096 -b 1,8 -t 2");
-  ModelFlags::add_model(command, flags->model, "A GGUF or .kvp file")->required();
+  ModelFlags::add_model(command, flags->model)->required();
   const auto list = [&](const std::string& name, std::vector<int64_t>& values, const char* type, const char* what) {
     command.add_option(name, values, what)
         ->type_name(type)

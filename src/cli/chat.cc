@@ -50,6 +50,11 @@ class Talk {
 
   Status run();
   void say_stats() const;
+  // A script is to see by the exit code that answers are not whole; a person has seen it.
+  Status whole() const {
+    if (terminal_ || interrupted_ == 0) return {};
+    return Status::error(StatusCode::cancelled, fmt::format("chat: interrupted in {} of its answers", interrupted_));
+  }
 
  private:
   Result<ChatTurn> turn_of(std::string_view user) const;
@@ -69,7 +74,8 @@ class Talk {
   const OpenStream& stream_;
   const ChatFlags& flags_;
   const bool terminal_;
-  double last_tps_ = 0.0;  // of the last answer
+  double last_tps_ = 0.0;    // of the last answer
+  int64_t interrupted_ = 0;  // answers that SIGINT ended, and the conversation went on
 };
 
 struct ChatCommand {
@@ -136,6 +142,7 @@ Result<bool> Talk::answer(std::optional<ChatTurn> turn) {
   Interrupts::end_answer();
   if (!result.ok()) return result.status();
   last_tps_ = result->decode_tps();
+  interrupted_ += result->reason == StopReason::cancelled && !Interrupts::quit().load(std::memory_order_relaxed);
   if (flags_.json) {
     writable = show_stdout(json_text({{"turn", chat_.turns()},
                                       {"position", position},
@@ -165,7 +172,11 @@ Result<bool> Talk::refuse(const Status& why) const {
 }
 
 Result<ChatTurn> Talk::turn_of(std::string_view user) const {
-  KVASS_ASSIGN_OR_RETURN(ChatTurn turn, chat_.prompt(user));
+  Result<ChatTurn> made = [&] {
+    const Interrupts::AtOnce at_once;  // seconds for a line of many megabytes; the last answer is saved
+    return chat_.prompt(user);
+  }();
+  KVASS_ASSIGN_OR_RETURN(ChatTurn turn, std::move(made));
   KVASS_RETURN_IF_ERROR(check_room(*stream_.sequence, turn.keep, turn.ids.size(), "prompt"));
   return turn;
 }
@@ -261,7 +272,7 @@ Status run(ChatFlags& flags) {
   KVASS_ASSIGN_OR_RETURN(const std::optional<Snapshot> resumed, flags.snapshots.resumed());
   if (resumed) {
     const SnapshotInfo& info = resumed->info();
-    if (info.state.chat.chat_template.empty()) {
+    if (!info.state.is_chat()) {
       return bad_input("--resume", "a conversation, as `kvass chat --save` writes",
                        "a text, which `kvass run` goes on with");
     }
@@ -298,7 +309,7 @@ Status run(ChatFlags& flags) {
   KVASS_RETURN_IF_ERROR(talk.run());
   if (flags.talks()) talk.say_stats();
   KVASS_RETURN_IF_ERROR(flush_stdout());
-  if (!Interrupts::quit().load(std::memory_order_relaxed)) return {};
+  if (!Interrupts::quit().load(std::memory_order_relaxed)) return talk.whole();
   return Status::error(StatusCode::cancelled, fmt::format("chat: interrupted after {} turns{}", chat.turns(),
                                                           chat.suspended() ? ", the last one not at its end" : ""));
 }
@@ -320,7 +331,8 @@ CommandAction add_chat(CLI::App& command) {
       "  kvass chat model.gguf --save talk.kvsnap\n"
       "  kvass chat model.gguf --temp 0.7 --top-p 0.9 --context 8192\n"
       "  printf 'Hello\\nAnd now in French\\n' | kvass chat model.gguf -n 100 --json");
-  ModelFlags::add_model(command, flags->model, "A GGUF or .kvp file of a chat model")->required();
+  ModelFlags::add_model(command, flags->model, "A GGUF or .kvp file, or a Hugging Face folder, of a chat model")
+      ->required();
 
   const std::string group = "Conversation";
   command.add_option(flags_of("ChatOptions.system"), flags->chat.system, "The system text, before the first turn")

@@ -70,7 +70,10 @@ TEST(Convert, ReplacesNothingThatIsNotItsKind) {
 
 TEST(Convert, FoldersAreModelsForEveryCommand) {
   const std::string from = folder("qwen2");
-  EXPECT_EQ(parsed(kvass({"inspect", from, "--json"})).at("kind"), "safetensors");
+  const json file = parsed(kvass({"inspect", from + "/.", "--json"}));
+  EXPECT_EQ(file.at("kind"), "safetensors");
+  EXPECT_FALSE(file.contains("version"));
+  EXPECT_EQ(file.at("metadata").at("general.name"), std::filesystem::path(from).filename().string());
   EXPECT_TRUE(has(kvass({"inspect", from, "--program"}).out, "attention"));
   EXPECT_EQ(kvass({"plan", from, "--context", "64"}).code, 0);
   const json run =

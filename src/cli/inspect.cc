@@ -149,15 +149,14 @@ nlohmann::json file_json(const FileSummary& file) {
   for (const FileTensor& tensor : file.tensors) {
     tensors.push_back({{"name", tensor.name}, {"type", tensor.type}, {"shape", tensor.shape}, {"bytes", tensor.bytes}});
   }
-  return {{"kind", file.kind},
-          {"version", file.version},
-          {"metadata", std::move(metadata)},
-          {"tensors", std::move(tensors)}};
+  nlohmann::json out = {{"kind", file.kind}, {"metadata", std::move(metadata)}, {"tensors", std::move(tensors)}};
+  if (file.version > 0) out["version"] = file.version;
+  return out;
 }
 
 void print_file(const FileSummary& file) {
-  print("{} version {}, {} metadata entries, {} tensors\n", file.kind, file.version, file.metadata.size(),
-        file.tensors.size());
+  const std::string version = file.version > 0 ? fmt::format(" version {}", file.version) : "";
+  print("{}{}, {} metadata entries, {} tensors\n", file.kind, version, file.metadata.size(), file.tensors.size());
   for (const FileEntry& entry : file.metadata) print("  {:<44} {:<15} {}\n", entry.key, entry.type, entry.shown);
   for (const FileTensor& tensor : file.tensors) {
     std::string shape;
@@ -251,21 +250,22 @@ CommandAction add_inspect(CLI::App& command) {
                   "their numbers; no FILE")
       ->type_name("A B")
       ->expected(2)
-      ->excludes(file)
-      ->excludes("--ops");
+      ->excludes(file);
   command.add_flag("--program", flags->program, "The program that kvass makes of it: one line an operator");
   command.add_flag("--json", flags->json, "JSON on one line instead of text");
   command.add_flag("--check", flags->check, "Of a .kvp: read the weights and compare their hashes");
-  command
-      .add_flag("--clean", flags->clean,
-                "Remove the temporaries that killed writers of FILE left: FILE.tmp-… and FILE.lock")
-      ->excludes("--ops")
-      ->excludes("--program")
-      ->excludes("--check");
+  command.add_flag("--clean", flags->clean,
+                   "Remove the temporaries that killed writers of FILE left: FILE.tmp-… and FILE.lock");
   command.add_option("--mask", flags->mask, "Of a .kvp: what the rows of a step at this position see, for each layout")
       ->type_name("POSITION");
   command.add_option("--svg", flags->svg, "Of a .kvp: a picture of its arena over the ops, as an SVG file")
       ->type_name("FILE");
+  const std::vector<std::string> modes = {"--ops", "--diff", "--clean", "--program"};
+  for (size_t i = 0; i < modes.size(); ++i) {
+    CLI::Option* mode = command.get_option(modes[i]);
+    for (size_t j = 0; j < i; ++j) mode->excludes(modes[j]);
+    for (const char* of_kvp : {"--check", "--mask", "--svg"}) mode->excludes(of_kvp);
+  }
   command.parse_complete_callback([flags] {
     if (flags->file.empty() && !flags->ops && flags->diff.empty()) throw CLI::RequiredError("FILE");
   });

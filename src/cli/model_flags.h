@@ -13,7 +13,8 @@ namespace kvass {
 class ModelFlags {
  public:
   // MODEL, which -m names too; `text` is its help.
-  static CLI::Option* add_model(CLI::App& command, std::string& model, const std::string& text);
+  static CLI::Option* add_model(CLI::App& command, std::string& model,
+                                const std::string& text = "A GGUF or .kvp file, or a Hugging Face folder");
   void add(CLI::App& command);
   void add_weights(CLI::App& command);  // --weights alone
   void add_device(CLI::App& command);   // for the commands that can run on a device

@@ -137,6 +137,10 @@ Status run(const PlanFlags& flags) {
   KVASS_ASSIGN_OR_RETURN(const StreamOptions options,
                          flags.stream.resolve(file ? file->stream_options() : StreamOptions()));
   KVASS_ASSIGN_OR_RETURN(const PlannedModel model, planned_model(flags, file));
+  if (file) {
+    KVASS_ASSIGN_OR_RETURN(const CacheOptions caches, resolve_caches(options, file->trained_context()));
+    warn_of_context(caches, file->trained_context());
+  }
   KVASS_ASSIGN_OR_RETURN(const MemoryPlan plan, model.plan(options, /*head_rows=*/1));
   KVASS_ASSIGN_OR_RETURN(const CacheTotals totals, model.totals(options));
   ArenaFigures arena;
@@ -163,8 +167,10 @@ CommandAction add_plan(CLI::App& command) {
       "  kvass plan model.gguf --attention-sink 4,2044 --chunk 128 --memory-limit 300M\n"
       "  kvass plan --layers 35 --kv-heads 1 --head-dim 256 --max-context-len 8192 --input-len 32 \\\n"
       "      --sliding-window 4096 --sliding-window-pattern 5");
-  CLI::Option* model =
-      command.add_option("MODEL", flags->model, "A GGUF or .kvp file; without one, layers by flags")->type_name("");
+  CLI::Option* model = command
+                           .add_option("MODEL", flags->model,
+                                       "A GGUF or .kvp file, or a Hugging Face folder; without one, layers by flags")
+                           ->type_name("");
   command.add_flag("--json", flags->json, "One JSON object instead of the table");
   command.add_option("--svg", flags->svg, "A picture of the plan, beside the table")->type_name("FILE");
   const auto shape = [&](const std::string& name, int64_t& value, const char* type, const char* what) {

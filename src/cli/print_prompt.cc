@@ -79,7 +79,7 @@ Status TemplateFlags::read(ChatOptions& options) const {
       options.now = value;
       continue;
     }
-    KVASS_ASSIGN_OR_RETURN(const Json parsed, parse_json<Json>("--template-var " + name, value));
+    KVASS_ASSIGN_OR_RETURN(const Json parsed, parse_json<Json>("--template-var " + name, value, kMostJsonDepth - 1));
     all[name] = parsed.is_discarded() ? Json(value) : parsed;
   }
   options.variables = all.dump(-1, ' ', false, Json::error_handler_t::replace);

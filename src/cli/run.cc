@@ -124,7 +124,7 @@ Status run(RunFlags& flags) {
   StreamState state;
   if (resumed) {
     const SnapshotInfo& info = resumed->info();
-    if (!check_text(info.state, "--resume").ok()) {
+    if (info.state.is_chat()) {
       return bad_input("--resume", "a text, as `kvass run --save` writes",
                        "a conversation, which `kvass chat` goes on with");
     }
@@ -213,7 +213,7 @@ CommandAction add_run(CLI::App& command) {
       "  kvass run model.gguf -p \"Log:\" --endless --save log.kvsnap --save-every 10000\n"
       "  kvass run model.gguf --resume log.kvsnap --save log.kvsnap\n"
       "With --resume a prompt is appended; without one the text goes on.");
-  ModelFlags::add_model(command, flags->model, "A GGUF or .kvp file")->required();
+  ModelFlags::add_model(command, flags->model)->required();
   CLI::Option* dash = command.add_option("STDIN", flags->dash, "- reads the prompt from stdin")->type_name("");
   dash->check([](const std::string& text) { return text == "-" ? "" : "expected -, got '" + text + "'"; });
 

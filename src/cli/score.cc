@@ -130,7 +130,7 @@ CommandAction add_score(CLI::App& command) {
       "Examples:\n"
       "  kvass score model.gguf -f book.txt --attention-sink 4,508 --bucket 2048\n"
       "  echo \"[2, 818, 7217]\" | kvass score model.gguf -f - --ids --top 5");
-  ModelFlags::add_model(command, flags->model, "A GGUF or .kvp file")->required();
+  ModelFlags::add_model(command, flags->model)->required();
   command.add_option("-f,--file", flags->file, "The text; - is stdin")->type_name("FILE")->required();
   command.add_flag("--ids", flags->ids, "The file is a JSON array of token ids, taken as they are");
   command.add_flag("--no-bos", flags->no_bos, "Do not begin the text with the token that begins one");

@@ -79,6 +79,10 @@ void Interrupts::begin_answer() {
   g_stop.store(g_quit.load(std::memory_order_relaxed), std::memory_order_relaxed);
   g_answering.store(true, std::memory_order_relaxed);
 }
+Interrupts::AtOnce::AtOnce() {
+  g_mode.store(Mode::at_once);
+  if (const int number = ending_signal()) end_at_once(number);
+}
 void Interrupts::end_answer() { g_answering.store(false, std::memory_order_relaxed); }
 
 void Interrupts::wait_for_input() {

@@ -3,8 +3,7 @@
 // A command that has nothing to put in order is ended at once, by the handler: unfinished files are removed, a line
 // says so, and the exit code is 128 + the signal's number. A command that watches sees a flag instead, and ends in
 // order with the same code; a second signal of the kind ends it at once. A SIGHUP that was ignored when the program
-// began
-// (`nohup`) stays so. The handlers are the process's.
+// began (`nohup`) stays so. The handlers are the process's.
 #pragma once
 
 #include <atomic>
@@ -29,6 +28,14 @@ class Interrupts {
   static const std::atomic<bool>& quit();  // the program is to end
   static void begin_answer();
   static void end_answer();
+  // While one lives, signals end the process at once: for work that sees no flag and changes nothing.
+  class AtOnce {
+   public:
+    AtOnce();
+    ~AtOnce() { watch(); }
+    AtOnce(const AtOnce&) = delete;
+    AtOnce& operator=(const AtOnce&) = delete;
+  };
 
   // Waits until stdin has something to read, or a signal asks the program to end.
   static void wait_for_input();

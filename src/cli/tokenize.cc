@@ -49,7 +49,7 @@ CommandAction add_tokenize(CLI::App& command) {
       "Examples:\n"
       "  echo -n \"Hello\" | kvass tokenize model.gguf\n"
       "  echo \"[9259]\" | kvass tokenize model.gguf --decode");
-  ModelFlags::add_model(command, flags->model, "A GGUF or .kvp file")->required();
+  ModelFlags::add_model(command, flags->model)->required();
   command.add_flag("--bos", flags->bos, "Put the token that begins a text first");
   command.add_flag("--special", flags->special, "Parse the names of control tokens, such as <eos>");
   CLI::Option* decode = command.add_flag("--decode", flags->decode, "stdin is a JSON array of ids; print its text");

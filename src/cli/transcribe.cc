@@ -305,6 +305,106 @@ Status run(const TranscribeFlags& flags) {
                    fmt::format("{} that cannot", failed));
 }
 
+// Options of one group of the help that show their defaults.
+struct GroupOptions {
+  CLI::App& command;
+  std::string group;
+  template <class Value>
+  CLI::Option* operator()(const std::string& name, Value& value, const char* text, const char* type) const {
+    return command.add_option(name, value, text)->type_name(type)->group(group)->capture_default_str();
+  }
+};
+
+void add_speech_flags(TranscribeFlags& flags, CLI::App& command) {
+  const std::string group = "Speech";
+  const GroupOptions option{command, group};
+  option(flags_of("TranscribeOptions.language"), flags.language,
+         "The language spoken, by code or name; auto: the one that is heard", "LANGUAGE");
+  option(flags_of("TranscribeOptions.task"), flags.task, "transcribe, or translate into English", "TASK");
+  command
+      .add_option(flags_of("TranscribeOptions.initial_prompt"), flags.initial_prompt,
+                  "Text that comes before the first window")
+      ->type_name("TEXT")
+      ->group(group);
+  option(flags_of("TranscribeOptions.condition_on_previous_text"), flags.condition,
+         "Each window sees the text before it", "BOOL");
+  option(flags_of("TranscribeOptions.prompt_reset_on_temperature"), flags.prompt_reset,
+         "… unless that took a higher temperature", "T");
+  command.add_flag(flags_of("TranscribeOptions.vad"), flags.vad, "Only where it is not silent, by energy")
+      ->group(group);
+}
+
+void add_search_flags(TranscribeFlags& flags, CLI::App& command) {
+  const std::string group = "Search";
+  const GroupOptions option{command, group};
+  option(flags_of("SearchOptions.beam_size"), flags.search.beam_size,
+         "Texts that are followed at temperature 0; 1: greedy", "N");
+  flags.patience_given = option(flags_of("SearchOptions.patience"), flags.search.patience,
+                                "Finished texts to wait for, in beam sizes", "X");
+  option(flags_of("SearchOptions.length_penalty"), flags.search.length_penalty,
+         "Texts are compared by log-probability / length^X", "X");
+  option(flags_of("SearchOptions.best_of"), flags.search.best_of, "Texts that are drawn at a temperature above 0", "N");
+  option(flags_of("TranscribeOptions.temperatures"), flags.temperature,
+         "The first temperature, or all of them as a list", "T[,T...]")
+      ->delimiter(',');
+  option("--temperature-increment-on-fallback", flags.temperature_increment, "Steps to 1 while a text is bad; 0: none",
+         "T");
+  option(flags_of("TranscribeOptions.compression_ratio_threshold"), flags.compression_ratio,
+         "A text above it is bad, or none", "X");
+  option(flags_of("TranscribeOptions.logprob_threshold"), flags.logprob, "A text below this average is bad, or none",
+         "X");
+  option(flags_of("TranscribeOptions.no_speech_threshold"), flags.no_speech, "Above it a bad text is silence, or none",
+         "X");
+  option(flags_of("TranscribeOptions.suppressed"), flags.suppress,
+         "Ids that are never written; -1: signs that are no speech", "IDS");
+  command
+      .add_flag(flags_of("TranscribeOptions.suppress_blank"), flags.no_suppress_blank, "Let a text begin with a blank")
+      ->group(group);
+  option(flags_of("TranscribeOptions.max_initial_timestamp"), flags.max_initial_timestamp,
+         "The latest start of a window's text", "SECONDS");
+  option(flags_of("SearchOptions.seed"), flags.search.seed, "Of draws", "N");
+}
+
+void add_output_flags(TranscribeFlags& flags, CLI::App& command) {
+  const std::string group = "Output";
+  const GroupOptions option{command, group};
+  option("-f,--output-format", flags.format, "txt, srt, vtt, tsv, json or all", "FORMAT");
+  command.add_option("-o,--output-dir", flags.output_dir, "Write files named as the audio into this folder")
+      ->type_name("FOLDER")
+      ->group(group);
+  command.add_flag(flags_of("TranscribeOptions.word_timestamps"), flags.word_timestamps, "When each word was said")
+      ->group(group);
+  option(flags_of("TranscribeOptions.prepend_punctuations"), flags.prepend, "Marks that belong to the next word",
+         "MARKS");
+  option(flags_of("TranscribeOptions.append_punctuations"), flags.append, "Marks that belong to the word before",
+         "MARKS");
+  command
+      .add_flag(flags_of("TranscribeOptions.timestamps"), flags.without_timestamps, "Text alone, a window at a time")
+      ->group(group);
+  command.add_flag("-q,--quiet", flags.quiet, "No summary, no progress")->group(group);
+}
+
+void add_machine_flags(TranscribeFlags& flags, CLI::App& command) {
+  const std::string group = "Machine";
+  command
+      .add_option(flags_of("StreamOptions.threads"), flags.threads,
+                  "Threads (default: as many as the process may use CPUs)")
+      ->type_name("N")
+      ->group(group);
+  command
+      .add_option(
+          flags_of("StreamOptions.math"), flags.math,
+          "Activations in products with weights: f32, a16 or a8 (default: f32, or what a .kvp was exported for)")
+      ->type_name("MATH")
+      ->group(group);
+  command
+      .add_option(flags_of("StreamOptions.kv"), flags.kv,
+                  "Storage of keys and values: f32, f16 or bf16 (default: f32, or what a .kvp was exported for)")
+      ->type_name("TYPE")
+      ->group(group);
+  flags.weights.add(command);
+}
+
 }  // namespace
 
 CommandAction add_transcribe(CLI::App& command) {
@@ -321,91 +421,11 @@ CommandAction add_transcribe(CLI::App& command) {
       "  kvass transcribe *.wav --model MODEL --output-dir out --output-format all --word-timestamps\n"
       "  kvass transcribe rede.flac --model MODEL --language de --task translate --output-format srt");
   command.add_option("AUDIO", flags->audio, "Audio files; - is stdin")->required()->type_name("");
-  const auto option = [&](const std::string& name, auto& value, const char* text, const char* type,
-                          const std::string& group) {
-    return command.add_option(name, value, text)->type_name(type)->group(group)->capture_default_str();
-  };
   command.add_option("-m,--model", flags->model, "The model: a folder or a file")->required()->type_name("PATH");
-
-  std::string group = "Speech";
-  option(flags_of("TranscribeOptions.language"), flags->language,
-         "The language spoken, by code or name; auto: the one that is heard", "LANGUAGE", group);
-  option(flags_of("TranscribeOptions.task"), flags->task, "transcribe, or translate into English", "TASK", group);
-  command
-      .add_option(flags_of("TranscribeOptions.initial_prompt"), flags->initial_prompt,
-                  "Text that comes before the first window")
-      ->type_name("TEXT")
-      ->group(group);
-  option(flags_of("TranscribeOptions.condition_on_previous_text"), flags->condition,
-         "Each window sees the text before it", "BOOL", group);
-  option(flags_of("TranscribeOptions.prompt_reset_on_temperature"), flags->prompt_reset,
-         "… unless that took a higher temperature", "T", group);
-  command.add_flag(flags_of("TranscribeOptions.vad"), flags->vad, "Only where it is not silent, by energy")
-      ->group(group);
-
-  group = "Search";
-  option(flags_of("SearchOptions.beam_size"), flags->search.beam_size,
-         "Texts that are followed at temperature 0; 1: greedy", "N", group);
-  flags->patience_given = option(flags_of("SearchOptions.patience"), flags->search.patience,
-                                 "Finished texts to wait for, in beam sizes", "X", group);
-  option(flags_of("SearchOptions.length_penalty"), flags->search.length_penalty,
-         "Texts are compared by log-probability / length^X", "X", group);
-  option(flags_of("SearchOptions.best_of"), flags->search.best_of, "Texts that are drawn at a temperature above 0", "N",
-         group);
-  option(flags_of("TranscribeOptions.temperatures"), flags->temperature,
-         "The first temperature, or all of them as a list", "T[,T...]", group)
-      ->delimiter(',');
-  option("--temperature-increment-on-fallback", flags->temperature_increment, "Steps to 1 while a text is bad; 0: none",
-         "T", group);
-  option(flags_of("TranscribeOptions.compression_ratio_threshold"), flags->compression_ratio,
-         "A text above it is bad, or none", "X", group);
-  option(flags_of("TranscribeOptions.logprob_threshold"), flags->logprob, "A text below this average is bad, or none",
-         "X", group);
-  option(flags_of("TranscribeOptions.no_speech_threshold"), flags->no_speech, "Above it a bad text is silence, or none",
-         "X", group);
-  option(flags_of("TranscribeOptions.suppressed"), flags->suppress,
-         "Ids that are never written; -1: signs that are no speech", "IDS", group);
-  command
-      .add_flag(flags_of("TranscribeOptions.suppress_blank"), flags->no_suppress_blank, "Let a text begin with a blank")
-      ->group(group);
-  option(flags_of("TranscribeOptions.max_initial_timestamp"), flags->max_initial_timestamp,
-         "The latest start of a window's text", "SECONDS", group);
-  option(flags_of("SearchOptions.seed"), flags->search.seed, "Of draws", "N", group);
-
-  group = "Output";
-  option("-f,--output-format", flags->format, "txt, srt, vtt, tsv, json or all", "FORMAT", group);
-  command.add_option("-o,--output-dir", flags->output_dir, "Write files named as the audio into this folder")
-      ->type_name("FOLDER")
-      ->group(group);
-  command.add_flag(flags_of("TranscribeOptions.word_timestamps"), flags->word_timestamps, "When each word was said")
-      ->group(group);
-  option(flags_of("TranscribeOptions.prepend_punctuations"), flags->prepend, "Marks that belong to the next word",
-         "MARKS", group);
-  option(flags_of("TranscribeOptions.append_punctuations"), flags->append, "Marks that belong to the word before",
-         "MARKS", group);
-  command
-      .add_flag(flags_of("TranscribeOptions.timestamps"), flags->without_timestamps, "Text alone, a window at a time")
-      ->group(group);
-  command.add_flag("-q,--quiet", flags->quiet, "No summary, no progress")->group(group);
-
-  group = "Machine";
-  command
-      .add_option(flags_of("StreamOptions.threads"), flags->threads,
-                  "Threads (default: as many as the process may use CPUs)")
-      ->type_name("N")
-      ->group(group);
-  command
-      .add_option(
-          flags_of("StreamOptions.math"), flags->math,
-          "Activations in products with weights: f32, a16 or a8 (default: f32, or what a .kvp was exported for)")
-      ->type_name("MATH")
-      ->group(group);
-  command
-      .add_option(flags_of("StreamOptions.kv"), flags->kv,
-                  "Storage of keys and values: f32, f16 or bf16 (default: f32, or what a .kvp was exported for)")
-      ->type_name("TYPE")
-      ->group(group);
-  flags->weights.add(command);
+  add_speech_flags(*flags, command);
+  add_search_flags(*flags, command);
+  add_output_flags(*flags, command);
+  add_machine_flags(*flags, command);
   add_config(command);
   return [flags] { return run(*flags); };
 }

@@ -103,7 +103,7 @@ CommandAction add_verify(CLI::App& command) {
       "if\n"
       "a row differs; it then names the position, the layer and the operator. Example:\n"
       "  kvass verify model.gguf --tokens 1500 -t 2");
-  ModelFlags::add_model(command, flags->model, "A GGUF or .kvp file")->required();
+  ModelFlags::add_model(command, flags->model)->required();
   command.add_option("--tokens", flags->tokens, "Tokens of the text")->type_name("TOKENS")->capture_default_str();
   command.add_option("-f,--file", flags->file, "The text (default: one that is made up); - is stdin")
       ->type_name("FILE");

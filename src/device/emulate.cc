@@ -1,7 +1,6 @@
 #include "device/emulate.h"
 
 #include <setjmp.h>
-#include <sys/mman.h>
 #include <ucontext.h>
 
 #include <chrono>
@@ -12,6 +11,7 @@
 #include <vector>
 
 #include "base/float_env.h"
+#include "base/platform.h"
 #include "device/runtime.h"
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -48,7 +48,7 @@ struct Fiber {
   Fiber(const Fiber&) = delete;
   Fiber& operator=(const Fiber&) = delete;
   ~Fiber() {
-    if (stack) ::munmap(stack, kStackBytes);
+    if (stack) platform::unmap(stack, kStackBytes);
   }
 };
 
@@ -200,8 +200,8 @@ void Machine::run(void (*thread)(const void*), const void* params, Grid grid, in
   params_ = params;
   while (fibers_.size() < static_cast<size_t>(threads)) {
     auto fiber = std::make_unique<Fiber>();
-    fiber->stack = ::mmap(nullptr, kStackBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (fiber->stack == MAP_FAILED) stop("no memory for a stack");
+    fiber->stack = platform::map_memory(kStackBytes);
+    if (!fiber->stack) stop("no memory for a stack");
     fibers_.push_back(std::move(fiber));
   }
   std::unique_ptr<uint8_t[], void (*)(uint8_t*)> memory(

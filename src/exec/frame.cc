@@ -75,21 +75,21 @@ void Frame::begin_encode(const FrameRun& run, int64_t frames) {
   rows_ = 0;
   head_rows_ = 0;
   frames_ = frames;
-  window_ = narrow(0, 1);
+  active_ = narrow(0, 1);
 }
 
-Frame::Window Frame::narrow(int64_t first_run, int64_t runs) const {
-  Window window{first_run, runs, 0, 0};
-  if (runs == 0) return window;
-  window.first_row = runs_[static_cast<size_t>(first_run)].first_row;
-  for (int64_t i = first_run; i < first_run + runs; ++i) window.rows += runs_[static_cast<size_t>(i)].rows;
-  return window;
+Frame::Active Frame::narrow(int64_t first_run, int64_t runs) const {
+  Active active{first_run, runs, 0, 0};
+  if (runs == 0) return active;
+  active.first_row = runs_[static_cast<size_t>(first_run)].first_row;
+  for (int64_t i = first_run; i < first_run + runs; ++i) active.rows += runs_[static_cast<size_t>(i)].rows;
+  return active;
 }
 
 int64_t Frame::rows_of(Extent extent) const {
   switch (extent) {
     case Extent::chunk:
-      return window_.rows;
+      return active_.rows;
     case Extent::head:
       return head_rows_;
     case Extent::frames:
@@ -97,14 +97,14 @@ int64_t Frame::rows_of(Extent extent) const {
     case Extent::source:
       return only_run().source_rows;
     case Extent::sequence:
-      return window_.runs;
+      return active_.runs;
   }
   return 0;
 }
 
 int64_t Frame::first_of(Extent extent) const {
-  if (extent == Extent::chunk) return window_.first_row;
-  return extent == Extent::sequence ? window_.first_run : 0;
+  if (extent == Extent::chunk) return active_.first_row;
+  return extent == Extent::sequence ? active_.first_run : 0;
 }
 
 void Frame::add_run(const FrameRun& run) {
@@ -129,7 +129,7 @@ void Frame::begin(std::span<const FrameRun> runs, std::span<const Rotary> rotari
   head_rows_ = 0;
   for (Angles& angles : angles_) angles.two_queries = false;
   for (const FrameRun& run : runs) add_run(run);
-  window_ = narrow(0, static_cast<int64_t>(runs_.size()));
+  active_ = narrow(0, static_cast<int64_t>(runs_.size()));
   const bool turns = std::any_of(angles_.begin(), angles_.end(), [](const Angles& a) { return a.rotary != kNone; });
   if (turns) pool.run(rows_, [&](int64_t row, int) { fill_angles(rotaries, row); });
 }
@@ -160,7 +160,7 @@ void Frame::select(std::span<const int32_t> rows) {
 
 std::span<const CacheWriteRun> Frame::write_runs(StateId state) {
   write_runs_.clear();
-  for (const RunRows& rows : window_runs()) {
+  for (const RunRows& rows : active_runs()) {
     const LayerCache& cache = rows.run.plan->layers[static_cast<size_t>(state)];
     uint8_t* block = rows.run.caches;
     write_runs_.push_back(
@@ -172,7 +172,7 @@ std::span<const CacheWriteRun> Frame::write_runs(StateId state) {
 std::span<const AttentionRun> Frame::attention_runs(StateId state) {
   const RowVisibility* visible = windows_[window_of_[static_cast<size_t>(state)]].visible;
   attention_runs_.clear();
-  for (const RunRows& rows : window_runs()) {
+  for (const RunRows& rows : active_runs()) {
     const LayerCache& cache = rows.run.plan->layers[static_cast<size_t>(state)];
     AttentionRun& attention = attention_runs_.emplace_back();
     attention.first_row = rows.first_row;
@@ -186,7 +186,7 @@ std::span<const AttentionRun> Frame::attention_runs(StateId state) {
 
 std::span<const AttentionRun> Frame::cross_runs(CrossId id) {
   attention_runs_.clear();
-  for (const RunRows& rows : window_runs()) {
+  for (const RunRows& rows : active_runs()) {
     const CrossView& cross = rows.run.crosses[static_cast<size_t>(id)];
     std::fill_n(cross_visible_ + rows.first_row, rows.rows, RowVisibility{0, 0, cross.filled});
     AttentionRun& attention = attention_runs_.emplace_back();

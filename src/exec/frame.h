@@ -64,26 +64,26 @@ class Frame {
   void begin_encode(const FrameRun& run, int64_t frames);
 
   // The runs whose rows ops work on: all of a step, or in a branch those that took it.
-  struct Window {
+  struct Active {
     int64_t first_run = 0;
     int64_t runs = 0;
     int64_t first_row = 0;
     int64_t rows = 0;
   };
-  const Window& window() const { return window_; }
-  Window narrow(int64_t first_run, int64_t runs) const;
-  void set_window(const Window& window) { window_ = window; }
+  const Active& active() const { return active_; }
+  Active narrow(int64_t first_run, int64_t runs) const;
+  void set_active(const Active& active) { active_ = active; }
 
   int64_t rows() const { return rows_; }  // of the step
   int64_t head_rows() const { return head_rows_; }
-  // Rows of a value of this extent, in the window.
+  // Rows of a value of this extent, in the active runs.
   int64_t rows_of(Extent extent) const;
-  // Which of all its rows is the window's first.
+  // Which of all its rows is the first of the active runs.
   int64_t first_of(Extent extent) const;
 
   const FrameRun& run(int64_t run) const { return runs_[static_cast<size_t>(run)].run; }
-  // Of the window's first sequence, which is its only one where source rows are worked on.
-  const FrameRun& only_run() const { return run(window_.first_run); }
+  // The first active one, which is the only one where source rows are worked on.
+  const FrameRun& only_run() const { return run(active_.first_run); }
   CrossView& cross(int64_t run, CrossId id) const { return this->run(run).crosses[static_cast<size_t>(id)]; }
 
   int64_t position(int64_t row) const {
@@ -108,7 +108,7 @@ class Frame {
   const Angles& angles(StateId state) const { return angles_[angles_of_[static_cast<size_t>(state)]]; }
 
   TileShape shape(StateId state) const { return run(0).plan->layers[static_cast<size_t>(state)].shape; }
-  // Of the window's runs; valid until the next call.
+  // Of the active runs; valid until the next call.
   std::span<const CacheWriteRun> write_runs(StateId state);
   std::span<const AttentionRun> attention_runs(StateId state);
   std::span<const AttentionRun> cross_runs(CrossId cross);
@@ -125,8 +125,8 @@ class Frame {
     StateId state = kNone;             // the first layer
     RowVisibility* visible = nullptr;  // [rows]
   };
-  std::span<const RunRows> window_runs() const {
-    return std::span(runs_).subspan(static_cast<size_t>(window_.first_run), static_cast<size_t>(window_.runs));
+  std::span<const RunRows> active_runs() const {
+    return std::span(runs_).subspan(static_cast<size_t>(active_.first_run), static_cast<size_t>(active_.runs));
   }
   void add_run(const FrameRun& run);
   void fill_angles(std::span<const Rotary> rotaries, int64_t row) const;
@@ -147,7 +147,7 @@ class Frame {
   int64_t rows_ = 0;
   int64_t head_rows_ = 0;
   int64_t frames_ = 0;
-  Window window_;
+  Active active_;
 };
 
 }  // namespace kvass

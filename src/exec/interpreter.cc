@@ -20,8 +20,8 @@ Interpreter::Interpreter(const Program& program) : program_(program) {
   observer_.executed.resize(program.ops.size(), 0);
 }
 
-void Interpreter::run(const Method& method, const ExecContext& context, ExecBackend& backend) {
-  run_ops(method.begin, method.end, context, backend);
+void Interpreter::run(const Part& part, const ExecContext& context, ExecBackend& backend) {
+  run_ops(part.begin, part.end, context, backend);
 }
 
 void Interpreter::run_ops(int32_t begin, int32_t end, const ExecContext& context, ExecBackend& backend) {
@@ -47,7 +47,7 @@ void Interpreter::run_ops(int32_t begin, int32_t end, const ExecContext& context
 // Neighbours that take the same branch run it together, unless it works on the source rows of one sequence.
 void Interpreter::run_cond(const Op& op, const ExecContext& context, ExecBackend& backend) {
   Frame& frame = context.frame;
-  const Frame::Window whole = frame.window();
+  const Frame::Active whole = frame.active();
   const float* predicate = value_of(context, op.inputs[0]);
   const int64_t end = whole.first_run + whole.runs;
   for (int64_t run = whole.first_run; run < end;) {
@@ -55,11 +55,11 @@ void Interpreter::run_cond(const Op& op, const ExecContext& context, ExecBackend
     const size_t id = static_cast<size_t>(op.branches[taken ? 0 : 1]);
     int64_t next = run + 1;
     while (!one_sequence_[id] && next < end && (predicate[next] != 0.0f) == taken) ++next;
-    frame.set_window(frame.narrow(run, next - run));
+    frame.set_active(frame.narrow(run, next - run));
     run_ops(program_.branches[id].begin, program_.branches[id].end, context, backend);
     run = next;
   }
-  frame.set_window(whole);
+  frame.set_active(whole);
 }
 
 void Interpreter::show(const Op& op, const ExecContext& context, ExecBackend& backend) {

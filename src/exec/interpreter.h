@@ -1,4 +1,4 @@
-// Runs the ops of a method in program order on a backend: the branches of conds, and what an observer watches.
+// Runs the ops of a part in program order on a backend: the branches of conds, and what an observer watches.
 #pragma once
 
 #include <cstdint>
@@ -13,7 +13,7 @@ class Interpreter {
   explicit Interpreter(const Program& program);  // outlives it
 
   // Stops where the pool is cancelled.
-  void run(const Method& method, const ExecContext& context, ExecBackend& backend);
+  void run(const Part& part, const ExecContext& context, ExecBackend& backend);
 
   Observer& observer() { return observer_; }
   const Observer& observer() const { return observer_; }

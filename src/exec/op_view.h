@@ -32,7 +32,7 @@ class OpPlace {
 
  protected:
   const Value& value(ValueId id) const { return program().values[static_cast<size_t>(id)]; }
-  // All rows of a value, those outside the window too.
+  // All rows of a value, those of runs that are not active too.
   float* in_arena(ValueId id) const {
     return reinterpret_cast<float*>(context_.arena + context_.plan.values[static_cast<size_t>(id)]);
   }
@@ -49,7 +49,7 @@ class OpView : public OpPlace {
   int64_t input_rows(size_t i = 0) const { return frame().rows_of(input(i).extent); }
   int64_t rows(size_t i = 0) const { return frame().rows_of(output(i).extent); }
   int64_t width(size_t i = 0) const { return output(i).width; }
-  // The rows of the window.
+  // The rows of the active runs.
   const float* in(size_t i = 0) const { return first_row(op_.inputs[i]); }
   float* out(size_t i = 0) const { return first_row(op_.outputs[i]); }
   // All rows of the step.

@@ -221,7 +221,7 @@ class Bench {
     frame_->select(std::span(selected).first(static_cast<size_t>(setting_.head_rows)));
     EXPECT_EQ(backend_->select(*frame_).message(), "");
     if (one_.place == Place::encode) return;  // one sequence has begun
-    if (one_.place == Place::one_sequence || setting_.one_run) frame_->set_window(frame_->narrow(1, 1));
+    if (one_.place == Place::one_sequence || setting_.one_run) frame_->set_active(frame_->narrow(1, 1));
   }
 
   void write(ValueId id, const void* from, size_t bytes) {

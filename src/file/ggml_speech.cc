@@ -201,9 +201,8 @@ Result<GgmlSpeech> GgmlSpeech::parse(std::span<const uint8_t> bytes, std::string
   return model;
 }
 
-Result<GgmlSpeech> GgmlSpeech::open(const std::string& path) {
-  KVASS_ASSIGN_OR_RETURN(FileMap map, FileMap::open(path));
-  KVASS_ASSIGN_OR_RETURN(GgmlSpeech model, map.checked(parse(map.bytes(), path)));
+Result<GgmlSpeech> GgmlSpeech::open(FileMap map) {
+  KVASS_ASSIGN_OR_RETURN(GgmlSpeech model, map.checked(parse(map.bytes(), map.path())));
   model.map_.emplace(std::move(map));
   return model;
 }
@@ -247,10 +246,8 @@ void GgmlSpeech::release(std::span<const uint8_t> bytes) const {
   if (map_) map_->release(static_cast<size_t>(bytes.data() - map_->bytes().data()), bytes.size());
 }
 
-bool is_ggml_speech(const std::string& path) {
-  const Result<FileMap> map = FileMap::open(path);
-  return map.ok() && map->bytes().size() >= sizeof kMagic &&
-         std::memcmp(map->bytes().data(), &kMagic, sizeof kMagic) == 0;
+bool is_ggml_speech(std::span<const uint8_t> bytes) {
+  return bytes.size() >= sizeof kMagic && std::memcmp(bytes.data(), &kMagic, sizeof kMagic) == 0;
 }
 
 }  // namespace kvass

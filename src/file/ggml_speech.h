@@ -32,7 +32,7 @@ struct GgmlSpeechSizes {
 
 class GgmlSpeech final : public TensorSource {
  public:
-  static Result<GgmlSpeech> open(const std::string& path);
+  static Result<GgmlSpeech> open(FileMap file);
   // `bytes` must outlive the result; `name` is the file's name in messages.
   static Result<GgmlSpeech> parse(std::span<const uint8_t> bytes, std::string name);
 
@@ -57,7 +57,7 @@ class GgmlSpeech final : public TensorSource {
   std::map<std::string, SourceTensor, std::less<>> tensors_;  // keys: the file's own names
 };
 
-// True if the file at `path` begins with the magic number of this format.
-bool is_ggml_speech(const std::string& path);
+// True if a file of these bytes begins with the magic number of this format.
+bool is_ggml_speech(std::span<const uint8_t> bytes);
 
 }  // namespace kvass

@@ -97,6 +97,7 @@ class Gguf {
   // A whole file, or any part of a split one (…-00002-of-00003.gguf): the others are found beside it by their names,
   // and the metadata are the first part's.
   static Result<Gguf> open(const std::string& path);
+  static Result<Gguf> open(FileMap file);
   // One file, a part as it is. `bytes` must outlive the result; `name` is the file's name in messages.
   static Result<Gguf> parse(std::span<const uint8_t> bytes, std::string name);
 
@@ -135,7 +136,7 @@ class Gguf {
  private:
   friend class GgufParser;
   Gguf() = default;
-  static Result<Gguf> open_part(const std::string& path);
+  static Result<Gguf> parse_part(FileMap map);
   Status check_metadata_of(const Gguf& part) const;  // a later part of a split model: an error if they are others
   Status append(Gguf part);
   Result<const GgufEntry*> entry(std::string_view key, std::string_view expected) const;
@@ -152,5 +153,8 @@ class Gguf {
   std::map<std::string_view, size_t> entry_index_;
   std::map<std::string_view, size_t> tensor_index_;
 };
+
+// Whether a path has the name of a part of a split model: NAME-00001-of-00003.gguf.
+bool is_part_name(std::string_view path);
 
 }  // namespace kvass

@@ -118,9 +118,10 @@ Status check_part(const Gguf& part, const Split& wanted) {
 
 }  // namespace
 
-Result<Gguf> Gguf::open_part(const std::string& path) {
-  KVASS_ASSIGN_OR_RETURN(FileMap map, FileMap::open(path));
-  KVASS_ASSIGN_OR_RETURN(Gguf file, map.checked(parse(map.bytes(), path)));
+bool is_part_name(std::string_view path) { return part_path(path).has_value(); }
+
+Result<Gguf> Gguf::parse_part(FileMap map) {
+  KVASS_ASSIGN_OR_RETURN(Gguf file, map.checked(parse(map.bytes(), map.path())));
   file.maps_.push_back(std::move(map));
   return file;
 }
@@ -156,7 +157,13 @@ Status Gguf::append(Gguf part) {
 }
 
 Result<Gguf> Gguf::open(const std::string& path) {
-  KVASS_ASSIGN_OR_RETURN(Gguf given, open_part(path));
+  KVASS_ASSIGN_OR_RETURN(FileMap map, FileMap::open(path));
+  return open(std::move(map));
+}
+
+Result<Gguf> Gguf::open(FileMap map) {
+  const std::string path = map.path();
+  KVASS_ASSIGN_OR_RETURN(Gguf given, parse_part(std::move(map)));
   KVASS_ASSIGN_OR_RETURN(const Split split, read_split(given));
   if (split.count <= 1) {
     KVASS_RETURN_IF_ERROR(check_tensor_count(given, split));
@@ -167,7 +174,8 @@ Result<Gguf> Gguf::open(const std::string& path) {
 
   const auto part = [&](int64_t number) -> Result<Gguf> {
     if (number == split.number) return std::move(given);
-    KVASS_ASSIGN_OR_RETURN(Gguf file, open_part(named->of(number + 1)));
+    KVASS_ASSIGN_OR_RETURN(FileMap other, FileMap::open(named->of(number + 1)));
+    KVASS_ASSIGN_OR_RETURN(Gguf file, parse_part(std::move(other)));
     KVASS_RETURN_IF_ERROR(check_part(file, {number, split.count, split.tensors}));
     return file;
   };

@@ -229,9 +229,9 @@ TEST(KvpCompatibility, ManyBranchesAreVerifiedAllTheSame) {
   const WeightId table = builder.matrix("table", 300, 16);
   builder.encoder(4, 16, 8);
   const CrossId cross = builder.cross_cache("cross", 1, 16);
-  builder.begin_method("encode");
+  builder.begin_part("encode");
   builder.store_source(builder.input(16, Extent::source));
-  builder.begin_method("body");
+  builder.begin_part("body");
   ValueId x = builder.embed(table, 1.0f);
   for (int i = 0; i < kConds; ++i) {
     x = builder.cond(
@@ -239,7 +239,7 @@ TEST(KvpCompatibility, ManyBranchesAreVerifiedAllTheSame) {
         [&] { return builder.copy("else", x); });
   }
   builder.set_hidden(x);
-  builder.begin_method("head");
+  builder.begin_part("head");
   builder.set_logits(builder.linear("logits", builder.select_rows(x), table));
   const Program program = std::move(builder).finish();
   ASSERT_EQ(verify_program(program).message(), "");

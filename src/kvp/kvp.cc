@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstring>
+#include <string_view>
 
 #include "kvp/table.h"
 
@@ -111,6 +113,9 @@ WeightStore KvpFile::take_weights() && {
 
 Status check_kvp_path(const std::string& path) { return check_replaceable(path, kKvpMagic, "a .kvp file"); }
 
-bool is_kvp(const std::string& path) { return begins_with(path, kKvpMagic); }
+bool is_kvp(std::span<const uint8_t> bytes) {
+  constexpr std::string_view kMagic = kKvpMagic;
+  return bytes.size() >= kMagic.size() && std::memcmp(bytes.data(), kMagic.data(), kMagic.size()) == 0;
+}
 
 }  // namespace kvass

@@ -67,6 +67,7 @@ struct KvpSection {
 class KvpFile {
  public:
   static Result<KvpFile> open(const std::string& path);
+  static Result<KvpFile> open(FileMap file);
   // The same of bytes that outlive it, at an address that is a multiple of 64; messages name it `name`.
   static Result<KvpFile> parse(std::span<const uint8_t> bytes, const std::string& name);
 
@@ -108,8 +109,8 @@ class KvpFile {
 // Whether a file can be written at `path`, and what is there is one of these, or empty.
 Status check_kvp_path(const std::string& path);
 
-// Whether the file at `path` begins as these do.
-bool is_kvp(const std::string& path);
+// Whether a file of these bytes begins as a .kvp does.
+bool is_kvp(std::span<const uint8_t> bytes);
 
 // Writes the file beside `path` and renames it (base/new_file.h): it appears whole or not at all. Of a model that
 // transcribes the vocabulary has pieces alone. `cache_lens`: kept_tokens. `held`: the caller's lock of `path`; null: it

@@ -87,9 +87,9 @@ class ProgramWriter {
 #include "program/fields.inc"
     };
   }
-  auto arguments(const Method& from) {
+  auto arguments(const Part& from) {
     return std::tuple{std::ref(fbb_)
-#define KVASS_METHOD_FIELD KVASS_PUT_
+#define KVASS_PART_FIELD KVASS_PUT_
 #include "program/fields.inc"
     };
   }
@@ -119,7 +119,7 @@ class ProgramWriter {
     }
     const auto states = create_all(fb::CreateState, program.states);
     const auto rotaries = create_all(fb::CreateRotary, program.rotaries);
-    const auto parts = create_all(fb::CreatePart, program.methods);
+    const auto parts = create_all(fb::CreatePart, program.parts);
     const auto crosses = create_all(fb::CreateCross, program.crosses);
     const auto branches = create_all(fb::CreateBranch, program.branches);
     const auto cross_list = fbb_.CreateVector(crosses);
@@ -194,7 +194,7 @@ class ProgramReader : private TableChecks {
     KVASS_RETURN_IF_ERROR(read_all(from->crosses(), to.crosses));
     KVASS_RETURN_IF_ERROR(read_all(from->branches(), to.branches));
     to.source = {from->source_rows(), from->source_width(), from->source_frames()};
-    KVASS_RETURN_IF_ERROR(read_all(from->parts(), to.methods));
+    KVASS_RETURN_IF_ERROR(read_all(from->parts(), to.parts));
     to.hidden = from->hidden();
     to.logits = from->logits();
     const Status verified = verify_program(to);
@@ -286,9 +286,9 @@ class ProgramReader : private TableChecks {
 #include "program/fields.inc"
     return {};
   }
-  Status read(const fb::Part& from, Method& to) const {
+  Status read(const fb::Part& from, Part& to) const {
     constexpr std::string_view kOf = "a part";
-#define KVASS_METHOD_FIELD KVASS_READ_
+#define KVASS_PART_FIELD KVASS_READ_
 #include "program/fields.inc"
     return {};
   }

@@ -205,7 +205,8 @@ class KvpReader : private TableChecks {
     }
     for (size_t i = 0; i < size_of(from.ends()); ++i) {
       const int32_t id = from.ends()->Get(static_cast<uint32_t>(i));
-      if (id < 0 || id >= tokens) return wrong("ends", "ids below " + std::to_string(tokens), std::to_string(id));
+      if (id < 0 || id >= tokens)
+        return wrong("ends", "ids from 0 to " + std::to_string(tokens - 1), std::to_string(id));
     }
     return {};
   }
@@ -322,7 +323,11 @@ class KvpReader : private TableChecks {
 
 Result<KvpFile> KvpFile::open(const std::string& path) {
   KVASS_ASSIGN_OR_RETURN(FileMap map, FileMap::open(path));
-  KVASS_ASSIGN_OR_RETURN(KvpFile file, map.checked(parse(map.bytes(), path)));
+  return open(std::move(map));
+}
+
+Result<KvpFile> KvpFile::open(FileMap map) {
+  KVASS_ASSIGN_OR_RETURN(KvpFile file, map.checked(parse(map.bytes(), map.path())));
   file.map_ = std::move(map);
   return file;
 }

@@ -77,7 +77,7 @@ void expect_same_program(const Program& a, const Program& b) {
   expect_same_fields(a.crosses, b.crosses);
   expect_same_fields(a.ops, b.ops);
   expect_same_fields(a.branches, b.branches);
-  expect_same_fields(a.methods, b.methods);
+  expect_same_fields(a.parts, b.parts);
   EXPECT_EQ(a.source.rows, b.source.rows);
   EXPECT_EQ(a.source.width, b.source.width);
   EXPECT_EQ(a.source.frames, b.source.frames);
@@ -228,7 +228,7 @@ TEST_F(Kvp, WrongProgramsAreRefused) {
   expect_words(refused([&](KvpParts& p) { op(p, op_kind("attention")).state = 99; }), {"state"});
   expect_words(refused([](KvpParts& p) { p.model.program.values[3].width += 1; }), {"width"});
   expect_words(refused([](KvpParts& p) { p.model.program.hidden = 1; }), {"file"});
-  expect_words(refused([](KvpParts& p) { p.model.program.methods[1].begin += 1; }), {"method"});
+  expect_words(refused([](KvpParts& p) { p.model.program.parts[1].begin += 1; }), {"part"});
   expect_words(refused([](KvpParts& p) { p.model.program.ops[0].name = std::string(300, 'x'); }), {"name of an op"});
   expect_words(refused([](KvpParts& p) { p.model.program.values.back().width = 200; }), {"width"});
   expect_words(refused([](KvpParts& p) { p.vocabulary.pieces.resize(301); }), {"vocabulary", "300"});

@@ -165,14 +165,14 @@ Result<ModelProgram> build_gemma3(const Gguf& file) {
     KVASS_ASSIGN_OR_RETURN(head, reader.matrix("output.weight", config.vocabulary, config.width));
   }
 
-  builder.begin_method("body");
+  builder.begin_part("body");
   ValueId x = builder.embed(table, static_cast<float>(std::sqrt(static_cast<double>(config.width))));
   for (int64_t layer = 0; layer < config.layers; ++layer) {
     KVASS_ASSIGN_OR_RETURN(x, emit_layer(reader, config, layer, x));
   }
   builder.set_hidden(x);
 
-  builder.begin_method("head");
+  builder.begin_part("head");
   KVASS_ASSIGN_OR_RETURN(const WeightId output_norm, reader.vector("output_norm.weight", config.width));
   ValueId h = builder.select_rows(x);
   h = builder.rms_norm("output norm", h, output_norm, config.epsilon);

@@ -216,14 +216,14 @@ Result<ModelProgram> build_llama(const Gguf& file) {
     KVASS_ASSIGN_OR_RETURN(head, reader.matrix("output.weight", vocabulary, config.width));
   }
 
-  builder.begin_method("body");
+  builder.begin_part("body");
   ValueId x = builder.embed(table, 1.0f);
   for (int64_t layer = 0; layer < config.layers; ++layer) {
     KVASS_ASSIGN_OR_RETURN(x, LayerEmitter(reader, config, layer).run(x));
   }
   builder.set_hidden(x);
 
-  builder.begin_method("head");
+  builder.begin_part("head");
   KVASS_ASSIGN_OR_RETURN(const WeightId output_norm, reader.vector("output_norm.weight", config.width));
   const ValueId h = builder.rms_norm("output norm", builder.select_rows(x), output_norm, config.epsilon);
   builder.set_logits(builder.linear("logits", h, head));

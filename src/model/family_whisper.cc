@@ -133,7 +133,7 @@ class Emitter {
 
   Status encoder() {
     builder_.encoder(shape_.source_rows, shape_.width, shape_.frames);
-    builder_.begin_method("encode");
+    builder_.begin_part("encode");
     KVASS_ASSIGN_OR_RETURN(ValueId x, convolution("conv1", builder_.input(shape_.mels), shape_.mels, 1));
     KVASS_ASSIGN_OR_RETURN(x, convolution("conv2", x, shape_.width, 2));
     KVASS_ASSIGN_OR_RETURN(const WeightId positions,
@@ -155,7 +155,7 @@ class Emitter {
   }
 
   Status decoder() {
-    builder_.begin_method("body");
+    builder_.begin_part("body");
     KVASS_ASSIGN_OR_RETURN(const WeightId table,
                            binder_.matrix("model.decoder.embed_tokens.weight", shape_.vocabulary, shape_.width));
     KVASS_ASSIGN_OR_RETURN(const WeightId positions,
@@ -169,7 +169,7 @@ class Emitter {
       KVASS_ASSIGN_OR_RETURN(x, feed_forward(x));
     }
     builder_.set_hidden(x);
-    builder_.begin_method("head");
+    builder_.begin_part("head");
     KVASS_ASSIGN_OR_RETURN(const ValueId h, norm("output norm", builder_.select_rows(x), "model.decoder.layer_norm"));
     builder_.set_logits(builder_.linear("logits", h, table));
     return {};

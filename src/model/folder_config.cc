@@ -58,10 +58,12 @@ Result<std::vector<bool>> read_layer_types(const JsonFields& config, int64_t lay
                    std::to_string(sliding.size()));
 }
 
+constexpr int64_t kDefaultWindow = 4096;  // tokens, where the field is missing
+
 // Some layers slide: which ones, as a period where there is one, else one by one.
 Status write_sliding_layers(const FolderFamily& family, const JsonFields& config, int64_t layers, GgufWriter& out) {
-  constexpr int64_t kWindow = 4096, kPeriod = 6;
-  KVASS_ASSIGN_OR_RETURN(const int64_t window, config.integer_or("sliding_window", kWindow, 1, kMost));
+  constexpr int64_t kPeriod = 6;
+  KVASS_ASSIGN_OR_RETURN(const int64_t window, config.integer_or("sliding_window", kDefaultWindow, 1, kMost));
   KVASS_ASSIGN_OR_RETURN(std::vector<bool> sliding, read_layer_types(config, layers));
   if (sliding.empty()) {
     const char* const name =
@@ -87,9 +89,10 @@ Status write_sliding_layers(const FolderFamily& family, const JsonFields& config
 // The window of a family in which all layers slide or none.
 Status write_window(const FolderFamily& family, const JsonFields& config, int64_t layers, GgufWriter& out) {
   if (family.is(kWindow)) {
-    constexpr int64_t kDefault = 4096;  // where the field is missing; null means none
+    // Null means none.
     const bool missing = !config.json().contains("sliding_window");
-    KVASS_ASSIGN_OR_RETURN(const int64_t window, config.integer_or("sliding_window", missing ? kDefault : 0, 0, kMost));
+    KVASS_ASSIGN_OR_RETURN(const int64_t window,
+                           config.integer_or("sliding_window", missing ? kDefaultWindow : 0, 0, kMost));
     if (window > 0) out.u32(folder_key(family, "attention.sliding_window"), static_cast<uint32_t>(window));
     return {};
   }
@@ -140,6 +143,9 @@ Status check_fields(const FolderFamily& family, const JsonFields& config) {
   if (!family.is(kNeighbours) && !family.is(kSlidingLayers)) {
     add({"sliding_window", "use_sliding_window", "max_window_layers", "layer_types"});
   }
+  KVASS_ASSIGN_OR_RETURN(const bool causal, config.boolean_or("is_causal", true));
+  if (!causal) return config.cannot("is_causal", "true");
+  add({"is_causal"});
   return check_known(config, known);
 }
 

@@ -51,18 +51,19 @@ Status check_whole_head(const JsonFields& fields) {
 }
 
 // Tokens that the model was trained for before its frequencies were scaled.
-Result<double> original_context(const JsonFields& config, const JsonFields& rope) {
+Result<int64_t> original_context(const JsonFields& config, const JsonFields& rope) {
   constexpr const char* kKey = "original_max_position_embeddings";
-  if (config.has(kKey)) return positive(config, kKey);
-  if (rope.has(kKey)) return positive(rope, kKey);
-  return positive(config, "max_position_embeddings");
+  constexpr int64_t kMostTokens = UINT32_MAX;  // of GGUF's key
+  if (config.has(kKey)) return config.integer(kKey, 1, kMostTokens);
+  if (rope.has(kKey)) return rope.integer(kKey, 1, kMostTokens);
+  return config.integer("max_position_embeddings", 1, kMostTokens);
 }
 
 // 0.1 · m · ln(factor) + 1
 double amplitude(double factor, double m) { return factor <= 1.0 ? 1.0 : 0.1 * m * std::log(factor) + 1.0; }
 
 Status write_yarn(const FolderFamily& family, const JsonFields& config, const JsonFields& rope, GgufWriter& out) {
-  KVASS_ASSIGN_OR_RETURN(const double context, original_context(config, rope));
+  KVASS_ASSIGN_OR_RETURN(const int64_t context, original_context(config, rope));
   KVASS_ASSIGN_OR_RETURN(const double longest, positive(config, "max_position_embeddings"));
   KVASS_ASSIGN_OR_RETURN(const double factor, positive_or(rope, "factor", longest / context));
   KVASS_ASSIGN_OR_RETURN(const double fast, rope.real_or("beta_fast", 0.0));
@@ -88,7 +89,7 @@ Status write_yarn(const FolderFamily& family, const JsonFields& config, const Js
 // The divisor of each frequency: 1 for short waves, `factor` for long ones, in between a blend.
 Result<std::vector<float>> wave_divisors(const JsonFields& config, const JsonFields& rope, double theta,
                                          int64_t head_dim) {
-  KVASS_ASSIGN_OR_RETURN(const double context, original_context(config, rope));
+  KVASS_ASSIGN_OR_RETURN(const int64_t context, original_context(config, rope));
   KVASS_ASSIGN_OR_RETURN(const double factor, positive(rope, "factor"));
   KVASS_ASSIGN_OR_RETURN(const double low, positive(rope, "low_freq_factor"));
   KVASS_ASSIGN_OR_RETURN(const double high, positive(rope, "high_freq_factor"));

@@ -54,24 +54,24 @@ Lifetimes lifetimes(const Program& program) {
                  std::vector<int32_t>(program.values.size(), 0), std::vector<ValueId>(program.values.size(), kNone)};
   std::vector<int32_t> parent(program.branches.size(), kNone);  // the branch that contains the branch
   std::vector<int32_t> cond_end(program.branches.size(), 0);    // one past the last op of the branch's cond
-  std::vector<const Method*> written_in(program.values.size(), nullptr);
-  for (const Method& method : program.methods) {
-    walk(program, method.begin, method.end, kNone, live);
-    for (int32_t i = method.begin; i < method.end; ++i) {
+  std::vector<const Part*> written_in(program.values.size(), nullptr);
+  for (const Part& part : program.parts) {
+    walk(program, part.begin, part.end, kNone, live);
+    for (int32_t i = part.begin; i < part.end; ++i) {
       const Op& op = program.ops[static_cast<size_t>(i)];
       for (BranchId id : op.branches) {
         parent[static_cast<size_t>(id)] = live.scope[static_cast<size_t>(i)];
         cond_end[static_cast<size_t>(id)] = program.branches[static_cast<size_t>(op.branches.back())].end;
       }
       for (ValueId id : op.outputs) {
-        written_in[static_cast<size_t>(id)] = &method;
+        written_in[static_cast<size_t>(id)] = &part;
         live.written[static_cast<size_t>(id)] = i;
       }
       for (ValueId id : op.inputs) {
         const size_t v = static_cast<size_t>(id);
-        // A method may run several times on a value that another method wrote: such a value lives to the end. A branch
+        // A part may run several times on a value that another part wrote: such a value lives to the end. A branch
         // may run several times on a value from before its cond: such a value lives to the end of the cond (below).
-        int32_t last = written_in[v] == &method ? i : end;
+        int32_t last = written_in[v] == &part ? i : end;
         if (!op.branches.empty()) {  // the condition is read again for each sequence
           last = std::max(last, program.branches[static_cast<size_t>(op.branches.back())].end);
         }
@@ -92,7 +92,7 @@ Lifetimes lifetimes(const Program& program) {
     live.last_read[static_cast<size_t>(program.logits)] = end;
   } else {
     int32_t& last = live.last_read[static_cast<size_t>(program.logits)];
-    last = std::max(last, program.find_method("greedy")->begin - 1);
+    last = std::max(last, program.find_part("greedy")->begin - 1);
     live.last_read[static_cast<size_t>(argmax)] = end;
   }
   for (size_t v = 0; v < live.written.size(); ++v) live.last_read[v] = std::max(live.last_read[v], live.written[v]);

@@ -1,7 +1,7 @@
 // Places the values of a program in one arena by their lifetimes. Only integers are computed: nothing is allocated or
 // run.
 //
-// A value lives from the op that writes it to the last op that reads it. If another method or the caller reads it, it
+// A value lives from the op that writes it to the last op that reads it. If another part or the caller reads it, it
 // lives to the end of the program. An op's workspace lives for that op alone. Values whose lifetimes overlap never
 // share bytes, with one exception: an op that may work in place writes over its first input if that input ends with the
 // op. A branch of a cond runs once for each sequence: values it reads from outside live to the end of the cond, its

@@ -61,11 +61,11 @@ bool may_work_in_place(OpKind kind) {
 // Replays the ops over the owners. An input must still own its bytes when its op begins. An output may overlap an input
 // only if the op works in place and both begin at the same byte. A workspace may overlap neither.
 void replay(const Program& program, const ArenaPlan& plan, int64_t rows, int64_t head_rows,
-            const std::vector<size_t>& workspace, const Method& method, ByteOwners& owners) {
+            const std::vector<size_t>& workspace, const Part& part, ByteOwners& owners) {
   const auto begin = [&](ValueId id) { return plan.values[static_cast<size_t>(id)]; };
   const auto end = [&](ValueId id) { return begin(id) + value_bytes(program, id, rows, head_rows); };
   const auto meet = [](size_t a, size_t a_end, size_t b, size_t b_end) { return a < b_end && b < a_end; };
-  for (int32_t i = method.begin; i < method.end; ++i) {
+  for (int32_t i = part.begin; i < part.end; ++i) {
     const Op& op = program.ops[static_cast<size_t>(i)];
     SCOPED_TRACE(::testing::Message() << "op " << i << " " << op.name);
     const size_t scratch = plan.workspace[static_cast<size_t>(i)];
@@ -105,21 +105,21 @@ void check_plan(const Program& program, int64_t rows, int64_t head_rows, const s
   EXPECT_GE(plan->bytes, plan->bound_bytes);
   EXPECT_LE(plan->bytes, plan->sum_bytes);
   ByteOwners owners;
-  const auto run = [&](const Method& method, std::initializer_list<ValueId> results) {
-    SCOPED_TRACE(method.name);
-    replay(program, plan.value(), rows, head_rows, workspace, method, owners);
+  const auto run = [&](const Part& part, std::initializer_list<ValueId> results) {
+    SCOPED_TRACE(part.name);
+    replay(program, plan.value(), rows, head_rows, workspace, part, owners);
     for (ValueId id : results) {
       const size_t begin = plan->values[static_cast<size_t>(id)];
       EXPECT_TRUE(owners.all(begin, begin + value_bytes(program, id, rows, head_rows), id)) << "result " << id;
     }
   };
   for (int step = 0; step < 2; ++step) {
-    for (const Method& method : program.methods) {
-      if (method.name == "body") run(method, {program.hidden});
+    for (const Part& part : program.parts) {
+      if (part.name == "body") run(part, {program.hidden});
     }
     for (int again = 0; again < 3; ++again) {
-      run(*program.find_method("greedy"), {program.hidden, program.argmax()});
-      run(*program.find_method("head"), {program.hidden, program.logits});
+      run(*program.find_part("greedy"), {program.hidden, program.argmax()});
+      run(*program.find_part("head"), {program.hidden, program.logits});
       if (::testing::Test::HasFatalFailure()) return;
     }
   }
@@ -144,7 +144,7 @@ Program decoder(const Shape& s) {
   const std::array<std::string, 2> gate_up_names = {"gate", "up"};
   const WeightId down = builder.matrix("down", s.width, s.hidden);
   const RotaryId rotary = builder.rotary({s.head_dim, 10000.0, 1.0});
-  builder.begin_method("body");
+  builder.begin_part("body");
   ValueId x = builder.embed(table, 2.0f);
   for (int64_t layer = 0; layer < s.layers; ++layer) {
     builder.set_scope("layer " + std::to_string(layer));
@@ -163,7 +163,7 @@ Program decoder(const Shape& s) {
     x = builder.add("residual", x, builder.rms_norm("ffn post", h, norm, 1e-6f));
   }
   builder.set_hidden(x);
-  builder.begin_method("head");
+  builder.begin_part("head");
   ValueId h = builder.rms_norm("norm", builder.select_rows(x), norm, 1e-6f);
   builder.set_logits(builder.softcap(builder.linear("logits", h, table), 30.0f));
   return std::move(builder).finish();
@@ -200,13 +200,13 @@ TEST(Arena, ElementwiseOpsWriteOverAnInputThatEnds) {
   ProgramBuilder builder;
   const WeightId table = builder.matrix("table", 100, 64);
   const WeightId vector = builder.vector("vector", 64);
-  builder.begin_method("body");
+  builder.begin_part("body");
   const ValueId first = builder.embed(table, 1.0f), second = builder.embed(table, 1.0f);
   const ValueId biased = builder.bias("bias", first, vector);
   const ValueId silu = builder.silu_gate(biased, second), gelu = builder.gelu_gate(silu, second);
   const ValueId sum = builder.add("sum", gelu, second);
   builder.set_hidden(sum);
-  builder.begin_method("head");
+  builder.begin_part("head");
   builder.set_logits(builder.linear("logits", builder.select_rows(sum), table));
   const Program program = std::move(builder).finish();
   ASSERT_EQ(verify_program(program).message(), "");
@@ -223,10 +223,10 @@ TEST(Arena, BoundIsTheMostThatIsLiveAtOneOp) {
   ProgramBuilder builder;
   const WeightId table = builder.matrix("table", 1000, 64);
   const WeightId norm = builder.vector("norm", 64);
-  builder.begin_method("body");
+  builder.begin_part("body");
   const ValueId x = builder.rms_norm("norm", builder.embed(table, 1.0f), norm, 1e-6f);
   builder.set_hidden(x);
-  builder.begin_method("head");
+  builder.begin_part("head");
   builder.set_logits(builder.linear("logits", builder.select_rows(x), table));
   const Program program = std::move(builder).finish();
   std::vector<size_t> workspace(program.ops.size(), 0);
@@ -242,12 +242,12 @@ TEST(Arena, AnInputThatIsReadLaterIsNotWrittenOver) {
   ProgramBuilder builder;
   const WeightId table = builder.matrix("table", 10, 16);
   const WeightId norm = builder.vector("norm", 16);
-  builder.begin_method("body");
+  builder.begin_part("body");
   const ValueId x = builder.embed(table, 1.0f);
   const ValueId h = builder.rms_norm("norm", x, norm, 1e-6f);  // x is read again: not in place
   const ValueId sum = builder.add("sum", h, x);                // h ends here: in place over h, not over x
   builder.set_hidden(sum);
-  builder.begin_method("head");
+  builder.begin_part("head");
   builder.set_logits(builder.linear("logits", builder.select_rows(sum), table));
   const Program program = std::move(builder).finish();
   const std::vector<size_t> workspace(program.ops.size(), 0);
@@ -262,11 +262,11 @@ TEST(Arena, AValueOfTheBodyThatTheHeadReadsSurvivesSeveralHeads) {
   const WeightId table = builder.matrix("table", 10, 16);
   const WeightId wide = builder.matrix("wide", 64, 16);
   const WeightId back = builder.matrix("back", 10, 64);
-  builder.begin_method("body");
+  builder.begin_part("body");
   const ValueId x = builder.embed(table, 1.0f);
   const ValueId y = builder.linear("y", x, wide);
   builder.set_hidden(x);
-  builder.begin_method("head");
+  builder.begin_part("head");
   builder.set_logits(builder.linear("logits", builder.select_rows(y), back));
   const Program program = std::move(builder).finish();
   check_plan(program, 4, 4, std::vector<size_t>(program.ops.size(), 0));
@@ -287,7 +287,7 @@ Program random_program(testing::Random& random) {
   const WeightId head = builder.matrix("head", 50, 32);
   const RotaryId rotary = builder.rotary({kHeadDim, 10000.0, 1.0});
   const StateId state = builder.cache("cache", 1, kHeadDim, 0, rotary);
-  builder.begin_method("body");
+  builder.begin_part("body");
   std::vector<std::pair<ValueId, int64_t>> values = {{builder.embed(table, 1.0f), 32}};
   const auto pick = [&] {
     return values[static_cast<size_t>(random.integer(0, static_cast<int64_t>(values.size()) - 1))];
@@ -328,7 +328,7 @@ Program random_program(testing::Random& random) {
   const auto [last, width] = pick();
   const ValueId hidden = builder.linear("hidden", last, matrices[{32, width}]);
   builder.set_hidden(hidden);
-  builder.begin_method("head");
+  builder.begin_part("head");
   builder.set_logits(builder.linear("logits", builder.select_rows(hidden), head));
   return std::move(builder).finish();
 }

@@ -28,9 +28,9 @@ StateId ProgramBuilder::cache(std::string name, int64_t kv_heads, int64_t head_d
   return static_cast<StateId>(program_.states.size() - 1);
 }
 
-void ProgramBuilder::begin_method(std::string name) {
-  if (!program_.methods.empty()) program_.methods.back().end = static_cast<int32_t>(program_.ops.size());
-  program_.methods.push_back({std::move(name), static_cast<int32_t>(program_.ops.size()), 0});
+void ProgramBuilder::begin_part(std::string name) {
+  if (!program_.parts.empty()) program_.parts.back().end = static_cast<int32_t>(program_.ops.size());
+  program_.parts.push_back({std::move(name), static_cast<int32_t>(program_.ops.size()), 0});
   scope_.clear();
 }
 
@@ -44,7 +44,7 @@ ValueId ProgramBuilder::value(const std::string& name, int64_t width, Extent ext
 }
 
 Op& ProgramBuilder::op(OpKind kind, const std::string& name, std::vector<ValueId> inputs) {
-  assert(!program_.methods.empty());
+  assert(!program_.parts.empty());
   Op op;
   op.kind = kind;
   op.name = scope_.empty() ? name : scope_ + " " + name;
@@ -277,8 +277,8 @@ std::vector<ValueId> ProgramBuilder::end_cond(size_t cond) {
 }
 
 Program ProgramBuilder::finish() && {
-  assert(!program_.methods.empty());
-  program_.methods.back().end = static_cast<int32_t>(program_.ops.size());
+  assert(!program_.parts.empty());
+  program_.parts.back().end = static_cast<int32_t>(program_.ops.size());
   add_greedy(program_);
   return std::move(program_);
 }

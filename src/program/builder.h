@@ -23,7 +23,7 @@ class ProgramBuilder {
   void encoder(int64_t rows, int64_t width, int64_t frames) { program_.source = {rows, width, frames}; }
   CrossId cross_cache(std::string name, int64_t kv_heads, int64_t head_dim);
 
-  void begin_method(std::string name);
+  void begin_part(std::string name);
   void set_scope(std::string scope) { scope_ = std::move(scope); }  // prefix of the names that follow: "layer 3"
 
   // Any operator: `op` with its kind, name, inputs, weights and attributes. A value for each of `widths`, on the rows
@@ -85,7 +85,7 @@ class ProgramBuilder {
 
   void set_hidden(ValueId value) { program_.hidden = value; }
   void set_logits(ValueId value) { program_.logits = value; }
-  Program finish() &&;  // with the method `greedy` (greedy.h)
+  Program finish() &&;  // with the part `greedy` (greedy.h)
 
  private:
   ValueId value(const std::string& name, int64_t width, Extent extent);

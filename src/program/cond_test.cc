@@ -23,9 +23,9 @@ Program conditional() {
   const WeightId square = builder.matrix("square", 32, 32);
   builder.encoder(8, 32, 0);
   const CrossId cross = builder.cross_cache("cross 0", 2, 16);
-  builder.begin_method("encode");
+  builder.begin_part("encode");
   builder.store_source(builder.input(32, Extent::source));
-  builder.begin_method("body");
+  builder.begin_part("body");
   const ValueId x = builder.embed(table, 1.0f);
   const ValueId there = builder.is_initialised(cross);
   const ProgramBuilder::Keys keys = builder.cond(
@@ -39,7 +39,7 @@ Program conditional() {
       "either", there, [&] { return y; },
       [&] { return builder.linear("squared", builder.linear("once", y, square), square); });
   builder.set_hidden(builder.add("sum", z, x));
-  builder.begin_method("head");
+  builder.begin_part("head");
   builder.set_logits(builder.linear("logits", builder.select_rows(z), table));
   return std::move(builder).finish();
 }
@@ -95,7 +95,7 @@ TEST(Cond, SourceRowsStayInTheirPlaces) {
   EXPECT_REFUSED("source", p.source.rows = 0);
   EXPECT_REFUSED("source", p.source.frames = 17);
   EXPECT_REFUSED("width", p.source.width = 16);
-  EXPECT_REFUSED("encode", p.methods[0].name = "other");
+  EXPECT_REFUSED("encode", p.parts[0].name = "other");
   EXPECT_REFUSED("head size", p.crosses[0].head_dim = 24);
   EXPECT_REFUSED("heads", find_op(p, OpKind::cross_attention).heads = 3);
 }

@@ -57,8 +57,8 @@ void for_each_field(const Branch& a, const Branch& b, Visit&& visit) {
 #include "program/fields.inc"
 }
 template <class Visit>
-void for_each_field(const Method& a, const Method& b, Visit&& visit) {
-#define KVASS_METHOD_FIELD KVASS_VISIT_
+void for_each_field(const Part& a, const Part& b, Visit&& visit) {
+#define KVASS_PART_FIELD KVASS_VISIT_
 #include "program/fields.inc"
 }
 
@@ -91,8 +91,8 @@ static_assert(kFieldCount<Op> == 0
 static_assert(kFieldCount<Branch> == 0
 #include "program/fields.inc"
 );
-#define KVASS_METHOD_FIELD KVASS_COUNT_
-static_assert(kFieldCount<Method> == 0
+#define KVASS_PART_FIELD KVASS_COUNT_
+static_assert(kFieldCount<Part> == 0
 #include "program/fields.inc"
 );
 #undef KVASS_VISIT_

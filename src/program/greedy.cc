@@ -17,8 +17,8 @@ ValueId add_value(Program& program, Value value) {
 }  // namespace
 
 void add_greedy(Program& program) {
-  const Method* head = program.find_method("head");
-  if (program.find_method(kGreedy) || !head || program.logits == kNone) return;
+  const Part* head = program.find_part("head");
+  if (program.find_part(kGreedy) || !head || program.logits == kNone) return;
   const int32_t begin = head->begin, end = head->end;
   const auto first = static_cast<int32_t>(program.ops.size());
   std::vector<ValueId> own(program.values.size());  // of a value of `head`, that of `greedy`
@@ -47,13 +47,13 @@ void add_greedy(Program& program) {
     argmax.outputs = {add_value(program, {"argmax", kArgmaxFloats, Extent::head})};
     program.ops.push_back(std::move(argmax));
   }
-  program.methods.push_back({std::string(kGreedy), first, static_cast<int32_t>(program.ops.size())});
+  program.parts.push_back({std::string(kGreedy), first, static_cast<int32_t>(program.ops.size())});
 }
 
 Program without_greedy(Program program) {
-  if (program.methods.empty() || program.methods.back().name != kGreedy) return program;
-  const int32_t begin = program.methods.back().begin;
-  // Its values are the last ones, unless somebody else made the method: then it stays.
+  if (program.parts.empty() || program.parts.back().name != kGreedy) return program;
+  const int32_t begin = program.parts.back().begin;
+  // Its values are the last ones, unless somebody else made the part: then it stays.
   size_t count = 0;
   auto least = static_cast<ValueId>(program.values.size());
   for (size_t i = static_cast<size_t>(begin); i < program.ops.size(); ++i) {
@@ -63,7 +63,7 @@ Program without_greedy(Program program) {
   if (static_cast<size_t>(least) + count != program.values.size()) return program;
   program.values.resize(static_cast<size_t>(least));
   program.ops.resize(static_cast<size_t>(begin));
-  program.methods.pop_back();
+  program.parts.pop_back();
   return program;
 }
 

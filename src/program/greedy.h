@@ -1,4 +1,4 @@
-// The method `greedy`: the head, but of each row only the largest logit and its index. It follows from `head`, so a
+// The part `greedy`: the head, but of each row only the largest logit and its index. It follows from `head`, so a
 // program need not bring it: it is added to whatever has none (files of versions before it), and is no part of what a
 // model is (its fingerprint).
 //
@@ -10,7 +10,7 @@
 
 namespace kvass {
 
-// Adds `greedy` as the last method, over values of its own, unless the program has one. The program is sound.
+// Adds `greedy` as the last part, over values of its own, unless the program has one. The program is sound.
 void add_greedy(Program& program);
 
 // The program as it was before add_greedy.

@@ -17,7 +17,7 @@ class OpCheck;
 
 // Where an op stands.
 enum class Place : uint8_t {
-  body,          // in a method that steps run
+  body,          // in a part that steps run
   one_sequence,  // there, in a branch that runs for one sequence at a time
   encode,        // in `encode`
   head,          // in `head` or `greedy`

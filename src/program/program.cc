@@ -48,6 +48,8 @@ void print_numbers(const Op& op, std::back_insert_iterator<std::string> out) {
     using T = std::decay_t<decltype(value)>;
     if constexpr (std::is_same_v<T, int64_t> || std::is_same_v<T, float>) {
       if (value != of_new) fmt::format_to(out, " {} {}", field.name, value);
+    } else {
+      static_assert(!std::is_arithmetic_v<T> || std::is_same_v<T, int32_t>, "a number of a type that is not printed");
     }
   });
 }
@@ -92,15 +94,15 @@ std::string_view extent_name(Extent extent) {
   return "unknown rows";
 }
 
-const Method* Program::find_method(std::string_view name) const {
-  for (const Method& method : methods) {
-    if (method.name == name) return &method;
+const Part* Program::find_part(std::string_view name) const {
+  for (const Part& part : parts) {
+    if (part.name == name) return &part;
   }
   return nullptr;
 }
 
 ValueId Program::argmax() const {
-  const Method* greedy = find_method("greedy");
+  const Part* greedy = find_part("greedy");
   if (!greedy || greedy->begin == greedy->end) return kNone;
   const std::vector<ValueId>& outputs = ops[static_cast<size_t>(greedy->end - 1)].outputs;
   return outputs.size() == 1 ? outputs[0] : kNone;
@@ -150,9 +152,9 @@ std::string print_program(const Program& program) {
   for (size_t i = 0; i < program.rotaries.size(); ++i) {
     fmt::format_to(out, "rotary {} {}\n", i, describe(program.rotaries[i]));
   }
-  for (const Method& method : program.methods) {
-    fmt::format_to(out, "method {}\n", method.name);
-    print_ops(program, method.begin, method.end, 1, out);
+  for (const Part& part : program.parts) {
+    fmt::format_to(out, "part {}\n", part.name);
+    print_ops(program, part.begin, part.end, 1, out);
   }
   return text;
 }

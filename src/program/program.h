@@ -116,7 +116,7 @@ struct Branch {
 };
 
 // An entry: ops [begin, end) of the program.
-struct Method {
+struct Part {
   std::string name;
   int32_t begin = 0;
   int32_t end = 0;
@@ -133,14 +133,14 @@ struct Program {
   std::vector<Branch> branches;
   // `body` (tokens to hidden rows), `head` (asked rows to logits), `encode` (input to source rows), `greedy` (asked
   // rows to the largest logit and its index: greedy.h).
-  std::vector<Method> methods;
+  std::vector<Part> parts;
   ValueId hidden = kNone;  // [rows, width] that `body` leaves
   ValueId logits = kNone;  // [head rows, vocabulary] that `head` leaves
 
   int64_t vocabulary() const { return values[static_cast<size_t>(logits)].width; }
-  const Method* find_method(std::string_view name) const;
+  const Part* find_part(std::string_view name) const;
   bool has_encoder() const { return source.rows > 0; }
-  ValueId argmax() const;  // that `greedy` leaves; kNone: there is no such method
+  ValueId argmax() const;  // that `greedy` leaves; kNone: there is no such part
   // The weight of the linear that gives the logits; kNone where something else does.
   WeightId head_weight() const;
   const Op* input() const;        // the op that brings the encoder's input; null: none

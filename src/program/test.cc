@@ -24,7 +24,7 @@ Program small_program() {
   const std::array<std::string, 3> names = {"q", "k", "v"};
   const WeightId output = builder.matrix("wo", 32, 64);
   const StateId state = builder.cache("cache 0", 2, 16, 8, builder.rotary({16, 10000.0, 1.0}));
-  builder.begin_method("body");
+  builder.begin_part("body");
   const ValueId x = builder.embed(table, 2.0f);
   builder.set_scope("layer 0");
   const std::vector<ValueId> parts = builder.linear("qkv", builder.rms_norm("pre", x, norm, 1e-6f), qkv, names);
@@ -34,7 +34,7 @@ Program small_program() {
   const ValueId biased = builder.bias("out bias", h, norm);
   const ValueId sum = builder.add("residual", x, builder.gelu_gate(biased, builder.silu_gate(biased, h)));
   builder.set_hidden(sum);
-  builder.begin_method("head");
+  builder.begin_part("head");
   builder.set_logits(builder.softcap(builder.linear("logits", builder.select_rows(sum), table), 30.0f));
   return std::move(builder).finish();
 }
@@ -115,15 +115,15 @@ TEST(VerifyProgram, ValuesAreWrittenOnceAndBeforeTheyAreRead) {
   EXPECT_REFUSED("no other op writes", find_op(p, OpKind::linear).outputs[2] = find_op(p, OpKind::linear).outputs[1]);
 }
 
-TEST(VerifyProgram, MethodsCoverEveryOpOnceAndInOrder) {
-  EXPECT_REFUSED("method", p.methods[0].begin = 1);
-  EXPECT_REFUSED("method", p.methods[0].end += 1);
-  EXPECT_REFUSED("method", p.methods[1].end -= 1);
-  EXPECT_REFUSED("method", p.methods[1].end += 1);
-  EXPECT_REFUSED("method", p.methods.pop_back());
-  EXPECT_REFUSED("method", p.methods.clear());
-  EXPECT_REFUSED("method", p.methods[1].end = -1);
-  EXPECT_REFUSED("method", p.methods[0].name = "prefill");
+TEST(VerifyProgram, PartsCoverEveryOpOnceAndInOrder) {
+  EXPECT_REFUSED("part", p.parts[0].begin = 1);
+  EXPECT_REFUSED("part", p.parts[0].end += 1);
+  EXPECT_REFUSED("part", p.parts[1].end -= 1);
+  EXPECT_REFUSED("part", p.parts[1].end += 1);
+  EXPECT_REFUSED("part", p.parts.pop_back());
+  EXPECT_REFUSED("part", p.parts.clear());
+  EXPECT_REFUSED("part", p.parts[1].end = -1);
+  EXPECT_REFUSED("part", p.parts[0].name = "prefill");
 }
 
 TEST(VerifyProgram, RowsMustMatch) {
@@ -165,18 +165,18 @@ TEST(ProgramBuilder, EqualRotaryParametersAreOneTable) {
   EXPECT_NE(builder.rotary({16, 10000.0, 1.0, false, {}, 1.0, {2048.0}}), a);
 }
 
-TEST(Program, MethodsAreFoundByName) {
+TEST(Program, PartsAreFoundByName) {
   const Program program = small_program();
-  ASSERT_NE(program.find_method("body"), nullptr);
-  ASSERT_NE(program.find_method("head"), nullptr);
-  EXPECT_EQ(program.find_method("body")->end, program.find_method("head")->begin);
-  EXPECT_EQ(program.find_method("encode"), nullptr);
+  ASSERT_NE(program.find_part("body"), nullptr);
+  ASSERT_NE(program.find_part("head"), nullptr);
+  EXPECT_EQ(program.find_part("body")->end, program.find_part("head")->begin);
+  EXPECT_EQ(program.find_part("encode"), nullptr);
 }
 
 TEST(Program, PrintsOneLineAnOp) {
   EXPECT_EQ(print_program(small_program()),
             "rotary 0 head size 16, halves, base 10000\n"
-            "method body\n"
+            "part body\n"
             "     0 embed         -> %0[32] table scale 2   ; embedding\n"
             "     1 rms_norm     %0[32] -> %1[32] norm heads 1 epsilon 1e-06   ; layer 0 pre\n"
             "     2 linear       %1[32] -> %2[64], %3[32], %4[32] wq wk wv   ; layer 0 qkv\n"
@@ -188,11 +188,11 @@ TEST(Program, PrintsOneLineAnOp) {
             "     8 silu_gate    %8[32], %7[32] -> %9[32]   ; layer 0 silu gate\n"
             "     9 gelu_gate    %8[32], %9[32] -> %10[32]   ; layer 0 gelu gate\n"
             "    10 add          %0[32], %10[32] -> %11[32]   ; layer 0 residual\n"
-            "method head\n"
+            "part head\n"
             "    11 select_rows  %11[32] -> %12[32]   ; select rows\n"
             "    12 linear       %12[32] -> %13[10] table   ; logits\n"
             "    13 softcap      %13[10] -> %14[10] cap 30   ; softcap\n"
-            "method greedy\n"
+            "part greedy\n"
             "    14 select_rows  %11[32] -> %15[32]   ; select rows\n"
             "    15 linear       %15[32] -> %16[10] table   ; logits\n"
             "    16 softcap      %16[10] -> %17[10] cap 30   ; softcap\n"
@@ -213,11 +213,11 @@ TEST(Program, PrintsWhatARotaryEmbeddingIs) {
             "0.5, YaRN from 2048 tokens, beta 24 to 2, extrapolation 0.75");
 }
 
-TEST(ProgramBuilder, EmitsAnyOperatorAsItsOwnMethodDoes) {
+TEST(ProgramBuilder, EmitsAnyOperatorAsItsOwnFunctionDoes) {
   const auto built = [](bool any) {
     ProgramBuilder builder;
     const WeightId table = builder.matrix("table", 50, 32);
-    builder.begin_method("body");
+    builder.begin_part("body");
     ValueId x = builder.embed(table, 1.0f);
     builder.set_scope("layer 0");
     Op copy;
@@ -227,7 +227,7 @@ TEST(ProgramBuilder, EmitsAnyOperatorAsItsOwnMethodDoes) {
     const int64_t width = 32;
     x = any ? builder.emit(copy, std::span(&width, 1))[0] : builder.copy("again", x);
     builder.set_hidden(x);
-    builder.begin_method("head");
+    builder.begin_part("head");
     Op select;
     select.kind = OpKind::select_rows;
     select.name = "select rows";

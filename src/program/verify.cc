@@ -26,10 +26,10 @@ class ProgramVerifier {
         written_(program.values.size(), false),
         owner_(program.values.size(), nullptr) {}
 
-  Status method(const Method& method) {
-    const bool head = method.name == "head" || method.name == "greedy";
-    const Place place = method.name == "encode" ? Place::encode : head ? Place::head : Place::body;
-    return ops(method.begin, method.end, place, 0);
+  Status part(const Part& part) {
+    const bool head = part.name == "head" || part.name == "greedy";
+    const Place place = part.name == "encode" ? Place::encode : head ? Place::head : Place::body;
+    return ops(part.begin, part.end, place, 0);
   }
   const std::vector<bool>& visible() const { return visible_; }
   // Each branch belongs to one cond.
@@ -144,7 +144,7 @@ class ProgramVerifier {
   size_t branches_ = 0;
 };
 
-// The encoder's sizes, and that there is a method for them.
+// The encoder's sizes, and that there is a part for them.
 Status verify_source(const Program& program) {
   const SourceShape& source = program.source;
   const bool none = source.rows == 0 && source.width == 0 && source.frames == 0;
@@ -154,9 +154,9 @@ Status verify_source(const Program& program) {
     return bad_input("program source", "rows and a width, and at most twice as many frames",
                      fmt::format("{} x {}, {} frames", source.rows, source.width, source.frames));
   }
-  const Method* encode = program.find_method("encode");
+  const Part* encode = program.find_part("encode");
   if ((encode != nullptr) != program.has_encoder()) {
-    return bad_input("program source", "sizes of a source exactly where there is a method `encode`",
+    return bad_input("program source", "sizes of a source exactly where there is a part `encode`",
                      fmt::format("{} rows", source.rows));
   }
   if (none && !program.crosses.empty()) return bad_input("program cross caches", "none without an encoder", "some");
@@ -176,30 +176,29 @@ Status verify_source(const Program& program) {
     stores += program.ops[static_cast<size_t>(i)].kind == OpKind::store_source;
   }
   if (inputs == 1 && stores == 1) return {};
-  return bad_input("program method 'encode'", "one `input` and one `store_source`",
+  return bad_input("program part 'encode'", "one `input` and one `store_source`",
                    fmt::format("{} and {}", inputs, stores));
 }
 
-// Methods are the ops in order, each with a name of its own.
-Status verify_methods(const Program& program) {
+// Parts are the ops in order, each with a name of its own.
+Status verify_parts(const Program& program) {
   int32_t next = 0;
-  for (const Method& method : program.methods) {
-    if (method.begin != next || method.end < method.begin) {
-      return bad_input("program method '" + method.name + "'", "ops that follow the method before it",
-                       fmt::format("[{}, {})", method.begin, method.end));
+  for (const Part& part : program.parts) {
+    if (part.begin != next || part.end < part.begin) {
+      return bad_input("program part '" + part.name + "'", "ops that follow the part before it",
+                       fmt::format("[{}, {})", part.begin, part.end));
     }
-    next = method.end;
-    if (program.find_method(method.name) != &method) {
-      return bad_input("program methods", "names that differ", "`" + method.name + "` twice");
+    next = part.end;
+    if (program.find_part(part.name) != &part) {
+      return bad_input("program parts", "names that differ", "`" + part.name + "` twice");
     }
   }
   if (static_cast<size_t>(next) != program.ops.size()) {
-    return bad_input("program methods", "every op in one method",
-                     fmt::format("{} of {} ops", next, program.ops.size()));
+    return bad_input("program parts", "every op in one part", fmt::format("{} of {} ops", next, program.ops.size()));
   }
   for (std::string_view name : {"body", "head"}) {
-    if (program.find_method(name) == nullptr)
-      return bad_input("program methods", "`body` and `head`", "no `" + std::string(name) + "`");
+    if (program.find_part(name) == nullptr)
+      return bad_input("program parts", "`body` and `head`", "no `" + std::string(name) + "`");
   }
   return {};
 }
@@ -239,7 +238,7 @@ Status verify_states(const Program& program) {
 // `written` [values]: that an op has written, outside of branches.
 Status verify_results(const Program& program, const std::vector<bool>& written) {
   std::vector<std::pair<ValueId, Extent>> results = {{program.hidden, Extent::chunk}, {program.logits, Extent::head}};
-  if (program.find_method("greedy")) results.emplace_back(program.argmax(), Extent::head);
+  if (program.find_part("greedy")) results.emplace_back(program.argmax(), Extent::head);
   for (const auto& [result, extent] : results) {
     if (result < 0 || static_cast<size_t>(result) >= written.size() || !written[static_cast<size_t>(result)]) {
       return bad_input("program result", "a value that an op writes", fmt::format("{}", result));
@@ -249,7 +248,7 @@ Status verify_results(const Program& program, const std::vector<bool>& written) 
                        extent_name(program.values[static_cast<size_t>(result)].extent));
     }
   }
-  const Method* greedy = program.find_method("greedy");
+  const Part* greedy = program.find_part("greedy");
   if (!greedy) return {};
   const Op& last = program.ops[static_cast<size_t>(greedy->end - 1)];
   const int64_t logits = last.kind == OpKind::argmax_linear
@@ -257,7 +256,7 @@ Status verify_results(const Program& program, const std::vector<bool>& written) 
                          : last.kind == OpKind::argmax ? program.values[static_cast<size_t>(last.inputs[0])].width
                                                        : 0;
   if (logits == program.vocabulary()) return {};
-  return bad_input("program method 'greedy'", fmt::format("the largest of {} logits at its end", program.vocabulary()),
+  return bad_input("program part 'greedy'", fmt::format("the largest of {} logits at its end", program.vocabulary()),
                    "'" + last.name + "'");
 }
 
@@ -278,12 +277,12 @@ Status verify_token_rows(const Program& program) {
 }  // namespace
 
 Status verify_program(const Program& program) {
-  KVASS_RETURN_IF_ERROR(verify_methods(program));
+  KVASS_RETURN_IF_ERROR(verify_parts(program));
   KVASS_RETURN_IF_ERROR(verify_weights(program));
   KVASS_RETURN_IF_ERROR(verify_states(program));
   KVASS_RETURN_IF_ERROR(verify_source(program));
   ProgramVerifier verifier(program);
-  for (const Method& method : program.methods) KVASS_RETURN_IF_ERROR(verifier.method(method));
+  for (const Part& part : program.parts) KVASS_RETURN_IF_ERROR(verifier.part(part));
   KVASS_RETURN_IF_ERROR(verifier.all_branches_used());
   KVASS_RETURN_IF_ERROR(verify_results(program, verifier.visible()));
   return verify_token_rows(program);

@@ -159,8 +159,8 @@ class OpVerifier {
       return check_.fail("place",
                          encodes ? "in `encode`"
                          : heads ? "in `head`"
-                                 : "in a method that steps run",
-                         "another method");
+                                 : "in a part that steps run",
+                         "another part");
     }
     const auto check = [&](const Value& value) -> Status {
       const bool of_source = value.extent == Extent::frames || value.extent == Extent::source;

@@ -58,7 +58,7 @@ class FieldHasher {
     add(program.states);
     add(program.rotaries);
     add(program.ops);
-    add(program.methods);
+    add(program.parts);
     add(program.hidden);
     add(program.logits);
     if (program.has_encoder() || !program.branches.empty()) add_more(program);

@@ -233,7 +233,7 @@ Result<StepResult> Session::step(const StepRequest& request) {
   method_ = methods_.size() - 1;
   while (methods_[method_].rows < rows) --method_;
   KVASS_RETURN_IF_ERROR(backend_->begin(*frame_));
-  execute(*engine_->program().find_method("body"), nullptr, request.cross_weights);
+  execute(*engine_->program().find_part("body"), nullptr, request.cross_weights);
   Result<StepResult> result = unless_cancelled(answer(request));
   if (!result.ok()) {
     for (const Run& run : request.runs) run.sequence->abandon(static_cast<int64_t>(run.tokens.size()));
@@ -288,11 +288,11 @@ Result<StepResult> Session::unless_cancelled(Result<StepResult> result) const {
 }
 
 // The rows' values of `result` once the ops of a head have run.
-Result<const float*> Session::run_head(const Method& method, std::span<const int32_t> rows, ValueId result) {
+Result<const float*> Session::run_head(const Part& part, std::span<const int32_t> rows, ValueId result) {
   const Program& program = engine_->program();
   frame_->select(rows);
   KVASS_RETURN_IF_ERROR(backend_->select(*frame_));
-  execute(method);
+  execute(part);
   const auto* from =
       reinterpret_cast<const float*>(backend_->arena() + last_method().arena.values[static_cast<size_t>(result)]);
   const int64_t width = program.values[static_cast<size_t>(result)].width;
@@ -302,7 +302,7 @@ Result<const float*> Session::run_head(const Method& method, std::span<const int
 // The argmax comes first: `greedy` may work where logits lie (plan/arena.h).
 Result<StepResult> Session::answer(const StepRequest& request) {
   const Program& program = engine_->program();
-  const Method& head = *program.find_method("head");
+  const Part& head = *program.find_part("head");
   StepResult result;
   if (!request.argmax.empty()) {
     if (interpreter_.observer().probe) {
@@ -310,7 +310,7 @@ Result<StepResult> Session::answer(const StepRequest& request) {
     }
     const ThreadPool::Cancel whole(pool_, nullptr);  // its tables of candidates are never half made
     KVASS_ASSIGN_OR_RETURN(const float* found,
-                           run_head(*program.find_method("greedy"), request.argmax, program.argmax()));
+                           run_head(*program.find_part("greedy"), request.argmax, program.argmax()));
     std::copy_n(reinterpret_cast<const Argmax*>(found), request.argmax.size(), argmax_.begin());
     result.argmax = std::span(argmax_).first(request.argmax.size());
   }
@@ -365,7 +365,7 @@ Status Session::encode(Sequence& sequence, const EncoderInput& input, const std:
   frame_->begin_encode(frame_run(sequence, 0), frames);
   KVASS_RETURN_IF_ERROR(backend_->begin(*frame_));
   const ThreadPool::Cancel scope(pool_, cancel);
-  execute(*program.find_method("encode"), &input);
+  execute(*program.find_part("encode"), &input);
   Status status = backend_->finish();
   if (status.ok() && pool_.cancelled()) status = cancelled_error();
   if (status.ok()) status = engine_->check_weights();
@@ -381,10 +381,10 @@ int64_t Session::executed(OpKind kind) const {
   return count;
 }
 
-void Session::execute(const Method& method, const EncoderInput* input, const CrossWeights& weights) {
+void Session::execute(const Part& part, const EncoderInput* input, const CrossWeights& weights) {
   const ExecContext context{model_, *frame_, last_method().arena, backend_->arena(), pool_,
                             input,  weights, options_.rows};
-  interpreter_.run(method, context, *backend_);
+  interpreter_.run(part, context, *backend_);
 }
 
 }  // namespace kvass

@@ -107,9 +107,9 @@ class Session {
   void begin_frame(std::span<const Run> runs);
   Result<StepResult> answer(const StepRequest& request);
   Result<StepResult> unless_cancelled(Result<StepResult> result) const;
-  Result<const float*> run_head(const Method& method, std::span<const int32_t> rows, ValueId result);
+  Result<const float*> run_head(const Part& part, std::span<const int32_t> rows, ValueId result);
   void commit(std::span<const Run> runs);
-  void execute(const Method& method, const EncoderInput* input = nullptr, const CrossWeights& weights = {});
+  void execute(const Part& part, const EncoderInput* input = nullptr, const CrossWeights& weights = {});
 
   std::shared_ptr<const Engine> engine_;
   SessionOptions options_;

@@ -53,6 +53,7 @@ struct StreamState {
   std::string undecoded;         // StreamDecoder::pending(), at most 3 bytes
   std::string held;              // StopMatcher::held()
   ChatState chat;                // of a conversation
+  bool is_chat() const { return !chat.chat_template.empty(); }
 };
 
 // The header.

@@ -77,9 +77,8 @@ void BpeMerger::encode_piece(const PieceTable& pieces, std::string_view piece, M
     const int32_t id = byte_ids_[static_cast<uint8_t>(byte)];
     if (id >= 0 || unknown_ >= 0) symbols.add(1, id);
   }
-  symbols.merge([&](const MergeSymbol& left, const MergeSymbol& right) -> MergeResult {
-    return pairs_.find(left.id, right.id);
-  });
+  symbols.merge(
+      [&](const MergeSymbol& left, const MergeSymbol& right) -> MergeResult { return pairs_.find(left.id, right.id); });
   symbols.for_each([&](const MergeSymbol& symbol) { ids.push_back(symbol.id >= 0 ? symbol.id : unknown_); });
 }
 

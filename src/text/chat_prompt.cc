@@ -89,18 +89,18 @@ std::string special_tokens(const Tokenizer& tokenizer) {
 
 jinja::Rendered rendered_part(const jinja::Rendered& rendered, size_t begin, size_t end) {
   jinja::Rendered part;
-  size_t at = 0;  // where the span begins
-  for (const jinja::Span& span : rendered.spans) {
-    const size_t from = std::max(begin, at), until = std::min(end, at + span.text.size());
-    if (from < until) part.spans.push_back({span.text.substr(from - at, until - from), span.outside});
-    at += span.text.size();
+  size_t at = 0;  // where the piece begins
+  for (const jinja::Piece& piece : rendered.pieces) {
+    const size_t from = std::max(begin, at), until = std::min(end, at + piece.text.size());
+    if (from < until) part.pieces.push_back({piece.text.substr(from - at, until - from), piece.outside});
+    at += piece.text.size();
   }
   return part;
 }
 
 std::vector<int32_t> encode_prompt(const Tokenizer& tokenizer, const jinja::Rendered& rendered, PromptPlace place) {
   std::vector<TextPart> parts;
-  for (const jinja::Span& span : rendered.spans) parts.push_back({span.text, !span.outside});
+  for (const jinja::Piece& piece : rendered.pieces) parts.push_back({piece.text, !piece.outside});
   if (place == PromptPlace::after_control) return tokenizer.encode_after_control(parts);
   const bool first = place == PromptPlace::first;
   return tokenizer.encode_parts(parts, /*bos=*/first && tokenizer.add_bos(),

@@ -83,6 +83,7 @@ Status read_sentencepiece(const JsonFields& step, const std::string& type, Folde
   if (type == "Strip") {
     KVASS_ASSIGN_OR_RETURN(const bool left, step.boolean_or("strip_left", true));
     KVASS_ASSIGN_OR_RETURN(const bool right, step.boolean_or("strip_right", true));
+    out.strips = true;
     return right && !left ? Status() : step.cannot("strip_left", "false, and strip_right true");
   }
   KVASS_ASSIGN_OR_RETURN(const std::string from, pattern_of(step, true));
@@ -226,6 +227,9 @@ Result<FolderSteps> read_folder_steps(const JsonFields& file) {
     return file.cannot("pre_tokenizer", "no split of text whose spaces are U+2581");
   }
   if (!steps.byte_level && steps.nfc) return file.cannot("normalizer", "no NFC where spaces are U+2581");
+  if (steps.strips != steps.remove_extra_whitespaces) {
+    return file.cannot("normalizer", "Strip of the end and Replace of two spaces and more together, or neither");
+  }
   return steps;
 }
 

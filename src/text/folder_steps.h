@@ -2,6 +2,7 @@
 // for a Vocabulary. Steps that no vocabulary has are refused by name. Private to folder_tokenizer.cc.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,7 @@ struct FolderSteps {
   std::optional<SpacePrefix> space_prefix;
   std::vector<std::string> patterns;      // that split the text, as the file has them
   bool remove_extra_whitespaces = false;  // runs of spaces become one, those at the end none
+  bool strips = false;                    // the spaces at the end: with the above, or refused
   std::string charsmap;                   // SentencePiece's table of replacements; empty: none
   bool splits_words = false;              // nothing is merged across the beginning of a word
   // The post-processor's tokens around a text; empty: none.

@@ -39,7 +39,8 @@ struct Tokens {
   }
   Status put(const std::string& field, int64_t id, int64_t most, const std::string& piece, TokenType type) {
     if (id < 0 || id >= most) {
-      return bad_input(field, "ids below " + std::to_string(most), fmt::format("{} of {}", id, quoted_name(piece)));
+      return bad_input(field, fmt::format("an id from 0 to {}", most - 1),
+                       fmt::format("{} of {}", id, quoted_name(piece)));
     }
     const auto at = static_cast<size_t>(id);
     if (at >= types.size()) {
@@ -320,7 +321,7 @@ class Translator {
       return fits;
     };
     const bool good = value->is_array() ? std::all_of(value->begin(), value->end(), read) : read(*value);
-    if (!good) return fields.wrong(key, "ids below " + std::to_string(tokens_.types.size()));
+    if (!good) return fields.wrong(key, fmt::format("ids from 0 to {}", tokens_.types.size() - 1));
     return ids;
   }
 

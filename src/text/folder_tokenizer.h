@@ -13,8 +13,8 @@
 
 namespace kvass {
 
-// `rows`: of the embedding; ids beyond the tokens get pieces
-// without a meaning. A folder without tokenizer.json gives no keys.
+// `rows`: of the embedding; ids beyond the tokens get pieces without a meaning. A folder without tokenizer.json gives
+// no keys.
 Status translate_tokenizer(const std::string& folder, const JsonFields& config, int64_t rows, GgufWriter& out);
 
 // The same without the templates, of files that are read; those that the folder does not have have no fields.

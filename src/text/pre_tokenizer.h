@@ -23,10 +23,10 @@ struct pcre2_real_match_data_8;
 namespace kvass {
 
 struct PreTokenizerKind {
-  const char* name;                     // a value of tokenizer.ggml.pre
-  bool ignore_merges;                   // a whole piece that is a token becomes that token, without merging
-  bool add_bos;                         // the default if the file does not say
-  bool nfc;                             // text is brought into Unicode's form C first
+  const char* name;    // a value of tokenizer.ggml.pre
+  bool ignore_merges;  // a whole piece that is a token becomes that token, without merging
+  bool add_bos;        // the default if the file does not say
+  bool nfc;            // text is brought into Unicode's form C first
   // Null after the last. One that begins with (?#bytes) matches bytes; no other comes after it.
   std::array<const char*, 7> patterns;
 };

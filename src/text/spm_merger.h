@@ -2,7 +2,8 @@
 //   symbols = the characters of the text (an invalid byte is a symbol); a space and U+2581 are the same symbol
 //   while some adjacent pair spells a NORMAL piece: merge the pair whose piece scores highest, the leftmost of equals
 //   or, where the vocabulary lists merges: while some adjacent pair of tokens is in the list, merge the first in the
-//   list a symbol without a piece becomes its byte tokens, or the unknown token if a byte has none
+//   list
+//   a symbol without a piece becomes its byte tokens, or the unknown token if a byte has none
 // O(n log n) in the text. If two neighbouring characters are neighbours in no piece, no merge can span them. The text
 // is split there and each segment is merged alone. This changes no id and keeps the heaps small: with most vocabularies
 // every word is a segment. The tables are made at the first encode, so that a model loads faster. Thread-safe. The

@@ -184,7 +184,10 @@ Tokenizer Tokenizer::with_template(std::string_view chat_template) const {
 
 void Tokenizer::encode_plain(std::string_view text, bool space_prefix, std::vector<int32_t>& ids) const {
   if (space_prefix && space_prefix_ != SpacePrefix::controls) {
-    const bool there = text.starts_with(' ') || text.starts_with(kSpaceMark);
+    // A space that is removed is no prefix.
+    const auto* unigram = std::get_if<UnigramMerger>(&merger_);
+    const bool there =
+        (text.starts_with(' ') || text.starts_with(kSpaceMark)) && !(unigram && unigram->removes_spaces());
     space_prefix = !text.empty() && (space_prefix_ == SpacePrefix::segments || !there);
   }
   std::string scratch;

@@ -55,9 +55,14 @@ Result<UnigramMerger> UnigramMerger::create(const VocabularyView& vocabulary, st
 }
 
 std::string UnigramMerger::normalized(std::string_view text, bool space_prefix) const {
-  std::string mapped = tables_->charsmap.apply(text);
-  for (size_t at = mapped.find(kSpaceMark); at != std::string::npos; at = mapped.find(kSpaceMark, at + 1)) {
-    mapped.replace(at, kSpaceMark.size(), " ");
+  const std::string table = tables_->charsmap.apply(text);
+  std::string mapped;
+  mapped.reserve(table.size());
+  for (std::string_view rest = table; !rest.empty();) {
+    const size_t mark = std::min(rest.find(kSpaceMark), rest.size());
+    mapped.append(rest.substr(0, mark));
+    if (mark < rest.size()) mapped += ' ';
+    rest.remove_prefix(std::min(mark + kSpaceMark.size(), rest.size()));
   }
   if (tables_->remove_extra_whitespaces) {
     mapped.erase(std::unique(mapped.begin(), mapped.end(), [](char a, char b) { return a == ' ' && b == ' '; }),

@@ -3,8 +3,8 @@
 //   of all ways to write it with NORMAL pieces, the one with the largest sum of scores is taken (Viterbi)
 //   a character that is no piece costs the smallest score less 10; neighbours of that kind become their byte tokens, or
 //   together the unknown token if a byte has none
-// Sums are of floats, as SentencePiece has them, from left to right; of equal sums the first that is found counts. O(n · longest piece).
-// Immutable; the pieces belong to the Tokenizer and are passed to every call.
+// Sums are of floats, as SentencePiece has them, from left to right; of equal sums the first that is found counts. O(n
+// · longest piece). Immutable; the pieces belong to the Tokenizer and are passed to every call.
 #pragma once
 
 #include <array>
@@ -30,6 +30,9 @@ class UnigramMerger {
 
   // Appends the ids of `text`. `space_prefix`: as if a space stood before the text.
   void encode(const PieceTable& pieces, std::string_view text, bool space_prefix, std::vector<int32_t>& ids) const;
+
+  // Whether spaces at the ends of a text are removed, and runs of them become one.
+  bool removes_spaces() const { return tables_->remove_extra_whitespaces; }
 
  private:
   struct Tables {

@@ -178,8 +178,8 @@ Status read_own(const Gguf& file, Vocabulary& vocabulary) {
     KVASS_ASSIGN_OR_RETURN(const std::vector<int64_t> ends, file.get_ints(kEndsKey));
     for (const int64_t id : ends) {
       if (id < 0 || id >= static_cast<int64_t>(vocabulary.pieces.size())) {
-        return bad_input(vocabulary_field(file.name(), kEndsKey), fmt::format("ids below {}", vocabulary.pieces.size()),
-                         std::to_string(id));
+        return bad_input(vocabulary_field(file.name(), kEndsKey),
+                         fmt::format("ids from 0 to {}", vocabulary.pieces.size() - 1), std::to_string(id));
       }
       vocabulary.ends.push_back(static_cast<int32_t>(id));
     }

@@ -112,6 +112,36 @@ extern "C" void* malloc(size_t bytes) {
   static auto* const function = next<void*(size_t)>("malloc");
   return function(bytes);
 }
+extern "C" void* calloc(size_t count, size_t bytes) {
+  if (fails(Kind::memory, ENOMEM)) return nullptr;
+  static auto* const function = next<void*(size_t, size_t)>("calloc");
+  return function(count, bytes);
+}
+extern "C" void* realloc(void* data, size_t bytes) {
+  if (fails(Kind::memory, ENOMEM)) return nullptr;
+  static auto* const function = next<void*(void*, size_t)>("realloc");
+  return function(data, bytes);
+}
+extern "C" void* aligned_alloc(size_t alignment, size_t bytes) {
+  if (fails(Kind::memory, ENOMEM)) return nullptr;
+  static auto* const function = next<void*(size_t, size_t)>("aligned_alloc");
+  return function(alignment, bytes);
+}
+extern "C" int posix_memalign(void** data, size_t alignment, size_t bytes) {
+  if (fails(Kind::memory, ENOMEM)) return ENOMEM;
+  static auto* const function = next<int(void**, size_t, size_t)>("posix_memalign");
+  return function(data, alignment, bytes);
+}
+void* operator new(size_t bytes, std::align_val_t alignment) {
+  if (fails(Kind::memory, ENOMEM)) throw std::bad_alloc();
+  static auto* const function = next<void*(size_t, std::align_val_t)>("_ZnwmSt11align_val_t");
+  return function(bytes, alignment);
+}
+void* operator new[](size_t bytes, std::align_val_t alignment) {
+  if (fails(Kind::memory, ENOMEM)) throw std::bad_alloc();
+  static auto* const function = next<void*(size_t, std::align_val_t)>("_ZnamSt11align_val_t");
+  return function(bytes, alignment);
+}
 void* operator new(size_t bytes) {
   if (fails(Kind::memory, ENOMEM)) throw std::bad_alloc();
   static auto* const function = next<void*(size_t)>("_Znwm");

@@ -62,6 +62,9 @@ def _list(name: str, value: Any, what: str, kind: Any, dtype: torch.dtype) -> Te
     values = value.tolist() if hasattr(value, "tolist") else value
     if not isinstance(values, (list, tuple)) or not all(isinstance(one, kind) for one in values):
         raise _refuse(name, f"a list or array of {what}", value)
+    if kind is Integral:
+        for one in values:
+            integer(name, one)
     return torch.tensor(values, dtype=dtype)
 
 
@@ -95,8 +98,18 @@ def check_sizes(least: int, what: str, **sizes: Any) -> None:
 
 
 def _number(name: str, value: Any) -> Any:
-    if not isinstance(value, (float, Real, torch.SymInt, torch.SymFloat, Tensor)):
+    if isinstance(value, Tensor):
+        if value.requires_grad:
+            raise ValueError(f"{name}: expected a number, which has no gradient, got a tensor that requires one")
+        if value.numel() != 1:
+            raise _refuse(name, "a number", value)
+    elif not isinstance(value, (float, Real, torch.SymInt, torch.SymFloat)):
         raise _refuse(name, "a number", value)
+    if isinstance(value, int):
+        try:
+            float(value)
+        except OverflowError:
+            raise TypeError(f"{name}: expected a number of 64 bits, got a larger one") from None
     return value
 
 

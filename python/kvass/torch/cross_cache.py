@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from .arguments import check_sizes
+from .arguments import check_sizes, dense
 from .ops import alias, update_cross_attn_cache, updated_cross_attn_cache
 
 
@@ -51,6 +51,7 @@ class CrossAttentionCache(nn.Module):
 
     def _check(self, states: Tensor) -> None:
         batch, _, source_rows, _ = self.k_cache.shape
+        dense("states", states)
         if states.dim() != 3 or states.shape[0] != batch:
             raise ValueError(f"CrossAttentionCache: states: expected [{batch}, rows, width], got {list(states.shape)}")
         if states.shape[1] > source_rows:

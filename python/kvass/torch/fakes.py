@@ -70,7 +70,8 @@ def _check_options(operator: str, q: Tensor, keys: Any, options: dict[str, Any])
         device, expected = tensor.device.type, q.device.type
         _check(anywhere or device == expected, f"{operator}: {name}: expected memory on {expected}, got {device}")
         if name in shapes:
-            _check_shape(operator, name, *shapes[name][:1], tensor, shapes[name][1])
+            meaning, shape = shapes[name]
+            _check_shape(operator, name, meaning, tensor, shape)
 
 
 def _like(q: Tensor, fp32: bool) -> Tensor:

@@ -131,6 +131,7 @@ def _attend(
                 f"{query.shape[2]} and {key.shape[2]}",
             )  # fmt: skip
         if attention_mask.stream is not None:
+            attention_mask.stream.take_positions(keywords.get("position_ids"), attention_mask)
             options = attention_mask.stream.options(module, query, attention_mask)
         else:
             options = attention_mask.options()

@@ -87,7 +87,7 @@ library.impl("alias.out", _alias_out, "CompositeExplicitAutograd")
 library.impl("updated_cross_attn_cache", _updated, "CompositeImplicitAutograd")
 
 
-# Tensors whose elements do not lie in memory as their shapes say. PyTorch's own answer lists all kernels of an operator.
+# Tensors whose elements do not lie in memory as their shapes say. Without these, PyTorch answers with a list of the operator's kernels.
 _LAYOUTS = ("SparseCPU", "SparseCUDA", "SparseCsrCPU", "SparseCsrCUDA", "MkldnnCPU", "NestedTensorCPU", "NestedTensorCUDA", "QuantizedCPU")
 
 

@@ -8,6 +8,7 @@ refused; all tensors are on the device of the buffers. sink_rope.py has RopeWith
 
 from __future__ import annotations
 
+import sys
 from typing import Any, Optional
 
 import torch
@@ -49,6 +50,30 @@ class CachePositionsManagerWithSink(nn.Module):
         return slots
 
 
+def _known_to_executorch(cls: type) -> type:
+    """`cls`, as a class that ExecuTorch's transformations of its Llama model take for their own, where that model is loaded:
+    they look for their class, and pass over any other in silence."""
+    if "executorch.examples.models.llama.attention" not in sys.modules:
+        return cls
+    from executorch.examples.models.llama.source_transformation import attention_sink
+
+    if issubclass(cls, attention_sink.KVCacheWithAttentionSink):
+        return cls
+    if cls not in _KNOWN:
+        bases = (cls, attention_sink.KVCacheWithAttentionSink)
+        _KNOWN[cls] = type(cls.__name__, bases, {"__module__": cls.__module__, "__doc__": cls.__doc__})
+    return _KNOWN[cls]
+
+
+_KNOWN: dict[type, type] = {}
+
+
+def _restored(cls: type, state: dict[str, Any]) -> Any:
+    cache = cls.__new__(cls)
+    cache.__dict__.update(state)
+    return cache
+
+
 class KVCacheWithAttentionSink(nn.Module):
     """Keys and values of the first sink_size positions for ever, and of the latest in a ring.
 
@@ -62,10 +87,21 @@ class KVCacheWithAttentionSink(nn.Module):
 
     update(input_pos, k, v), then create_causal_mask_for_ring_buffer(start_pos, seq_len) for the attention over
     (k_cache, v_cache). Works eager and in torch.export, on any device.
+
+    In ExecuTorch's Llama model replace_sdpa_with_custom_op and then replace_kv_cache_with_custom_kv_cache work as they do
+    with ExecuTorch's class: the latter puts ExecuTorch's own custom cache in the place of this one, with a ring of
+    2 * window_size.
     """
 
     k_cache: Tensor
     v_cache: Tensor
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> KVCacheWithAttentionSink:
+        return super().__new__(_known_to_executorch(cls))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        cls = next((own for own, known in _KNOWN.items() if known is type(self)), type(self))
+        return _restored, (cls, self.__dict__)
 
     def __init__(
         self,
@@ -82,7 +118,7 @@ class KVCacheWithAttentionSink(nn.Module):
         max_seq_len: Optional[int] = None,
         eviction_batch_size: int = 1,
     ) -> None:
-        super().__init__()
+        nn.Module.__init__(self)
         check_sizes(1, "of them", n_heads=n_heads, head_dim=head_dim, max_batch_size=max_batch_size)
         check_sizes(1, "token", window_size=window_size)
         check_sizes(0, "tokens", sink_size=sink_size)

@@ -22,6 +22,9 @@ from .rotary import Rotation, rotations_of
 __all__ = ["StreamingCache"]
 
 
+# A stream changes from step to step: compiled code leaves its graph for it. With fullgraph=True PyTorch refuses it.
+_in_python = torch.compiler.disable
+
 _SPARE = 64  # places of a buffer for steps to come, at least
 
 
@@ -40,13 +43,14 @@ class _Shared:
         self.modules = modules  # of the model that the cache was made for
         self.layers: list[_StreamingLayer] = []
         self.masked = -1  # the length of the stream that the latest mask was made for
+        self.positioned = -1  # the length whose positions were looked at
 
     def undo(self) -> None:
         """Takes the latest step, which was refused, out of the layers that have it already."""
         for layer in self.layers:
             if layer.cumulative_length == self.masked:
                 layer.forget(layer.latest)
-        self.masked = -1
+        self.masked = self.positioned = -1
 
 
 class _Offset(int):
@@ -61,6 +65,7 @@ class _Stream:
     def __init__(self, layer: _StreamingLayer) -> None:
         self.layer = layer
 
+    @_in_python
     def take_padding(self, attention_mask: Optional[Tensor], mask: KvassMask) -> None:
         if mask.chunk or mask.packed is not None or not mask.causal or mask.window_right is not None:
             raise refuse("StreamingCache: mask", "a causal mask, with or without a window", "another")
@@ -69,9 +74,27 @@ class _Stream:
         self.layer.take_padding(attention_mask, mask.q_offset + mask.q_length)
         self.layer.shared.masked = mask.q_offset + mask.q_length
 
+    def take_positions(self, positions: Optional[Tensor], mask: KvassMask) -> None:
+        """A stream's positions follow each other: padding is counted, or it is not."""
+        length = mask.q_offset + mask.q_length
+        shared = self.layer.shared
+        if positions is None or positions.dim() != 2 or torch.compiler.is_compiling() or shared.positioned == length:
+            return
+        places = torch.arange(mask.q_offset, length, device=positions.device)[None, :]
+        padding = self.layer.padding
+        first = torch.zeros_like(places[:, 0]) if padding is None else padding.to(positions.device)
+        counted = (positions == places) | (places < first[:, None])
+        others = (positions == places - first[:, None]) | (places < first[:, None])
+        if not bool((counted.all(1) | others.all(1)).all()):
+            raise refuse(
+                "StreamingCache: position_ids", f"positions that follow each other, {mask.q_offset} to {length - 1}", "others"
+            )
+        shared.positioned = length
+
     def undo(self) -> None:
         self.layer.shared.undo()
 
+    @_in_python
     def options(self, module: torch.nn.Module, query: Tensor, mask: KvassMask) -> dict[str, Any]:
         if not torch.compiler.is_compiling() and _name_of(module) not in self.layer.shared.modules:
             raise ValueError("StreamingCache: model: expected the one that the cache was made for, got another")
@@ -198,7 +221,8 @@ class _StreamingLayer(CacheLayerMixin):
         room = self._room()
         fits = self.held + rows <= room
         # Tensors of inference mode may not be written outside of it.
-        frozen = self.keys.is_inference() and not torch.is_inference_mode_enabled()
+        compiling = torch.compiler.is_compiling()  # it knows no inference mode
+        frozen = not compiling and self.keys.is_inference() and not torch.is_inference_mode_enabled()
         if fits and not graph and not frozen:
             return
         kept = [tensor if fits else self._kept(tensor) for tensor in (self.keys, self.values)]
@@ -229,6 +253,7 @@ class _StreamingLayer(CacheLayerMixin):
         places[:, : self.sinks] = torch.where(full[:, None], sinks, places[:, : self.sinks])
         return states.gather(2, places[:, None, :, None].expand(-1, states.shape[1], -1, states.shape[3]))
 
+    @_in_python
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         held = self.held + query_length
         if self.held + query_length > self._room():
@@ -250,7 +275,7 @@ class _StreamingLayer(CacheLayerMixin):
         self.keys = self.values = self._buffers = self.padding = None
         self.is_initialized = False
         self.held = self.cumulative_length = self.latest = 0
-        self.shared.masked = -1
+        self.shared.masked = self.shared.positioned = -1
 
     def crop(self, tokens_to_remove: int) -> None:
         """Goes back by -tokens_to_remove positions, as far as the keys that the rows would see are still held."""
@@ -267,7 +292,7 @@ class _StreamingLayer(CacheLayerMixin):
                 f"still be removed (StreamingCache(rewind=…) keeps more), got {count}"
             )
         self.forget(count)
-        self.shared.masked = -1
+        self.shared.masked = self.shared.positioned = -1
 
     def forget(self, rows: int) -> None:
         """Takes the latest rows out."""
@@ -356,6 +381,7 @@ class StreamingCache(Cache):
             layers.append(layer)
         super().__init__(layers=layers)
 
+    @_in_python
     def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         if layer_idx >= len(self.layers):
             raise ValueError(f"StreamingCache: model: expected {len(self.layers)} layers, as the cache's, got layer {layer_idx}")

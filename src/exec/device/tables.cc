@@ -76,7 +76,7 @@ Status DeviceTables::upload(size_t begin, DeviceStream stream) {
 Status DeviceTables::begin(const Program& program, Frame& frame, DeviceStream stream) {
   used_ = 0;
   rows_ = frame.rows();
-  runs_ = frame.window().runs;
+  runs_ = frame.active().runs;
   tokens_ = put(frame.tokens(), rows_);
   run_of_ = put(frame.run_of(), rows_);
   for (size_t i = 0; i < program.states.size(); ++i) {

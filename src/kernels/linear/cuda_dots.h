@@ -39,12 +39,12 @@ struct Activation<ActivationBlock8> {
   static constexpr int kWords = sizeof(ActivationBlock8) / 4;
   static constexpr int kQuantWords = 8;
   KVASS_METHOD static uint32_t arrange(uint32_t weights) { return weights; }
-  // x: the block's quants; k's 4 g to 4 g + 3.
   // Σ of half h of the block.
   KVASS_METHOD static float half_sum(const uint32_t* block, int h) {
     const uint32_t pairs = block[kQuantWords + 3 + h];
     return static_cast<float>(-(static_cast<int16_t>(pairs) + static_cast<int16_t>(pairs >> 16)));
   }
+  // x: the block's quants; k's 4 g to 4 g + 3.
   KVASS_METHOD static int32_t dot(const uint32_t* x, int g, uint32_t weights, int32_t sum) {
     return dot4(static_cast<int32_t>(x[g]), static_cast<int32_t>(weights), sum);
   }

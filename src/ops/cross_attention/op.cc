@@ -28,7 +28,7 @@ void run(const OpView& op) {
   args.out = op.all_out();
   args.out_stride = op.width();
   args.heads = op.op().heads;
-  args.shape = frame.cross(frame.window().first_run, op.op().cross).shape;
+  args.shape = frame.cross(frame.active().first_run, op.op().cross).shape;
   args.scale = op.op().scale;
   args.runs = frame.cross_runs(op.op().cross);
   attention(args, op.workspace(), op.pool(), op.isa());

@@ -1,6 +1,6 @@
 // The blocks of the IQ types that have grids (iq_grids.h, source_block.h): a quant is a grid's code and, above it, the
-// sign; of IQ1, to which side the weights of a grid's entry are shifted. Their scales are odd: 2 s + 1, under an eighth
-// or a quarter of the file's scale, exact in float32.
+// sign; of IQ1, to which side the weights of a grid's entry are shifted. Their scales are odd: 2 s + 1, under the
+// file's scale, or an eighth or a quarter of it, exact in float32.
 #pragma once
 
 #include <bit>

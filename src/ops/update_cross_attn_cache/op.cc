@@ -17,7 +17,7 @@ Status check(const OpCheck& op) {
 
 void run(const OpView& op) {
   const Frame& frame = op.frame();
-  CrossView& cross = frame.cross(frame.window().first_run, op.op().cross);
+  CrossView& cross = frame.cross(frame.active().first_run, op.op().cross);
   CacheWriteArgs args;
   args.k = op.in(0);
   args.v = op.in(1);

@@ -31,13 +31,16 @@ int64_t integer_of(const Value& value, char letter) {
 std::string number_text(const Conversion& conversion, const Value& value) {
   const auto has = [&](char flag) { return conversion.flags.find(flag) != std::string::npos; };
   const char letter = conversion.letter;
-  const std::string precision = conversion.precision ? "." + std::to_string(*conversion.precision) : "";
+  const bool real = std::string_view("diuxX").find(letter) == std::string_view::npos;
+  // C prints no digit of an integer 0 with the precision 0; Python prints one.
+  const std::string precision =
+      conversion.precision ? "." + std::to_string(std::max<size_t>(*conversion.precision, real ? 0 : 1)) : "";
   const std::string signs = has('+') ? "+" : has(' ') ? " " : "";
   char digits[2500];  // a double has 309 before the point
   const auto print = [&](const std::string& spec, auto number) {
     return std::string(digits, static_cast<size_t>(std::snprintf(digits, sizeof digits, spec.c_str(), number)));
   };
-  if (std::string_view("diuxX").find(letter) == std::string_view::npos) {
+  if (real) {
     return print("%" + signs + (has('#') ? "#" : "") + precision + letter, value.real());
   }
   const int64_t integer = integer_of(value, letter);
@@ -97,8 +100,10 @@ Text convert(const Conversion& conversion, const Value& value) {
     const size_t end = conversion.precision ? text.byte_of(*conversion.precision) : text.size();
     return padded(conversion, text.slice(0, end), /*number=*/false);
   }
-  const bool taken = value.is_number() && std::string_view("diuxXeEfFgG").find(letter) != std::string_view::npos;
-  if (!taken) fail(std::string("format: %") + letter + " does not take " + std::string(value.type_name()));
+  if (std::string_view("diuxXeEfFgG").find(letter) == std::string_view::npos) {
+    fail("format: expected one of the letters d i u x X e E f F g G s r after %, got another");
+  }
+  if (!value.is_number()) fail(std::string("format: %") + letter + " does not take " + std::string(value.type_name()));
   if (conversion.precision.value_or(0) > kMostPrecision) {
     fail("format: expected a precision of at most " + std::to_string(kMostPrecision) + ", got " +
          std::to_string(*conversion.precision));

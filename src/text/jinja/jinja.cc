@@ -102,8 +102,8 @@ Result<Rendered> Template::render(std::string_view variables, const std::vector<
     for (size_t begin = 0; begin < text.size();) {
       size_t end = begin + 1;
       while (end < text.size() && text.outside(end) == text.outside(begin)) ++end;
-      Budget::bytes(2 * sizeof(Span) + end - begin);
-      rendered.spans.push_back({std::string(text.bytes().substr(begin, end - begin)), text.outside(begin)});
+      Budget::bytes(2 * sizeof(Piece) + end - begin);
+      rendered.pieces.push_back({std::string(text.bytes().substr(begin, end - begin)), text.outside(begin)});
       begin = end;
     }
     return rendered;
@@ -114,7 +114,7 @@ Result<Rendered> Template::render(std::string_view variables, const std::vector<
 
 std::string Rendered::text() const {
   std::string text;
-  for (const Span& span : spans) text += span.text;
+  for (const Piece& piece : pieces) text += piece.text;
   return text;
 }
 

@@ -28,12 +28,12 @@ struct RenderOptions {
 
 // A stretch of the result. `outside`: it came with the variables (a message, a tool), so that it must never be read as
 // a control token; otherwise the template wrote it.
-struct Span {
+struct Piece {
   std::string text;
   bool outside = false;
 };
 struct Rendered {
-  std::vector<Span> spans;  // neighbours differ in `outside`, none is empty
+  std::vector<Piece> pieces;  // neighbours differ in `outside`, none is empty
   std::string text() const;
 };
 

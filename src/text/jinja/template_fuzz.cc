@@ -27,9 +27,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   options.most_output = size_t{1} << 20;
   const kvass::Result<kvass::jinja::Rendered> rendered = made.value().render(variables, {"bos_token"}, options);
   if (!rendered.ok()) return 0;
-  const std::vector<kvass::jinja::Span>& spans = rendered.value().spans;
-  for (size_t i = 0; i < spans.size(); ++i) {
-    if (spans[i].text.empty() || (i > 0 && spans[i].outside == spans[i - 1].outside)) std::abort();
+  const std::vector<kvass::jinja::Piece>& pieces = rendered.value().pieces;
+  for (size_t i = 0; i < pieces.size(); ++i) {
+    if (pieces[i].text.empty() || (i > 0 && pieces[i].outside == pieces[i - 1].outside)) std::abort();
   }
   return 0;
 }

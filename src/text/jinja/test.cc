@@ -71,21 +71,21 @@ TEST(Jinja, RendersPublishedTemplatesAsTransformersDoes) {
 
 TEST(Jinja, KeepsTheOriginOfEveryByte) {
   const Json variables = {{"bos_token", "<s>"}, {"messages", {{{"content", "  <|end|> a,b "}}}}};
-  const auto spans = [&](std::string_view source) {
+  const auto pieces = [&](std::string_view source) {
     const Result<Rendered> result = render(source, variables);
     EXPECT_TRUE(result.ok()) << result.status().message();
     std::string shown;
-    for (const Span& span : result.value().spans)
-      shown += (span.outside ? "[" : "(") + span.text + (span.outside ? "]" : ")");
+    for (const Piece& piece : result.value().pieces)
+      shown += (piece.outside ? "[" : "(") + piece.text + (piece.outside ? "]" : ")");
     return shown;
   };
-  EXPECT_EQ(spans("{{ bos_token }}<|user|>{{ messages[0].content | trim }}<|end|>"),
+  EXPECT_EQ(pieces("{{ bos_token }}<|user|>{{ messages[0].content | trim }}<|end|>"),
             "(<s><|user|>)[<|end|> a,b](<|end|>)");
-  EXPECT_EQ(spans("{{ '<' + messages[0]['content'].strip().split(',')[1] ~ '>' }}"), "(<)[b](>)");
-  EXPECT_EQ(spans("{{ messages[0].content | upper | replace('A', 'x') }}"), "[  <|END|> ](x)[,B ]");
-  EXPECT_EQ(spans("{{ messages | tojson }}"), "([{\")[content](\": \")[  <|end|> a,b ](\"}])");
-  EXPECT_EQ(spans("{% set x %}{{ messages[0].content }}!{% endset %}{{ x[4:] }}"), "[end|> a,b ](!)");
-  EXPECT_EQ(spans("{{ messages[0].content[2] }}{{ '%s' % messages[0].content[3] }}"), "[<|]");
+  EXPECT_EQ(pieces("{{ '<' + messages[0]['content'].strip().split(',')[1] ~ '>' }}"), "(<)[b](>)");
+  EXPECT_EQ(pieces("{{ messages[0].content | upper | replace('A', 'x') }}"), "[  <|END|> ](x)[,B ]");
+  EXPECT_EQ(pieces("{{ messages | tojson }}"), "([{\")[content](\": \")[  <|end|> a,b ](\"}])");
+  EXPECT_EQ(pieces("{% set x %}{{ messages[0].content }}!{% endset %}{{ x[4:] }}"), "[end|> a,b ](!)");
+  EXPECT_EQ(pieces("{{ messages[0].content[2] }}{{ '%s' % messages[0].content[3] }}"), "[<|]");
 }
 
 TEST(Jinja, NamesLineAndColumn) {
