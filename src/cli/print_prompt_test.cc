@@ -113,7 +113,7 @@ TEST(DeepJson, IsRefusedWhereverJsonIsTaken) {
     };
     for (const Finished& done : refused) {
       EXPECT_EQ(done.code, 1) << done.err;
-      EXPECT_TRUE(has(done.err, "nested at most 200 deep")) << done.err;
+      EXPECT_TRUE(has(done.err, "expected JSON nested at most")) << done.err;
       EXPECT_EQ(std::count(done.err.begin(), done.err.end(), '\n'), 1) << done.err;
     }
   }

@@ -98,6 +98,11 @@ std::string unescaped(std::string_view text) {
   return out;
 }
 
+// What a hub's pages are not called.
+bool is_model_file(std::string_view name) {
+  return name.ends_with(".gguf") || name.ends_with(".safetensors") || name.ends_with(".bin");
+}
+
 // HOST/OWNER/REPO, .../tree/REV, .../resolve/REV/PATH or .../blob/REV/PATH; anything else is a file of no repository.
 Result<HubName> parse_address(std::string_view text) {
   const std::string_view plain = text.substr(0, text.find_first_of("?#"));
@@ -114,7 +119,7 @@ Result<HubName> parse_address(std::string_view text) {
   if (name.endpoint == "https://hf.co") name.endpoint = "https://huggingface.co";
   if (parts.size() > 4 && (page == "resolve" || page == "blob")) {
     name.which = join(std::span(parts).subspan(4));
-  } else if (!in_hub) {
+  } else if (!in_hub || (parts.size() != 2 && !parts.empty() && is_model_file(parts.back()))) {
     if (parts.empty()) return bad_input("model", "an address of a file or a repository", std::string(text));
     name.url = text;
     return name;
