@@ -41,10 +41,10 @@ bool is_temporary_of(const std::string& name, const std::string& file) {
          name.find_first_not_of("0123456789abcdef", begin.size()) == std::string::npos;
 }
 
-// Whether the file was there and nobody's: a writer holds the lock of its temporary for as long as it lives.
-bool remove_if_dead(const std::string& path) {
+// Whether a temporary had no writer any more, and is gone: a writer holds its lock for as long as it lives.
+Result<bool> remove_if_dead(const std::string& path) {
   const int file = platform::open_to_lock(path, /*create=*/false);
-  if (file < 0) return false;
+  if (file < 0) return os_error(path, "a temporary that can be opened", errno);
   const bool dead = platform::lock_file(file) == platform::Lock::taken && platform::is_at(file, path);
   const bool removed = dead && platform::remove_file(path.c_str());
   platform::close_file(file);
@@ -283,19 +283,22 @@ bool begins_with(const std::string& path, std::string_view magic) {
   return found.ok() && found.value();
 }
 
-Temporaries remove_temporaries(const std::string& path) {
+Result<Temporaries> remove_temporaries(const std::string& path) {
   Temporaries found;
-  const Result<std::string> target = target_of(path);
-  if (!target.ok()) return found;
-  const std::string folder = folder_of(target.value());
-  const std::string file = target->substr(target->rfind('/') + 1);
+  KVASS_ASSIGN_OR_RETURN(const std::string target, target_of(path));
+  const std::string folder = folder_of(target);
+  const std::string file = target.substr(target.rfind('/') + 1);
   std::error_code error;
   std::filesystem::directory_iterator entry(folder, error);
   for (; !error && entry != std::filesystem::directory_iterator(); entry.increment(error)) {
     if (!is_temporary_of(entry->path().filename().string(), file)) continue;
     const std::string temporary = entry->path().string();
-    (remove_if_dead(temporary) ? found.removed : found.kept).push_back(temporary);
+    const Result<bool> removed = remove_if_dead(temporary);
+    if (!removed.ok() && platform::file_info(temporary).kind == platform::FileKind::none) continue;  // gone meanwhile
+    KVASS_RETURN_IF_ERROR(removed.status());
+    (removed.value() ? found.removed : found.kept).push_back(temporary);
   }
+  if (error) return os_error(folder, "a folder that can be read", error.value());
   return found;
 }
 

@@ -110,7 +110,7 @@ bool begins_with(const std::string& path, std::string_view magic);
 struct Temporaries {
   std::vector<std::string> removed, kept;
 };
-Temporaries remove_temporaries(const std::string& path);
+Result<Temporaries> remove_temporaries(const std::string& path);
 
 // The folder that a path's file is in; ".": that of the process.
 std::string folder_of(const std::string& path);

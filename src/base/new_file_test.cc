@@ -88,7 +88,7 @@ TEST(NewFile, WhatDeadWritersLeftGoesAndWhatIsAliveOrSomebodyElsesStays) {
   EXPECT_FALSE(fs::exists(path + ".lock"));
   for (const std::string& name : others) EXPECT_TRUE(fs::exists(name)) << name;
   ::close(held);
-  EXPECT_EQ(remove_temporaries(path).removed, std::vector<std::string>{alive});
+  EXPECT_EQ(remove_temporaries(path)->removed, std::vector<std::string>{alive});
 }
 
 TEST(NewFile, AnotherFileThatHasTheNameOfALockStays) {

@@ -184,7 +184,7 @@ Status print_ops(bool json) {
 
 // Removes the temporaries of killed writers. Refused while another process writes the file.
 Status clean(const InspectFlags& flags) {
-  const Temporaries found = remove_temporaries(flags.file);
+  KVASS_ASSIGN_OR_RETURN(const Temporaries found, remove_temporaries(flags.file));
   KVASS_RETURN_IF_ERROR(FileLock::acquire(flags.file).status());  // its end removes a lock that is left
   if (flags.json) return print_json({{"removed", found.removed}, {"kept", found.kept}});
   for (const std::string& path : found.removed) print("removed {}\n", one_line(path));
