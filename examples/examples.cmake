@@ -1,6 +1,6 @@
 # kvass_add_examples(<library> <prefix>): a program for each example, <prefix>NAME from NAME.cc and <prefix>NAME_c from
 # NAME.c (generate.c alone has no C++ beside it, and is <prefix>generate).
-set(KVASS_EXAMPLES endless chat transcribe score)
+set(KVASS_EXAMPLES endless chat transcribe score attention)
 set(KVASS_EXAMPLES_DIR ${CMAKE_CURRENT_LIST_DIR})
 
 function(kvass_add_examples library prefix)

@@ -39,7 +39,7 @@ function(expect_generate program)
 endfunction()
 
 run("install" ${CMAKE_COMMAND} --install ${BUILD} --prefix ${prefix})
-foreach(file include/kvass/kvass.h include/kvass/export.h bin/kvass)
+foreach(file include/kvass/kvass.h include/kvass/operators.h include/kvass/export.h bin/kvass)
   if(NOT EXISTS ${prefix}/${file})
     message(FATAL_ERROR "install: no ${file}")
   endif()

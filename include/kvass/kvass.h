@@ -1,6 +1,6 @@
 /* kvass from C: load a model (a .kvp program, a GGUF file, or a speech model), run tokens through sequences, generate
  * text with stops, talk, transcribe, score, fork, save and resume. docs/c.md is the guide; the C++ headers beside this
- * one say more of each thing.
+ * one say more of each thing. Attention on tensors of the caller's own is in operators.h.
  *
  * Errors are codes; kvass_message() has the last one's text in this thread. No call throws or aborts on bad input, and
  * a call that fails leaves everything as it was, what its out-pointers point to included; only what had run before a

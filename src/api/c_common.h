@@ -59,13 +59,13 @@ kvass_code call(Body&& body) {
   }
 }
 
-inline Status given(const void* pointer, const char* what) {
+inline Status given(const void* pointer, std::string_view what) {
   return pointer != nullptr ? Status() : bad_input(what, "a pointer", "NULL");
 }
 
 // The caller's array of `count` elements; `data` may be null if `count` is 0.
 template <class T>
-Result<std::span<const T>> array_of(const T* data, size_t count, const char* what) {
+Result<std::span<const T>> array_of(const T* data, size_t count, std::string_view what) {
   if (count > 0) KVASS_RETURN_IF_ERROR(given(data, what));
   constexpr size_t kMost = PTRDIFF_MAX / sizeof(T);
   if (count > kMost) {

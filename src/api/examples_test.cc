@@ -78,6 +78,11 @@ TEST_F(Examples, TextsAreScoredAndGoOn) {
   EXPECT_EQ(std::count(c.begin(), c.end(), '\n'), 9) << c;
 }
 
+TEST_F(Examples, AttentionOnTensorsOfTheCallerHasOneSetOfBits) {
+  const std::string printed = both("attention", "");
+  EXPECT_NE(printed.find("same bits"), std::string::npos) << printed;
+}
+
 // For the test of the installed package, which has no tiny models of its own.
 TEST(Files, AreWrittenWhereTheyAreAskedFor) {
   const char* folder = std::getenv("KVASS_WRITE_MODELS");

@@ -1,8 +1,9 @@
 /* A host of kvass for the fault tests: embedded MODEL SNAPSHOT SPEECH_MODEL AUDIO. It does one job twice (text, a saved
- * and resumed stream, a transcript) and frees everything after each. A job that fails says "<code>: <message>" on stderr
- * and the host lives on. Exit code: 0 if the second job has worked, 1 if it has not, 3 if a call broke a promise of
- * kvass.h. The second job's output is on stdout. */
+ * and resumed stream, a transcript, attention) and frees everything after each. A job that fails says "<code>:
+ * <message>" on stderr and the host lives on. Exit code: 0 if the second job has worked, 1 if it has not, 3 if a call
+ * broke a promise of kvass.h. The second job's output is on stdout. */
 #include <kvass/kvass.h>
+#include <kvass/operators.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -70,6 +71,37 @@ static kvass_code write_transcript(const char* path, const char* audio, struct t
   return code;
 }
 
+/* Two documents in one row, and the row merged with itself. */
+static kvass_code write_attention(struct text* out) {
+  static float x[2 * 6 * 16], y[2 * 6 * 16], z[2 * 6 * 16], lse[2 * 6], sum[2 * 6];
+  for (int i = 0; i < 2 * 6 * 16; ++i) x[i] = (float)(i * 37 % 101) / 101.0f;
+  const int64_t shape[4] = {1, 2, 6, 16}, cu_seqlens[3] = {0, 2, 6};
+  const kvass_tensor in = kvass_row_major(x, KVASS_DTYPE_F32, 4, shape);
+  const kvass_tensor to = kvass_row_major(y, KVASS_DTYPE_F32, 4, shape);
+  const kvass_tensor to_lse = kvass_row_major(lse, KVASS_DTYPE_F32, 3, shape);
+  const kvass_tensor merged = kvass_row_major(z, KVASS_DTYPE_F32, 4, shape);
+  const kvass_tensor merged_lse = kvass_row_major(sum, KVASS_DTYPE_F32, 3, shape);
+  const kvass_tensor parts[2] = {to, to}, lses[2] = {to_lse, to_lse};
+  kvass_op_context_options with = {0};
+  with.struct_size = sizeof with;
+  with.threads = 2;
+  kvass_attention_options options = {0};
+  options.struct_size = sizeof options;
+  options.cu_seqlens_q = cu_seqlens;
+  options.cu_seqlens_q_count = 3;
+  kvass_op_context* context = NULL;
+  kvass_code code = kvass_op_context_new(&with, &context);
+  if (code == KVASS_OK) code = kvass_attention(context, &in, &in, &in, &options, &to, &to_lse);
+  if (code == KVASS_OK) code = kvass_merge_attention(context, parts, lses, 2, &merged, &merged_lse);
+  if (code == KVASS_OK) {
+    char line[64];
+    const int count = snprintf(line, sizeof line, "%.6f %.6f\n", z[191], sum[11]);
+    add(out, line, (size_t)count);
+  }
+  kvass_op_context_free(context);
+  return code;
+}
+
 int main(int argc, char** argv) {
   static struct text out;
   kvass_code code = KVASS_OK;
@@ -78,6 +110,7 @@ int main(int argc, char** argv) {
     out.count = 0;
     code = write_text(argv[1], argv[2], &out);
     if (code == KVASS_OK) code = write_transcript(argv[3], argv[4], &out);
+    if (code == KVASS_OK) code = write_attention(&out);
     if (code == KVASS_OK) continue;
     fprintf(stderr, "%d: %s\n", code, kvass_message());
     if (kvass_message()[0] == '\0') return 3;
