@@ -25,6 +25,8 @@ TEST_F(CErrors, MistakesAreCodesWithMessages) {
   kvass_model* none = nullptr;
   EXPECT_EQ(kvass_load("/nowhere", nullptr, &none), KVASS_IO);
   EXPECT_NE(std::strstr(kvass_message(), "/nowhere"), nullptr);
+  EXPECT_EQ(kvass_load("Model.gguf", nullptr, &none), KVASS_IO);
+  EXPECT_NE(std::strstr(kvass_message(), "Model.gguf"), nullptr) << "a file is no field: " << kvass_message();
   EXPECT_EQ(kvass_load(nullptr, nullptr, &none), KVASS_BAD_INPUT);
   EXPECT_EQ(kvass_load(path_.c_str(), nullptr, nullptr), KVASS_BAD_INPUT);
   EXPECT_EQ(none, nullptr);

@@ -67,6 +67,8 @@ std::string with_fields_of_c(const std::string& message) {
       {"TranscribeOptions.search", "beam_size, best_of"},
   };
   return translate_fields(message, [](std::string_view field) {
+    const std::string_view owner = field.substr(0, field.find('.'));
+    if (!owner.ends_with("Options")) return std::string_view();  // a file, or a field of C already
     for (const Row& row : kOtherNames) {
       if (row.field == field) return row.in_c;
     }

@@ -306,7 +306,7 @@ Status check(const AttentionProblem& p, const ConstTensor& dout, const ConstTens
   const Argument cotangent{p.op, "dout", dout};
   KVASS_RETURN_IF_ERROR(cotangent.check_device(p.q.device));
   KVASS_RETURN_IF_ERROR(cotangent.check_shape({p.batch, p.heads, p.queries, p.head_dim}, "q's shape [B, Hq, Sq, D]"));
-  if (dlse.data) {
+  if (dlse.data || dlse.rank != 0) {
     const Argument of_lse{p.op, "dlse", dlse};
     KVASS_RETURN_IF_ERROR(of_lse.check_device(p.q.device));
     KVASS_RETURN_IF_ERROR(of_lse.check_shape({p.batch, p.heads, p.queries}, "[B, Hq, Sq]"));

@@ -168,7 +168,7 @@ Status run(OpContext& context, std::string_view op, const ConstTensor& q, const 
   KVASS_ASSIGN_OR_RETURN(const AttentionProblem p, attention_problem(op, q, keys, cache, options));
   KVASS_RETURN_IF_ERROR(check_output(p, "out", out, fp32 ? DType::f32 : q.dtype, fp32 ? "the float32 path" : "as q",
                                      {p.batch, p.heads, p.queries, p.head_dim}, "q's shape [B, Hq, Sq, D]"));
-  if (lse.data) {
+  if (lse.data || lse.rank != 0) {
     KVASS_RETURN_IF_ERROR(
         check_output(p, "lse", lse, DType::f32, "an lse", {p.batch, p.heads, p.queries}, "[B, Hq, Sq]"));
     if (overlap(lse, out)) return Argument{p.op, "lse", lse}.bad("memory apart from out", "some that overlaps it");

@@ -40,6 +40,9 @@ TEST(AttentionLse, ItHasTheBitsOfTheReferenceAndChangesNone) {
   };
   EXPECT_NE(message(wrong.view()).find("attention: lse: expected"), std::string::npos);
   EXPECT_NE(message({}).find("attention: lse: expected [B, Hq, Sq], got none"), std::string::npos);
+  Tensor nowhere = TestTensor(DType::f32, {1, 2, 3}).view();
+  nowhere.data = nullptr;
+  EXPECT_NE(message(nowhere).find("attention: lse: expected elements, got a null pointer"), std::string::npos);
 }
 
 TEST(AttentionLse, MergedPartsAreRefusedWhereTheyDoNotFit) {
