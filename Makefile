@@ -54,11 +54,11 @@ else
 fi
 endef
 
-.PHONY: help packages build fetch demo test test-long soak fuzz bench install package clean
+.PHONY: help packages build fetch demo test test-long soak fuzz bench install package package-arm64 wheels clean
 
 help: ## this list
 	@echo "kvass: make <target>"
-	sed -nE 's/^([a-z-]+):.*## (.*)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
+	sed -nE 's/^([a-z0-9-]+):.*## (.*)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
 	echo "JOBS=$(JOBS) and PREFIX=$(PREFIX) can be set; KVASS_MODEL=<file.gguf> makes the tests use that model."
 
 packages: ## install the Debian packages that are missing (root or sudo)
@@ -101,6 +101,7 @@ test-long: build ## all goldens, the emulated AVX-512 kernels, and the sanitizer
 	$(call run_tests,asan)
 	$(call build,tsan)
 	$(call run_tests,tsan)
+	scripts/wheels.sh
 
 soak: build ## a stream of SOAK_TOKENS tokens (200,000; a million takes hours)
 	@$(model_for_tests)
@@ -139,6 +140,32 @@ package: ## a Debian package, and a .tar.gz that runs on any Linux, in build/pac
 	packaging/portable.sh $(KVASS) "$$version" build/packages >/dev/null
 	stage "done"
 	ls -l build/packages
+
+package-arm64: ## the .tar.gz for AArch64, built here and tried under qemu
+	@$(stages)
+	scripts/install-packages.sh --program --package --arm
+	stage "Debian's libraries for AArch64"
+	packaging/arm64-sysroot.sh build/arm64-sysroot
+	stage "the program"
+	cmake --preset arm64-program --log-level=WARNING
+	cmake --build --preset arm64-program --parallel $(JOBS) $(quiet_ninja)
+	mkdir -p build/packages
+	version=$$(sed -n 's/^#define KVASS_VERSION "\(.*\)"/\1/p' include/kvass/version.h)
+	archive=$$(packaging/portable.sh build/arm64-program/kvass "$$version" build/packages build/arm64-sysroot)
+	stage "its first tokens under qemu"
+	rm -rf build/arm64-try
+	mkdir build/arm64-try
+	tar -C build/arm64-try --strip-components=1 -xzf "$$archive"
+	lib=build/arm64-try/lib
+	model=$$(scripts/fetch-model.sh $(MODEL_NAME))
+	qemu-aarch64 "$$lib/ld-linux-aarch64.so.1" --library-path "$$lib" "$$lib/kvass" run "$$model" --context 64 -n 8 -p "$(DEMO_PROMPT)"
+	rm -rf build/arm64-try
+	stage "done"
+	ls -l "$$archive"
+
+wheels: build ## wheels of the Python package that need no library of the system, in build/wheels
+	@$(model_for_tests)
+	scripts/wheels.sh
 
 clean: ## remove build/ (not the fetched models)
 	rm -rf build

