@@ -2,6 +2,7 @@
 // the first byte that did not come out. The cut is exact to the byte: stdout is a file that may grow so far and no
 // further, as on a full disk. KVASS_LONG=1 cuts 200 times, otherwise it is some 20.
 #include <poll.h>
+#include <sys/ioctl.h>
 
 #include <cctype>
 
@@ -34,6 +35,34 @@ Finished kvass_until(const Arguments& arguments, size_t bytes, const std::string
   for (const int stream : {streams.in, streams.out, streams.err}) ::close(stream);
   done.out = read_file(path_of("cut_out")).substr(kLimit - bytes);
   done.err = read_file(path_of("cut_err"));
+  return done;
+}
+
+// Runs kvass with a pipe as its stdout, whose reader goes away after `bytes` and whatever else the pipe holds then.
+Finished kvass_until_its_reader_leaves(const Arguments& arguments, size_t bytes) {
+  int ends[2];
+  EXPECT_EQ(::pipe2(ends, O_CLOEXEC), 0);
+  const Streams streams{::open("/dev/null", O_RDONLY | O_CLOEXEC), ends[1],
+                        ::open(path_of("left_err").c_str(), O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC, 0600)};
+  const pid_t child = start_kvass(arguments, streams);
+  for (const int stream : {streams.in, streams.out, streams.err}) ::close(stream);
+  Finished done;
+  const auto take = [&](size_t most) {
+    std::string some(most, '\0');
+    const ssize_t count = ::read(ends[0], some.data(), some.size());
+    done.out.append(some, 0, static_cast<size_t>(std::max<ssize_t>(count, 0)));
+    return count > 0;
+  };
+  while (done.out.size() < bytes && take(bytes - done.out.size())) {
+  }
+  int status = 0;
+  ::kill(child, SIGSTOP);
+  ::waitpid(child, &status, WUNTRACED);
+  for (int held = 0; ::ioctl(ends[0], FIONREAD, &held) == 0 && held > 0;) take(static_cast<size_t>(held));
+  ::close(ends[0]);
+  ::kill(child, SIGCONT);
+  done.code = WIFSTOPPED(status) ? wait_for(child) : WEXITSTATUS(status);
+  done.err = read_file(path_of("left_err"));
   return done;
 }
 
@@ -91,6 +120,27 @@ TEST(Delivered, ATextInPiecesIsTheTextWhereverStdoutIsFull) {
   EXPECT_GT(ended, 0);
   EXPECT_GT(stopped, 0);
   EXPECT_GE(refused, cuts());
+}
+
+TEST(Delivered, ATextInPiecesIsTheTextWheneverItsReaderLeaves) {
+  const std::string path = path_of("left");
+  const Arguments begin = saved(path, {"-p", "the", "--temp", "1.2", "--seed", "5", "-n", "4000", "--ignore-eos"});
+  const std::string whole = kvass(begin).out;
+  Random random;
+  int left = 0;
+  for (int i = 0; i < cuts() / 4; ++i) {
+    std::filesystem::remove(path);
+    const auto bytes = static_cast<size_t>(random.integer(0, static_cast<int64_t>(whole.size() / 2)));
+    const Finished first = kvass_until_its_reader_leaves(begin, bytes);
+    if (first.code == 0) continue;  // it had written everything
+    EXPECT_EQ(first.code, 1) << first.err;
+    ++left;
+    ASSERT_TRUE(std::filesystem::exists(path)) << first.err;
+    const Finished rest = kvass({"run", tiny(), "-q", "--resume", path, "--ignore-eos", "-n", "4000"});
+    const std::string text = first.out + rest.out;
+    EXPECT_TRUE(text.starts_with(whole)) << "after " << first.out.size() << " bytes";
+  }
+  EXPECT_GT(left, 0);
 }
 
 TEST(Delivered, TheVeryEndOfATextIsNotLostEither) {
