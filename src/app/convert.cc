@@ -87,13 +87,16 @@ class Converter {
     return {};
   }
 
-  Result<size_t> write(NewFile& file, ThreadPool& pool) const {
+  Result<size_t> write(NewFile& file, ThreadPool& pool, const OnProgress& progress) const {
     const std::vector<uint8_t> head = writer_.finish();
     KVASS_RETURN_IF_ERROR(file.write(0, head));
     size_t end = head.size();
+    size_t all = 0;
+    for (const Output& output : outputs_) all += output.row_bytes * static_cast<size_t>(output.tensor->rows());
     for (const Output& output : outputs_) {
       KVASS_RETURN_IF_ERROR(write(output, head.size() + output.offset, file, pool));
       end = head.size() + output.offset + output.row_bytes * static_cast<size_t>(output.tensor->rows());
+      if (progress) progress(std::min(end, all), all);
     }
     // Readers want the last tensor padded like the others.
     const std::vector<uint8_t> rest((kAlignment - end % kAlignment) % kAlignment);
@@ -173,7 +176,7 @@ Result<ConvertSummary> convert_model(const ConvertOptions& options) {
   ThreadPool pool(threads);
   KVASS_ASSIGN_OR_RETURN(NewFile file, NewFile::create(options.out, &lock));
   ConvertSummary summary;
-  KVASS_ASSIGN_OR_RETURN(summary.file_bytes, converter.write(file, pool));
+  KVASS_ASSIGN_OR_RETURN(summary.file_bytes, converter.write(file, pool, options.on_written));
   KVASS_RETURN_IF_ERROR(model.check());
   KVASS_RETURN_IF_ERROR(file.commit());
   summary.tensors = model.tensors().size();

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "base/on_progress.h"
 #include "kvass/status.h"
 
 namespace kvass {
@@ -15,6 +16,7 @@ struct ConvertOptions {
   std::string out;      // the file; replaced only where it is a GGUF file
   std::string weights;  // what matrices become whose rows allow it, as ExportOptions.weights; empty: as they are
   int threads = 0;      // 0: as many as the machine has
+  OnProgress on_written{};
 };
 
 struct ConvertSummary {

@@ -158,7 +158,8 @@ Result<Source> speech_source(const ExportOptions& options, const std::shared_ptr
 
 }  // namespace
 
-Result<ExportSummary> export_program(ModelFile opened, const ExportOptions& options) {
+Result<ExportSummary> export_program(ModelFile opened, const ExportOptions& options, const OnProgress& on_loaded,
+                                     const OnProgress& on_written) {
   KVASS_RETURN_IF_ERROR(check_kvp_path(options.out));
   KVASS_RETURN_IF_ERROR(check_file_options(options.stream));
   KVASS_ASSIGN_OR_RETURN(const FileLock lock, FileLock::acquire(options.out));
@@ -179,6 +180,7 @@ Result<ExportSummary> export_program(ModelFile opened, const ExportOptions& opti
   KVASS_ASSIGN_OR_RETURN(model.methods, plan_methods(model.program, model.math, source.session));
   for (const MethodPlan& method : model.methods) KVASS_RETURN_IF_ERROR(check_method(model.program, method));
   WeightOptions weight_options;
+  weight_options.on_loaded = on_loaded;
   if (!options.weights.empty()) {
     KVASS_ASSIGN_OR_RETURN(weight_options.type, parse_weight_type(options.weights));
   }
@@ -189,7 +191,8 @@ Result<ExportSummary> export_program(ModelFile opened, const ExportOptions& opti
   const int64_t stream = caches.sinks ? caches.sink_tokens + caches.sink_window : caches.context;
   summary.warnings = window_warnings(trained, shapes, stream);
   if (!lock.warning().empty()) summary.warnings.push_back(lock.warning());
-  KVASS_ASSIGN_OR_RETURN(summary.file_bytes, write_kvp(options.out, model, source.vocabulary, weights, lens, &lock));
+  KVASS_ASSIGN_OR_RETURN(summary.file_bytes,
+                         write_kvp(options.out, model, source.vocabulary, weights, lens, &lock, on_written));
   summary.weight_bytes = weights.bytes();
   summary.cache_bytes = plan.bytes;
   if (model.program.has_encoder()) {

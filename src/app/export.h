@@ -16,7 +16,9 @@
 namespace kvass {
 
 // kvass/program_file.h, of options.model that is open already.
-Result<ExportSummary> export_program(ModelFile file, const ExportOptions& options);
+// `on_loaded`, `on_written`: of the weights in memory, then of the file.
+Result<ExportSummary> export_program(ModelFile file, const ExportOptions& options, const OnProgress& on_loaded = {},
+                                     const OnProgress& on_written = {});
 
 // What windows that are not the model's own change, one line each for layers that change alike; `context`: tokens that
 // a stream may have.

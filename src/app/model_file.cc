@@ -227,10 +227,10 @@ Result<size_t> ModelFile::weight_bytes(const WeightOptions& options) const {
 Result<WeightStore> ModelFile::load_weights(const WeightOptions& options, ThreadPool& pool) {
   KVASS_RETURN_IF_ERROR(check_weight_options(options, is_static(), path_));
   if (const auto* gguf = std::get_if<Gguf>(&file_)) {
-    return kvass::load_weights(*gguf, with_program(), pool, options.type);
+    return kvass::load_weights(*gguf, with_program(), pool, options.type, options.on_loaded);
   }
   if (const auto* tensors = std::get_if<std::unique_ptr<TensorSource>>(&file_)) {
-    return kvass::load_weights(**tensors, with_program(), options.type, pool);
+    return kvass::load_weights(**tensors, with_program(), options.type, pool, options.on_loaded);
   }
   if (options.check) KVASS_RETURN_IF_ERROR(kvp().check_weights(pool));
   if (options.type || options.pages == Pages::huge) return copied_weights(options, pool);
@@ -245,6 +245,7 @@ Result<WeightStore> ModelFile::copied_weights(const WeightOptions& options, Thre
   for (size_t i = 0; i < program_.weights.size(); ++i) {
     const PackedWeight& from = kvp().matrices()[i];
     const size_t size = stored_bytes(i, options);
+    if (options.on_loaded) options.on_loaded(static_cast<size_t>(at - store.block.data()), bytes);
     if (from.data == nullptr) {
       std::memcpy(at, kvp().vectors()[i], size);
       store.vectors.push_back(reinterpret_cast<const float*>(at));
@@ -264,6 +265,7 @@ Result<WeightStore> ModelFile::copied_weights(const WeightOptions& options, Thre
     }
     at += aligned(size);
   }
+  if (options.on_loaded) options.on_loaded(bytes, bytes);
   KVASS_RETURN_IF_ERROR(kvp().check());
   return store;
 }

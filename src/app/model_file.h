@@ -35,6 +35,7 @@ struct WeightOptions {
   std::optional<Pages> pages;      // default: mapped, for a .kvp; a GGUF's are packed into memory
   bool check = false;              // a .kvp: read all weights and compare their hashes
   Device device = Device::cpu;
+  OnProgress on_loaded{};  // of the bytes of weights in memory
 };
 Result<Device> parse_device(std::string_view text);  // cpu, cuda, rocm
 Result<Pages> parse_pages(std::string_view text);    // mapped, huge

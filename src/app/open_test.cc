@@ -7,6 +7,7 @@
 
 #include <filesystem>
 
+#include "app/convert.h"
 #include "app/export.h"
 #include "app/plan.h"
 #include "app/test_jobs.h"
@@ -28,6 +29,44 @@ TEST_F(Opens, OpeningTellsWhatTheFileIs) {
   EXPECT_EQ(model_->tokenizer->decode(model_->tokenizer->encode("the and é\n")), "the and é\n");
   expect_words(refusal(open_model("/nowhere/model.gguf", Math::f32, 1)), {"/nowhere/model.gguf"});
   EXPECT_GT(peak_rss_bytes(), size_t{1} << 20);
+}
+
+TEST_F(Opens, JobsOfManyBytesSayHowFarTheyAre) {
+  const Scratch scratch;
+  const std::string gguf = scratch.file("model.gguf"), kvp = scratch.file("model.kvp");
+  ASSERT_TRUE(TinyModel().writer().write(gguf).ok());
+  std::vector<size_t> done;
+  size_t all = 0;
+  const OnProgress watch = [&](size_t now, size_t total) {
+    done.push_back(now);
+    all = total;
+  };
+  const auto whole = [&](const char* job) {
+    EXPECT_GT(done.size(), 2u) << job;
+    EXPECT_TRUE(std::is_sorted(done.begin(), done.end())) << job;
+    EXPECT_TRUE(!done.empty() && done.back() == all) << job;
+    done.clear();
+  };
+  ExportOptions exported;
+  exported.out = kvp;
+  exported.stream.context = 100;
+  std::vector<size_t> written;
+  ASSERT_TRUE(export_program(ModelFile::open(gguf).value(), exported, watch, [&](size_t now, size_t) {
+                written.push_back(now);
+              }).ok());
+  whole("load");
+  EXPECT_EQ(written.back(), std::filesystem::file_size(kvp));
+  WeightOptions huge;
+  huge.pages = Pages::huge;
+  huge.on_loaded = watch;
+  ASSERT_TRUE(open_model(kvp, Math::f32, 1, huge).ok());
+  whole("huge pages");
+  ConvertOptions converted;
+  converted.model = gguf;
+  converted.out = scratch.file("copy.gguf");
+  converted.on_written = watch;
+  ASSERT_TRUE(convert_model(converted).ok());
+  whole("convert");
 }
 
 // How often a file was opened while the object lives.

@@ -257,7 +257,7 @@ Status Talk::run() {
 
 Status run(ChatFlags& flags) {
   if (flags.prompt.print) return print_prompt(flags.prompt, flags.style, flags.model, flags.chat.system, flags.json);
-  KVASS_ASSIGN_OR_RETURN(const WeightOptions weights, flags.weights.resolve());
+  KVASS_ASSIGN_OR_RETURN(const WeightOptions weights, flags.weights.resolve(flags.quiet));
   KVASS_ASSIGN_OR_RETURN(ModelFile file, ModelFlags::open(flags.model, flags.quiet));
   KVASS_ASSIGN_OR_RETURN(StreamOptions stream_options, flags.stream.resolve(file.stream_options()));
   stream_options.endless = !flags.no_endless;

@@ -6,6 +6,7 @@
 #include "cli/command.h"
 #include "cli/fields.h"
 #include "cli/model_flags.h"
+#include "cli/progress.h"
 
 namespace kvass {
 namespace {
@@ -20,6 +21,7 @@ Status run(const ConvertFlags& flags) {
   ConvertOptions options = flags.options;
   KVASS_ASSIGN_OR_RETURN(const WeightOptions weights, flags.weights.resolve());
   if (weights.type) options.weights = weight_type_name(*weights.type);
+  options.on_written = Progress::of_bytes("the file");
   KVASS_ASSIGN_OR_RETURN(const ConvertSummary summary, convert_model(options));
   for (const std::string& warning : summary.warnings) say("kvass: warning: {}\n", warning);
   if (flags.json) {

@@ -8,6 +8,7 @@
 #include "cli/config.h"
 #include "cli/fields.h"
 #include "cli/model_flags.h"
+#include "cli/progress.h"
 #include "cli/stream_flags.h"
 
 namespace kvass {
@@ -32,7 +33,8 @@ Status run(const ExportFlags& flags) {
   if (flags.pattern_given->count() > 0) options.sliding_window_pattern = flags.sliding_window_pattern;
   KVASS_ASSIGN_OR_RETURN(const WeightOptions weights, flags.weights.resolve());
   if (weights.type) options.weights = weight_type_name(*weights.type);
-  KVASS_ASSIGN_OR_RETURN(const ExportSummary summary, export_program(std::move(file), options));
+  KVASS_ASSIGN_OR_RETURN(const ExportSummary summary,
+                         export_program(std::move(file), options, weights.on_loaded, Progress::of_bytes("the file")));
   for (const std::string& warning : summary.warnings) say("kvass: warning: {}\n", warning);
   if (flags.json) {
     return print_json({{"file", options.out},

@@ -2,6 +2,7 @@
 
 #include "cli/command.h"
 #include "cli/fields.h"
+#include "cli/progress.h"
 
 namespace kvass {
 
@@ -56,8 +57,9 @@ Result<ModelFile> ModelFlags::open(const std::string& model, bool quiet) {
   return file;
 }
 
-Result<WeightOptions> ModelFlags::resolve() const {
+Result<WeightOptions> ModelFlags::resolve(bool quiet) const {
   WeightOptions options;
+  options.on_loaded = Progress::of_bytes("weights", quiet);
   if (!weights_.empty()) {
     KVASS_ASSIGN_OR_RETURN(options.type, parse_weight_type(weights_));
   }

@@ -16,9 +16,9 @@ class ModelFlags {
   static CLI::Option* add_model(CLI::App& command, std::string& model,
                                 const std::string& text = "A GGUF or .kvp file, or a Hugging Face folder");
   void add(CLI::App& command);
-  void add_weights(CLI::App& command);  // --weights alone
-  void add_device(CLI::App& command);   // for the commands that can run on a device
-  Result<WeightOptions> resolve() const;
+  void add_weights(CLI::App& command);                      // --weights alone
+  void add_device(CLI::App& command);                       // for the commands that can run on a device
+  Result<WeightOptions> resolve(bool quiet = false) const;  // quiet: no progress while they are loaded
   // ModelFile::open, with its notes on stderr unless `quiet`.
   static Result<ModelFile> open(const std::string& model, bool quiet = false);
 

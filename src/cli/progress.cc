@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <memory>
 
 #include "cli/command.h"
 
@@ -28,6 +29,14 @@ void Progress::show(int64_t done, int64_t total) {
   constexpr int64_t kWidth = 40;
   const auto filled = static_cast<size_t>(std::clamp<int64_t>(done * kWidth / total, 0, kWidth));
   say("\r[{:<{}}] {} of {} {}\033[K", std::string(filled, '='), kWidth, done, total, unit_);
+}
+
+OnProgress Progress::of_bytes(const std::string& unit, bool quiet) {
+  if (quiet) return {};
+  return [progress = std::make_shared<Progress>("MiB of " + unit)](size_t done, size_t total) {
+    progress->show(static_cast<int64_t>(done >> 20), static_cast<int64_t>(total >> 20));
+    if (done == total) progress->end();
+  };
 }
 
 void Progress::end() {

@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <string>
 
+#include "base/on_progress.h"
+
 namespace kvass {
 
 class Progress {
@@ -18,6 +20,9 @@ class Progress {
 
   void show(int64_t done, int64_t total);
   void end();  // takes the line away
+
+  // One that counts MiB and ends by itself. `quiet`: nobody.
+  static OnProgress of_bytes(const std::string& unit, bool quiet = false);
 
  private:
   std::string unit_;

@@ -100,7 +100,7 @@ Status run(RunFlags& flags) {
   if (flags.tokens == -1) flags.tokens = std::numeric_limits<int64_t>::max();
   if (flags.tokens < 0) return bad_input("-n", "0 or more tokens, or -1 for no limit", std::to_string(flags.tokens));
   KVASS_RETURN_IF_ERROR(check_stdin(flags));
-  KVASS_ASSIGN_OR_RETURN(const WeightOptions weights, flags.weights.resolve());
+  KVASS_ASSIGN_OR_RETURN(const WeightOptions weights, flags.weights.resolve(flags.quiet));
   KVASS_ASSIGN_OR_RETURN(ModelFile file, ModelFlags::open(flags.model, flags.quiet));
   KVASS_ASSIGN_OR_RETURN(StreamOptions stream_options, flags.stream.resolve(file.stream_options()));
   KVASS_RETURN_IF_ERROR(validate(flags.sampling));

@@ -263,7 +263,7 @@ Status run(const TranscribeFlags& flags) {
   if (!flags.math.empty()) {
     KVASS_ASSIGN_OR_RETURN(math, parse_math(flags.math));
   }
-  KVASS_ASSIGN_OR_RETURN(const WeightOptions weights, flags.weights.resolve());
+  KVASS_ASSIGN_OR_RETURN(const WeightOptions weights, flags.weights.resolve(flags.quiet));
   SpeechSessionOptions session;
   if (!flags.kv.empty()) {
     KVASS_ASSIGN_OR_RETURN(session.caches, parse_dtype(flags.kv));

@@ -18,6 +18,7 @@
 #include "base/file_map.h"
 #include "base/hash.h"
 #include "base/new_file.h"
+#include "base/on_progress.h"
 #include "base/thread_pool.h"
 #include "kvass/cache_plan.h"
 #include "kvass/status.h"
@@ -117,6 +118,6 @@ bool is_kvp(std::span<const uint8_t> bytes);
 // is taken. Returns its bytes.
 Result<size_t> write_kvp(const std::string& path, const KvpModel& model, const Vocabulary& vocabulary,
                          const WeightStore& weights, const std::vector<int64_t>& cache_lens,
-                         const FileLock* held = nullptr);
+                         const FileLock* held = nullptr, const OnProgress& progress = {});
 
 }  // namespace kvass

@@ -231,7 +231,8 @@ std::vector<uint8_t> header_of(std::span<const uint8_t> table, uint64_t file_byt
 }  // namespace
 
 Result<size_t> write_kvp(const std::string& path, const KvpModel& model, const Vocabulary& vocabulary,
-                         const WeightStore& weights, const std::vector<int64_t>& cache_lens, const FileLock* held) {
+                         const WeightStore& weights, const std::vector<int64_t>& cache_lens, const FileLock* held,
+                         const OnProgress& progress) {
   size_t text_bytes = 0;
   for (const std::string& piece : vocabulary.pieces) text_bytes += piece.size();
   for (const std::string& merge : vocabulary.merges) text_bytes += merge.size();
@@ -254,7 +255,9 @@ Result<size_t> write_kvp(const std::string& path, const KvpModel& model, const V
   KVASS_RETURN_IF_ERROR(file.write(0, header_of(table, file_bytes)));
   KVASS_RETURN_IF_ERROR(file.write(kKvpHeaderBytes, table));
   for (const Placed& weight : layout.weights) {
-    const Status written = file.write(first + layout.sections[weight.section].offset + weight.offset, weight.bytes);
+    const size_t at = first + layout.sections[weight.section].offset + weight.offset;
+    if (progress) progress(at, file_bytes);
+    const Status written = file.write(at, weight.bytes);
     if (!written.ok()) KVASS_RETURN_IF_ERROR(weights.check());  // the system could not read what it was to write
     KVASS_RETURN_IF_ERROR(written);
   }
@@ -263,6 +266,7 @@ Result<size_t> write_kvp(const std::string& path, const KvpModel& model, const V
   const KvpSection& last = layout.sections.back();
   if (last.offset + last.bytes < layout.bytes) KVASS_RETURN_IF_ERROR(file.write(file_bytes - 1, {&zero, 1}));
   KVASS_RETURN_IF_ERROR(file.commit());
+  if (progress) progress(file_bytes, file_bytes);
   return static_cast<size_t>(file_bytes);
 }
 

@@ -145,7 +145,7 @@ Result<size_t> plan_weights(const Gguf& file, const ModelProgram& model, std::op
 }
 
 Result<WeightStore> load_weights(const Gguf& file, const ModelProgram& model, ThreadPool& pool,
-                                 std::optional<WeightType> type) {
+                                 std::optional<WeightType> type, const OnProgress& progress) {
   KVASS_ASSIGN_OR_RETURN(const WeightPlan weights, plan(file, model, type));
   WeightStore store;
   KVASS_ASSIGN_OR_RETURN(store.block, Block::map(weights.bytes, "weights"));
@@ -153,6 +153,7 @@ Result<WeightStore> load_weights(const Gguf& file, const ModelProgram& model, Th
     const WeightPlan::Entry& entry = weights.entries[i];
     const Weight& weight = model.program.weights[i];
     uint8_t* bytes = store.block.data() + entry.offset;
+    if (progress) progress(entry.offset, weights.bytes);
     if (weight.outputs == 0) {
       widen(*entry.source, reinterpret_cast<float*>(bytes));
       store.vectors.push_back(reinterpret_cast<const float*>(bytes));
@@ -163,6 +164,7 @@ Result<WeightStore> load_weights(const Gguf& file, const ModelProgram& model, Th
       store.matrices.push_back({entry.type, weight.outputs, weight.inputs, bytes});
     }
   }
+  if (progress) progress(weights.bytes, weights.bytes);
   KVASS_RETURN_IF_ERROR(file.check());
   return store;
 }

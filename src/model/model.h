@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "base/on_progress.h"
 #include "base/thread_pool.h"
 #include "file/gguf.h"
 #include "kvass/status.h"
@@ -37,7 +38,7 @@ void widen(const GgufTensor& tensor, float* out);
 // Packs the weights, tensor by tensor, on the pool's threads. Releases each tensor's source pages once it is packed.
 // `type`: matrices are converted to it where their row length allows (requantise.h); none: the file's types are kept.
 Result<WeightStore> load_weights(const Gguf& file, const ModelProgram& model, ThreadPool& pool,
-                                 std::optional<WeightType> type = {});
+                                 std::optional<WeightType> type = {}, const OnProgress& progress = {});
 
 // Bytes of the block that load_weights maps.
 Result<size_t> plan_weights(const Gguf& file, const ModelProgram& model, std::optional<WeightType> type = {});

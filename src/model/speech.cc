@@ -136,7 +136,7 @@ Result<size_t> plan_weights(const TensorSource& source, const ModelProgram& mode
 }
 
 Result<WeightStore> load_weights(const TensorSource& source, const ModelProgram& model, std::optional<WeightType> type,
-                                 ThreadPool& pool) {
+                                 ThreadPool& pool, const OnProgress& progress) {
   const Program& program = model.program;
   KVASS_ASSIGN_OR_RETURN(const EntryPlan plan, plan_entries(source, model, type));
   const std::vector<Entry>& entries = plan.entries;
@@ -146,6 +146,7 @@ Result<WeightStore> load_weights(const TensorSource& source, const ModelProgram&
     const Entry& entry = entries[i];
     const Weight& weight = program.weights[i];
     uint8_t* out = store.block.data() + entry.offset;
+    if (progress) progress(entry.offset, plan.bytes);
     if (weight.outputs == 0) {
       entry.source.read_rows(0, entry.source.rows(), reinterpret_cast<float*>(out));
       store.vectors.push_back(reinterpret_cast<const float*>(out));
@@ -163,6 +164,7 @@ Result<WeightStore> load_weights(const TensorSource& source, const ModelProgram&
     }
     source.release(entry.source.data);
   }
+  if (progress) progress(plan.bytes, plan.bytes);
   KVASS_RETURN_IF_ERROR(source.check());
   return store;
 }

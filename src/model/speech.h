@@ -44,7 +44,7 @@ std::vector<bool> kept_weights(const Program& program);
 // converted to it where their row length allows, except position embeddings; none: the file's types are kept, and
 // 8-bit integers with one scale per row become Q8_0.
 Result<WeightStore> load_weights(const TensorSource& source, const ModelProgram& model, std::optional<WeightType> type,
-                                 ThreadPool& pool);
+                                 ThreadPool& pool, const OnProgress& progress = {});
 
 // Bytes of the block that load_weights maps.
 Result<size_t> plan_weights(const TensorSource& source, const ModelProgram& model, std::optional<WeightType> type);
