@@ -96,6 +96,34 @@ Status check_stdin(const RunFlags& flags) {
                    "text that nothing reads");
 }
 
+// The stream and the text of a snapshot, where flags do not say otherwise. `options` refers to `state` from then on.
+Status go_on_from(const SnapshotInfo& info, const RunFlags& flags, StreamOptions& stream, StreamState& state,
+                  DecodeOptions& options) {
+  if (info.state.is_chat()) {
+    return bad_input("--resume", "a text, as `kvass run --save` writes",
+                     "a conversation, which `kvass chat` goes on with");
+  }
+  KVASS_RETURN_IF_ERROR(flags.stream.check_resumed(info.caches, info.math));
+  stream = options_of(info.caches, info.math, stream);
+  state = info.state;
+  options.resume = &state;
+  options.ignore_eos = options.ignore_eos || state.ignore_eos;
+  if (options.stops.empty()) options.stops = state.stops;
+  options.sampling = resumed_sampling(*flags.command, flags.sampling, state.sampling);
+  return validate(options.sampling);
+}
+
+Status run_lines(const RunFlags& flags, ModelFile file, const WeightOptions& weights, const StreamOptions& stream) {
+  DecodeOptions generation;
+  generation.max_tokens = flags.tokens;
+  generation.ignore_eos = flags.ignore_eos || stream.endless;
+  generation.stops = flags.stops;
+  generation.sampling = flags.sampling;
+  return run_prompts({std::move(file), weights, flags.prompts, stream, flags.stream.sequences_given(),
+                      std::move(generation), flags.skip_empty ? EmptyLines::skipped : EmptyLines::refused,
+                      flags.talks(), !flags.quiet});
+}
+
 Status run(RunFlags& flags) {
   if (flags.tokens == -1) flags.tokens = std::numeric_limits<int64_t>::max();
   if (flags.tokens < 0) return bad_input("-n", "0 or more tokens, or -1 for no limit", std::to_string(flags.tokens));
@@ -104,16 +132,7 @@ Status run(RunFlags& flags) {
   KVASS_ASSIGN_OR_RETURN(ModelFile file, ModelFlags::open(flags.model, flags.quiet));
   KVASS_ASSIGN_OR_RETURN(StreamOptions stream_options, flags.stream.resolve(file.stream_options()));
   KVASS_RETURN_IF_ERROR(validate(flags.sampling));
-  if (!flags.prompts.empty()) {
-    DecodeOptions generation;
-    generation.max_tokens = flags.tokens;
-    generation.ignore_eos = flags.ignore_eos || stream_options.endless;
-    generation.stops = flags.stops;
-    generation.sampling = flags.sampling;
-    return run_prompts({std::move(file), weights, flags.prompts, stream_options, flags.stream.sequences_given(),
-                        std::move(generation), flags.skip_empty ? EmptyLines::skipped : EmptyLines::refused,
-                        flags.talks(), !flags.quiet});
-  }
+  if (!flags.prompts.empty()) return run_lines(flags, std::move(file), weights, stream_options);
   if (flags.stream.sequences_given()) return bad_input("--sequences", "--prompts FILE beside it", "none");
   KVASS_RETURN_IF_ERROR(flags.snapshots.check(flags.json));
   KVASS_ASSIGN_OR_RETURN(std::optional<Snapshot> resumed, flags.snapshots.resumed());
@@ -122,21 +141,7 @@ Status run(RunFlags& flags) {
   options.stops = flags.stops;
   options.sampling = flags.sampling;
   StreamState state;
-  if (resumed) {
-    const SnapshotInfo& info = resumed->info();
-    if (info.state.is_chat()) {
-      return bad_input("--resume", "a text, as `kvass run --save` writes",
-                       "a conversation, which `kvass chat` goes on with");
-    }
-    KVASS_RETURN_IF_ERROR(flags.stream.check_resumed(info.caches, info.math));
-    stream_options = options_of(info.caches, info.math, stream_options);
-    state = info.state;
-    options.resume = &state;
-    options.ignore_eos = options.ignore_eos || state.ignore_eos;
-    if (options.stops.empty()) options.stops = state.stops;
-    options.sampling = resumed_sampling(*flags.command, flags.sampling, state.sampling);
-    KVASS_RETURN_IF_ERROR(validate(options.sampling));
-  }
+  if (resumed) KVASS_RETURN_IF_ERROR(go_on_from(resumed->info(), flags, stream_options, state, options));
   KVASS_RETURN_IF_ERROR(check_memory_limit(file, stream_options, /*head_rows=*/1, weights));
   KVASS_ASSIGN_OR_RETURN(const OpenModel model,
                          open_model(std::move(file), stream_options.arithmetic(), stream_options.threads, weights));
