@@ -3,6 +3,8 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
+#include <iterator>
 #include <span>
 #include <string>
 #include <string_view>
@@ -140,39 +142,43 @@ inline constexpr FieldFlag kFieldFlags[] = {
     {"BenchOptions.profile", "--profile"},
 };
 
-constexpr const FieldFlag* find_field(std::string_view field) {
-  for (const FieldFlag& row : kFieldFlags) {
-    if (row.field == field) return &row;
-  }
-  return nullptr;
+// By numbers, not pointers: with the sanitizers a pointer into the table is not constant to GCC 12.
+constexpr size_t kNoField = std::size(kFieldFlags);
+constexpr size_t find_field(std::string_view field) {
+  size_t row = 0;
+  while (row < kNoField && kFieldFlags[row].field != field) ++row;
+  return row;
 }
 
 // What messages show for a field, given the command's arguments; empty: one that the table does not have.
 constexpr std::string_view flag_word(std::string_view field, std::span<const std::string> given = {}) {
-  const FieldFlag* row = find_field(field);
-  if (row == nullptr) return {};
-  if (row->names.empty()) return find_field(row->word) != nullptr ? flag_word(row->word, given) : row->word;
-  for (std::string_view names = row->names; !names.empty();) {
+  const size_t number = find_field(field);
+  if (number == kNoField) return {};
+  const FieldFlag& row = kFieldFlags[number];
+  if (row.names.empty()) return find_field(row.word) != kNoField ? flag_word(row.word, given) : row.word;
+  for (std::string_view names = row.names; !names.empty();) {
     const std::string_view name = names.substr(0, names.find(','));
     for (const std::string& argument : given) {
       if (std::string_view(argument).substr(0, argument.find('=')) == name) return name;
     }
     names.remove_prefix(std::min(name.size() + 1, names.size()));
   }
-  return row->names.substr(0, row->names.find(','));
+  return row.names.substr(0, row.names.find(','));
 }
 
 // A field that has a flag; another one does not compile. Written as a literal: flags_of("StreamOptions.context").
 class FlagField {
  public:
   consteval FlagField(const char* field) : row_(find_field(field)) {
-    if (row_ == nullptr || row_->names.empty()) throw "a field without a flag: see kFieldFlags";
+    if (row_ == kNoField) throw "a field without a row in kFieldFlags";
+    const std::string_view names = kFieldFlags[row_].names;
+    if (names.empty()) throw "a field without a flag: see kFieldFlags";
   }
-  std::string names() const { return std::string(row_->names); }            // all, as CLI11 takes them
-  std::string name() const { return std::string(flag_word(row_->field)); }  // the first
+  std::string names() const { return std::string(kFieldFlags[row_].names); }            // all, as CLI11 takes them
+  std::string name() const { return std::string(flag_word(kFieldFlags[row_].field)); }  // the first
 
  private:
-  const FieldFlag* row_;
+  size_t row_;
 };
 inline std::string flags_of(FlagField field) { return field.names(); }
 inline std::string flag_of(FlagField field) { return field.name(); }

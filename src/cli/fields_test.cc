@@ -14,7 +14,7 @@ using namespace testing;  // NOLINT: helpers of the tests
 
 TEST(Fields, EachHasOneRowWithAFlagOrAWord) {
   for (const FieldFlag& row : kFieldFlags) {
-    EXPECT_EQ(find_field(row.field), &row) << row.field;
+    EXPECT_EQ(&kFieldFlags[find_field(row.field)], &row) << row.field;
     EXPECT_NE(row.names.empty(), row.word.empty()) << row.field;
     EXPECT_NE(flag_word(row.field), "") << row.field;
     EXPECT_EQ(flag_word(row.field).find('.'), std::string_view::npos) << row.field;
