@@ -91,12 +91,10 @@ class Converter {
     const std::vector<uint8_t> head = writer_.finish();
     KVASS_RETURN_IF_ERROR(file.write(0, head));
     size_t end = head.size();
-    size_t all = 0;
-    for (const Output& output : outputs_) all += output.row_bytes * static_cast<size_t>(output.tensor->rows());
     for (const Output& output : outputs_) {
       KVASS_RETURN_IF_ERROR(write(output, head.size() + output.offset, file, pool));
       end = head.size() + output.offset + output.row_bytes * static_cast<size_t>(output.tensor->rows());
-      if (progress) progress(std::min(end, all), all);
+      if (progress) progress(end, head.size() + data_bytes());
     }
     // Readers want the last tensor padded like the others.
     const std::vector<uint8_t> rest((kAlignment - end % kAlignment) % kAlignment);
@@ -108,6 +106,13 @@ class Converter {
   size_t entries() const { return entries_; }
 
  private:
+  // Up to the end of the last tensor.
+  size_t data_bytes() const {
+    if (outputs_.empty()) return 0;
+    const Output& last = outputs_.back();
+    return last.offset + last.row_bytes * static_cast<size_t>(last.tensor->rows());
+  }
+
   static constexpr size_t kAlignment = 32;  // bytes: the writer's default
 
   static GgmlType ggml_type(WeightType type, GgmlType own) {

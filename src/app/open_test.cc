@@ -44,6 +44,7 @@ TEST_F(Opens, JobsOfManyBytesSayHowFarTheyAre) {
   const auto whole = [&](const char* job) {
     EXPECT_GT(done.size(), 2u) << job;
     EXPECT_TRUE(std::is_sorted(done.begin(), done.end())) << job;
+    EXPECT_EQ(std::adjacent_find(done.begin(), done.end()), done.end()) << job << ": the end comes once";
     EXPECT_TRUE(!done.empty() && done.back() == all) << job;
     done.clear();
   };
