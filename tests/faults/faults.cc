@@ -106,21 +106,12 @@ void* map(void* data, size_t bytes, int protection, int flags, int file, off_t o
 
 #if defined(KVASS_FAULTS_NEW)
 
-// dlsym may allocate before the sanitizer is ready: the functions are looked up at their first use.
+// dlsym may allocate before the sanitizer is ready: the functions are looked up at their first use. calloc and realloc
+// are left alone: a sanitizer's own start of a thread takes them, and ends the process where they fail.
 extern "C" void* malloc(size_t bytes) {
   if (fails(Kind::memory, ENOMEM)) return nullptr;
   static auto* const function = next<void*(size_t)>("malloc");
   return function(bytes);
-}
-extern "C" void* calloc(size_t count, size_t bytes) {
-  if (fails(Kind::memory, ENOMEM)) return nullptr;
-  static auto* const function = next<void*(size_t, size_t)>("calloc");
-  return function(count, bytes);
-}
-extern "C" void* realloc(void* data, size_t bytes) {
-  if (fails(Kind::memory, ENOMEM)) return nullptr;
-  static auto* const function = next<void*(void*, size_t)>("realloc");
-  return function(data, bytes);
 }
 extern "C" void* aligned_alloc(size_t alignment, size_t bytes) {
   if (fails(Kind::memory, ENOMEM)) return nullptr;

@@ -386,7 +386,7 @@ std::vector<Job> jobs(const Inputs& in) {
   add("resume_chat", {"chat", in.gguf, "--resume", "c", "-n", "4", "--save", "c", "-q"}, "ab\n",
       {{"c", read_file(in.conversation)}}, {"c"});
   add("convert", {"convert", in.gguf, "-o", "m", "--weights", "q8_0", "--json"}, "", {}, {"m"});
-  add("diff", {"inspect", "--diff", in.gguf, in.kvp});
+  add("diff", {"inspect", "--diff", in.gguf, in.gguf});
   add("clean", {"inspect", "s", "--clean"}, "", {{"s", old}, {"s.tmp-0123456789abcdef0123456789abcdef", "half"}},
       {"s"});
   add("bench", {"bench", in.gguf, "-p", "8", "-n", "2", "-r", "1", "-t", "1"});
