@@ -124,6 +124,13 @@ int bad_usage(const CLI::App& app, const CLI::ParseError& error) {
   return kBadUsage;
 }
 
+// The parser writes it into streams, which take the exception of no memory for themselves and leave a part of the text.
+std::string whole_help(const CLI::App& app) {
+  std::string help = app.help();
+  if (app.help() != help) throw std::bad_alloc();
+  return help;
+}
+
 int run(int argc, char** argv) {
   CLI::App app(kAbout, "kvass");
   app.formatter(std::make_shared<HelpFormatter>());
@@ -157,10 +164,10 @@ int run(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() != 0) return bad_usage(app, error);
     const bool version = dynamic_cast<const CLI::CallForVersion*>(&error) != nullptr;
-    write_stdout(version ? version_text() + "\n" : app.help());
+    write_stdout(version ? version_text() + "\n" : whole_help(app));
     return end({});
   }
-  write_stdout(app.help());
+  write_stdout(whole_help(app));
   return end({});
 }
 
