@@ -5,6 +5,7 @@
 set -euo pipefail
 kvass=$1 version=$2 out=$3 sysroot=${4:-}
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+[ -z "$sysroot" ] || sysroot=$(cd "$sysroot" && pwd)
 if [ -z "$sysroot" ]; then
   machine=$(uname -m)
   list() { ldd "$kvass"; }
