@@ -163,7 +163,7 @@ package-arm64: ## the .tar.gz for AArch64, built here and tried under qemu
 	stage "done"
 	ls -l "$$archive"
 
-wheels: build ## wheels of the Python package that need no library of the system, in build/wheels
+wheels: packages ## wheels of the Python package that need no library of the system, in build/wheels
 	@$(model_for_tests)
 	scripts/wheels.sh
 

@@ -111,7 +111,9 @@ TEST_F(CApi, GenerateGivesWholeCharactersAndStops) {
   EXPECT_EQ(result.prompt_tokens, 6);
   EXPECT_EQ(result.reason, KVASS_STOP_MAX_TOKENS);
   // The same from C++.
-  const Model model = Model::load(path_, {.threads = 1}).value();
+  LoadOptions load;
+  load.threads = 1;
+  const Model model = Model::load(path_, load).value();
   Stream stream = Stream::open(model).value();
   GenerateOptions same;
   same.sampling.temperature = 1.2f;

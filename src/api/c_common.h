@@ -74,6 +74,23 @@ Result<std::span<const T>> array_of(const T* data, size_t count, std::string_vie
   return std::span(data, count);
 }
 
+// The value for a constant of those that `expected` names, which count from `first`.
+template <class Enum, size_t N>
+Result<Enum> enum_at(std::string_view field, int32_t value, const Enum (&values)[N], std::string_view expected,
+                     int32_t first = 1) {
+  if (value < first || value >= first + static_cast<int32_t>(N)) {
+    return bad_input(field, expected, std::to_string(value));
+  }
+  return values[value - first];
+}
+// The same of constants that count from 1; 0: nothing is said.
+template <class Enum, size_t N>
+Result<std::optional<Enum>> enum_of(std::string_view field, int32_t value, const Enum (&values)[N], const char* names) {
+  if (value == 0) return std::optional<Enum>();
+  KVASS_ASSIGN_OR_RETURN(const Enum found, enum_at(field, value, values, std::string("0 or ") + names));
+  return std::optional(found);
+}
+
 // Structs grow by whole fields, so that a size which none has is a mistake of the caller.
 template <class Struct>
 Status check_size(const Struct& from, const char* name) {

@@ -78,16 +78,6 @@ std::string with_fields_of_c(const std::string& message) {
 
 namespace {
 
-// Value n of the constants `names` is `values`[n − 1]; 0: nothing is said.
-template <class Enum, size_t N>
-Result<std::optional<Enum>> enum_of(const char* field, int32_t value, const Enum (&values)[N], const char* names) {
-  if (value == 0) return std::optional<Enum>();
-  if (value < 0 || value > static_cast<int32_t>(N)) {
-    return bad_input(field, std::string("0 or ") + names, std::to_string(value));
-  }
-  return std::optional(values[value - 1]);
-}
-
 Result<std::optional<Math>> math_of(int32_t value) {
   return enum_of("math", value, {Math::f32, Math::a16, Math::a8}, "KVASS_MATH_…");
 }

@@ -26,32 +26,10 @@ struct Operator {
 Result<Tensor> tensor_of(const kvass_tensor* from, const std::string& what) {
   KVASS_RETURN_IF_ERROR(given(from, what));
   Tensor to;
-  switch (from->dtype) {
-    case KVASS_DTYPE_F32:
-      to.dtype = DType::f32;
-      break;
-    case KVASS_DTYPE_F16:
-      to.dtype = DType::f16;
-      break;
-    case KVASS_DTYPE_BF16:
-      to.dtype = DType::bf16;
-      break;
-    default:
-      return bad_input(what + ".dtype", "KVASS_DTYPE_…", std::to_string(from->dtype));
-  }
-  switch (from->device) {
-    case KVASS_DEVICE_CPU:
-      to.device = Device::cpu;
-      break;
-    case KVASS_DEVICE_CUDA:
-      to.device = Device::cuda;
-      break;
-    case KVASS_DEVICE_ROCM:
-      to.device = Device::rocm;
-      break;
-    default:
-      return bad_input(what + ".device", "KVASS_DEVICE_…", std::to_string(from->device));
-  }
+  KVASS_ASSIGN_OR_RETURN(to.dtype,
+                         enum_at(what + ".dtype", from->dtype, {DType::f32, DType::f16, DType::bf16}, "KVASS_DTYPE_…"));
+  KVASS_ASSIGN_OR_RETURN(to.device, enum_at(what + ".device", from->device, {Device::cpu, Device::cuda, Device::rocm},
+                                            "KVASS_DEVICE_…", KVASS_DEVICE_CPU));
   if (from->reserved != 0) return bad_input(what + ".reserved", "0", std::to_string(from->reserved));
   to.data = from->data;
   to.rank = from->rank;

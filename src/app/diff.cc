@@ -117,9 +117,8 @@ Result<Readable> readable(KvpFile opened) {
 Result<Readable> readable(SpeechSource opened) {
   const auto source = std::make_shared<const SpeechSource>(std::move(opened));
   Readable out;
-  out.metadata["tokens"] = {std::to_string(source->vocabulary.pieces.size()),
-                            std::to_string(source->vocabulary.pieces.size())};
-  out.metadata["heads"] = {std::to_string(source->heads), std::to_string(source->heads)};
+  KVASS_ASSIGN_OR_RETURN(const FileSummary summary, summary_of(*source));
+  add_summary(summary, out);
   for (const std::string& name : source->tensors->names()) {
     KVASS_ASSIGN_OR_RETURN(SourceTensor tensor, source->tensors->tensor(name));
     TensorView view{tensor.is_int8() ? "I8" : std::string(ggml_type_name(tensor.type)), {}, {}};

@@ -130,20 +130,6 @@ FileSummary summary_of(const Gguf& file, bool folder) {
   return summary;
 }
 
-Result<FileSummary> summary_of(const SpeechSource& source, const std::string& format) {
-  FileSummary summary{format, 0, {}, {}};
-  const auto tokens = static_cast<int64_t>(source.vocabulary.pieces.size());
-  summary.metadata.push_back({"tokens", "i64", std::to_string(tokens), tokens});
-  summary.metadata.push_back({"heads", "i64", std::to_string(source.heads), source.heads});
-  for (const std::string& name : source.tensors->names()) {
-    KVASS_ASSIGN_OR_RETURN(const SourceTensor tensor, source.tensors->tensor(name));
-    const std::vector<int64_t> shape(tensor.shape.rbegin(), tensor.shape.rend());
-    summary.tensors.push_back({name, tensor.is_int8() ? "I8" : std::string(ggml_type_name(tensor.type)), shape,
-                               tensor.data.size() + tensor.row_scales.size()});
-  }
-  return summary;
-}
-
 Status check_unchanged(const ModelContents& contents) {
   if (const auto* kvp = std::get_if<KvpFile>(&contents.file)) return kvp->check();
   if (const auto* speech = std::get_if<SpeechSource>(&contents.file)) return speech->tensors->check();
@@ -152,7 +138,7 @@ Status check_unchanged(const ModelContents& contents) {
 
 Result<FileSummary> summary_of(const ModelContents& contents) {
   if (const auto* kvp = std::get_if<KvpFile>(&contents.file)) return summary_of(*kvp);
-  if (const auto* speech = std::get_if<SpeechSource>(&contents.file)) return summary_of(*speech, contents.format);
+  if (const auto* speech = std::get_if<SpeechSource>(&contents.file)) return summary_of(*speech);
   return summary_of(std::get<Gguf>(contents.file), contents.format == "safetensors");
 }
 
@@ -239,6 +225,20 @@ FileSummary summary_of(const KvpFile& file) {
                                  {weight.inputs, weight.outputs},
                                  packed_bytes(matrix.type, matrix.n, matrix.k).value()});
     }
+  }
+  return summary;
+}
+
+Result<FileSummary> summary_of(const SpeechSource& source) {
+  FileSummary summary{source.format, 0, {}, {}};
+  const auto tokens = static_cast<int64_t>(source.vocabulary.pieces.size());
+  summary.metadata.push_back({"tokens", "i64", std::to_string(tokens), tokens});
+  summary.metadata.push_back({"heads", "i64", std::to_string(source.heads), source.heads});
+  for (const std::string& name : source.tensors->names()) {
+    KVASS_ASSIGN_OR_RETURN(const SourceTensor tensor, source.tensors->tensor(name));
+    const std::vector<int64_t> shape(tensor.shape.rbegin(), tensor.shape.rend());
+    summary.tensors.push_back({name, tensor.is_int8() ? "I8" : std::string(ggml_type_name(tensor.type)), shape,
+                               tensor.data.size() + tensor.row_scales.size()});
   }
   return summary;
 }

@@ -8,6 +8,7 @@
 #include <variant>
 #include <vector>
 
+#include "app/speech_source.h"
 #include "kvass/cache_plan.h"
 #include "kvass/status.h"
 #include "kvp/kvp.h"
@@ -37,6 +38,7 @@ struct FileSummary {
   std::vector<FileTensor> tensors;
 };
 FileSummary summary_of(const KvpFile& file);
+Result<FileSummary> summary_of(const SpeechSource& source);
 Result<FileSummary> inspect_file(const std::string& path_or_name);  // a name: model_names.h
 
 // What a .kvp has beside that: the program with its plans.

@@ -64,9 +64,15 @@ TEST_F(NamedModels, OfAnyKindAreListedForWhatTheyAre) {
   for (const json& row : list) {
     EXPECT_LT(row.at("bytes"), std::uintmax_t{1} << 40) << row;
     const std::string name = row.at("name"), about = row.at("about");
-    if (name == "pipe" || name == "device") EXPECT_EQ(about, "neither a file nor a folder");
-    if (name == "gone") EXPECT_EQ(about, "the file is gone");
-    if (name == "loop") EXPECT_TRUE(has(about, "a link that cannot be followed: ")) << about;
+    if (name == "pipe" || name == "device") {
+      EXPECT_EQ(about, "neither a file nor a folder");
+    }
+    if (name == "gone") {
+      EXPECT_EQ(about, "the file is gone");
+    }
+    if (name == "loop") {
+      EXPECT_TRUE(has(about, "a link that cannot be followed: ")) << about;
+    }
   }
   const Finished done = kvass({"list"});
   EXPECT_EQ(done.code, 0);

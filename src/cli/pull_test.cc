@@ -322,6 +322,12 @@ TEST_F(Pull, AFileOfTheUsersOwnStays) {
   EXPECT_TRUE(has(done.err, "another file, which stays")) << done.err;
   EXPECT_EQ(read_file(folder + "/tiny.gguf"), "mine");
   fs::remove(folder + "/tiny.gguf");
+  write_file(folder + "/tiny.gguf.sha256", "mine");
+  const Finished again = kvass({"pull", "o/one", "-o", folder});
+  EXPECT_EQ(again.code, 1);
+  EXPECT_TRUE(has(again.err, "tiny.gguf.sha256: expected no file")) << again.err;
+  EXPECT_EQ(read_file(folder + "/tiny.gguf.sha256"), "mine");
+  fs::remove(folder + "/tiny.gguf.sha256");
   for (int i = 0; i < 2; ++i) EXPECT_EQ(kvass({"pull", "o/one", "-o", folder}).code, 0) << "again is no change";
   expect_refused(kvass({"pull", "o/one", "-o", folder, "--name", "x"}), 2, {"--name"});
 }

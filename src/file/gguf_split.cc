@@ -28,7 +28,7 @@ struct PartPath {
   }
 };
 
-// Removes the digits at the end of `text` and returns them. Empty: there are none, or the number is too large.
+// Takes the number at the end of `text` into `value`, and returns its digits. Empty where there is none that fits.
 std::string_view take_digits(std::string_view& text, int64_t& value) {
   size_t begin = text.size();
   while (begin > 0 && text[begin - 1] >= '0' && text[begin - 1] <= '9') --begin;

@@ -21,7 +21,7 @@ struct ModelProgram {
   std::vector<std::string> tensors;  // [weights of the program] the tensor's name in the file
   int64_t trained_context = 0;       // tokens
   WeightId head = kNone;             // the program's head_weight
-  std::vector<std::string> notes;    // for people: what the file leaves open, and what was taken for it
+  std::vector<std::string> notes{};  // for people: what the file leaves open, and what was taken for it
 };
 
 // The program of a file; general.architecture chooses the family. Every tensor in the result exists and has the right

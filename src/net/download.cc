@@ -215,7 +215,7 @@ Status wait_seconds(int64_t seconds, const std::atomic<bool>& cancel, const std:
 // What one request brought.
 struct Attempt {
   bool whole = false;
-  Status failure;           // of the network or the server, which another request may not meet
+  Status failure{};         // of the network or the server, which another request may not meet
   int64_t retry_after = 0;  // seconds that a busy server asks for
 };
 

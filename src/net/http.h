@@ -15,20 +15,20 @@ namespace kvass {
 
 struct HttpRequest {
   std::string url;
-  std::string token;       // of the bearer; empty: none
+  std::string token{};     // of the bearer; empty: none
   bool head_only = false;  // the headers without the body
   int64_t begin = 0;       // the body from this byte on, where the server can, and
-  std::string version;     // while it is still this one (an entity tag); empty: whatever it is
+  std::string version{};   // while it is still this one (an entity tag); empty: whatever it is
 };
 
 struct HttpAnswer {
   int status = 0;
-  std::string url;         // after redirects
-  int64_t bytes = -1;      // of this body; -1: not said
-  int64_t begin = 0;       // the byte of the whole that the body begins with
-  std::string version;     // entity tag, else the time of the last change; empty: not said
-  std::string next;        // Link with rel="next"
-  std::string linked_tag;  // x-linked-etag of a hub: the hash of what it redirects to
+  std::string url{};         // after redirects
+  int64_t bytes = -1;        // of this body; -1: not said
+  int64_t begin = 0;         // the byte of the whole that the body begins with
+  std::string version{};     // entity tag, else the time of the last change; empty: not said
+  std::string next{};        // Link with rel="next"
+  std::string linked_tag{};  // x-linked-etag of a hub: the hash of what it redirects to
   int64_t linked_bytes = -1;
   int64_t retry_after = 0;  // seconds
   bool ok() const { return status >= 200 && status < 300; }

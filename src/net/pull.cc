@@ -88,19 +88,41 @@ std::string identity(const RemoteFile& remote) {
 
 // `<file>.sha256` stands beside a file that was checked, and was not changed since. Its first line is sha256sum's, its
 // second says what the file was then.
+struct Stamp {
+  bool there = false, ours = false;
+  std::string hash, identity;
+};
+Stamp read_stamp(const std::string& path) {
+  Stamp stamp;
+  stamp.there = platform::file_info(path + ".sha256").kind != platform::FileKind::none;
+  std::ifstream text(path + ".sha256");
+  std::getline(text, stamp.hash);
+  std::getline(text, stamp.identity);
+  stamp.ours = stamp.hash.size() >= 64 && stamp.identity.starts_with("# ");
+  if (stamp.ours) stamp.identity.erase(0, 2);
+  return stamp;
+}
+
 std::string checked_hash(const std::string& path, const RemoteFile& remote) {
+  const Stamp stamp = read_stamp(path);
+  if (!stamp.ours || stamp.identity.empty() || stamp.identity != identity(remote)) return "";
   std::error_code error;
-  std::ifstream stamp(path + ".sha256");
-  std::string hash, checked_as;
-  std::getline(stamp, hash);
-  std::getline(stamp, checked_as);
-  if (identity(remote).empty() || hash.size() < 64 || checked_as != "# " + identity(remote)) return "";
   const auto written = fs::last_write_time(path, error);
   if (error) return "";
   const auto checked = fs::last_write_time(path + ".sha256", error);
   if (error || written > checked) return "";
   if (remote.bytes >= 0 && fs::file_size(path, error) != static_cast<uintmax_t>(remote.bytes)) return "";
-  return hash.substr(0, 64);
+  return stamp.hash.substr(0, 64);
+}
+
+// In a folder of the user's: neither the file nor its stamp may be something else that is there.
+Status check_free(const std::string& path) {
+  const auto refused = [](const std::string& name) {
+    return bad_input(name, "no file, or the one to fetch", "another file, which stays as it is");
+  };
+  if (platform::file_info(path).kind != platform::FileKind::none) return refused(path);
+  const Stamp stamp = read_stamp(path);
+  return stamp.there && !stamp.ours ? refused(path + ".sha256") : Status();
 }
 
 Status make_folder(const std::string& folder) {
@@ -146,8 +168,7 @@ Result<PullSummary> pull(HttpClient& client, const PullOptions& options, const P
       if (events.on_file) events.on_file(file.path, pulled.bytes, pulled.bytes);
       continue;
     }
-    if (job.link.empty() && platform::file_info(path).kind != platform::FileKind::none)
-      return bad_input(path, "no file, or the one to fetch", "another file, which stays as it is");
+    if (job.link.empty()) KVASS_RETURN_IF_ERROR(check_free(path));
     KVASS_ASSIGN_OR_RETURN(pulled.sha256, download(client, file.remote, path, [&](int64_t done, int64_t total) {
                              if (events.on_file) events.on_file(file.path, done, total);
                            }));
