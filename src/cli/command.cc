@@ -105,7 +105,8 @@ bool stdin_has_text() {
 }
 
 Result<std::vector<int32_t>> parse_ids(const std::string& text, const std::string& where) {
-  KVASS_ASSIGN_OR_RETURN(const nlohmann::json json, parse_json<nlohmann::json>(where, text));
+  KVASS_ASSIGN_OR_RETURN(const JsonTree tree, parse_json<nlohmann::json>(where, text));
+  const nlohmann::json& json = tree.root();
   if (!json.is_array()) return bad_input(where, "a JSON array of token ids", "something else");
   std::vector<int32_t> ids;
   ids.reserve(json.size());

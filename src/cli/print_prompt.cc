@@ -34,7 +34,8 @@ Result<std::string> messages_of(const PrintPromptFlags& flags, const std::string
     if (text.ends_with('\r')) text.pop_back();
     messages = Json::array({{{"role", "user"}, {"content", text}}});
   } else {
-    KVASS_ASSIGN_OR_RETURN(messages, parse_json<Json>(flags.messages, text, Json::value_t::array));
+    KVASS_ASSIGN_OR_RETURN(BasicJsonTree<Json> tree, parse_json<Json>(flags.messages, text, Json::value_t::array));
+    messages = std::move(tree.root());
   }
   if (!system.empty()) messages.insert(messages.begin(), Json{{"role", "system"}, {"content", system}});
   return messages.dump(-1, ' ', false, Json::error_handler_t::replace);
@@ -79,8 +80,9 @@ Status TemplateFlags::read(ChatOptions& options) const {
       options.now = value;
       continue;
     }
-    KVASS_ASSIGN_OR_RETURN(const Json parsed, parse_json<Json>("--template-var " + name, value, kMostJsonDepth - 1));
-    all[name] = parsed.is_discarded() ? Json(value) : parsed;
+    KVASS_ASSIGN_OR_RETURN(BasicJsonTree<Json> parsed,
+                           parse_json<Json>("--template-var " + name, value, kMostJsonDepth - 1));
+    all[name] = parsed.root().is_discarded() ? Json(value) : std::move(parsed.root());
   }
   options.variables = all.dump(-1, ' ', false, Json::error_handler_t::replace);
   return {};

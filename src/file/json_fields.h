@@ -6,7 +6,7 @@
 #include <string>
 #include <string_view>
 
-#include "file/json_tree.h"
+#include "base/json_tree.h"
 #include "kvass/status.h"
 
 namespace kvass {

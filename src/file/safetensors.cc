@@ -7,7 +7,7 @@
 #include <set>
 #include <utility>
 
-#include "file/json_tree.h"
+#include "base/json_tree.h"
 #include "file/one_line.h"
 
 namespace kvass {

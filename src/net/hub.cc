@@ -161,7 +161,8 @@ Result<JsonPage> get_json(HttpClient& client, const HubName& name, const std::st
   KVASS_ASSIGN_OR_RETURN(const HttpAnswer answer, client.request({.url = url, .token = token}, on_bytes));
   if (!answer.ok()) return refused(answer, name);
   JsonPage page{{}, answer.next};
-  KVASS_ASSIGN_OR_RETURN(page.json, parse_json<Json>(url, text));
+  KVASS_ASSIGN_OR_RETURN(BasicJsonTree<Json> tree, parse_json<Json>(url, text));
+  page.json = std::move(tree.root());
   if (page.json.is_discarded()) return bad_input(url, "JSON", "something else");
   return page;
 }

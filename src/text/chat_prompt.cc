@@ -53,24 +53,28 @@ Result<jinja::Rendered> chat_prompt(const jinja::Template& style, std::string_vi
   if (options.continue_final_message && options.generation_prompt) {
     return bad_input("chat prompt", "a generation prompt or a last message that is continued", "both");
   }
-  KVASS_ASSIGN_OR_RETURN(Json all, parse_json<Json>("messages", messages, Json::value_t::array));
+  using Tree = BasicJsonTree<Json>;
+  KVASS_ASSIGN_OR_RETURN(Tree messages_tree, parse_json<Json>("messages", messages, Json::value_t::array));
+  Json& all = messages_tree.root();
   if (options.continue_final_message && !mark_end(all)) {
     return bad_input("last message", "one with text, to be continued", all.empty() ? "no message" : all.back().dump());
   }
-  KVASS_ASSIGN_OR_RETURN(Json variables, parse_json<Json>("special tokens", special, Json::value_t::object));
+  KVASS_ASSIGN_OR_RETURN(Tree tree, parse_json<Json>("special tokens", special, Json::value_t::object));
+  Json& variables = tree.root();
   std::vector<std::string> names;
   for (const auto& [name, value] : variables.items()) names.push_back(name);
   variables["messages"] = std::move(all);
   variables["tools"] = nullptr;
   if (!tools.empty()) {
-    KVASS_ASSIGN_OR_RETURN(variables["tools"], parse_json<Json>("ChatOptions.tools", tools, Json::value_t::array));
+    KVASS_ASSIGN_OR_RETURN(Tree tools_tree, parse_json<Json>("ChatOptions.tools", tools, Json::value_t::array));
+    variables["tools"] = std::move(tools_tree.root());
   }
   variables["documents"] = nullptr;
   variables["add_generation_prompt"] = options.generation_prompt;
   if (!options.variables.empty()) {
-    KVASS_ASSIGN_OR_RETURN(const Json more,
+    KVASS_ASSIGN_OR_RETURN(Tree more,
                            parse_json<Json>("ChatOptions.variables", options.variables, Json::value_t::object));
-    for (const auto& [name, value] : more.items()) variables[name] = value;
+    for (auto& [name, value] : more.root().get_ref<Json::object_t&>()) variables[name] = std::move(value);
   }
   const std::vector<std::string_view> own(names.begin(), names.end());
   const std::string text = variables.dump(-1, ' ', false, Json::error_handler_t::replace);

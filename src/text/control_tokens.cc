@@ -1,9 +1,12 @@
 #include "text/control_tokens.h"
 
-#include <algorithm>
-#include <nlohmann/json.hpp>
-#include <string>
+#include <fmt/format.h>
 
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "base/json_text.h"
 #include "text/jinja/jinja.h"
 
 namespace kvass {
@@ -45,22 +48,19 @@ bool is_turn_mark(std::string_view piece) {
 
 // What the template writes after an answer, from its first character that is no space; empty where it fails or leaves
 // answers out. That a template fails is for those to say who render with it.
-std::string after_answer(std::string_view chat_template, const nlohmann::json& special) {
+std::string after_answer(std::string_view chat_template, std::string_view special) {
   constexpr std::string_view kAnswer = "ANSWER-OF-THE-MODEL";
   if (chat_template.empty()) return {};
   const Result<jinja::Template> style = jinja::Template::parse(chat_template);
   if (!style.ok()) return {};
-  nlohmann::json variables = special;
-  variables["messages"] = {{{"role", "user"}, {"content", "a"}},
-                           {{"role", "assistant"}, {"content", kAnswer}},
-                           {{"role", "user"}, {"content", "b"}}};
-  variables["tools"] = variables["documents"] = nullptr;
-  variables["add_generation_prompt"] = true;
+  const std::string variables =
+      fmt::format(R"({{{}"messages":[{{"role":"user","content":"a"}},{{"role":"assistant","content":"{}"}},)"
+                  R"({{"role":"user","content":"b"}}],"tools":null,"documents":null,"add_generation_prompt":true}})",
+                  special, kAnswer);
   jinja::RenderOptions limits;  // of a template that is only looked at
   limits.most_steps = 200'000;
   limits.most_bytes = limits.most_output = size_t{1} << 24;
-  const std::string json = variables.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-  const Result<jinja::Rendered> rendered = style->render(json, {}, limits);
+  const Result<jinja::Rendered> rendered = style->render(variables, {}, limits);
   if (!rendered.ok()) return {};
   const std::string text = rendered->text();
   const size_t at = text.rfind(kAnswer);
@@ -112,9 +112,10 @@ size_t place_in(const std::string_view (&names)[kCount], std::string_view name) 
 ControlTokens find_control_tokens(const PieceTable& pieces, std::span<const TokenType> types, const ControlIds& ids,
                                   std::string_view chat_template) {
   Finder finder(pieces, types);
-  nlohmann::json special = nlohmann::json::object();
-  if (ids.bos >= 0) special["bos_token"] = pieces[ids.bos];
-  if (ids.eos >= 0) special["eos_token"] = pieces[ids.eos];
+  std::string special;  // members of a JSON object
+  for (const auto& [name, id] : {std::pair("bos_token", ids.bos), std::pair("eos_token", ids.eos)}) {
+    if (id >= 0) special += fmt::format(R"("{}":{},)", name, json_string(pieces[id]));
+  }
   const std::string after = after_answer(chat_template, special);
   int32_t closing = -1;               // the longest mark with which `after` begins
   int32_t named[std::size(kEnds)]{};  // [kEnds] 1 + the token; 0: none

@@ -6,7 +6,7 @@
 
 #include "base/file_map.h"
 #include "base/platform.h"
-#include "file/json_tree.h"
+#include "base/json_tree.h"
 #include "text/byte_alphabet.h"
 #include "text/speech_tokenizer.h"
 

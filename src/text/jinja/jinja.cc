@@ -87,11 +87,11 @@ Result<Template> Template::parse(std::string_view source) {
 Result<Rendered> Template::render(std::string_view variables, const std::vector<std::string_view>& own,
                                   const RenderOptions& options) const {
   // The variables have a level of their own around what was handed in.
-  KVASS_ASSIGN_OR_RETURN(const Json json,
+  KVASS_ASSIGN_OR_RETURN(const BasicJsonTree<Json> json,
                          parse_json<Json>("template variables", variables, Json::value_t::object, kMostJsonDepth + 1));
   try {
     Dict names;
-    for (const auto& [name, value] : json.items()) {
+    for (const auto& [name, value] : json.root().items()) {
       const bool outside = std::find(own.begin(), own.end(), name) == own.end();
       names.set(Value(std::string_view(name)), from_json(value, outside));
     }
