@@ -53,6 +53,18 @@ class Player {
     std::unique_ptr<Sequence> fork = sequence_->fork().value();
     std::swap(fork, sequence_);
   }
+  // Another sequence becomes this one as it was at a length; what that had is gone.
+  bool become_copy(int64_t length) {
+    std::unique_ptr<Sequence> copy = make_sequence(engine_, sequence_->options());
+    std::vector<int32_t> other;
+    for (int64_t i = random_.integer(0, 150); i > 0; --i)
+      other.push_back(static_cast<int32_t>(random_.integer(3, 200)));
+    if (!other.empty()) run_chunks(*session_, *copy, other, {copy->plan().chunk});
+    if (!copy->copy_from(*sequence_, length).ok()) return false;
+    std::swap(copy, sequence_);
+    history_.resize(static_cast<size_t>(length));
+    return true;
+  }
 
   // The next tokens' logits are those of a fresh stream with this history.
   void expect_fresh() {
@@ -182,13 +194,42 @@ TEST(Fork, GoesOnApartFromTheOriginalAndRewindsAsItDoes) {
   }
 }
 
+TEST(Copy, AtAnyPlaceToRewindToIsTheStreamOfThatLength) {
+  Random random;
+  for (const CacheOptions& options : layouts()) {
+    SCOPED_TRACE(::testing::Message() << "sinks " << options.sink_tokens << ", window " << options.sink_window);
+    Player player(engine(), options, random);
+    player.feed(180);
+    ASSERT_TRUE(player.sequence().checkpoint().ok());
+    player.feed(300);
+    const int64_t floor = player.sequence().rewind_floor();
+    EXPECT_EQ(player.sequence().rewind_place(200), floor == 0 ? 200 : 180);
+    EXPECT_EQ(player.sequence().rewind_place(179), floor == 0 ? 179 : 0);
+    EXPECT_EQ(player.sequence().rewind_place(470), 470);
+    EXPECT_EQ(player.sequence().rewind_place(9999), 480);
+    if (floor > 0) EXPECT_FALSE(player.become_copy(179));
+    Sequence* const original = &player.sequence();
+    ASSERT_TRUE(player.become_copy(180));
+    EXPECT_NE(&player.sequence(), original);
+    player.expect_fresh();
+    player.feed(300);
+    ASSERT_TRUE(player.become_copy(random.integer(player.sequence().rewind_floor(), player.sequence().length())));
+    player.expect_fresh();
+    ASSERT_TRUE(player.become_copy(0));
+    player.expect_fresh();
+  }
+}
+
 TEST(Rewind, RandomJourneysEndAsFreshStreams) {
   Random random;
   for (int journey = 0; journey < 18; ++journey) {
     const CacheOptions& options = layouts()[static_cast<size_t>(journey) % layouts().size()];
     Player player(engine(), options, random);
     for (int step = 0; step < 25 && player.length() < 900; ++step) {
-      switch (random.integer(0, 4)) {
+      switch (random.integer(0, 5)) {
+        case 5:
+          player.become_copy(player.sequence().rewind_place(random.integer(0, player.sequence().length())));
+          break;
         case 0:
           player.rewind(random.integer(0, player.sequence().length()));
           break;

@@ -141,33 +141,43 @@ void Sequence::set_length(int64_t length) {
   length_.store(length, std::memory_order_release);
 }
 
-Status Sequence::copy_from(const Sequence& other) {
+Status Sequence::copy_from(const Sequence& other, int64_t length) {
   if (other.engine_ != engine_ || other.options_ != options_) {
     return bad_input("sequence to copy", "one of the same engine and cache options", "another");
   }
-  if (&other == this) return {};
+  if (&other == this) return rewind(length);
   const Busy busy(busy_), other_busy(other.busy_);
   if (!busy.mine() || !other_busy.mine()) return busy_error();
-  // What may be refused, before anything changes: memory for encoder output that is not filled yet.
+  // What may be refused, before anything changes.
+  KVASS_ASSIGN_OR_RETURN(const Checkpoint* const checkpoint, other.checkpoint_for_rewind(length));
   const bool source = other.cross_ && other.cross_->rows() > 0;
   const bool unfilled = source && !other.cross_->filled();
   std::shared_ptr<CrossCache> own = unfilled && cross_is_mine() ? cross_ : nullptr;
   if (unfilled && !own) {
     KVASS_ASSIGN_OR_RETURN(own, CrossCache::create(engine_->program(), options_.dtype));
   }
-  const int64_t common = common_with(other), end = other.length();
+  const int64_t common = std::min(common_with(other), length);
+  std::vector<int64_t>& held = first_held_;
   Status copied;
+  const auto copy = [&](size_t to, size_t from, size_t bytes) {
+    if (copied.ok()) copied = block_.copy(to, other.block_, from, bytes);
+    return copied;
+  };
   for (size_t i = 0; i < plan_.layers.size(); ++i) {
-    const int64_t begin = std::max(common, other.first_held_[i]);
-    for_each_tile_range(plan_.layers[i], begin, end, [&](size_t offset, size_t bytes) {
-      if (copied.ok()) copied = block_.copy(offset, other.block_, offset, bytes);
+    const LayerCache& layer = plan_.layers[i];
+    const bool kept = checkpoint != nullptr && layer.layout.endless();  // its ring comes from the checkpoint
+    held[i] = kept ? other.first_seen(i, length) : other.first_held_[i];
+    if (length <= layer.layout.sink()) held[i] = layer.layout.sink();
+    for_each_tile_range(layer, std::max(common, held[i]), length, [&](size_t offset, size_t bytes) {
+      if (!kept || offset < layer.ring_offset) copy(offset, offset, bytes);
     });
   }
+  if (checkpoint != nullptr && copied.ok()) other.for_each_kept(*checkpoint, copy);
   if (!copied.ok()) {
     forget_from(common);
     return copied;
   }
-  for (int64_t i = common; i < end && !written_by_.empty(); ++i) {
+  for (int64_t i = common; i < length && !written_by_.empty(); ++i) {
     written_by_[static_cast<size_t>(i)] = other.written_by_[static_cast<size_t>(i)];
   }
   if (unfilled) {
@@ -179,8 +189,7 @@ Status Sequence::copy_from(const Sequence& other) {
     drop_cross();
   }
   drop_checkpoints();
-  first_held_ = other.first_held_;
-  set_length(end);
+  set_length(length);
   return {};
 }
 
@@ -280,30 +289,53 @@ bool Sequence::holds(size_t layer, int64_t length) const {
   return plan_.layers[layer].layout.holds(first_held_[layer], length);
 }
 
-Status Sequence::rewind(int64_t length) {
-  const Busy busy(busy_);
-  if (!busy.mine()) return busy_error();
+bool Sequence::all_hold(int64_t length) const {
+  if (length == 0 || length == this->length()) return true;  // at 0 nothing is held, and nothing is needed
+  for (size_t i = 0; i < first_held_.size(); ++i) {
+    if (!holds(i, length)) return false;
+  }
+  return true;
+}
+
+const Sequence::Checkpoint* Sequence::find_checkpoint(int64_t length) const {
+  const auto at = std::find_if(checkpoints_.begin(), checkpoints_.end(),
+                               [&](const Checkpoint& checkpoint) { return checkpoint.position == length; });
+  return at == checkpoints_.end() ? nullptr : &*at;
+}
+
+Result<const Sequence::Checkpoint*> Sequence::checkpoint_for_rewind(int64_t length) const {
   if (length < 0 || length > this->length()) {
     return bad_input("rewind", "a position from 0 to " + std::to_string(this->length()), std::to_string(length));
   }
-  bool held = true;  // at 0 nothing is held, and nothing is needed
-  for (size_t i = 0; i < first_held_.size() && length > 0 && length < this->length(); ++i) {
-    held = held && holds(i, length);
+  if (all_hold(length)) return static_cast<const Checkpoint*>(nullptr);
+  if (const Checkpoint* const checkpoint = find_checkpoint(length)) return checkpoint;
+  std::string kept;
+  for (const int64_t position : checkpoints()) {
+    kept += (kept.empty() ? ", or a checkpoint at " : ", ") + std::to_string(position);
   }
-  if (!held) {
-    const auto at = std::find_if(checkpoints_.begin(), checkpoints_.end(),
-                                 [&](const Checkpoint& checkpoint) { return checkpoint.position == length; });
-    if (at == checkpoints_.end()) {
-      std::string kept;
-      for (int64_t position : checkpoints())
-        kept += (kept.empty() ? ", or a checkpoint at " : ", ") + std::to_string(position);
-      return bad_input("rewind",
-                       "a position that every layer still holds, " + std::to_string(rewind_floor()) + " to " +
-                           std::to_string(this->length()) + kept,
-                       std::to_string(length));
-    }
+  return bad_input("rewind",
+                   "a position that every layer still holds, " + std::to_string(rewind_floor()) + " to " +
+                       std::to_string(this->length()) + kept,
+                   std::to_string(length));
+}
+
+int64_t Sequence::rewind_place(int64_t length) const {
+  length = std::min(length, this->length());
+  if (length >= rewind_floor() || all_hold(length)) return length;
+  int64_t place = 0;
+  for (const int64_t position : checkpoints()) {
+    if (position <= length) place = position;
+  }
+  return place;
+}
+
+Status Sequence::rewind(int64_t length) {
+  const Busy busy(busy_);
+  if (!busy.mine()) return busy_error();
+  KVASS_ASSIGN_OR_RETURN(const Checkpoint* const checkpoint, checkpoint_for_rewind(length));
+  if (checkpoint != nullptr) {
     const Status copied = for_each_kept(
-        *at, [&](size_t cache, size_t kept, size_t bytes) { return block_.copy(cache, block_, kept, bytes); });
+        *checkpoint, [&](size_t cache, size_t kept, size_t bytes) { return block_.copy(cache, block_, kept, bytes); });
     if (!copied.ok()) {  // newer keys stand between older ones
       forget_from(0);
       return copied;
@@ -352,7 +384,7 @@ std::vector<int64_t> Sequence::checkpoints() const {
 }
 
 template <class Body>
-Status Sequence::for_each_kept(const Checkpoint& checkpoint, Body&& body) {
+Status Sequence::for_each_kept(const Checkpoint& checkpoint, Body&& body) const {
   Status status;
   const size_t kept =
       plan_.checkpoint_base + static_cast<size_t>(&checkpoint - checkpoints_.data()) * plan_.checkpoint_bytes;

@@ -51,10 +51,15 @@ class Sequence {
 
   // The stream of `other` from here on, which is of the same engine and plan: copies what is in use, checkpoints not.
   // Encoder output that is not filled yet is copied too, for which memory is mapped where this has none of its own.
-  Status copy_from(const Sequence& other);
+  Status copy_from(const Sequence& other) { return copy_from(other, other.length()); }
+  // The same as if `other` had been rewound to `length` before, which stays as it is: to a position that it still
+  // holds, or one of its checkpoints.
+  Status copy_from(const Sequence& other, int64_t length);
   Result<std::unique_ptr<Sequence>> fork() const;  // a new sequence of the same options, and copy_from
 
   Status rewind(int64_t length);  // 0 … length(); an error leaves everything as it is
+  // The furthest position up to `length` that rewind() and copy_from() can go back to.
+  int64_t rewind_place(int64_t length) const;
   // Every position from here to length() can be rewound to without a checkpoint (and 0 always). While a step runs, as
   // it was before that step.
   int64_t rewind_floor() const { return rewind_floor_.load(std::memory_order_acquire); }
@@ -101,7 +106,10 @@ class Sequence {
   };
 
   Sequence() = default;
-  bool holds(size_t layer, int64_t length) const;  // what a row at position `length` may see
+  bool holds(size_t layer, int64_t length) const;                         // what a row at position `length` may see
+  bool all_hold(int64_t length) const;                                    // … in every layer
+  const Checkpoint* find_checkpoint(int64_t length) const;                // null: none
+  Result<const Checkpoint*> checkpoint_for_rewind(int64_t length) const;  // null: it takes none
   int64_t first_seen(size_t layer, int64_t length) const;
   void rewind_all();  // the stream and its checkpoints
   void drop_checkpoints();
@@ -114,7 +122,7 @@ class Sequence {
   int64_t common_with(const Sequence& other) const;  // positions from 0 on that are in both, from the same steps
   // body(offset in the cache, offset in the checkpoint, bytes) for every stretch of tiles.
   template <class Body>
-  Status for_each_kept(const Checkpoint& checkpoint, Body&& body);
+  Status for_each_kept(const Checkpoint& checkpoint, Body&& body) const;
 
   std::shared_ptr<const Engine> engine_;
   CacheOptions options_;
