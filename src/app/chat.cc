@@ -127,33 +127,90 @@ Status Conversation::go_back(ChatTurn& turn) {
 
 // As if the turn had never been. What its prompt has overwritten cannot come back: then the next turn closes what was
 // read of it.
-Status Conversation::take_back(ChatTurn turn, std::span<const int32_t> recent) {
-  if (turns() == 0) return clear();
+Status Conversation::take_back() {
+  if (turns() == 0 && turn_.keep == 0) return clear();
   Sequence& sequence = *stream_->sequence;
-  if (!sequence.rewind(turn.keep).ok()) {
-    const int64_t missing = turn.keep + static_cast<int64_t>(turn.ids.size()) - sequence.length();
-    history_.begin(std::move(turn));
+  if (!sequence.rewind(turn_.keep).ok()) {
+    const int64_t missing = turn_.keep + static_cast<int64_t>(turn_.ids.size()) - sequence.length();
+    history_.begin(std::move(turn_));
     history_.end(-missing, {}, place());
     return {};
   }
   sampler_.reset();
-  sampler_.accept(recent);
+  sampler_.accept(recent_);
+  return {};
+}
+
+DecodeRequest Conversation::request(DecodeOptions options) {
+  options.stops = options_.stops;
+  options.continues = true;
+  options.collect = true;
+  DecodeRequest made;
+  made.options = std::move(options);
+  made.sequence = stream_->sequence.get();
+  made.sampler = &sampler_;
+  return made;
+}
+
+Result<DecodeRequest> Conversation::begin(ChatTurn turn) {
+  KVASS_RETURN_IF_ERROR(check_room(*stream_->sequence, turn.keep, turn.ids.size(), "prompt"));
+  KVASS_RETURN_IF_ERROR(go_back(turn));
+  recent_ = sampler_.recent();
+  DecodeOptions options;
+  options.prompt = turn.ids;
+  options.max_tokens = options_.max_tokens;
+  turn_ = std::move(turn);
+  return request(std::move(options));
+}
+
+Status Conversation::end(DecodeResult& result) {
+  rest_ = {};
+  if (result.suspended) rest_ = result.state;
+  if (!result.suspended && result.unread > 0) return take_back();
+  const int64_t begin = turn_.keep + static_cast<int64_t>(turn_.ids.size());
+  history_.begin(std::move(turn_));
+  end_turn(result, begin);
+  return {};
+}
+
+Result<DecodeRequest> Conversation::begin_ids(std::vector<int32_t> ids) {
+  KVASS_RETURN_IF_ERROR(check_room(*stream_->sequence, stream_->sequence->length(), ids.size(), "text"));
+  DecodeOptions options;
+  options.prompt = std::move(ids);
+  options.max_tokens = 0;
+  return request(std::move(options));
+}
+
+void Conversation::end_ids() { history_.add_ids(); }
+
+void Conversation::sampler_sees_history() {
+  sampler_.reset();
+  sampler_.accept(history_.state().ids);
+}
+
+Status Conversation::rewind_turns(int64_t turns) {
+  KVASS_ASSIGN_OR_RETURN(const int64_t position, history_.end_of_turn(turns));
+  KVASS_RETURN_IF_ERROR(stream_->sequence->rewind(position));
+  history_.back_to_turn(turns);
+  rest_ = {};
+  sampler_sees_history();
+  return {};
+}
+
+Status Conversation::rewind(int64_t position) {
+  KVASS_RETURN_IF_ERROR(stream_->sequence->rewind(position));
+  history_.back_to_position(position);
+  rest_ = {};
+  sampler_sees_history();
   return {};
 }
 
 Result<DecodeResult> Conversation::run(DecodeOptions options, OnText on_text, const std::atomic<bool>& cancel,
                                        const AnswerOptions& how) {
-  options.stops = options_.stops;
-  options.continues = true;
-  options.collect = true;
   options.keep_state = how.suspend != nullptr;
   options.suspend = how.suspend;
   options.undelivered = how.undelivered;
-  KVASS_ASSIGN_OR_RETURN(DecodeResult result,
-                         generate(model_, *stream_, sampler_, std::move(options), std::move(on_text), cancel));
-  rest_ = {};
-  if (result.suspended) rest_ = result.state;
-  return result;
+  return generate(model_, *stream_, sampler_, request(std::move(options)).options, std::move(on_text), cancel);
 }
 
 // What a run has added to the answer that begins at this position; unless it is suspended, the answer has ended.
@@ -173,20 +230,9 @@ void Conversation::end_turn(DecodeResult& result, int64_t begin) {
 
 Result<DecodeResult> Conversation::answer(ChatTurn turn, OnText on_text, const std::atomic<bool>& cancel,
                                           const AnswerOptions& how) {
-  KVASS_RETURN_IF_ERROR(check_room(*stream_->sequence, turn.keep, turn.ids.size(), "prompt"));
-  KVASS_RETURN_IF_ERROR(go_back(turn));
-  const std::vector<int32_t> recent = sampler_.recent();
-  DecodeOptions options;
-  options.prompt = turn.ids;
-  options.max_tokens = options_.max_tokens;
-  KVASS_ASSIGN_OR_RETURN(DecodeResult result, run(std::move(options), std::move(on_text), cancel, how));
-  if (!result.suspended && result.unread > 0) {
-    KVASS_RETURN_IF_ERROR(take_back(std::move(turn), recent));
-  } else {
-    const int64_t begin = turn.keep + static_cast<int64_t>(turn.ids.size());
-    history_.begin(std::move(turn));
-    end_turn(result, begin);
-  }
+  KVASS_ASSIGN_OR_RETURN(DecodeRequest request, begin(std::move(turn)));
+  KVASS_ASSIGN_OR_RETURN(DecodeResult result, run(std::move(request.options), std::move(on_text), cancel, how));
+  KVASS_RETURN_IF_ERROR(end(result));
   return result;
 }
 
@@ -197,6 +243,8 @@ Result<DecodeResult> Conversation::go_on(OnText on_text, const std::atomic<bool>
   options.resume = &rest;
   options.max_tokens = std::max<int64_t>(options_.max_tokens - answered(), 0);
   KVASS_ASSIGN_OR_RETURN(DecodeResult result, run(std::move(options), std::move(on_text), cancel, how));
+  rest_ = {};
+  if (result.suspended) rest_ = result.state;
   end_turn(result, begin);
   return result;
 }

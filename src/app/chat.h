@@ -11,6 +11,7 @@
 #include <string_view>
 
 #include "app/chat_history.h"
+#include "app/decode_loop.h"
 #include "app/generate.h"
 #include "kvass/chat.h"
 
@@ -47,6 +48,16 @@ class Conversation {
   // state() and go_on() may follow.
   Result<DecodeResult> answer(ChatTurn turn, OnText on_text, const std::atomic<bool>& cancel,
                               const AnswerOptions& how = {});
+  // The halves of answer(), for a caller whose own loop brings the turn: what is to run, and what became of it. Between
+  // them nothing else is asked of the conversation. Where begin() fails nothing has changed.
+  Result<DecodeRequest> begin(ChatTurn turn);
+  Status end(DecodeResult& result);
+  // The halves of adding ids that are no message to the stream, as they are: what the next turn follows.
+  Result<DecodeRequest> begin_ids(std::vector<int32_t> ids);
+  void end_ids();
+  // Back to the end of a turn that is still known, or to a position that the stream can go back to (0: the beginning).
+  Status rewind_turns(int64_t turns);
+  Status rewind(int64_t position);
   bool suspended() const { return !rest_.pending.empty(); }
   // Tokens of the suspended answer so far.
   int64_t answered() const { return static_cast<int64_t>(history_.state().answer.size()); }
@@ -74,7 +85,9 @@ class Conversation {
                                    ChatHistory history);
   ChatStreamPlace place() const;
   Status go_back(ChatTurn& turn);
-  Status take_back(ChatTurn turn, std::span<const int32_t> recent);
+  Status take_back();
+  DecodeRequest request(DecodeOptions options);
+  void sampler_sees_history();
   Result<DecodeResult> run(DecodeOptions options, OnText on_text, const std::atomic<bool>& cancel,
                            const AnswerOptions& how);
   void end_turn(DecodeResult& result, int64_t begin);
@@ -84,7 +97,9 @@ class Conversation {
   ChatOptions options_;
   ChatHistory history_;
   Sampler sampler_;
-  StreamState rest_;  // pending, undecoded and held of the last answer, which was not delivered whole
+  ChatTurn turn_;                // between begin() and end()
+  std::vector<int32_t> recent_;  // of the sampler, before it
+  StreamState rest_;             // pending, undecoded and held of the last answer, which was not delivered whole
 };
 
 }  // namespace kvass

@@ -119,7 +119,7 @@ Result<ChatTurn> ChatHistory::next(std::string_view user, const ChatStreamPlace&
   ChatTurn turn;
   turn.user = user;
   turn.text = rendered.text();
-  if (!is_whole() && place.length > 0) return after_last_answer(std::move(turn), place);
+  if (place.length > 0 && (!is_whole() || state_.ids.empty())) return after_last_answer(std::move(turn), place);
   const size_t common = common_bytes(turn.text, state_.text);
   size_t begin = common;
   turn.keep = static_cast<int64_t>(state_.ids.size());
@@ -137,6 +137,16 @@ Result<ChatTurn> ChatHistory::next(std::string_view user, const ChatStreamPlace&
 }
 
 Result<ChatTurn> ChatHistory::after_last_answer(ChatTurn turn, const ChatStreamPlace& place) const {
+  turn.whole = false;
+  turn.keep = place.length;
+  if (state_.messages.empty()) {  // a text that is no message stands before the first
+    KVASS_ASSIGN_OR_RETURN(const jinja::Rendered rendered, render(turn.user, ""));
+    const int32_t bos = tokenizer_->bos();
+    const std::string_view begins = bos < 0 ? "" : tokenizer_->piece(bos, /*show_control=*/true);
+    const size_t begin = !begins.empty() && turn.text.starts_with(begins) ? begins.size() : 0;
+    turn.ids = encode_prompt(*tokenizer_, rendered_part(rendered, begin, std::string::npos), PromptPlace::within_text);
+    return turn;
+  }
   const std::string mark = mark_beside(turn.user, state_);
   KVASS_ASSIGN_OR_RETURN(const jinja::Rendered rendered, render(turn.user, mark));
   const size_t at = rendered.text().rfind(mark);
@@ -145,8 +155,6 @@ Result<ChatTurn> ChatHistory::after_last_answer(ChatTurn turn, const ChatStreamP
                      "one that shows the last answer, for the stream is without end and cannot go back to change it",
                      "one that leaves it out");
   }
-  turn.whole = false;
-  turn.keep = place.length;
   turn.ids = encode_prompt(*tokenizer_, rendered_part(rendered, at + mark.size(), std::string::npos),
                            PromptPlace::within_text);
   return turn;
@@ -227,6 +235,51 @@ void ChatHistory::end(int64_t written, std::span<const std::string> stops, const
     state_.turn_ends.erase(state_.turn_ends.begin());
     forget_text();
   }
+}
+
+Result<int64_t> ChatHistory::end_of_turn(int64_t turns) const {
+  const int64_t first = state_.turns - turns_known();  // of the turns that are forgotten, the last is the first place
+  if (turns == 0) return int64_t{0};
+  if (turns <= first || turns > state_.turns) {
+    return bad_input(
+        "turn to go back to",
+        turns_known() == 0 ? "0" : "0, or " + std::to_string(first + 1) + " to " + std::to_string(state_.turns),
+        std::to_string(turns));
+  }
+  return state_.turn_ends[static_cast<size_t>(turns - first - 1)];
+}
+
+void ChatHistory::back_to_turn(int64_t turns) {
+  if (turns == 0) return clear();
+  const int64_t first = state_.turns - turns_known();
+  const auto known = static_cast<size_t>(turns - first);
+  const int64_t position = state_.turn_ends[known - 1];
+  state_.answer = {};
+  state_.messages.resize(2 * known);
+  state_.turn_ends.resize(known);
+  state_.turns = turns;
+  cut_text(position);
+}
+
+void ChatHistory::back_to_position(int64_t position) {
+  if (position == 0) return clear();
+  size_t known = 0;
+  while (known < state_.turn_ends.size() && state_.turn_ends[known] <= position) ++known;
+  state_.turns -= turns_known() - static_cast<int64_t>(known);
+  state_.answer = {};
+  const bool at_end = known > 0 && state_.turn_ends[known - 1] == position;
+  state_.messages.resize(2 * known);
+  state_.turn_ends.resize(known);
+  at_end ? cut_text(position) : forget_text();  // what follows a turn in part is no message
+}
+
+// The text that the stream has up to a position, where its end there is known.
+void ChatHistory::cut_text(int64_t position) {
+  const auto count = static_cast<size_t>(position);
+  if (state_.ids.size() < count || state_.ends[count - 1] < 0) return forget_text();
+  state_.text.resize(static_cast<size_t>(state_.ends[count - 1]));
+  state_.ids.resize(count);
+  state_.ends.resize(count);
 }
 
 void ChatHistory::clear() {

@@ -72,7 +72,16 @@ class ChatHistory {
   // The answer has ended, and the stream has its first `written` tokens; negative: so many of the turn itself are
   // missing. `stops`: what of the options ended the answer.
   void end(int64_t written, std::span<const std::string> stops, const ChatStreamPlace& place);
+  // The stream has tokens at its end that are no message: from now on turns follow what it has.
+  void add_ids() { forget_text(); }
   void clear();  // from the beginning
+
+  // Where the first `turns` of all turns end in the stream. bad_input where that is forgotten, or in the future.
+  Result<int64_t> end_of_turn(int64_t turns) const;
+  // The stream stands there again: later turns have not been.
+  void back_to_turn(int64_t turns);
+  // The stream stands at a position again: only turns that end up to there have been.
+  void back_to_position(int64_t position);
 
   const ChatState& state() const { return state_; }
 
@@ -89,7 +98,9 @@ class ChatHistory {
   Result<ChatTurn> after_last_answer(ChatTurn turn, const ChatStreamPlace& place) const;
   void encode_from(ChatTurn& turn, const jinja::Rendered& rendered, size_t begin) const;
   bool is_whole() const { return state_.messages.empty() ? state_.turns == 0 : !state_.ids.empty(); }
+  int64_t turns_known() const { return static_cast<int64_t>(state_.turn_ends.size()); }  // the latest
   void forget_text();
+  void cut_text(int64_t position);
 
   std::shared_ptr<const Tokenizer> tokenizer_;
   ChatState state_;

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <chrono>
+#include <iterator>
+#include <numeric>
 #include <optional>
 #include <utility>
 
@@ -57,6 +59,10 @@ struct DecodeLoop::Slot {
   int64_t count = 0;   // tokens that it brings
   int32_t row = -1;    // of the step, whose logits it wants; -1: none
   bool fresh = false;  // `token` was chosen in it
+
+  TokenLogprobs logprobs;                      // of `token`
+  std::vector<TokenLogprobs> prompt_logprobs;  // with score_prompt
+  std::vector<RankedToken> ranked;             // [logprobs]
 
   bool begun = false;
   bool ended = false;
@@ -176,6 +182,9 @@ Result<int64_t> DecodeLoop::add(DecodeRequest request) {
     slot->output.resume(*resume, /*ended=*/!options.prompt.empty());
   }
   slot->prompt.insert(slot->prompt.end(), options.prompt.begin(), options.prompt.end());
+  if (slot->request.logprobs >= 0) {
+    slot->ranked.resize(static_cast<size_t>(std::min(slot->request.logprobs, vocabulary_)));
+  }
   options.prompt = {};
   slot->token = slot->prompt.back();
   slot->result.prompt_tokens = static_cast<int64_t>(slot->prompt.size());
@@ -203,7 +212,7 @@ void DecodeLoop::plan() {
       --room;
     }
   }
-  give_room(room);
+  give_room(std::min(room, prompt_rows_));
   runs_.clear();
   rows_.clear();
   sampled_.clear();
@@ -254,14 +263,63 @@ const std::atomic<bool>* DecodeLoop::step_cancel() const {
 Status DecodeLoop::run() {
   logits_ = {};
   largest_.clear();
-  const bool largest =
-      std::all_of(sampled_.begin(), sampled_.end(), [](Slot* slot) { return slot->sampler().takes_argmax(); });
+  const bool largest = std::all_of(sampled_.begin(), sampled_.end(), [](Slot* slot) {
+    return slot->sampler().takes_argmax() && slot->request.logprobs < 0 && !slot->request.on_logits;
+  });
+  const bool scores = std::any_of(slots_.begin(), slots_.end(), [](const auto& slot) {
+    return slot->count > 0 && slot->reading() && slot->request.score_prompt;
+  });
   StepRequest request{.runs = runs_, .cancel = step_cancel()};
+  if (scores) {  // the rows of the prompts first: the last answer is the one that stays
+    KVASS_RETURN_IF_ERROR(session_->step(request).status());
+    score_prompts();
+    if (rows_.empty()) return {};
+    request = {};
+  }
   (largest ? request.argmax : request.logits) = rows_;
   KVASS_ASSIGN_OR_RETURN(const StepResult result, session_->step(request));
   for (const Argmax& answer : result.argmax) largest_.push_back(static_cast<int32_t>(answer.index));
   logits_ = result.logits;
   return {};
+}
+
+// What the last step says of the prompts that are scored, in blocks of rows. A text for which that fails (a device has)
+// ends: the step has run.
+void DecodeLoop::score_prompts() {
+  const auto most = static_cast<size_t>(session_->options().head_rows);
+  int32_t first = 0;  // row of the step
+  for (const auto& owned : slots_) {
+    Slot& slot = *owned;
+    const auto begin = first;
+    first += static_cast<int32_t>(slot.count);
+    if (slot.count == 0 || !slot.reading() || !slot.request.score_prompt) continue;
+    const auto next = std::span(slot.prompt).subspan(slot.read + 1);  // that the rows are followed by
+    const size_t targets = std::min(static_cast<size_t>(slot.count), next.size());
+    slot.prompt_logprobs.resize(slot.read);  // a step that has failed may be repeated
+    for (size_t at = 0; at < targets; at += most) {
+      const size_t count = std::min(most, targets - at);
+      std::vector<int32_t> rows(count);
+      std::iota(rows.begin(), rows.end(), begin + static_cast<int32_t>(at));
+      const Result<StepResult> result = session_->step({.logits = rows});
+      if (!result.ok()) {
+        end(slot, StopReason::failed, result.status());
+        break;
+      }
+      std::vector<TokenLogprobs> values(count);
+      session_->pool().run(static_cast<int64_t>(count), [&](int64_t i, int) {
+        std::vector<RankedToken> ranked(slot.ranked.size());
+        token_logprobs(result->logits.subspan(static_cast<size_t>(i * vocabulary_), static_cast<size_t>(vocabulary_)),
+                       next[at + static_cast<size_t>(i)], session_->engine().isa(), ranked,
+                       values[static_cast<size_t>(i)]);
+      });
+      std::move(values.begin(), values.end(), std::back_inserter(slot.prompt_logprobs));
+    }
+  }
+}
+
+std::span<const TokenLogprobs> DecodeLoop::prompt_logprobs(int64_t id) const {
+  const Slot* slot = find(id);
+  return slot == nullptr ? std::span<const TokenLogprobs>() : std::span(slot->prompt_logprobs);
 }
 
 void DecodeLoop::commit() {
@@ -286,6 +344,8 @@ void DecodeLoop::commit() {
 Status DecodeLoop::advance() {
   if (!sampled_.empty()) return {};
   plan();
+  prompt_rows_run_ = 0;
+  for (const auto& slot : slots_) prompt_rows_run_ += slot->reading() ? slot->count : 0;
   if (runs_.empty()) return {};
   if (Status failed = run(); !failed.ok()) {
     sampled_.clear();
@@ -301,8 +361,17 @@ void DecodeLoop::choose_tokens() {
     Slot* slot = sampled_[static_cast<size_t>(i)];
     if (slot == nullptr || slot->ended) return;
     slot->before = slot->token;
-    slot->token = logits_.empty() ? largest_[static_cast<size_t>(i)]
-                                  : slot->sampler().sample(logits_.data() + i * vocabulary_, slot->sequence().length());
+    if (logits_.empty()) {
+      slot->token = largest_[static_cast<size_t>(i)];
+      return;
+    }
+    const float* const logits = logits_.data() + i * vocabulary_;
+    slot->token = slot->sampler().sample(logits, slot->sequence().length());
+    const std::span<const float> row(logits, static_cast<size_t>(vocabulary_));
+    if (slot->request.on_logits && slot->token >= 0) slot->request.on_logits(row, slot->token);
+    if (slot->request.logprobs >= 0 && slot->token >= 0) {
+      token_logprobs(row, slot->token, session_->engine().isa(), slot->ranked, slot->logprobs);
+    }
   };
   const auto count = static_cast<int64_t>(sampled_.size());
   if (count > 1 && !logits_.empty()) {
@@ -350,7 +419,9 @@ std::span<const DecodeEvent> DecodeLoop::sample() {
     const bool ended = slot.ended && !std::exchange(slot.end_given, slot.ended);
     if (!slot.fresh && !piece && !ended) continue;
     slot.piece_given = true;
-    events_.push_back({slot.id, slot.fresh ? slot.token : -1, piece ? slot.output.piece() : "", ended});
+    const bool described = slot.fresh && slot.request.logprobs >= 0;
+    events_.push_back({slot.id, slot.fresh ? slot.token : -1, piece ? slot.output.piece() : "", ended,
+                       described ? &slot.logprobs : nullptr});
     slot.fresh = false;
   }
   return events_;

@@ -9,15 +9,19 @@
 // not the session and the sequences. A decode step allocates nothing. One caller at a time.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "app/generate_options.h"
+#include "app/token_logprobs.h"
 #include "kvass/status.h"
 #include "session/session.h"
 #include "text/tokenizer.h"
@@ -32,14 +36,20 @@ struct DecodeRequest {
   OnText on_text;              // called inside of step(), where a program likes that better than events; may be empty
   // Ends the text as cancel() does, from a signal handler or another thread; null: none. Outlives the text.
   const std::atomic<bool>* cancel = nullptr;
+  // Each token as it is chosen, and the row of logits [vocabulary] before penalties and temperature that it is chosen
+  // from; on a thread of the session's pool. May be empty.
+  std::function<void(std::span<const float> logits, int32_t token)> on_logits;
+  int64_t logprobs = -1;      // with each token its log-probability, and those of so many others; -1: without
+  bool score_prompt = false;  // the same of each token of the prompt after its first (DecodeLoop::prompt_logprobs)
 };
 
 // What a step did for one text.
 struct DecodeEvent {
   int64_t id = 0;
-  int32_t token = -1;     // generated in this step; -1: none
-  std::string_view text;  // that became complete, often none; valid until the loop is called again
-  bool ended = false;     // for whatever reason; it waits for remove(), which has the result
+  int32_t token = -1;                       // generated in this step; -1: none
+  std::string_view text;                    // that became complete, often none; valid until the loop is called again
+  bool ended = false;                       // for whatever reason; it waits for remove(), which has the result
+  const TokenLogprobs* logprobs = nullptr;  // of the token, where they are wanted; valid as the text
 };
 
 class DecodeLoop {
@@ -71,6 +81,13 @@ class DecodeLoop {
   // Forgets a text; one that has not ended is cancelled where it is. Its sequence is the caller's again.
   Result<DecodeResult> remove(int64_t id);
 
+  // Tokens of prompts that a step brings at most, beside the tokens of the texts that decode; at least 1. A step then
+  // takes as long as its caller likes; no bit depends on it.
+  void set_prompt_rows(int64_t rows) { prompt_rows_ = std::max<int64_t>(rows, 1); }
+  int64_t prompt_rows() const { return prompt_rows_run_; }  // of the last step
+  // Of a text with score_prompt: a value for each token of its prompt that has run, but the first.
+  std::span<const TokenLogprobs> prompt_logprobs(int64_t id) const;
+
   int64_t capacity() const { return capacity_; }                        // texts at a time
   int64_t size() const { return static_cast<int64_t>(slots_.size()); }  // added and not removed
   bool running() const;                                                 // some text has not ended
@@ -87,6 +104,7 @@ class DecodeLoop {
   void give_room(int64_t room);
   const std::atomic<bool>* step_cancel() const;
   Status run();
+  void score_prompts();
   void commit();
   void choose_tokens();
   void take_token(Slot& slot);
@@ -106,6 +124,8 @@ class DecodeLoop {
   std::vector<int32_t> largest_;   // [rows_] ids of the largest logits, where nobody wants more than that
   std::span<const float> logits_;  // [rows_][vocabulary], where somebody does
   std::vector<DecodeEvent> events_;
+  int64_t prompt_rows_ = INT64_MAX;
+  int64_t prompt_rows_run_ = 0;
 };
 
 // Whether so many tokens fit into a sequence of `length` tokens, those that wait to be run included; `what` stands in

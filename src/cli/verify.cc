@@ -5,6 +5,7 @@
 
 #include "app/machine.h"
 #include "app/open.h"
+#include "app/receipt.h"
 #include "cli/command.h"
 #include "cli/config.h"
 #include "cli/fields.h"
@@ -18,6 +19,8 @@ namespace {
 struct VerifyFlags {
   std::string model;
   std::string file;
+  std::string receipt;
+  int64_t from = 0, until = -1;
   int64_t tokens = 1500;
   std::string kv = std::string(dtype_name(StreamOptions().storage()));
   std::string math = std::string(math_name(StreamOptions().arithmetic()));
@@ -45,12 +48,35 @@ Result<std::vector<int32_t>> text_ids(const VerifyFlags& flags, const Tokenizer&
 
 std::string checksum_text(const VerifyRow& row) { return fmt::format("{:016x}", row.checksum); }
 
+// A receipt of `kvass serve`, replayed.
+Status run_receipt(const VerifyFlags& flags, const WeightOptions& weights, int threads) {
+  KVASS_ASSIGN_OR_RETURN(const std::string text, read_text(flags.receipt));
+  KVASS_ASSIGN_OR_RETURN(const Receipt receipt, parse_receipt(text, flags.receipt));
+  KVASS_ASSIGN_OR_RETURN(ModelFile file, ModelFlags::open(flags.model));
+  KVASS_ASSIGN_OR_RETURN(const OpenModel model, open_model(std::move(file), receipt.math, threads, weights));
+  const int64_t end = flags.until < 0 ? static_cast<int64_t>(receipt.ids.size()) : flags.until;
+  KVASS_ASSIGN_OR_RETURN(const ReceiptCheck check,
+                         check_receipt(model, receipt, flags.from, end, threads, cancelled()));
+  const bool identical = !check.differs_at;
+  if (flags.json) {
+    nlohmann::json json = {{"identical", identical}, {"tokens", check.tokens}};
+    if (!identical) json["first_difference"] = *check.differs_at;
+    KVASS_RETURN_IF_ERROR(print_json(json));
+  } else if (identical) {
+    print("identical: tokens {} to {} of the receipt, {}, {} threads\n", flags.from, end, runs_on(*model.engine),
+          threads);
+    KVASS_RETURN_IF_ERROR(flush_stdout());
+  }
+  return identical ? Status() : Status::error(StatusCode::bad_input, check.difference);
+}
+
 Status run(const VerifyFlags& flags) {
   KVASS_ASSIGN_OR_RETURN(const WeightOptions weights, flags.weights.resolve());
   KVASS_ASSIGN_OR_RETURN(const Math math, parse_math(flags.math));
   VerifyInput input;
   KVASS_ASSIGN_OR_RETURN(input.kv, parse_dtype(flags.kv));
   KVASS_ASSIGN_OR_RETURN(input.threads, resolve_threads(flags.threads));
+  if (!flags.receipt.empty()) return run_receipt(flags, weights, input.threads);
   KVASS_ASSIGN_OR_RETURN(ModelFile file, ModelFlags::open(flags.model));
   KVASS_ASSIGN_OR_RETURN(const OpenModel model, open_model(std::move(file), math, input.threads, weights));
   KVASS_ASSIGN_OR_RETURN(input.ids, text_ids(flags, *model.tokenizer));
@@ -105,6 +131,18 @@ CommandAction add_verify(CLI::App& command) {
       "  kvass verify model.gguf --tokens 1500 -t 2");
   ModelFlags::add_model(command, flags->model)->required();
   command.add_option("--tokens", flags->tokens, "Tokens of the text")->type_name("TOKENS")->capture_default_str();
+  CLI::Option* receipt =
+      command
+          .add_option("--receipt", flags->receipt,
+                      "Replay a receipt that a server gave instead, and name its first token that differs; - is stdin")
+          ->type_name("FILE");
+  command.add_option("--from", flags->from, "The first of its tokens to look at")
+      ->type_name("N")
+      ->needs(receipt)
+      ->capture_default_str();
+  command.add_option("--until", flags->until, "The token before which to end (default, and -1: all of them)")
+      ->type_name("N")
+      ->needs(receipt);
   command.add_option("-f,--file", flags->file, "The text (default: one that is made up); - is stdin")
       ->type_name("FILE");
   command.add_option(flags_of("StreamOptions.kv"), flags->kv, "Storage of keys and values: f32, f16, bf16 or q8")
@@ -118,6 +156,7 @@ CommandAction add_verify(CLI::App& command) {
       .add_option(flags_of("StreamOptions.threads"), flags->threads,
                   "Threads where a row does not say (default: as many as CPUs)")
       ->type_name("N");
+  for (const char* name : {"--tokens", "--file", "--kv", "--math"}) receipt->excludes(command.get_option(name));
   flags->weights.add(command);
   flags->weights.add_device(command);
   command.add_flag("--json", flags->json, "One JSON object instead of the table");
