@@ -54,7 +54,7 @@ else
 fi
 endef
 
-.PHONY: help packages build fetch demo test test-long soak fuzz bench install package package-arm64 wheels clean
+.PHONY: help packages build fetch demo demo-serve test test-long soak fuzz bench install package package-arm64 wheels clean
 
 help: ## this list
 	@echo "kvass: make <target>"
@@ -87,6 +87,17 @@ demo: ## set up everything (the program alone), then stream text well past the c
 	stage "$(DEMO_TOKENS) tokens in a context of 512: $(KVASS) run $$model $(DEMO_STREAM) -n $(DEMO_TOKENS) --ignore-eos"
 	$(KVASS) run "$$model" $(DEMO_STREAM) -n $(DEMO_TOKENS) --ignore-eos -p "$(DEMO_PROMPT)"
 	stage "done"
+
+demo-serve: ## the same set-up, then the model behind HTTP at http://127.0.0.1:8080
+	@$(stages)
+	stage "packages"
+	scripts/install-packages.sh --program
+	stage "the model and the program"
+	model=$$(scripts/fetch-model.sh $(MODEL_NAME))
+	cmake --preset program --log-level=WARNING
+	cmake --build --preset program --parallel $(JOBS) $(quiet_ninja)
+	stage "try: curl localhost:8080/v1/completions -H 'Content-Type: application/json' -d '{\"prompt\":\"The sea\",\"max_tokens\":40}'"
+	exec $(KVASS) serve "$$model"
 
 test: build ## build and run every quick test
 	@$(model_for_tests)

@@ -44,6 +44,7 @@ if(KVASS_CLI)
   find_package(yaml-cpp REQUIRED)
   kvass_find_module(CURL libcurl program)
   kvass_find_module(CRYPTO libcrypto program)
+  find_package(Boost 1.74 REQUIRED)  # Asio and Beast, headers alone, of the server
 endif()
 if(KVASS_TESTS AND NOT KVASS_CORE_ONLY)
   find_package(GTest REQUIRED)

@@ -8,7 +8,8 @@ mkdir -p "$1"
 folder=$(cd "$1" && pwd)
 # Of the program's packages those with libraries and headers; tools are this machine's.
 packages=(libc6-dev libstdc++-12-dev libcli11-dev nlohmann-json3-dev libyaml-cpp-dev libfmt-dev libpcre2-dev libutf8proc-dev
-  libxxhash-dev libflatbuffers-dev libsndfile1-dev libsamplerate0-dev libkissfft-dev zlib1g-dev libcurl4-openssl-dev libssl-dev)
+  libxxhash-dev libflatbuffers-dev libsndfile1-dev libsamplerate0-dev libkissfft-dev zlib1g-dev libcurl4-openssl-dev libssl-dev
+  libboost-dev)
 known=$("$root/scripts/install-packages.sh" --program --list)
 for package in "${packages[@]}"; do
   case "$package" in libstdc++-12-dev) continue ;; esac

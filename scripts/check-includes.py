@@ -29,7 +29,8 @@ ALLOWED = {
     "app": ["session", "model", "kvp", "text", "audio", "file", "program", "plan", "cache", "ops", "device"],
     "api": ["app", "session", "ops/sample", "text", "audio"],  # the code of include/kvass
     "net": ["app"],
-    "cli": ["app", "net"],
+    "serve": ["app", "session", "ops/sample", "text", "audio"],
+    "cli": ["app", "net", "serve"],
 }
 # An operator of programs is a leaf: it sees the program and the step, and nothing includes it.
 OPERATOR = re.compile(r"^src/ops/[^/]+/op(_device)?\.cc$")
@@ -42,7 +43,7 @@ FREE = re.compile(r"(^|_)(test|bench|fuzz)\.cc$|^test_.*\.h$")
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"')
 MODEL_NAME = re.compile(r"gemma|whisper|qwen|mistral", re.IGNORECASE)
 SYSTEM = re.compile(r"^\s*#\s*include\s+<(sys/.*|unistd|fcntl|sched|signal|csignal|pthread|poll|dirent|dlfcn|cpuid|termios)(\.h)?>")
-SYSTEM_ALLOWED = re.compile(r"^src/(base/platform\.cc|cli/.*)$")
+SYSTEM_ALLOWED = re.compile(r"^src/(base/platform\.cc|cli/.*|serve/(http_server|listen|systemd)\.(cc|h))$")
 COMMENT = re.compile(r"//.*")
 OPERATOR_ROW = re.compile(r"^KVASS_OP\((\w+), (devices|cpu),", re.MULTILINE)
 DEVICE_OP = re.compile(r"\bdevice_op_(\w+)\s*=")

@@ -7,7 +7,7 @@ set -euo pipefail
 program=(g++ libc6-dev cmake ninja-build ccache pkg-config
   libcli11-dev nlohmann-json3-dev libyaml-cpp-dev libfmt-dev libpcre2-dev libutf8proc-dev libxxhash-dev
   flatbuffers-compiler libflatbuffers-dev
-  libsndfile1-dev libsamplerate0-dev libkissfft-dev zlib1g-dev libcurl4-openssl-dev libssl-dev
+  libsndfile1-dev libsamplerate0-dev libkissfft-dev zlib1g-dev libcurl4-openssl-dev libssl-dev libboost-dev
   python3 python3-pip unzip ca-certificates)
 tests=(build-essential libgtest-dev libbenchmark-dev libsimde-dev python3-dev python3-venv bible-kjv)
 fuzz=(clang llvm)

@@ -11,12 +11,13 @@
 namespace kvass {
 namespace {
 
-enum class Mode : int { none, at_once, flag, answers };
+enum class Mode : int { none, at_once, flag, answers, server };
 
 std::atomic<Mode> g_mode{Mode::none};
 std::atomic<int> g_signal{0};
 std::atomic<bool> g_quit{false};       // the program is to end
 std::atomic<bool> g_stop{false};       // the answer is to end
+std::atomic<bool> g_hung_up{false};    // of a server
 std::atomic<bool> g_answering{false};  // a conversation is in the middle of one
 static_assert(std::atomic<bool>::is_always_lock_free && std::atomic<int>::is_always_lock_free &&
                   std::atomic<Mode>::is_always_lock_free,
@@ -34,6 +35,7 @@ constexpr char kEnded[] = "kvass: ended by a signal before its work was done\n";
 void on_signal(int number) {
   const Mode mode = g_mode.load(std::memory_order_relaxed);
   if (mode == Mode::at_once) end_at_once(number);
+  if (mode == Mode::server && number == SIGHUP) return g_hung_up.store(true, std::memory_order_relaxed);
   const bool answer = mode == Mode::answers && number == SIGINT && g_answering.load(std::memory_order_relaxed) &&
                       !g_stop.load(std::memory_order_relaxed);
   if (!answer) {
@@ -69,6 +71,12 @@ const std::atomic<bool>& cancelled() {
   g_mode.store(Mode::flag);
   return g_quit;
 }
+
+const std::atomic<bool>& ended() {
+  g_mode.store(Mode::server);
+  return g_quit;
+}
+bool hung_up() { return g_hung_up.exchange(false, std::memory_order_relaxed); }
 
 int ending_signal() { return g_signal.load(std::memory_order_relaxed); }
 

@@ -16,6 +16,10 @@ void end_on_signals();
 // From the first call on signals set this flag.
 const std::atomic<bool>& cancelled();
 
+// Of a server: from the first call on SIGINT and SIGTERM set this flag. SIGHUP only makes hung_up() true, once.
+const std::atomic<bool>& ended();
+bool hung_up();
+
 // The number of the signal that asks the process to end; 0: none has.
 int ending_signal();
 

@@ -1,0 +1,447 @@
+#include "serve/server.h"
+
+#include <fmt/format.h>
+#include <openssl/crypto.h>
+#include <openssl/evp.h>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <filesystem>
+#include <mutex>
+#include <thread>
+
+#include "app/text.h"
+#include "base/file_map.h"
+#include "kvass/version.h"
+#include "ops/sample/sample.h"
+#include "serve/answer.h"
+#include "serve/listen.h"
+#include "serve/openai.h"
+#include "serve/sessions.h"
+#include "serve/speech.h"
+#include "text/jinja/jinja.h"
+
+namespace kvass::serve {
+namespace {
+
+constexpr int64_t kScoreRows = 16;  // rows of logits at once, where a prompt is scored
+constexpr int64_t kMostSinks = 512;
+constexpr int kWorkers = 2;
+
+using Digest = std::array<unsigned char, 32>;  // SHA-256
+
+Digest digest_of(std::string_view text) {
+  Digest digest{};
+  unsigned int size = digest.size();
+  EVP_Digest(text.data(), text.size(), digest.data(), &size, EVP_sha256(), nullptr);
+  return digest;
+}
+
+std::string owner_of(const Digest& digest) {
+  std::string text;
+  for (size_t i = 0; i < 8; ++i) text += fmt::format("{:02x}", digest[i]);
+  return text;
+}
+
+constexpr char kNobody[] = "open";  // the owner of everything where there are no keys
+
+// The keys that may be used. Any thread.
+class Keys {
+ public:
+  Status read(const std::string& path) {
+    KVASS_ASSIGN_OR_RETURN(const FileMap file, FileMap::open(path));
+    std::string_view text(reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size());
+    std::vector<Digest> digests;
+    while (!text.empty()) {
+      std::string_view line = take_line(text);
+      while (!line.empty() && (line.back() == ' ' || line.back() == '\t')) line.remove_suffix(1);
+      if (line.empty() || line.front() == '#') continue;
+      if (line.size() < 8)
+        return bad_input("--api-key-file", "keys of at least 8 bytes, one on each line",
+                         std::to_string(line.size()) + " bytes");
+      digests.push_back(digest_of(line));
+    }
+    if (digests.empty()) return bad_input("--api-key-file", "at least one key", "none");
+    const std::lock_guard lock(mutex_);
+    digests_ = std::move(digests);
+    return {};
+  }
+  // The owner of a key; none: it is not one. Takes as long for a wrong key as for a right one.
+  std::optional<std::string> owner(std::string_view key) const {
+    const Digest asked = digest_of(key);
+    std::optional<std::string> owner;
+    const std::lock_guard lock(mutex_);
+    for (const Digest& digest : digests_) {
+      if (CRYPTO_memcmp(digest.data(), asked.data(), digest.size()) == 0) owner = owner_of(digest);
+    }
+    return owner;
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::vector<Digest> digests_;
+};
+
+// The options of sessions: without end, with sinks for what stands before the first message.
+StreamOptions session_stream(const ServeOptions& options, int64_t context) {
+  StreamOptions sessions = options.streams;
+  if (sessions.attention_sink) return sessions;
+  sessions.endless = true;
+  sessions.endless_sink_tokens = options.session_sinks.value_or(std::min(kMostSinks, context / 4));
+  return sessions;
+}
+
+Result<ServerPlan> plan_server(const ModelFile& file, const ServeOptions& options) {
+  KVASS_ASSIGN_OR_RETURN(const PlannedModel model, PlannedModel::of(file, options.weights));
+  StreamOptions texts = options.streams;
+  texts.memory_limit.reset();
+  texts.sequences = std::max<int64_t>(options.streams.sequences + options.sessions, 1);
+  ServerPlan plan;
+  KVASS_ASSIGN_OR_RETURN(const MemoryPlan text, model.plan(texts, std::max(kScoreRows, texts.sequences)));
+  plan.weight_bytes = text.weight_bytes;
+  plan.arena_bytes = text.arena_bytes;
+  plan.text_bytes = text.caches.bytes;
+  plan.texts = options.streams.sequences;
+  plan.prefixes = options.prefixes;
+  plan.sessions = options.sessions;
+  if (options.sessions > 0) {
+    KVASS_ASSIGN_OR_RETURN(const CacheOptions caches, resolve_caches(texts, file.trained_context()));
+    KVASS_ASSIGN_OR_RETURN(const MemoryPlan session, model.plan(session_stream(options, caches.context), kScoreRows));
+    plan.session_bytes = session.caches.bytes;
+  }
+  const auto vocabulary = static_cast<size_t>(file.program().vocabulary());
+  plan.sampler_bytes = static_cast<size_t>(texts.sequences) * vocabulary * (sizeof(RankedToken) + sizeof(float));
+  return plan;
+}
+
+SpeechOptions speech_options(const ServeOptions& options) {
+  return {options.speech, options.speech_sequences, options.streams.threads};
+}
+
+std::string fingerprint_text(const OpenModel& model, const CacheOptions& caches) {
+  const std::string all =
+      fmt::format("{} numerics {} math {} kv {} context {} sinks {} {} {} positions {} offset {}",
+                  hash_text(model.engine->fingerprint()), kNumericsVersion, math_name(model.engine->math()),
+                  dtype_name(caches.dtype), caches.context, caches.sinks, caches.sink_tokens, caches.sink_window,
+                  sink_positions_name(caches.sink_positions), caches.rotary_offset);
+  return "fp_" + hash_text(hash_bytes({reinterpret_cast<const uint8_t*>(all.data()), all.size()})).substr(0, 20);
+}
+
+}  // namespace
+
+Service::Service() = default;
+Service::~Service() = default;
+
+std::string served_name(const std::string& path) {
+  std::filesystem::path name(path);
+  if (!name.has_filename()) name = name.parent_path();
+  return valid_utf8(std::filesystem::is_directory(name) ? name.filename().string() : name.stem().string());
+}
+
+std::string ServerPlan::text() const {
+  std::string text = fmt::format("weights {}, arena {}, {} texts and {} prefixes of {}", human_bytes(weight_bytes),
+                                 human_bytes(arena_bytes), texts, prefixes, human_bytes(text_bytes));
+  if (sessions > 0) text += fmt::format(", {} sessions of {}", sessions, human_bytes(session_bytes));
+  text += fmt::format(", samplers {}", human_bytes(sampler_bytes));
+  if (speech_bytes > 0) text += fmt::format(", speech {}", human_bytes(speech_bytes));
+  return text + fmt::format(": {} in all", human_bytes(total()));
+}
+
+struct Server::Impl {
+  ServeOptions options;
+  Service service;
+  Router router;
+  Keys keys;
+  bool has_keys = false;
+  std::mutex log_mutex;
+  std::unique_ptr<HttpServer> http;
+
+  void add_routes();
+  void handle(const Exchange& exchange);
+  void answer(const Exchange& exchange, const Route& route, const std::vector<std::string>& arguments);
+  bool allowed_origin(const std::string& origin) const;
+  Fields cors_fields(const HttpRequest& request) const;
+  void log(const HttpExchange& exchange);
+};
+
+void Server::Impl::add_routes() {
+  add_models(router, service);
+  add_chat_completions(router, service);
+  add_completions(router, service);
+  add_responses(router, service);
+  add_sessions(router, service);
+  add_audio(router, service);
+  router.add({"GET", "/health",
+              [this](const Exchange& exchange, const auto&) {
+                const bool draining = service.draining;
+                exchange->answer(
+                    {draining ? 503 : 200, "application/json", dump({{"status", draining ? "draining" : "ready"}})});
+              },
+              /*open=*/true});
+  router.add({"GET", "/metrics", [this](const Exchange& exchange, const auto&) {
+                exchange->answer({200, "text/plain; version=0.0.4; charset=utf-8", service.metrics.text()});
+              }});
+  router.add({"GET", "/openapi.json",
+              [this](const Exchange& exchange, const auto&) {
+                exchange->answer({200, "application/json", openapi_json(service)});
+              },
+              /*open=*/true});
+}
+
+bool Server::Impl::allowed_origin(const std::string& origin) const {
+  return std::any_of(options.cors.begin(), options.cors.end(),
+                     [&](const std::string& one) { return one == "*" || one == origin; });
+}
+
+Fields Server::Impl::cors_fields(const HttpRequest& request) const {
+  const std::string* origin = request.header("origin");
+  if (origin == nullptr || !allowed_origin(*origin)) return {};
+  return {{"Access-Control-Allow-Origin", *origin},
+          {"Vary", "Origin"},
+          {"Access-Control-Expose-Headers", "X-Kvass-Prefix, Retry-After"}};
+}
+
+namespace {
+
+// The name in a Host header, without its port.
+std::string host_name(const std::string& host) {
+  if (host.starts_with('[')) return host.substr(1, std::min(host.find(']'), host.size()) - 1);
+  return host.substr(0, host.find(':'));
+}
+
+}  // namespace
+
+// On the thread of the sockets: who may come in, and what is asked; the work is a worker's.
+void Server::Impl::handle(const Exchange& exchange) {
+  const HttpRequest& request = exchange->request();
+  const auto refuse = [&](const ApiError& error) { exchange->answer(error_reply(error)); };
+  exchange->add_headers(cors_fields(request));
+  const std::string* origin = request.header("origin");
+  const std::string* host = request.header("host");
+  // A page in somebody's browser must not reach a server that trusts everybody on its machine.
+  const bool own_page = origin != nullptr && host != nullptr && *origin == "http://" + *host;
+  if (origin != nullptr && !own_page && !allowed_origin(*origin)) {
+    return refuse({403, expected_message("Origin", "one of --cors", "another"), "", "forbidden"});
+  }
+  if (!has_keys && !options.no_auth && !options.host.starts_with("unix:") && host != nullptr &&
+      !is_loopback(host_name(*host)) && host_name(*host) != options.host) {
+    return refuse({403, expected_message("Host", "localhost, or a server with keys (--api-key-file)", "another name"),
+                   "", "forbidden"});
+  }
+  if (request.method == "OPTIONS" && origin != nullptr) {
+    return exchange->answer({204,
+                             "",
+                             "",
+                             {{"Access-Control-Allow-Methods", "GET, POST, DELETE, OPTIONS"},
+                              {"Access-Control-Allow-Headers", "Authorization, Content-Type"},
+                              {"Access-Control-Max-Age", "600"}}});
+  }
+  const Router::Match match = router.find(request.method, request.path);
+  if (match.route == nullptr) {
+    if (match.allowed.empty()) {
+      return refuse(
+          {404, expected_message("path", "one of /openapi.json", "'" + valid_utf8(request.path).substr(0, 100) + "'"),
+           "", "not_found"});
+    }
+    return refuse({405,
+                   expected_message("method", match.allowed, valid_utf8(request.method).substr(0, 20)),
+                   "",
+                   "method_not_allowed",
+                   {{"Allow", match.allowed}}});
+  }
+  std::string owner = kNobody;
+  if (has_keys && !match.route->open) {
+    const std::string* header = request.header("authorization");
+    constexpr std::string_view kBearer = "Bearer ";
+    const bool bearer = header != nullptr && std::string_view(*header).starts_with(kBearer);
+    const std::optional<std::string> known =
+        bearer ? keys.owner(std::string_view(*header).substr(kBearer.size())) : std::nullopt;
+    if (!known) {
+      return refuse(
+          {401,
+           expected_message("Authorization", "Bearer and a key of this server", bearer ? "another key" : "none"),
+           "",
+           "invalid_api_key",
+           {{"WWW-Authenticate", "Bearer"}}});
+    }
+    owner = *known;
+  }
+  exchange->request().owner = owner;
+  if (service.draining && !match.route->open) {
+    return refuse({503, "the server is ending", "", "draining", {{"Retry-After", "10"}}});
+  }
+  service.workers->add(
+      [this, exchange, route = match.route, arguments = match.arguments] { answer(exchange, *route, arguments); });
+}
+
+void Server::Impl::answer(const Exchange& exchange, const Route& route, const std::vector<std::string>& arguments) {
+  try {
+    if (exchange->request().method == "POST" && !exchange->request().body.empty()) {
+      const std::string* type = exchange->request().header("content-type");
+      // Browsers send other types across origins without asking.
+      const bool form = type != nullptr && type->starts_with("multipart/form-data");
+      if (type == nullptr || (!type->starts_with("application/json") && !form)) {
+        throw ApiError{415,
+                       expected_message("Content-Type", "application/json, or multipart/form-data for recordings",
+                                        type ? valid_utf8(*type).substr(0, 80) : "none"),
+                       "", "unsupported_media_type"};
+      }
+    }
+    route.call(exchange, arguments);
+  } catch (const ApiError& error) {
+    exchange->answer(error_reply(error));
+  } catch (const std::bad_alloc&) {
+    exchange->answer(error_reply({507, "the request: expected memory for it, got none", "", "out_of_memory"}));
+  } catch (const std::exception& error) {
+    exchange->answer(error_reply({500, std::string("a mistake of the server: ") + error.what(), "", "internal"}));
+  }
+}
+
+void Server::Impl::log(const HttpExchange& exchange) {
+  Metrics& metrics = service.metrics;
+  metrics.requests.add();
+  if (exchange.status() >= 500) {
+    metrics.failed.add();
+  } else if (exchange.status() >= 400) {
+    metrics.refused.add();
+  }
+  if (!options.log) return;
+  const HttpRequest& request = exchange.request();
+  const double seconds =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - exchange.begin_time()).count();
+  Json line = {{"time", now_seconds()},     {"peer", request.peer},        {"method", request.method},
+               {"path", request.path},      {"status", exchange.status()}, {"seconds", seconds},
+               {"bytes", exchange.bytes()}, {"gone", exchange.gone()}};
+  if (has_keys && !request.owner.empty()) line["owner"] = request.owner;
+  for (const auto& [name, value] : exchange.notes()) {
+    const bool number =
+        !value.empty() && value.size() < 18 && value.find_first_not_of("0123456789") == std::string::npos;
+    line[name] = number ? Json(std::stoll(value)) : Json(value);
+  }
+  const std::string text = dump(line) + "\n";
+  const std::lock_guard lock(log_mutex);
+  std::fwrite(text.data(), 1, text.size(), stderr);
+}
+
+Result<std::unique_ptr<Server>> Server::open(ModelFile file, const ServeOptions& options,
+                                             const std::function<void(const ServerPlan&)>& on_plan) {
+  auto impl = std::make_unique<Impl>();
+  impl->options = options;
+  impl->has_keys = !options.keys.empty();
+  if (impl->has_keys) KVASS_RETURN_IF_ERROR(impl->keys.read(options.keys));
+  if (!impl->has_keys && !options.no_auth && !is_loopback(options.host)) {
+    return bad_input("--host",
+                     "this machine's own address (127.0.0.1, ::1, unix:PATH), or --api-key-file FILE beside it, or "
+                     "--no-auth to let everybody in",
+                     "'" + options.host + "' and no keys");
+  }
+  if (file.speech() != nullptr)
+    return bad_input("MODEL", "a model that writes text (--speech takes one that transcribes)", "one that transcribes");
+  KVASS_ASSIGN_OR_RETURN(ServerPlan plan, plan_server(file, options));
+  if (!options.speech.empty()) {
+    KVASS_ASSIGN_OR_RETURN(plan.speech_bytes, Speech::plan(speech_options(options)));
+  }
+  if (options.streams.memory_limit && plan.total() > *options.streams.memory_limit) {
+    return bad_input(
+        "StreamOptions.memory_limit", fmt::format("at most {} bytes", *options.streams.memory_limit),
+        fmt::format(
+            "a plan of {} bytes: {}; fewer --sequences, --prefixes or --sessions, or a smaller --context, take less",
+            plan.total(), plan.text()));
+  }
+  on_plan(plan);
+
+  Service& service = impl->service;
+  service.created = now_seconds();
+  const StreamOptions& streams = options.streams;
+  KVASS_ASSIGN_OR_RETURN(service.model,
+                         open_model(std::move(file), streams.arithmetic(), streams.threads, options.weights));
+  if (!options.chat_template.empty()) {
+    KVASS_RETURN_IF_ERROR(jinja::Template::parse(options.chat_template).status());
+    service.model.chat_template = options.chat_template;
+    service.model.tokenizer =
+        std::make_shared<const Tokenizer>(service.model.tokenizer->with_template(options.chat_template));
+  }
+  service.id = options.alias.empty() ? served_name(service.model.path) : options.alias;
+  service.sampling = options.sampling;
+  service.request_seconds = options.request_seconds;
+  StreamOptions texts = streams;
+  texts.sequences = std::max<int64_t>(streams.sequences + options.sessions, 1);
+  KVASS_ASSIGN_OR_RETURN(const CacheOptions caches, resolve_caches(texts, service.model.trained_context));
+  KVASS_ASSIGN_OR_RETURN(SessionOptions session, session_options(texts, caches, std::max(kScoreRows, texts.sequences)));
+  session.decode_method = service.model.methods.size() > 1;
+  KVASS_ASSIGN_OR_RETURN(service.session, kvass::Session::create(service.model.engine, session, service.model.methods));
+  std::vector<std::unique_ptr<Sequence>> sequences;
+  for (int64_t i = 0; i < streams.sequences + options.prefixes && streams.sequences > 0; ++i) {
+    KVASS_ASSIGN_OR_RETURN(std::unique_ptr<Sequence> sequence, Sequence::create(service.model.engine, caches));
+    sequences.push_back(std::move(sequence));
+  }
+  service.context = !sequences.empty() && sequences[0]->endless() ? INT64_MAX : caches.context;
+  service.prefixes = std::make_unique<PrefixStore>(std::move(sequences), service.model.tokenizer);
+  service.fingerprint = fingerprint_text(service.model, caches);
+  service.plan_text = plan.text();
+  service.metrics.bytes_planned.set(static_cast<int64_t>(plan.total()));
+  service.workers = std::make_unique<Workers>(kWorkers);
+  service.scheduler =
+      std::make_unique<Scheduler>(*service.session, *service.model.tokenizer, options.scheduler, service.metrics);
+  if (options.sessions > 0) {
+    KVASS_ASSIGN_OR_RETURN(const CacheOptions own,
+                           resolve_caches(session_stream(options, caches.context), service.model.trained_context));
+    std::vector<OpenStream> places;
+    for (int64_t i = 0; i < options.sessions; ++i) {
+      OpenStream place;
+      place.session = service.session;
+      KVASS_ASSIGN_OR_RETURN(place.sequence, Sequence::create(service.model.engine, own));
+      places.push_back(std::move(place));
+    }
+    KVASS_ASSIGN_OR_RETURN(service.sessions, SessionStore::create(service, std::move(places), options.state));
+  }
+  if (!options.speech.empty()) {
+    KVASS_ASSIGN_OR_RETURN(service.speech, Speech::open(speech_options(options)));
+  }
+  impl->add_routes();
+  Impl* const self = impl.get();
+  KVASS_ASSIGN_OR_RETURN(impl->http, HttpServer::listen(
+                                         options.host, options.port, options.limits,
+                                         [self](const Exchange& exchange) { self->handle(exchange); },
+                                         [self](const HttpExchange& exchange) { self->log(exchange); }));
+  return std::unique_ptr<Server>(new Server(std::move(impl)));
+}
+
+Server::Server(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+
+Server::~Server() {
+  // Those who hold exchanges end before the sockets do.
+  impl_->service.speech.reset();
+  if (impl_->service.workers) impl_->service.workers->stop();
+  if (impl_->service.scheduler) impl_->service.scheduler->stop();
+  if (impl_->http) impl_->http->stop();
+}
+
+const std::string& Server::url() const { return impl_->http->url(); }
+
+void Server::start() {
+  impl_->service.scheduler->start();
+  impl_->http->start();
+}
+
+void Server::drain() {
+  Service& service = impl_->service;
+  service.draining = true;
+  impl_->http->stop_accepting();
+  service.scheduler->close();
+  const auto wait = [&](double seconds) {
+    const auto end = std::chrono::steady_clock::now() + std::chrono::duration<double>(seconds);
+    while (!(service.scheduler->idle() && impl_->http->open_exchanges() == 0)) {
+      if (std::chrono::steady_clock::now() > end) return;
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+  };
+  wait(impl_->options.drain_seconds);
+  service.scheduler->cancel_all();  // sessions keep what was said
+  wait(impl_->options.drain_seconds + 30.0);
+}
+
+Status Server::reload_keys() { return impl_->has_keys ? impl_->keys.read(impl_->options.keys) : Status(); }
+
+}  // namespace kvass::serve
