@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Messages below src/cli name fields (`Struct.field`), never flags, commands or functions, and every field they name can
+"""Messages below src/cli and src/serve name fields (`Struct.field`), never flags, commands or functions, and every field they name can
 be translated.
 
 A field must be a member of a struct in a header, and have a row in the table of the command line (src/cli/fields.h) and
@@ -63,7 +63,7 @@ def main():
     library = [p for top in ("src", "include") for p in sorted((ROOT / top).rglob("*")) if p.suffix in (".h", ".cc", ".cu")]
     for path in library:
         where = path.relative_to(ROOT)
-        if FREE.search(path.name) or where.parts[:2] == ("src", "cli"):
+        if FREE.search(path.name) or where.parts[:2] in (("src", "cli"), ("src", "serve")):
             continue
         for number, text in literals(path):
             if FOREIGN.search(text):

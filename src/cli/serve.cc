@@ -8,6 +8,7 @@
 #include "cli/sampling_flags.h"
 #include "cli/signals.h"
 #include "cli/stream_flags.h"
+#include "serve/params.h"
 #include "serve/server.h"
 #include "serve/systemd.h"
 
@@ -72,6 +73,7 @@ Status run(ServeFlags& flags) {
   if (flags.request_seconds > 0.0) options.request_seconds = flags.request_seconds;
   KVASS_ASSIGN_OR_RETURN(options.limits.body_bytes, parse_memory_limit(flags.body_limit));
   options.log = !flags.quiet;
+  serve::show_messages_with(shown_message);
   const auto on_plan = [&](const serve::ServerPlan& plan) {
     if (!flags.quiet) say("kvass: plan: {}\n", plan.text());
   };

@@ -14,8 +14,8 @@ namespace kvass::serve {
 std::string new_id(const char* prefix);  // "chatcmpl-" and 24 random digits
 int64_t now_seconds();
 
-// A piece of a text as JSON has it: U+FFFD for each byte that is no part of a character. Piece by piece it is what it is
-// for the whole text, since pieces divide no character.
+// A piece of a text as JSON has it: U+FFFD for each byte that is no part of a character. Piece by piece it is what it
+// is for the whole text, since pieces divide no character.
 std::string shown_text(std::string_view piece);
 
 const char* finish_reason(StopReason reason);  // "stop", "length"

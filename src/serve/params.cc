@@ -34,21 +34,31 @@ HttpReply error_reply(const ApiError& error) {
   return {error.status, "application/json", dump(error_json(error)), error.headers};
 }
 
+namespace {
+
+std::string plain_words(const Status& status) { return status.message(); }
+std::string (*g_words)(const Status& status) = plain_words;
+
+}  // namespace
+
+void show_messages_with(std::string (*words)(const Status& status)) { g_words = words; }
+
 ApiError api_error(const Status& status) {
+  const std::string message = valid_utf8(g_words(status));
   switch (status.code()) {
     case StatusCode::busy:
-      return {429, status.message(), "", "busy"};
+      return {429, message, "", "busy"};
     case StatusCode::cache_full:
-      return {400, status.message(), "", "context_length_exceeded"};
+      return {400, message, "", "context_length_exceeded"};
     case StatusCode::bad_input:
     case StatusCode::unsupported:
-      return {400, status.message(), "", "invalid_value"};
+      return {400, message, "", "invalid_value"};
     case StatusCode::out_of_memory:
-      return {507, status.message(), "", "out_of_memory"};
+      return {507, message, "", "out_of_memory"};
     case StatusCode::cancelled:
-      return {503, status.message(), "", "cancelled"};
+      return {503, message, "", "cancelled"};
     default:
-      return {500, status.message(), "", "internal"};
+      return {500, message, "", "internal"};
   }
 }
 

@@ -30,6 +30,8 @@ struct ApiError {
 HttpReply error_reply(const ApiError& error);
 Json error_json(const ApiError& error);
 ApiError api_error(const Status& status);  // 400, 429, 500, 503, 507 by its code
+// How messages of the library are shown, which name fields; once, before there are threads. Otherwise as they are.
+void show_messages_with(std::string (*words)(const Status& status));
 
 // Text as JSON with every byte that is no UTF-8 as U+FFFD.
 std::string dump(const Json& json);

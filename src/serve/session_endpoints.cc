@@ -6,7 +6,6 @@
 #include "serve/answer.h"
 #include "serve/session_turn.h"
 #include "serve/sessions.h"
-#include "session/snapshot.h"
 
 namespace kvass::serve {
 namespace {
@@ -343,17 +342,23 @@ void get(Service& service, const Exchange& exchange, const std::string& id) {
   const Call call{service, exchange};
   call.on_scheduler([call, name] {
     Session* const session = call.store().find(name);
-    if (session != nullptr && session->busy) {  // what is known of it while somebody works with it
+    if (session == nullptr) return call.store().use(name, {}, call.failed());
+    if (session->busy) {  // what is known of it while somebody works with it
       return call.exchange->answer({200, "application/json", dump(session_json(call.store(), *session))});
     }
-    call.store().use(
-        name,
-        [call](Session& mine) {
-          const Json json = full_json(call.store(), mine);
-          call.store().release(mine);
-          call.exchange->answer({200, "application/json", dump(json)});
-        },
-        call.failed());
+    if (session->place) {
+      return call.exchange->answer({200, "application/json", dump(full_json(call.store(), *session))});
+    }
+    call.store().peek(*session, [call, session](const Result<SnapshotInfo>& info) {
+      if (!info.ok()) return call.exchange->answer(error_reply(api_error(info.status())));
+      Json json = session_json(call.store(), *session);
+      json["held_bytes"] = info->body_bytes;
+      json["endless"] = info->caches.sinks;
+      json["system"] = valid_utf8(info->state.chat.system);
+      json["turn_ends"] = info->state.chat.turn_ends;
+      json["busy"] = false;
+      call.exchange->answer({200, "application/json", dump(json)});
+    });
   });
 }
 

@@ -281,6 +281,23 @@ void SessionStore::save(Session& session, std::function<void(Status)> then) {
   });
 }
 
+void SessionStore::peek(Session& session, std::function<void(const Result<SnapshotInfo>&)> then) {
+  session.busy = true;
+  service_.workers->add([this, &session, then = std::move(then)] {
+    const Result<Snapshot> snapshot = Snapshot::open(path_of(session));
+    auto info = std::make_shared<Result<SnapshotInfo>>(snapshot.ok() ? Result<SnapshotInfo>(snapshot->info())
+                                                                     : Result<SnapshotInfo>(snapshot.status()));
+    service_.scheduler->call([this, &session, info, then] {
+      if (info->ok()) {
+        session.turns = info->value().state.chat.turns;
+        session.length = info->value().length;
+      }
+      then(*info);
+      release(session);
+    });
+  });
+}
+
 void SessionStore::release(Session& session) {
   session.busy = false;
   session.used = ++clock_;

@@ -21,6 +21,7 @@
 #include "serve/params.h"
 #include "serve/router.h"
 #include "serve/service.h"
+#include "session/snapshot.h"
 
 namespace kvass::serve {
 
@@ -58,6 +59,8 @@ class SessionStore {
   void save(Session& session, std::function<void(Status)> then);
   void release(Session& session);
   void remove(Session& session);  // and release
+  // The header of a session's file, while it is not in memory and nobody works with it; then goes on here.
+  void peek(Session& session, std::function<void(const Result<SnapshotInfo>&)> then);
   Session* find(const Name& name);
   std::vector<const Session*> list(const std::string& owner) const;
 

@@ -129,11 +129,14 @@ def test_several_choices_stream_beside_one_another(client):
 
 
 def test_the_stream_helper_of_chats(client):
-    with client.chat.completions.stream(messages=[{"role": "user", "content": "Name a colour."}], max_tokens=12, **GREEDY) as stream:
+    whole = chat(client, max_tokens=24).choices[0].message.content
+    stop = whole[8:11]  # the helper takes an answer that a limit cuts for an error
+    with client.chat.completions.stream(messages=[{"role": "user", "content": "Name a colour."}], max_tokens=24, stop=[stop],
+                                        **GREEDY) as stream:
         events = [event.type for event in stream]
         answer = stream.get_final_completion()
     assert "content.delta" in events and "content.done" in events
-    assert answer.choices[0].message.content == chat(client).choices[0].message.content
+    assert answer.choices[0].message.content == whole[:whole.index(stop)]
 
 
 def test_chat_logprobs(client):
@@ -188,6 +191,16 @@ def test_what_would_change_an_answer_is_refused_by_its_name(openai, client):
             chat(client, **options)
         assert caught.value.param == name, caught.value
         assert name in caught.value.message
+
+
+def test_null_is_as_if_a_parameter_were_not_there(client):
+    names = ("best_of", "echo", "ignore_eos", "logit_bias", "logprobs", "min_p", "n", "presence_penalty", "repeat_penalty",
+             "repetition_penalty", "seed", "stop", "stream", "stream_options", "suffix", "top_k", "top_p", "user")
+    answer = client.completions.create(prompt="The sea", max_tokens=2, **GREEDY, extra_body=dict.fromkeys(names))
+    assert answer.choices[0].logprobs is None
+    names = ("max_tokens", "logprobs", "top_logprobs", "tools", "tool_choice", "response_format", "n", "stop", "logit_bias",
+             "chat_template_kwargs", "add_generation_prompt", "modalities", "reasoning_effort", "metadata")
+    assert chat(client, max_tokens=None, max_completion_tokens=2, extra_body=dict.fromkeys(names)).choices[0].message.content
 
 
 def test_errors_are_those_of_openai(openai, client, server, locked):
@@ -250,7 +263,7 @@ def test_completions_echo_what_score_measures(client, tmp_path):
     ids = run_alone("The sea is calm, the sun is warm.", "-n", 0)["prompt_ids"]
     path = tmp_path / "ids.json"
     path.write_text(json.dumps(ids), encoding="utf-8")
-    score = run_json("score", model(), "--ids", "-f", path, "--bucket", 1, "--context", 1024, "-q")[0]
+    score = run_json("score", model(), "--ids", "-f", path, "--bucket", 1, "--context", 1024)[0]
     for tokens in (0, 1):
         answer = client.completions.create(prompt=ids, max_tokens=tokens, echo=True, logprobs=2, **GREEDY)
         found = answer.choices[0].logprobs
@@ -414,7 +427,7 @@ def test_langchain_invokes(langchain):
 
 
 def test_langchain_streams(langchain):
-    chunks = list(langchain.stream("Name a colour."))
+    chunks = list(langchain.stream("Name a colour.", stream_usage=True))
     assert "".join(chunk.content for chunk in chunks) == langchain.invoke("Name a colour.").content
     assert sum(chunk.usage_metadata["output_tokens"] for chunk in chunks if chunk.usage_metadata) == 12
 
@@ -588,7 +601,7 @@ def test_lm_eval_measures_what_score_measures(lm, server, tmp_path):
             ids = lm.tokenizer.encode(question + choice)
             path = tmp_path / "ids.json"
             path.write_text(json.dumps(ids), encoding="utf-8")
-            buckets = run_json("score", model(), "--ids", "-f", path, "--bucket", 1, "--context", 1024, "-q")[0]["buckets"]
+            buckets = run_json("score", model(), "--ids", "-f", path, "--bucket", 1, "--context", 1024)[0]["buckets"]
             expected.append(-sum(one["nll"] for one in buckets[len(lm.tokenizer.encode(question)) - 1:]))
         assert [float(one[0]) for one in sample["filtered_resps"]] == pytest.approx(expected, rel=1e-9)
         right += expected.index(max(expected)) == answer
