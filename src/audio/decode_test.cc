@@ -212,13 +212,13 @@ TEST(DecodeAudio, AFileThatBecomesShorterMeanwhileIsAnErrorNotAShorterRecording)
     const Result<std::vector<int16_t>> samples = decode_audio(path);
     cut.join();
     if (samples.ok()) {
-      EXPECT_TRUE(samples->size() == kSeconds * 16000 || samples->size() == 500) << samples->size();
+      EXPECT_EQ(samples->size(), kSeconds * 16000);
+    } else if (samples.status().code() == StatusCode::bad_input) {  // cut before it was opened
+      expect_words(samples.status().message(), {"shrinks.wav", "(cut off)"});
     } else {
       ++refused;
       EXPECT_EQ(samples.status().code(), StatusCode::io) << samples.status().message();
-      EXPECT_NE(samples.status().message().find("shrinks.wav: expected audio that can be read to its end"),
-                std::string::npos)
-          << samples.status().message();
+      expect_words(samples.status().message(), {"shrinks.wav: expected audio that can be read to its end"});
     }
   }
   EXPECT_GT(refused, 0) << "every file was read before it was cut, or afterwards";

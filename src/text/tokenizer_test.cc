@@ -2,8 +2,8 @@
 
 #include <gtest/gtest.h>
 
-#include <chrono>
 #include <cmath>
+#include <ctime>
 #include <random>
 #include <string>
 #include <thread>
@@ -283,10 +283,9 @@ TEST(Tokenizer, AMegabyteOfOneLetterIsNotQuadratic) {
   for (int i = 0; i < 12; ++i, piece += piece) builder.add(piece, -static_cast<float>(i));
   const Tokenizer tokenizer = builder.build();
   const std::string text(1 << 20, 'a');
-  const auto begin = std::chrono::steady_clock::now();
+  const std::clock_t begin = std::clock();  // processor time: on a busy machine it is the same
   EXPECT_EQ(tokenizer.encode(text).size(), text.size() / 2048);
-  // Generous, for sanitizers and busy machines.
-  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(20));
+  EXPECT_LT(std::clock() - begin, 20 * CLOCKS_PER_SEC);  // generous, for sanitizers
 }
 
 }  // namespace

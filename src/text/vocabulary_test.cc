@@ -2,8 +2,8 @@
 // (KVASS_MODEL names the file).
 #include <gtest/gtest.h>
 
-#include <chrono>
 #include <cstdlib>
+#include <ctime>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -391,10 +391,10 @@ TEST_F(RealVocabulary, AMegabyteOfAnythingIsNotQuadratic) {
   while (texts[3].size() < kBytes) texts[3] += static_cast<char>(random());
   while (texts[4].size() < kBytes) texts[4] += "<unused12";
   for (const std::string& text : texts) {
-    const auto begin = std::chrono::steady_clock::now();
+    const std::clock_t begin = std::clock();  // processor time: on a busy machine it is the same
     const std::vector<int32_t> ids = tokenizer_->encode(text, {.parse_special = true});
-    // Generous, for sanitizers and busy machines; the slowest takes less than half a second.
-    EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(20));
+    // Generous, for sanitizers; the slowest takes less than half a second.
+    EXPECT_LT(std::clock() - begin, 20 * CLOCKS_PER_SEC);
     EXPECT_TRUE(tokenizer_->decode(ids) == text);
   }
 }
