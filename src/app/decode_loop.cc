@@ -396,7 +396,7 @@ void DecodeLoop::take_token(Slot& slot) {
     }
   }
   slot.fresh = slot.pending = true;
-  slot.sampler().accept(slot.token);
+  slot.sampler().accept_generated(slot.token);
   if (reason) return end(slot, *reason);
   if (slot.complete() && !slot.options().continues) return end(slot, StopReason::max_tokens);
   Status full = slot.sequence().check_extend(slot.sequence().length(), 1);

@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <cctype>
+#include <cerrno>
 #include <cstdlib>
 #include <filesystem>
 #include <utility>
 
 #include "base/os_error.h"
+#include "base/platform.h"
 
 namespace kvass {
 namespace {
@@ -32,17 +34,18 @@ Result<std::vector<NamedModel>> named_models() {
   const std::string cache = cache_folder();
   if (cache.empty()) return models;
   const std::string folder = cache + "/models";
-  std::error_code error;
-  for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
+  std::vector<std::string> names;
+  if (!platform::list_folder(folder, names)) {
+    if (errno == ENOENT) return models;
+    return os_error(folder, "a folder of models", errno);
+  }
+  for (const std::string& name : names) {
     std::error_code broken;
-    const fs::path path = fs::canonical(entry->path(), broken);
+    const fs::path path = fs::canonical(folder + "/" + name, broken);
     const bool gone = broken == std::errc::no_such_file_or_directory;
-    NamedModel model{entry->path().filename().string(), broken ? "" : path.string(), ""};
+    NamedModel model{name, broken ? "" : path.string(), ""};
     if (broken) model.problem = gone ? "the file is gone" : "a link that cannot be followed: " + broken.message();
     models.push_back(std::move(model));
-  }
-  if (error && error != std::errc::no_such_file_or_directory) {
-    return os_error(folder, "a folder of models", error.value());
   }
   std::sort(models.begin(), models.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
   return models;

@@ -31,7 +31,7 @@ std::string link(std::string_view before, std::span<const float> logits, int32_t
   return fmt::format("{:016x}", hasher.result().low);
 }
 
-Json sampling_json(const SampleOptions& sampling) {
+Json sampling_json(const SampleOptions& sampling, const OutputPenalties& penalties) {
   Json bias = Json::array();
   for (const LogitBias& one : sampling.logit_bias) {
     bias.push_back({one.id, std::isinf(one.bias) ? Json() : Json(one.bias)});  // null: never
@@ -42,6 +42,8 @@ Json sampling_json(const SampleOptions& sampling) {
           {"min_p", sampling.min_p},
           {"repeat_penalty", sampling.repeat_penalty},
           {"repeat_last_n", sampling.repeat_last_n},
+          {"presence_penalty", penalties.presence},
+          {"frequency_penalty", penalties.frequency},
           {"seed", sampling.seed},
           {"logit_bias", bias}};
 }
@@ -96,7 +98,7 @@ class Reader {
 }  // namespace
 
 Receipt receipt_of(const OpenModel& model, const CacheOptions& caches, const SampleOptions& sampling,
-                   std::span<const int32_t> prompt) {
+                   const OutputPenalties& penalties, std::span<const int32_t> prompt) {
   Receipt receipt;
   receipt.model = model.path.substr(model.path.rfind('/') + 1);
   receipt.fingerprint = hash_text(model.engine->fingerprint());
@@ -104,6 +106,7 @@ Receipt receipt_of(const OpenModel& model, const CacheOptions& caches, const Sam
   receipt.math = model.engine->math();
   receipt.caches = caches;
   receipt.sampling = sampling;
+  receipt.penalties = penalties;
   receipt.prompt.assign(prompt.begin(), prompt.end());
   return receipt;
 }
@@ -126,7 +129,7 @@ std::string receipt_json(const Receipt& receipt) {
                        {"sinks", caches.sinks ? Json{caches.sink_tokens, caches.sink_window} : Json()},
                        {"sink_positions", std::string(sink_positions_name(caches.sink_positions))},
                        {"rotary_offset", caches.rotary_offset}}},
-                     {"sampling", sampling_json(receipt.sampling)},
+                     {"sampling", sampling_json(receipt.sampling, receipt.penalties)},
                      {"prompt_ids", receipt.prompt},
                      {"ids", receipt.ids},
                      {"hashes", receipt.hashes}};
@@ -171,6 +174,8 @@ Result<Receipt> parse_receipt(std::string_view text, const std::string& name) {
   Reader sample(*sampling, name + ": sampling");
   SampleOptions& options = receipt.sampling;
   KVASS_RETURN_IF_ERROR(sample.number("temperature", options.temperature));
+  KVASS_RETURN_IF_ERROR(sample.number("presence_penalty", receipt.penalties.presence));
+  KVASS_RETURN_IF_ERROR(sample.number("frequency_penalty", receipt.penalties.frequency));
   KVASS_RETURN_IF_ERROR(sample.integer("top_k", options.top_k));
   KVASS_RETURN_IF_ERROR(sample.number("top_p", options.top_p));
   KVASS_RETURN_IF_ERROR(sample.number("min_p", options.min_p));
@@ -232,7 +237,9 @@ Result<ReceiptCheck> check_receipt(const OpenModel& model, const Receipt& receip
   KVASS_RETURN_IF_ERROR(
       check_room(sequence, 0, static_cast<size_t>(std::max<int64_t>(prompt + end - 1, 0)), "receipt"));
   KVASS_ASSIGN_OR_RETURN(Sampler sampler, create_sampler(model, receipt.sampling));
-  sampler.accept(std::span(all).first(static_cast<size_t>(prompt + begin)));
+  sampler.set_output_penalties(receipt.penalties);
+  sampler.accept(receipt.prompt);
+  for (int64_t i = 0; i < begin; ++i) sampler.accept_generated(receipt.ids[static_cast<size_t>(i)]);
   ReceiptCheck check;
   const int64_t rows = std::max<int64_t>(prompt + end - 1, 0);  // of the last token nothing is asked
   std::string before = begin == 0 ? receipt.fingerprint : receipt.hashes[static_cast<size_t>(begin) - 1];
@@ -270,7 +277,7 @@ Result<ReceiptCheck> check_receipt(const OpenModel& model, const Receipt& receip
                                      std::to_string(token) + ", which its logits and sampling do not give");
           return check;
         }
-        sampler.accept(token);
+        sampler.accept_generated(token);
         before = hash;
       }
       r += static_cast<int64_t>(wanted.size());

@@ -16,6 +16,7 @@
 #include "base/hash.h"
 #include "kvass/sampling.h"
 #include "kvass/status.h"
+#include "ops/sample/sample.h"
 
 namespace kvass {
 
@@ -26,12 +27,13 @@ struct Receipt {
   Math math = Math::a16;
   CacheOptions caches;  // without what decides no bit: chunk, checkpoints
   SampleOptions sampling;
+  OutputPenalties penalties;
   std::vector<int32_t> prompt, ids;
   std::vector<std::string> hashes;  // [ids] 16 hexadecimal digits: of what came before it, its logits and itself
 };
 
 Receipt receipt_of(const OpenModel& model, const CacheOptions& caches, const SampleOptions& sampling,
-                   std::span<const int32_t> prompt);
+                   const OutputPenalties& penalties, std::span<const int32_t> prompt);
 // The next token, and the row of logits [vocabulary] that it was chosen from.
 void add_token(Receipt& receipt, std::span<const float> logits, int32_t token);
 

@@ -6,7 +6,6 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
-#include <filesystem>
 #include <utility>
 
 #include "base/os_error.h"
@@ -288,17 +287,16 @@ Result<Temporaries> remove_temporaries(const std::string& path) {
   KVASS_ASSIGN_OR_RETURN(const std::string target, target_of(path));
   const std::string folder = folder_of(target);
   const std::string file = target.substr(target.rfind('/') + 1);
-  std::error_code error;
-  std::filesystem::directory_iterator entry(folder, error);
-  for (; !error && entry != std::filesystem::directory_iterator(); entry.increment(error)) {
-    if (!is_temporary_of(entry->path().filename().string(), file)) continue;
-    const std::string temporary = entry->path().string();
+  std::vector<std::string> names;  // std::filesystem::directory_iterator ends the process where memory runs out
+  if (!platform::list_folder(folder, names)) return os_error(folder, "a folder that can be read", errno);
+  for (const std::string& name : names) {
+    if (!is_temporary_of(name, file)) continue;
+    const std::string temporary = folder + "/" + name;
     const Result<bool> removed = remove_if_dead(temporary);
     if (!removed.ok() && platform::file_info(temporary).kind == platform::FileKind::none) continue;  // gone meanwhile
     KVASS_RETURN_IF_ERROR(removed.status());
     (removed.value() ? found.removed : found.kept).push_back(temporary);
   }
-  if (error) return os_error(folder, "a folder that can be read", error.value());
   return found;
 }
 

@@ -1,5 +1,6 @@
 #include "base/platform.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
@@ -23,6 +24,7 @@
 #include <climits>
 #include <cstdlib>
 #include <fstream>
+#include <memory>
 #include <new>
 #include <string_view>
 #include <vector>
@@ -154,6 +156,21 @@ bool put_zeros(const void* data, size_t bytes) {
 }
 
 int64_t read_standard_input(void* to, size_t bytes) { return ::read(STDIN_FILENO, to, bytes); }
+
+bool list_folder(const std::string& folder, std::vector<std::string>& names) {
+  struct Close {
+    void operator()(DIR* open) const { ::closedir(open); }
+  };
+  const std::unique_ptr<DIR, Close> open(::opendir(folder.c_str()));
+  if (!open) return false;
+  for (;;) {
+    errno = 0;
+    const dirent* const entry = ::readdir(open.get());
+    if (entry == nullptr) return errno == 0;
+    const std::string_view name = entry->d_name;
+    if (name != "." && name != "..") names.emplace_back(name);
+  }
+}
 
 bool may_create_in(const std::string& folder) { return ::access(folder.c_str(), W_OK | X_OK) == 0; }
 

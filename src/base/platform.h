@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "base/cpu.h"
 
@@ -47,6 +48,8 @@ int64_t read_standard_input(void* to, size_t bytes);  // bytes read; 0: the end
 
 // Files that are written.
 bool may_create_in(const std::string& folder);
+// Adds the names of what is in a folder, in no order, without . and ..; false: the call failed.
+bool list_folder(const std::string& folder, std::vector<std::string>& names);
 int create_file(const std::string& path);    // an error where there is one of that name
 int open_to_write(const std::string& path);  // one that is there, not through a link; nothing of it changes yet
 // The file gets the owner, group and mode of the one at `from`, as far as the process may give them away; nobody gets

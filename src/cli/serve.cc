@@ -23,6 +23,7 @@ struct ServeFlags {
   int64_t session_sinks = 0;
   const CLI::Option* session_sinks_given = nullptr;
   const CLI::Option* prefixes_given = nullptr;
+  const CLI::Option* sessions_given = nullptr;
   int64_t checkpoints = 2;
   double target_ms = 100.0;
   double request_seconds = 0.0;
@@ -59,6 +60,11 @@ Status run(ServeFlags& flags) {
   serve::ServeOptions& options = flags.options;
   KVASS_ASSIGN_OR_RETURN(options.weights, flags.weights.resolve(flags.quiet));
   KVASS_ASSIGN_OR_RETURN(ModelFile file, ModelFlags::open(flags.model, flags.quiet));
+  KVASS_ASSIGN_OR_RETURN(const std::string own_template,
+                         file.speech() == nullptr ? file.chat_template() : std::string());
+  // A model that nobody can talk with has no sessions.
+  const bool talks = !own_template.empty() || !flags.template_file.empty();
+  if (!talks && flags.sessions_given->count() == 0 && options.state.empty()) options.sessions = 0;
   KVASS_ASSIGN_OR_RETURN(options.streams, flags.stream.resolve(file.stream_options()));
   if (!flags.stream.sequences_given()) options.streams.sequences = 4;
   if (flags.prefixes_given->count() == 0) options.prefixes = options.streams.sequences;
@@ -182,10 +188,13 @@ CommandAction add_serve(CLI::App& command) {
       ->type_name("N")
       ->group(group);
   flags->prefixes_given = command.get_option("--prefixes");
-  command.add_option("--sessions", options.sessions, "Sessions in memory at a time; 0: none")
-      ->type_name("N")
-      ->group(group)
-      ->capture_default_str();
+  flags->sessions_given =
+      command
+          .add_option("--sessions", options.sessions,
+                      "Sessions in memory at a time; 0: none (and where the model has no chat template)")
+          ->type_name("N")
+          ->group(group)
+          ->capture_default_str();
   flags->session_sinks_given =
       command
           .add_option(

@@ -149,6 +149,7 @@ void chat_completions(Service& service, const Exchange& exchange) {
   text.options.sampling = take_sampling(params, service.session->engine().program().vocabulary(), service.sampling);
   text.options.stops = params.texts("stop", 64);
   text.options.ignore_eos = params.boolean("ignore_eos").value_or(false);
+  text.penalties = take_penalties(params);
   text.receipt = params.boolean("receipt").value_or(false);
   if (params.has("max_tokens") && params.has("max_completion_tokens")) {
     params.refuse("max_tokens", "one name for it", "max_completion_tokens too");

@@ -264,6 +264,7 @@ void completions(Service& service, const Exchange& exchange) {
   text.options.sampling = take_sampling(params, service.session->engine().program().vocabulary(), service.sampling);
   text.options.stops = params.texts("stop", 64);
   text.options.ignore_eos = params.boolean("ignore_eos").value_or(false);
+  text.penalties = take_penalties(params);
   text.receipt = params.boolean("receipt").value_or(false);
   text.options.max_tokens = params.integer("max_tokens", 0, INT64_MAX).value_or(kDefaultTokens);
   auto answer = std::make_shared<Answer>(service, exchange);

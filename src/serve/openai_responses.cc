@@ -209,6 +209,7 @@ void responses(Service& service, const std::shared_ptr<Kept>& kept, const Exchan
   text.owner = exchange->request().owner;
   text.options.sampling = take_sampling(params, service.session->engine().program().vocabulary(), service.sampling);
   text.options.ignore_eos = params.boolean("ignore_eos").value_or(false);
+  text.penalties = take_penalties(params);
   text.receipt = params.boolean("receipt").value_or(false);
   const auto most = params.integer("max_output_tokens", 1, INT64_MAX);
   text.options.max_tokens = most.value_or(INT64_MAX);

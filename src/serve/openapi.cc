@@ -33,10 +33,16 @@ Json sampling() {
           {"min_p", range("number", 0, 1)},
           {"repeat_penalty", range("number", 0.000001, 1000000)},
           {"repeat_last_n", range("integer", 0, 1048576)},
-          {"presence_penalty", {{"enum", {0, nullptr}}}},
-          {"frequency_penalty", {{"enum", {0, nullptr}}}},
+          {"presence_penalty", range("number", -2, 2)},
+          {"frequency_penalty", range("number", -2, 2)},
           {"seed", or_null("integer")},
           {"logit_bias", {{"type", Json::array({"object", "null"})}, {"additionalProperties", of("number")}}}};
+}
+
+Json without_penalties(Json properties) {  // sessions are saved without what they would count
+  properties.erase("presence_penalty");
+  properties.erase("frequency_penalty");
+  return properties;
 }
 
 Json with(Json a, const Json& b) {
@@ -131,12 +137,12 @@ Json schemas() {
             {"truncation", {{"enum", {"disabled", nullptr}}}}});
   all["ResponseRequest"] = request(response, {"input"});
   const Json id = {{"type", "string"}, {"pattern", "^[A-Za-z0-9_-]{1,64}$"}};
-  all["SessionRequest"] = request(with(sampling(), {{"id", id},
-                                                    {"model", or_null("string")},
-                                                    {"system", or_null("string")},
-                                                    {"stop", stop()},
-                                                    {"endless", or_null("boolean")},
-                                                    {"chat_template_kwargs", or_null("object")}}));
+  all["SessionRequest"] = request(with(without_penalties(sampling()), {{"id", id},
+                                                                       {"model", or_null("string")},
+                                                                       {"system", or_null("string")},
+                                                                       {"stop", stop()},
+                                                                       {"endless", or_null("boolean")},
+                                                                       {"chat_template_kwargs", or_null("object")}}));
   all["Session"] = object({{"id", id},
                            {"object", {{"const", "session"}}},
                            {"turns", or_null("integer")},

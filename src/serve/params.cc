@@ -181,10 +181,6 @@ SampleOptions take_sampling(Params& params, int64_t vocabulary, const SampleOpti
   set(options.repeat_penalty, params.number("repetition_penalty", 1e-6, 1e6));
   set(options.repeat_penalty, params.number("repeat_penalty", 1e-6, 1e6));
   set(options.repeat_last_n, params.integer("repeat_last_n", 0, 1 << 20));
-  for (const char* name : {"presence_penalty", "frequency_penalty"}) {
-    const std::optional<double> value = params.number(name, -2.0, 2.0);
-    if (value && *value != 0.0) params.refuse(name, "0 (repeat_penalty is what kvass has)", fmt::format("{}", *value));
-  }
   if (const Json* seed = params.take("seed")) {
     if (!seed->is_number_integer()) params.refuse("seed", "an integer", shown(*seed));
     options.seed = seed->is_number_unsigned() ? seed->get<uint64_t>() : static_cast<uint64_t>(seed->get<int64_t>());
@@ -211,6 +207,13 @@ SampleOptions take_sampling(Params& params, int64_t vocabulary, const SampleOpti
   }
   if (const Status status = validate(options); !status.ok()) throw ApiError{400, status.message(), "", "invalid_value"};
   return options;
+}
+
+OutputPenalties take_penalties(Params& params) {
+  OutputPenalties penalties;
+  penalties.presence = static_cast<float>(params.number("presence_penalty", -2.0, 2.0).value_or(0.0));
+  penalties.frequency = static_cast<float>(params.number("frequency_penalty", -2.0, 2.0).value_or(0.0));
+  return penalties;
 }
 
 }  // namespace kvass::serve

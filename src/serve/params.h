@@ -13,6 +13,7 @@
 
 #include "kvass/sampling.h"
 #include "kvass/status.h"
+#include "ops/sample/sample.h"
 #include "serve/http_server.h"
 
 namespace kvass::serve {
@@ -68,8 +69,9 @@ class Params {
 };
 
 // What every endpoint that generates takes: temperature, top_p, top_k, min_p, repeat_penalty (repetition_penalty),
-// repeat_last_n, seed, logit_bias, and penalties that kvass has not, which must be 0. Without a seed it is random.
+// repeat_last_n, seed, logit_bias. Without a seed it is random.
 SampleOptions take_sampling(Params& params, int64_t vocabulary, const SampleOptions& defaults);
+OutputPenalties take_penalties(Params& params);  // presence_penalty, frequency_penalty
 
 std::string shown(const Json& value);  // for messages, at most 80 bytes
 

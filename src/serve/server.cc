@@ -416,6 +416,9 @@ Server::~Server() {
   if (impl_->service.workers) impl_->service.workers->stop();
   if (impl_->service.scheduler) impl_->service.scheduler->stop();
   if (impl_->http) impl_->http->stop();
+  // What never ran still has exchanges, which are the sockets'.
+  impl_->service.workers.reset();
+  impl_->service.scheduler.reset();
 }
 
 const std::string& Server::url() const { return impl_->http->url(); }

@@ -170,6 +170,8 @@ TEST(Server, ReceiptsAreReplayedAndNameTheFirstTokenThatDiffers) {
     body["receipt"] = true;
     body["ignore_eos"] = true;
     body["repeat_penalty"] = 1.2;
+    body["presence_penalty"] = 0.5;
+    body["frequency_penalty"] = 0.25;
     body["logit_bias"] = {{"7", -100}, {"8", 1.5}};
     const Json given = client.post("/v1/completions", body).json()["choices"][0];
     const Receipt receipt = parse_receipt(given.dump(), "answer").value();

@@ -2,10 +2,12 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <cstdlib>
 #include <filesystem>
 #include <thread>
 
 #include "app/chat.h"
+#include "base/platform.h"
 #include "effort.h"
 #include "seed.h"
 #include "serve/answer.h"
@@ -223,6 +225,31 @@ TEST(Sessions, OneThatWaitsForAnotherMessageIsServedAfterIt) {
   std::sort(said.begin(), said.end());
   std::sort(expected.begin(), expected.end());
   EXPECT_EQ(said, expected);
+}
+
+// KVASS_SOAK: so many tokens; `make soak` has 200,000.
+TEST(Sessions, ALongOneTakesNoMoreMemory) {
+  const char* const soak = std::getenv("KVASS_SOAK");
+  const int64_t total = soak ? std::atoll(soak) : kSanitized ? 3000 : 20'000;
+  serve::ServeOptions options = small_server();
+  options.state = scratch_path("soak");
+  TestServer server(options);
+  Client client(server.url());
+  client.post("/v1/sessions", session("a", "be kind", 3));
+  size_t early = 0;
+  int64_t length = 0, steps = 0;
+  while (length < total) {
+    if (++steps % 20 == 0) {
+      say(client, "a", "and now?", steps % 40 == 0);
+    } else {
+      client.post(path("a", "/append"), {{"ids", TinyModel().tokens(150, static_cast<uint32_t>(steps))}});
+    }
+    const Answer answer = client.get(path("a"));
+    ASSERT_EQ(answer.status, 200) << answer.body;
+    length = answer.json()["length"];
+    if (early == 0 && length > total / 3) early = platform::peak_rss_bytes();
+  }
+  EXPECT_LE(platform::peak_rss_bytes(), early + (size_t{4} << 20)) << length << " tokens";
 }
 
 TEST(Sessions, AFolderHasOneServerAndADamagedFileIsRefusedAndRemovable) {

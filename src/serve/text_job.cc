@@ -26,6 +26,7 @@ Result<DecodeRequest> TextJob::begin() {
   KVASS_ASSIGN_OR_RETURN(Sampler sampler,
                          Sampler::create(request_.options.sampling, vocabulary, service_.session->engine().isa()));
   sampler_.emplace(std::move(sampler));
+  sampler_->set_output_penalties(request_.penalties);
   const auto reused = static_cast<size_t>(place_.reused);
   sampler_->accept(std::span(request_.prompt).first(reused));
   DecodeRequest made;
@@ -36,7 +37,8 @@ Result<DecodeRequest> TextJob::begin() {
   made.logprobs = request_.logprobs;
   made.score_prompt = request_.score_prompt;
   if (request_.receipt) {
-    receipt_ = receipt_of(service_.model, place_.sequence->options(), request_.options.sampling, request_.prompt);
+    receipt_ = receipt_of(service_.model, place_.sequence->options(), request_.options.sampling, request_.penalties,
+                          request_.prompt);
     made.on_logits = [this](std::span<const float> logits, int32_t token) { add_token(*receipt_, logits, token); };
   }
   service_.metrics.prompt_reused.add(place_.reused);

@@ -15,6 +15,7 @@ struct TextRequest {
   std::vector<int32_t> prompt;
   std::string owner;      // HttpRequest::owner
   DecodeOptions options;  // without its prompt
+  OutputPenalties penalties = {};
   int64_t logprobs = -1;  // as DecodeRequest's
   bool receipt = false;
   bool score_prompt = false;  // then no prefix is reused: every row is computed

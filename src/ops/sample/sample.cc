@@ -175,7 +175,25 @@ void Sampler::accept(std::span<const int32_t> tokens) {
   for (const int32_t token : tokens) accept(token);
 }
 
-void Sampler::reset() { accepted_ = 0; }
+void Sampler::accept_generated(int32_t token) {
+  accept(token);
+  if (counts_.empty()) return;
+  if (counts_[static_cast<size_t>(token)]++ == 0) generated_.push_back(token);
+}
+
+void Sampler::set_output_penalties(const OutputPenalties& penalties) {
+  penalties_ = penalties;
+  if (!penalties.any()) return;
+  counts_.assign(static_cast<size_t>(vocabulary_), 0);
+  generated_.reserve(static_cast<size_t>(vocabulary_));
+  changed_.resize(static_cast<size_t>(vocabulary_));
+}
+
+void Sampler::reset() {
+  accepted_ = 0;
+  for (const int32_t token : generated_) counts_[static_cast<size_t>(token)] = 0;
+  generated_.clear();
+}
 
 std::vector<int32_t> Sampler::recent() const {
   const int64_t size = static_cast<int64_t>(recent_.size());
@@ -186,10 +204,10 @@ std::vector<int32_t> Sampler::recent() const {
   return tokens;
 }
 
-// A copy of the logits with the biases added, and then the recent tokens penalised, each of them once.
+// A copy of the logits with the biases added, then the recent tokens penalised, each of them once, then the generated.
 const float* Sampler::change(const float* logits) {
   const int64_t known = std::min(accepted_, static_cast<int64_t>(recent_.size()));
-  if (known == 0 && options_.logit_bias.empty()) return logits;
+  if (known == 0 && options_.logit_bias.empty() && generated_.empty()) return logits;
   std::memcpy(changed_.data(), logits, static_cast<size_t>(vocabulary_) * sizeof(float));
   for (const LogitBias& one : options_.logit_bias) changed_[static_cast<size_t>(one.id)] += one.bias;
   const auto biased = [&](size_t token) {
@@ -203,6 +221,10 @@ const float* Sampler::change(const float* logits) {
     const size_t token = static_cast<size_t>(recent_[static_cast<size_t>(i)]);
     const float logit = biased(token);
     changed_[token] = logit > 0.0f ? logit / options_.repeat_penalty : logit * options_.repeat_penalty;
+  }
+  for (const int32_t token : generated_) {
+    const auto count = static_cast<float>(counts_[static_cast<size_t>(token)]);
+    changed_[static_cast<size_t>(token)] -= penalties_.frequency * count + penalties_.presence;
   }
   return changed_.data();
 }

@@ -23,6 +23,13 @@
 
 namespace kvass {
 
+// Makes tokens that a text has generated already less likely, by how often it has: frequency · count + presence is
+// taken from their logits, after the biases and the repeat penalty (OpenAI's frequency_penalty and presence_penalty).
+struct OutputPenalties {
+  float frequency = 0.0f, presence = 0.0f;
+  bool any() const { return frequency != 0.0f || presence != 0.0f; }
+};
+
 class Sampler {
  public:
   // `vocabulary` in [1, 2^19]. Fails on options that validate() refuses.
@@ -31,7 +38,10 @@ class Sampler {
   // Appends a token of the stream, prompt included, for the repeat penalty. Ids in [0, vocabulary).
   void accept(int32_t token);
   void accept(std::span<const int32_t> tokens);
-  void reset();  // forgets the tokens
+  // The same of a token that the text has generated, which output penalties count.
+  void accept_generated(int32_t token);
+  void set_output_penalties(const OutputPenalties& penalties);  // before the first token
+  void reset();                                                 // forgets the tokens
   // Makes this the sampler of another stream, with this seed.
   void reset(uint64_t seed) {
     reset();
@@ -58,9 +68,12 @@ class Sampler {
   SampleOptions options_;
   int64_t vocabulary_ = 0;
   ArgmaxKernel argmax_ = nullptr;
-  std::vector<int32_t> recent_;          // [repeat_last_n] ring of accepted tokens; empty if there is no penalty
-  int64_t accepted_ = 0;                 // number of tokens accepted so far
-  std::vector<float> changed_;           // [vocabulary]; empty if there is neither a bias nor a penalty
+  std::vector<int32_t> recent_;  // [repeat_last_n] ring of accepted tokens; empty if there is no penalty
+  int64_t accepted_ = 0;         // number of tokens accepted so far
+  std::vector<float> changed_;   // [vocabulary]; empty without a bias and penalties
+  OutputPenalties penalties_;
+  std::vector<int32_t> counts_;          // [vocabulary] of generated tokens; empty without output penalties
+  std::vector<int32_t> generated_;       // those that have a count, each once
   std::vector<RankedToken> candidates_;  // [top_k or vocabulary]; empty if greedy
 };
 

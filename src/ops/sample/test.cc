@@ -254,6 +254,25 @@ TEST(Sampler, BiasesAreAddedBeforeEverythingElse) {
   EXPECT_FALSE(Sampler::create({.logit_bias = {{4, 1.0f}}}, 4, Isa::scalar).ok());
 }
 
+TEST(Sampler, OutputPenaltiesCountWhatWasGeneratedAlone) {
+  const std::vector<float> logits = {4.0f, 3.0f, 2.5f, 1.0f};
+  Sampler sampler = make({}, logits.size());
+  sampler.set_output_penalties({.frequency = 0.5f, .presence = 0.25f});
+  sampler.accept(std::vector<int32_t>{0, 0, 0, 0});  // a prompt
+  EXPECT_EQ(sampler.sample(logits.data(), 0), 0);
+  sampler.accept_generated(0);  // 4 - 0.75 = 3.25
+  EXPECT_EQ(sampler.sample(logits.data(), 1), 0);
+  sampler.accept_generated(0);  // 4 - 1.25 = 2.75
+  EXPECT_EQ(sampler.sample(logits.data(), 2), 1);
+  sampler.accept_generated(1);  // 3 - 0.75 = 2.25
+  EXPECT_EQ(sampler.sample(logits.data(), 3), 0);
+  sampler.accept_generated(0);  // 4 - 1.75 = 2.25
+  EXPECT_EQ(sampler.sample(logits.data(), 4), 2);
+  EXPECT_FALSE(sampler.takes_argmax());
+  sampler.reset();
+  EXPECT_EQ(sampler.sample(logits.data(), 5), 0);
+}
+
 TEST(Sampler, BadOptionsAreRefusedByTheirFlags) {
   const std::pair<SampleOptions, std::string> bad[] = {{{.temperature = -0.1f}, "SampleOptions.temperature"},
                                                        {{.temperature = kNan}, "SampleOptions.temperature"},
