@@ -33,7 +33,7 @@ without_section() {
   done < <(grep -rlI 'numerics\.md,' "${everything[@]}" --exclude=check-style.sh --exclude-dir=data || true)
 }
 report "citations of docs/numerics.md" "$(without_section)"
-report "citations of a document that is not here" "$(search 'NUMERICS' "${code[@]}")"
+report "citations of a document that is not here" "$(search '\bNUMERICS\b' "${code[@]}")"
 report "tabs" "$(search $'\t' "${code[@]}")"
 
 long() {  # long <lines> <find expressions...>

@@ -11,12 +11,13 @@ gap: a client decodes while another sends a long prompt. The longest time betwee
     waits for its token.
 chat: a conversation of turns over /v1/chat/completions, longer than the windows of the model's layers. What its last turn
     evaluates: the prompt's tokens without cached ones (kvass), timings.prompt_n (llama-server); `own` are the tokens that the
-    turn has added to the conversation.
+    turn has added to the conversation. The last token of the answer before was chosen and not yet run: it is one more.
 resume: kvass alone. Many sessions on disk, each with a turn. The time to the first token of a further turn in one that has
     to come from the disk, and in the same one again when it is in memory.
 """
 import argparse
 import asyncio
+import glob
 import json
 import os
 import random
@@ -72,11 +73,10 @@ class Words:
 
     def __init__(self, path):
         text = ""
-        for name in [path] if path else ["README.md", "HACKING.md", *(f"docs/{name}" for name in sorted(os.listdir(f"{ROOT}/docs")))]:
-            full = name if path else os.path.join(ROOT, name)
-            if os.path.isfile(full):
-                with open(full, encoding="utf-8") as file:
-                    text += file.read()
+        pages = [path] if path else [f"{ROOT}/README.md", f"{ROOT}/HACKING.md", *sorted(glob.glob(f"{ROOT}/docs/*.md"))]
+        for page in pages:
+            with open(page, encoding="utf-8") as file:
+                text += file.read()
         self.words = re.findall(r"[A-Za-z][A-Za-z'-]*", text)
         if len(self.words) < 1000:
             fail("--text: expected at least 1,000 words")
@@ -143,7 +143,10 @@ def has_text(event):
 async def stream(url, path, body):
     """The times of the request and of its tokens, and the last event."""
     times = [time.perf_counter()]
-    last = await request(url, path, dict(body, stream=True), lambda now, event: times.append(now) if has_text(event) else None)
+    def on_event(now, event):
+        if has_text(event):
+            times.append(now)
+    last = await request(url, path, dict(body, stream=True), on_event)
     if len(times) < 2:
         raise Failed(f"{path}: no token came")
     return times, last
@@ -168,15 +171,16 @@ class Server:
         self.name = name
         self.log = open(os.path.join(folder, f"{name}.log"), "ab+")
         if name == "kvass":
-            command = [args.kvass, "serve", args.model, "--port", "0", "--json", "-q", "-t", str(args.threads), "--context", str(context),
-                       "--sequences", str(parallel), "--prefixes", str(min(parallel, 8)), "--template-file", template,
+            command = [args.kvass, "serve", args.model, "--port", "0", "--json", "-q", "-t", str(args.threads),
+                       "--context", str(context), "--sequences", str(parallel),
+                       "--prefixes", str(min(parallel, 8)), "--template-file", template,
                        "--target-ms", str(args.target_ms), *args.kvass_args.split()]
             command += ["--sessions", str(sessions[0]), "--state", sessions[1]] if sessions else ["--sessions", "0"]
         else:
             self.port = free_port()
-            command = [args.llama_server, "-m", args.model, "--host", "127.0.0.1", "--port", str(self.port), "-t", str(args.threads),
-                       "-np", str(parallel), "-c", str(parallel * context), "-fa", "on", "--jinja", "--chat-template-file", template,
-                       "--no-webui", *args.llama_args.split()]
+            command = [args.llama_server, "-m", args.model, "--host", "127.0.0.1", "--port", str(self.port),
+                       "-t", str(args.threads), "-np", str(parallel), "-c", str(parallel * context), "-fa", "on",
+                       "--jinja", "--chat-template-file", template, "--no-webui", *args.llama_args.split()]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE if name == "kvass" else self.log, stderr=self.log)
         if name == "kvass":
             line = self.process.stdout.readline()
@@ -366,7 +370,8 @@ def main():
                 rows.append([name, middle(found[name], "gap", 1000.0), middle(found[name], "before_p50", 1000.0),
                              middle(found[name], "during_p50", 1000.0), middle(found[name], "long_first", 1.0, 2)])
             if not args.json:
-                print_table(f"a client that decodes while another sends {args.long_prompt} tokens (kvass's target: {args.target_ms} ms)", rows)
+                print_table(f"a client that decodes while another sends {args.long_prompt} tokens (kvass's target: "
+                            f"{args.target_ms} ms)", rows)
         if "chat" in args.parts:
             contents = [words.piece(90) for _ in range(args.turns)]
 
@@ -395,9 +400,11 @@ def main():
             found = result["resume"] = measure(args, ["kvass"], "resume", run)
             result["state_bytes"] = size
             if not args.json:
+                rows = [["", "p50", "p95"]]
+                for what, key in (("from disk", "disk"), ("in memory", "memory")):
+                    rows.append([what, *(middle(found["kvass"], f"{key}_{at}", 1000.0) for at in ("p50", "p95"))])
                 print_table(f"the first token of a turn in one of {args.sessions} sessions, {size / 2**20:.0f} MiB on disk, ms",
-                            [["", "p50", "p95"]] + [[what, middle(found["kvass"], f"{key}_p50", 1000.0), middle(found["kvass"], f"{key}_p95", 1000.0)]
-                                                    for what, key in (("from disk", "disk"), ("in memory", "memory"))])
+                            rows)
     result["highest_load"] = args.load
     if args.json:
         print(json.dumps(result))

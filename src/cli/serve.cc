@@ -77,7 +77,15 @@ Status run(ServeFlags& flags) {
     if (options.chat_template.empty()) return bad_input(flags.template_file, "a chat template", "an empty file");
   }
   if (flags.request_seconds > 0.0) options.request_seconds = flags.request_seconds;
-  KVASS_ASSIGN_OR_RETURN(options.limits.body_bytes, parse_memory_limit(flags.body_limit));
+  const Result<size_t> body = parse_memory_limit(flags.body_limit);
+  if (!body.ok())
+    return bad_input("--body-limit", "a number of bytes, as in 1048576 or 64M", "'" + flags.body_limit + "'");
+  options.limits.body_bytes = body.value();
+  constexpr int64_t kMostTexts = 4096;
+  if (options.streams.sequences < 0 || options.streams.sequences + options.sessions > kMostTexts) {
+    return bad_input("--sequences", fmt::format("0 to {} together with --sessions", kMostTexts),
+                     std::to_string(options.streams.sequences));
+  }
   options.log = !flags.quiet;
   serve::show_messages_with(shown_message);
   const auto on_plan = [&](const serve::ServerPlan& plan) {
@@ -211,7 +219,7 @@ CommandAction add_serve(CLI::App& command) {
       ->capture_default_str();
   flags->stream.add(command);
   flags->stream.add_memory_limit(command);
-  flags->stream.add_sequences(command, "Texts that run at a time (default: 4)");
+  flags->stream.add_sequences(command, "Texts that run at a time, beside those of sessions (default: 4)");
   flags->weights.add(command);
   add_config(command);
   add_sampling_flags(command, options.sampling);

@@ -60,6 +60,23 @@ void EventStream::begin(Fields headers) {
   exchange_->begin({200, "text/event-stream", "", std::move(headers)});
 }
 
+Status cut_status(const Service& service) {
+  return Status::error(StatusCode::cancelled, service.draining ? "the server is ending" : "the text was cancelled");
+}
+
+void check_prompt(const Service& service, size_t tokens, const char* param) {
+  const auto refuse = [&](const std::string& message, const char* code) { throw ApiError{400, message, param, code}; };
+  if (service.prefixes->size() == 0) {
+    refuse(expected_message(param, "a server with --sequences of at least 1", "0"), "unsupported");
+  }
+  if (tokens == 0) refuse(expected_message(param, "at least one token", "none"), "invalid_value");
+  if (service.context == INT64_MAX || static_cast<int64_t>(tokens) <= service.context) return;
+  refuse(expected_message(
+             param, "at most " + std::to_string(service.context) + " tokens, the context of this server (--context)",
+             std::to_string(tokens)),
+         "context_length_exceeded");
+}
+
 void fail(const Exchange& exchange, EventStream& stream, const ApiError& error) {
   if (!stream.begun()) return exchange->answer(error_reply(error));
   stream.send(error_json(error));
@@ -76,6 +93,13 @@ ApiError too_many(const Service& service, const Status& status) {
 }
 
 void submit(Service& service, const Exchange& exchange, const std::vector<std::shared_ptr<Job>>& jobs) {
+  if (const int64_t most = service.scheduler->most(); static_cast<int64_t>(jobs.size()) > most) {
+    throw ApiError{400,
+                   expected_message("texts of one request",
+                                    "at most " + std::to_string(most) + ", which is what may run and wait (--queue)",
+                                    std::to_string(jobs.size())),
+                   "", "invalid_value"};
+  }
   exchange->on_gone([jobs] {
     for (const auto& job : jobs) job->cancel();
   });

@@ -54,6 +54,11 @@ class EventStream {
   bool begun_ = false;
 };
 
+Status cut_status(const Service& service);  // of a text that was cancelled, and why
+
+// Throws where a prompt of so many tokens does not fit; `param` has it in the request.
+void check_prompt(const Service& service, size_t tokens, const char* param);
+
 // A failure, before or within a stream.
 void fail(const Exchange& exchange, EventStream& stream, const ApiError& error);
 ApiError too_many(const Service& service, const Status& status);  // 429 with Retry-After

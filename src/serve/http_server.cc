@@ -52,15 +52,9 @@ struct HttpServer::Impl {
 
 namespace {
 
-std::string lower(std::string_view text) {
-  std::string small(text);
-  std::transform(small.begin(), small.end(), small.begin(), [](unsigned char c) { return std::tolower(c); });
-  return small;
-}
-
-std::string json_error(int status, std::string_view message) {
+std::string json_error(std::string_view message) {
   return "{\"error\":{\"message\":\"" + std::string(message) + "\",\"type\":\"invalid_request_error\",\"param\":null," +
-         "\"code\":" + std::to_string(status) + "}}";
+         "\"code\":null}}";
 }
 
 }  // namespace
@@ -101,7 +95,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void refuse(int status, std::string_view message) {  // and close
     keep_alive_ = false;
     version_ = 11;
-    HttpReply reply{status, "application/json", json_error(status, message), {}};
+    HttpReply reply{status, "application/json", json_error(message), {}};
     send(head(reply, /*stream=*/false) + reply.body, /*last=*/true);
   }
 
@@ -195,10 +189,14 @@ class Connection : public std::enable_shared_from_this<Connection> {
     parser_.reset();
     version_ = message.version();
     keep_alive_ = message.keep_alive();
+    if (version_ == 11 && message.find(http::field::host) == message.end()) {
+      return refuse(400, "HTTP/1.1 asks for a Host header");
+    }
     HttpRequest request;
     request.method = std::string(message.method_string());
     head_only_ = request.method == "HEAD";
-    const std::string target(message.target());
+    std::string target(message.target());
+    if (target.starts_with("http://")) target.erase(0, std::min(target.find('/', 7), target.size()));  // absolute form
     const size_t mark = std::min(target.find('?'), target.size());
     request.path = percent_decoded(std::string_view(target).substr(0, mark));
     request.query = target.substr(std::min(mark + 1, target.size()));
@@ -329,7 +327,7 @@ HttpExchange::HttpExchange(std::shared_ptr<Connection> connection, HttpRequest r
 HttpExchange::~HttpExchange() {
   HttpServer::Impl& server = connection_->server();
   if (!begun_) {
-    answer({500, "application/json", json_error(500, "the request was dropped"), {}});
+    answer({500, "application/json", json_error("the request was dropped"), {}});
   } else if (!finished_) {
     abort();
   }
@@ -498,6 +496,12 @@ const std::string* HttpRequest::header(std::string_view name) const {
     if (one == name) return &value;
   }
   return nullptr;
+}
+
+std::string lower(std::string_view text) {
+  std::string small(text);
+  std::transform(small.begin(), small.end(), small.begin(), [](unsigned char c) { return std::tolower(c); });
+  return small;
 }
 
 std::string percent_decoded(std::string_view text) {

@@ -131,6 +131,7 @@ class HttpServer {
 };
 
 std::string percent_decoded(std::string_view text);  // %41 as A
+std::string lower(std::string_view text);            // ASCII
 
 std::string_view status_text(int status);
 

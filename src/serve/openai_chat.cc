@@ -97,8 +97,7 @@ struct ChatAnswer {
       failed = true;
       for (const auto& job : jobs) job->cancel();
       if (exchange->gone()) return;
-      fail(exchange, stream,
-           api_error(status.ok() ? Status::error(StatusCode::cancelled, "the text was cancelled") : status));
+      fail(exchange, stream, api_error(status.ok() ? cut_status(service) : status));
       return;
     }
     choices[index].finish = finish_reason(result->result.reason);
@@ -191,7 +190,7 @@ void chat_completions(Service& service, const Exchange& exchange) {
   params.finish();
 
   text.prompt = render(service, request);
-  if (const Status fits = check_prompt(service, text.prompt.size()); !fits.ok()) throw api_error(fits);
+  check_prompt(service, text.prompt.size(), "messages");
   const uint64_t seed = answer->seed = text.options.sampling.seed;
   answer->choices.resize(static_cast<size_t>(n));
   answer->open = static_cast<size_t>(n);

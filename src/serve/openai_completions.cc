@@ -141,7 +141,7 @@ struct Answer {
       for (const auto& job : jobs) job->cancel();
       if (exchange->gone()) return;
       Status status = result.ok() ? result->result.status : result.status();
-      if (status.ok()) status = Status::error(StatusCode::cancelled, "the text was cancelled");
+      if (status.ok()) status = cut_status(service);
       return fail(exchange, stream, api_error(status));
     }
     Choice& choice = choices[index];
@@ -251,7 +251,7 @@ std::vector<Prompt> take_prompts(Params& params, const Service& service) {
     params.refuse("prompt", "text, token ids, or a list of either", shown(*prompt));
   }
   for (const Prompt& one : prompts) {
-    if (const Status fits = check_prompt(service, one.ids.size()); !fits.ok()) throw api_error(fits);
+    check_prompt(service, one.ids.size(), "prompt");
   }
   return prompts;
 }
@@ -276,8 +276,7 @@ void completions(Service& service, const Exchange& exchange) {
     options->harmless({"include_obfuscation"});
     options->finish();
   }
-  if (params.has("logprobs")) {
-    const Json* value = params.take("logprobs");
+  if (const Json* value = params.take("logprobs")) {
     if (value->is_boolean()) {
       if (value->get<bool>()) answer->logprobs = 0;
     } else {

@@ -46,7 +46,10 @@ void tokenize(Service& service, const Exchange& exchange) {
     std::optional<std::string> text = params.text("content");
     if (!text) text = params.text("prompt");
     if (!text) params.refuse("content", "text", "none");
-    const bool bos = params.boolean("add_special").value_or(true) && tokenizer.add_bos();
+    const bool two_names = params.has("add_special") && params.has("add_special_tokens");
+    if (two_names) params.refuse("add_special", "one name for it", "add_special_tokens too");
+    const std::optional<bool> special_tokens = params.boolean("add_special_tokens");
+    const bool bos = params.boolean("add_special").value_or(special_tokens.value_or(true)) && tokenizer.add_bos();
     const bool special = params.boolean("parse_special").value_or(true);
     params.finish();
     const TextPart part{*text, special};
@@ -70,7 +73,8 @@ void detokenize(Service& service, const Exchange& exchange) {
     }
     ids.push_back(id.get<int32_t>());
   }
-  exchange->answer({200, "application/json", dump({{"content", valid_utf8(service.model.tokenizer->decode(ids))}})});
+  const std::string text = valid_utf8(service.model.tokenizer->decode(ids));
+  exchange->answer({200, "application/json", dump({{"content", text}, {"prompt", text}})});
 }
 
 }  // namespace
@@ -89,6 +93,19 @@ void add_models(Router& router, Service& service) {
                 throw ApiError{404,
                                expected_message("model", "'" + service.id + "'", "'" + valid_utf8(arguments[0]) + "'"),
                                "model", "model_not_found"};
+              }});
+  router.add({"GET", "/tokenizer_info", [&service](const Exchange& exchange, const auto&) {
+                const Tokenizer& tokenizer = *service.model.tokenizer;
+                const auto piece = [&](int32_t id) {
+                  return id < 0 ? Json() : Json(valid_utf8(tokenizer.piece(id, /*show_control=*/true)));
+                };
+                const std::string& style = service.model.chat_template;
+                exchange->answer({200, "application/json",
+                                  dump({{"bos_token", piece(tokenizer.bos())},
+                                        {"eos_token", piece(tokenizer.eos())},
+                                        {"pad_token", nullptr},
+                                        {"add_bos_token", tokenizer.add_bos()},
+                                        {"chat_template", style.empty() ? Json() : Json(style)}})});
               }});
   router.add({"POST", "/tokenize", [&service](const Exchange& exchange, const auto&) { tokenize(service, exchange); }});
   router.add(

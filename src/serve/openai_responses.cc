@@ -149,7 +149,7 @@ struct Answer {
     if (!whole) {
       if (exchange->gone()) return;
       Status status = result.ok() ? result->result.status : result.status();
-      if (status.ok()) status = Status::error(StatusCode::cancelled, "the text was cancelled");
+      if (status.ok()) status = cut_status(service);
       const ApiError error = api_error(status);
       if (!stream.begun()) return exchange->answer(error_reply(error));
       send("response.failed", {{"response", response("failed", nullptr, &error)}});
@@ -247,7 +247,7 @@ void responses(Service& service, const std::shared_ptr<Kept>& kept, const Exchan
   answer->messages = std::move(messages);
   answer->sampling = text.options.sampling;
   text.prompt = render(service, request);
-  if (const Status fits = check_prompt(service, text.prompt.size()); !fits.ok()) throw api_error(fits);
+  check_prompt(service, text.prompt.size(), "input");
   const size_t prompt = text.prompt.size();
   submit(
       service, exchange,

@@ -166,6 +166,7 @@ Json schemas() {
                                     {"prompt", or_null("string")},
                                     {"messages", list(ref("Message"))},
                                     {"add_special", or_null("boolean")},
+                                    {"add_special_tokens", or_null("boolean")},
                                     {"parse_special", or_null("boolean")},
                                     {"add_generation_prompt", or_null("boolean")},
                                     {"continue_final_message", or_null("boolean")},
@@ -177,7 +178,7 @@ Json schemas() {
 
 Json answer(const char* description, Json schema, bool stream = false) {
   Json content = {{"application/json", {{"schema", std::move(schema)}}}};
-  if (stream) content["text/event-stream"] = {{"schema", of("string")}};
+  if (stream) content["text/event-stream"] = Json::object();
   return {{"description", description}, {"content", std::move(content)}};
 }
 
@@ -245,6 +246,7 @@ std::string openapi_json(const Service& service) {
                                          {"delete", get("deleteResponse", "Forget it", object_answer)}});
   paths["/v1/embeddings"] = {
       {"post", post("embeddings", "Of models that have them", "DetokenizeRequest", object_answer, false)}};
+  paths["/tokenizer_info"] = {{"get", get("tokenizerInfo", "What begins and ends texts", object_answer)}};
   paths["/tokenize"] = {{"post", post("tokenize", "Text to token ids", "TokenizeRequest", object_answer)}};
   paths["/detokenize"] = {{"post", post("detokenize", "Token ids to text", "DetokenizeRequest", object_answer)}};
   if (service.sessions) {

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <charconv>
 #include <cmath>
 #include <limits>
 #include <random>
@@ -110,6 +111,12 @@ std::optional<bool> Params::boolean(const char* name) {
 std::optional<int64_t> Params::integer(const char* name, int64_t least, int64_t most) {
   const Json* value = take(name);
   if (value == nullptr) return {};
+  // A number like 16.0 is an integer to JSON Schema.
+  if (value->is_number_float() && std::floor(value->get<double>()) == value->get<double>() &&
+      std::abs(value->get<double>()) < 0x1p53) {
+    const auto number = static_cast<int64_t>(value->get<double>());
+    if (number >= least && number <= most) return number;
+  }
   const bool whole = value->is_number_integer() &&
                      !(value->is_number_unsigned() && value->get<uint64_t>() > static_cast<uint64_t>(INT64_MAX));
   if (!whole || value->get<int64_t>() < least || value->get<int64_t>() > most) {
@@ -192,13 +199,15 @@ SampleOptions take_sampling(Params& params, int64_t vocabulary, const SampleOpti
     if (!bias->is_object()) params.refuse("logit_bias", "an object of token ids and numbers", shown(*bias));
     options.logit_bias.clear();
     for (const auto& [name, value] : bias->items()) {
-      char* end = nullptr;
-      const long long id = std::strtoll(name.c_str(), &end, 10);
-      if (name.empty() || *end != '\0' || id < 0 || id >= vocabulary) {
+      int64_t id = -1;
+      const auto [end, wrong] = std::from_chars(name.data(), name.data() + name.size(), id);
+      if (wrong != std::errc() || end != name.data() + name.size() || id < 0 || id >= vocabulary) {
         params.refuse("logit_bias", fmt::format("token ids from 0 to {}", vocabulary - 1),
                       "'" + valid_utf8(name) + "'");
       }
-      if (!value.is_number()) params.refuse("logit_bias", "numbers", shown(value));
+      if (!value.is_number() || std::abs(value.get<double>()) > 1e30) {
+        params.refuse("logit_bias", "numbers from -1e30 to 1e30", shown(value));
+      }
       // As OpenAI has it, -100 is a ban.
       const double number = value.get<double>();
       options.logit_bias.push_back({static_cast<int32_t>(id), number <= -100.0 ? -std::numeric_limits<float>::infinity()

@@ -20,8 +20,9 @@ int64_t common(std::span<const int32_t> a, std::span<const int32_t> b) {
 
 }  // namespace
 
-PrefixStore::PrefixStore(std::vector<std::unique_ptr<Sequence>> sequences, std::shared_ptr<const Tokenizer> tokenizer)
-    : tokenizer_(std::move(tokenizer)) {
+PrefixStore::PrefixStore(std::vector<std::unique_ptr<Sequence>> sequences, int64_t most_taken,
+                         std::shared_ptr<const Tokenizer> tokenizer)
+    : most_taken_(most_taken), tokenizer_(std::move(tokenizer)) {
   for (std::unique_ptr<Sequence>& sequence : sequences) {
     Entry entry;
     entry.sequence = std::move(sequence);
@@ -30,7 +31,7 @@ PrefixStore::PrefixStore(std::vector<std::unique_ptr<Sequence>> sequences, std::
 }
 
 bool PrefixStore::has_room() const {
-  return std::any_of(entries_.begin(), entries_.end(), [](const Entry& entry) { return !entry.taken; });
+  return std::count_if(entries_.begin(), entries_.end(), [](const Entry& entry) { return entry.taken; }) < most_taken_;
 }
 
 std::string PrefixStore::text_of(std::span<const int32_t> ids, size_t at) const {

@@ -22,7 +22,9 @@ class PrefixStore {
   // Checkpoints are made at this distance while a prompt is read, so that a later text can go back there.
   static constexpr int64_t kCheckpointDistance = 1024;
 
-  PrefixStore(std::vector<std::unique_ptr<Sequence>> sequences, std::shared_ptr<const Tokenizer> tokenizer);
+  // At most `most_taken` of the sequences have a text that runs.
+  PrefixStore(std::vector<std::unique_ptr<Sequence>> sequences, int64_t most_taken,
+              std::shared_ptr<const Tokenizer> tokenizer);
 
   // A text's place: a sequence whose first `reused` tokens are those of the text.
   struct Place {
@@ -33,7 +35,7 @@ class PrefixStore {
     std::string detail;  // the same with the texts, for the operator alone
   };
 
-  bool has_room() const;  // some sequence is free
+  bool has_room() const;  // for one more text
   // For these tokens, of which the last is always run; what other owners' texts had is never used, so that nobody
   // learns of it. `reuse`: otherwise it begins with nothing. There is room.
   Result<Place> take(std::span<const int32_t> ids, const std::string& owner, bool reuse);
@@ -57,6 +59,7 @@ class PrefixStore {
   std::string text_of(std::span<const int32_t> ids, size_t at) const;
 
   std::vector<Entry> entries_;
+  int64_t most_taken_;
   std::shared_ptr<const Tokenizer> tokenizer_;
   int64_t clock_ = 0;
 };

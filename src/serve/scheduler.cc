@@ -62,7 +62,7 @@ Status Scheduler::submit(std::shared_ptr<Job> job) {
   {
     const std::lock_guard lock(mutex_);
     if (closed_) return Status::error(StatusCode::busy, "the server is ending");
-    if (held_ >= options_.most_waiting + loop_.capacity()) {
+    if (held_ >= most()) {
       return Status::error(StatusCode::busy,
                            expected_message("requests",
                                             "at most " + std::to_string(options_.most_waiting) +

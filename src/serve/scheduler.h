@@ -79,6 +79,7 @@ class Scheduler {
   void cancel_all();  // texts that wait and run; they end within a step
   bool idle() const;
 
+  int64_t most() const { return options_.most_waiting + loop_.capacity(); }  // texts that run and wait
   int64_t waiting() const { return metrics_.waiting.value(); }
   double seconds_per_text() const { return seconds_per_text_.load(); }  // about; what Retry-After is made of
 

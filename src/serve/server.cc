@@ -107,6 +107,10 @@ Result<ServerPlan> plan_server(const ModelFile& file, const ServeOptions& option
   plan.sessions = options.sessions;
   if (options.sessions > 0) {
     KVASS_ASSIGN_OR_RETURN(const CacheOptions caches, resolve_caches(texts, file.trained_context()));
+    if (options.session_sinks && (*options.session_sinks < 0 || *options.session_sinks > caches.context / 2)) {
+      return bad_input("--session-sinks", fmt::format("0 to {}, half of the context", caches.context / 2),
+                       std::to_string(*options.session_sinks));
+    }
     KVASS_ASSIGN_OR_RETURN(const MemoryPlan session, model.plan(session_stream(options, caches.context), kScoreRows));
     plan.session_bytes = session.caches.bytes;
   }
@@ -253,8 +257,8 @@ void Server::Impl::handle(const Exchange& exchange) {
   std::string owner = kNobody;
   if (has_keys && !match.route->open) {
     const std::string* header = request.header("authorization");
-    constexpr std::string_view kBearer = "Bearer ";
-    const bool bearer = header != nullptr && std::string_view(*header).starts_with(kBearer);
+    constexpr std::string_view kBearer = "bearer ";
+    const bool bearer = header != nullptr && lower(header->substr(0, kBearer.size())) == kBearer;
     const std::optional<std::string> known =
         bearer ? keys.owner(std::string_view(*header).substr(kBearer.size())) : std::nullopt;
     if (!known) {
@@ -275,19 +279,33 @@ void Server::Impl::handle(const Exchange& exchange) {
       [this, exchange, route = match.route, arguments = match.arguments] { answer(exchange, *route, arguments); });
 }
 
+namespace {
+
+// JSON or a form, in UTF-8, as it is. Browsers send other types across origins without asking.
+void check_content(const HttpRequest& request) {
+  const std::string* const encoding = request.header("content-encoding");
+  if (encoding != nullptr && lower(*encoding) != "identity") {
+    throw ApiError{415, expected_message("Content-Encoding", "none", shown_text(*encoding).substr(0, 80)), "",
+                   "unsupported_media_type"};
+  }
+  if (request.body.empty()) return;
+  const std::string* const header = request.header("content-type");
+  const std::string type = header == nullptr ? "" : lower(*header);
+  const bool json = type == "application/json" || type.starts_with("application/json;");
+  const size_t charset = type.find("charset=");
+  const bool utf8 = !json || charset == type.npos || type.find("utf-8", charset) != type.npos;
+  if ((json && utf8) || type.starts_with("multipart/form-data")) return;
+  throw ApiError{415,
+                 expected_message("Content-Type", "application/json in UTF-8, or multipart/form-data for recordings",
+                                  header == nullptr ? "none" : shown_text(*header).substr(0, 80)),
+                 "", "unsupported_media_type"};
+}
+
+}  // namespace
+
 void Server::Impl::answer(const Exchange& exchange, const Route& route, const std::vector<std::string>& arguments) {
   try {
-    if (exchange->request().method == "POST" && !exchange->request().body.empty()) {
-      const std::string* type = exchange->request().header("content-type");
-      // Browsers send other types across origins without asking.
-      const bool form = type != nullptr && type->starts_with("multipart/form-data");
-      if (type == nullptr || (!type->starts_with("application/json") && !form)) {
-        throw ApiError{415,
-                       expected_message("Content-Type", "application/json, or multipart/form-data for recordings",
-                                        type ? valid_utf8(*type).substr(0, 80) : "none"),
-                       "", "unsupported_media_type"};
-      }
-    }
+    if (exchange->request().method == "POST") check_content(exchange->request());
     route.call(exchange, arguments);
   } catch (const ApiError& error) {
     exchange->answer(error_reply(error));
@@ -377,7 +395,7 @@ Result<std::unique_ptr<Server>> Server::open(ModelFile file, const ServeOptions&
     sequences.push_back(std::move(sequence));
   }
   service.context = !sequences.empty() && sequences[0]->endless() ? INT64_MAX : caches.context;
-  service.prefixes = std::make_unique<PrefixStore>(std::move(sequences), service.model.tokenizer);
+  service.prefixes = std::make_unique<PrefixStore>(std::move(sequences), streams.sequences, service.model.tokenizer);
   service.fingerprint = fingerprint_text(service.model, caches);
   service.plan_text = plan.text();
   service.metrics.bytes_planned.set(static_cast<int64_t>(plan.total()));

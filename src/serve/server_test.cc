@@ -255,6 +255,22 @@ TEST(Server, RefusesWhatItCannotHonourByName) {
     EXPECT_EQ(client.ask("POST", "/v1/completions", body).status, 400) << body;
   }
   EXPECT_EQ(client.ask("POST", "/v1/completions", text.dump(), "Content-Type: text/plain\r\n").status, 415);
+  EXPECT_EQ(
+      client.ask("POST", "/v1/completions", text.dump(), "Content-Type: application/json; charset=utf-16\r\n").status,
+      415);
+  EXPECT_EQ(client.ask("POST", "/v1/completions", text.dump(), "Content-Encoding: gzip\r\n").status, 415);
+  EXPECT_EQ(
+      client.ask("POST", "/v1/completions", text.dump(), "Content-Type: Application/JSON; charset=UTF-8\r\n").status,
+      200);
+  for (const char* name : {"logprobs", "stop", "seed", "n", "echo", "logit_bias", "stream_options", "suffix"}) {
+    EXPECT_EQ(client.post("/v1/completions", with(text, name, nullptr)).status, 200) << name << ": null";
+  }
+  EXPECT_EQ(client.post("/v1/completions", with(text, "max_tokens", 1.0)).status, 200);
+  Json many = with(text, "n", 16);
+  many["prompt"] = Json::array();
+  for (int i = 0; i < 200; ++i) many["prompt"].push_back("a");
+  EXPECT_EQ(client.post("/v1/completions", many).status, 400) << "more texts than may wait";
+  EXPECT_EQ(client.get("/tokenizer_info").json()["pad_token"], nullptr);
   EXPECT_EQ(client.get("/v1/nothing").status, 404);
   const Answer wrong = client.get("/v1/completions");
   EXPECT_EQ(wrong.status, 405);

@@ -350,7 +350,9 @@ void get(Service& service, const Exchange& exchange, const std::string& id) {
       return call.exchange->answer({200, "application/json", dump(full_json(call.store(), *session))});
     }
     call.store().peek(*session, [call, session](const Result<SnapshotInfo>& info) {
-      if (!info.ok()) return call.exchange->answer(error_reply(api_error(info.status())));
+      if (!info.ok()) {
+        return call.exchange->answer(error_reply({500, "the session's file cannot be read", "", "session_unreadable"}));
+      }
       Json json = session_json(call.store(), *session);
       json["held_bytes"] = info->body_bytes;
       json["endless"] = info->caches.sinks;

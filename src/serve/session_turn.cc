@@ -79,11 +79,22 @@ void SessionTurn::end(Result<DecodeResult> result) {
   store().save(*session_, [self = shared_from_this(), whole](const Status& status) { self->saved(*whole, status); });
 }
 
+// What cannot be kept is not acknowledged, and has not been.
+void SessionTurn::not_saved(const Status& why) {
+  const Status back = session_->chat->rewind_turns(session_->turns - 1);
+  session_->turns = session_->chat->turns();
+  session_->length = store().stream(*session_).sequence->length();
+  store().release(*session_);
+  if (exchange_->gone()) return;
+  const char* const what = back.ok() ? "; the turn was taken back" : "; the turn is in memory alone";
+  fail(exchange_, stream_, {507, "the session could not be saved: " + api_error(why).message + what, "", "not_saved"});
+}
+
 void SessionTurn::saved(const DecodeResult& result, const Status& saved) {
+  if (!saved.ok()) return not_saved(saved);
   const Json state = {{"turns", session_->turns}, {"length", session_->length}, {"saved", session_->saved}};
   store().release(*session_);
   if (exchange_->gone()) return;
-  if (!saved.ok()) return fail(exchange_, stream_, api_error(saved));
   if (result.reason == StopReason::cancelled || result.reason == StopReason::failed) {
     const char* const cut = "the answer was cut; the session has what was said of it";
     return fail(exchange_, stream_,

@@ -46,6 +46,7 @@ class SessionTurn : public std::enable_shared_from_this<SessionTurn> {
   void event(const DecodeEvent& event);
   void end(Result<DecodeResult> result);
   void saved(const DecodeResult& result, const Status& saved);
+  void not_saved(const Status& why);
   void refuse(const Status& status);
   Json chunk(Json delta, Json finish) const;
   SessionStore& store() { return *service_.sessions; }

@@ -15,6 +15,16 @@ constexpr char kEnding[] = ".kvsnap";
 constexpr size_t kMostQueued = 64;  // of one session
 constexpr size_t kMostName = 64;
 
+// A session whose file cannot be used. Where it lies is not for clients.
+ApiError unreadable(const std::string& id, const std::string& path, const Status& status) {
+  std::string message = api_error(status).message;
+  const std::string name = "the session '" + id + "'";
+  for (size_t at = message.find(path); at != message.npos; at = message.find(path, at + name.size())) {
+    message.replace(at, path.size(), name);
+  }
+  return {500, message, "", "session_unreadable"};
+}
+
 ApiError not_found(const std::string& id) {
   return {404, expected_message("session", "one that exists", "'" + id.substr(0, kMostName) + "'"), "id",
           "session_not_found"};
@@ -212,9 +222,10 @@ void SessionStore::load(Session& session, Use use, Failed failed) {
       auto loaded = std::make_shared<std::optional<Conversation>>(std::move(chat));
       service_.scheduler->call([this, &session, use, failed, status, loaded] {
         if (!status.ok()) {
+          const ApiError error = unreadable(session.id, path_of(session), status);
           drop_place(session);
           release(session);
-          return failed(api_error(status));
+          return failed(error);
         }
         session.chat = std::move(*loaded);
         session.turns = session.chat->turns();

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <thread>
 
 #include "app/chat.h"
@@ -227,6 +228,27 @@ TEST(Sessions, OneThatWaitsForAnotherMessageIsServedAfterIt) {
   EXPECT_EQ(said, expected);
 }
 
+TEST(Sessions, ATurnThatCannotBeWrittenIsTakenBackAndSaid) {
+  serve::ServeOptions options = small_server();
+  options.state = scratch_path("full");
+  TestServer server(options);
+  Client client(server.url());
+  client.post("/v1/sessions", session("a", "", 5));
+  const std::string first = say(client, "a", "one");
+  const std::string folder = options.state + "/open";
+  std::filesystem::rename(folder, folder + ".away");
+  std::ofstream(folder) << "a file where the folder was";
+  const Answer answer = client.post(path("a", "/messages"), {{"content", "two"}, {"max_tokens", kTokens}});
+  EXPECT_EQ(answer.status, 507) << answer.body;
+  EXPECT_NE(answer.message().find("taken back"), std::string::npos) << answer.message();
+  EXPECT_EQ(client.get(path("a")).json()["turns"], 1);
+  std::filesystem::remove(folder);
+  std::filesystem::rename(folder + ".away", folder);
+  Alone alone("", 5);
+  EXPECT_EQ(first, alone.say("one"));
+  EXPECT_EQ(say(client, "a", "two"), alone.say("two")) << "as if the turn had never been";
+}
+
 // KVASS_SOAK: so many tokens; `make soak` has 200,000.
 TEST(Sessions, ALongOneTakesNoMoreMemory) {
   const char* const soak = std::getenv("KVASS_SOAK");
@@ -269,7 +291,8 @@ TEST(Sessions, AFolderHasOneServerAndADamagedFileIsRefusedAndRemovable) {
   TestServer server(options);
   Client client(server.url());
   const Answer answer = client.post(path("a", "/messages"), {{"content", "x"}});
-  EXPECT_EQ(answer.status, 400) << answer.body;
+  EXPECT_EQ(answer.status, 500) << answer.body;
+  EXPECT_EQ(answer.body.find(options.state), std::string::npos) << answer.body;
   EXPECT_EQ(client.ask("DELETE", path("a")).status, 200);
   EXPECT_FALSE(std::filesystem::exists(file));
 }

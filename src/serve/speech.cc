@@ -75,6 +75,7 @@ class Form {
   const FormPart* file(const std::string& name) {
     const auto found = parts_.find(name);
     if (found == parts_.end()) return nullptr;
+    if (parts_.count(name) > 1) refuse(name, "one recording", "several");
     taken_.insert(name);
     return &found->second;
   }

@@ -68,15 +68,4 @@ void TextJob::end(Result<DecodeResult> result) {
   on_end_(std::move(whole));
 }
 
-Status check_prompt(const Service& service, size_t tokens) {
-  if (service.prefixes->size() == 0) return unsupported("request", "a server with --sequences of at least 1", "0");
-  const bool endless = service.context == INT64_MAX;
-  if (tokens == 0) return bad_input("prompt", "at least one token", "none");
-  if (endless || static_cast<int64_t>(tokens) <= service.context) return {};
-  return Status::error(StatusCode::cache_full, expected_message("prompt",
-                                                                "at most " + std::to_string(service.context) +
-                                                                    " tokens, the context of this server (--context)",
-                                                                std::to_string(tokens)));
-}
-
 }  // namespace kvass::serve

@@ -57,7 +57,4 @@ class TextJob final : public Job {
   int64_t kept_ = 0;  // position of the last checkpoint
 };
 
-// Whether a prompt of so many tokens fits beside at least one more.
-Status check_prompt(const Service& service, size_t tokens);
-
 }  // namespace kvass::serve

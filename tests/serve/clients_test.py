@@ -414,7 +414,8 @@ def test_recordings_are_refused_by_what_is_wrong(openai, speech, server, recordi
 @pytest.fixture
 def langchain(server):
     package = pytest.importorskip("langchain_openai", reason="the package langchain-openai is not installed")
-    return package.ChatOpenAI(base_url=server.url + "/v1", api_key="none", model=MODEL, temperature=0, max_tokens=12, max_retries=0)
+    return package.ChatOpenAI(base_url=server.url + "/v1", api_key="none", model=MODEL, temperature=0, max_tokens=12,
+                              max_retries=0)
 
 
 def test_langchain_invokes(langchain):
@@ -487,8 +488,8 @@ def test_schemathesis_finds_no_server_error(server):
     wanted = [not_a_server_error, checks.status_code_conformance, checks.content_type_conformance,
               checks.response_schema_conformance]
     settings = hypothesis.settings(
-        max_examples=int(os.environ.get("KVASS_MAX_EXAMPLES", 10)), deadline=None, database=None, derandomize=True, print_blob=False,
-        phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate],
+        max_examples=int(os.environ.get("KVASS_MAX_EXAMPLES", 10)), deadline=None, database=None, derandomize=True,
+        print_blob=False, phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate],
         suppress_health_check=list(hypothesis.HealthCheck))
 
     def send(operation, mode):

@@ -37,7 +37,8 @@ OPENINGS = [
     "A list of the rivers of Europe, from the longest to the shortest:\n",
     "",
 ]
-ENDINGS = ["The keeper said", "The Rhine", "1 2 3 4", "Grüße aus Köln: ", "«Où est la mer ?» 海は", "def main():\n    ", "x"]
+ENDINGS = ["The keeper said", "The Rhine", "1 2 3 4", "Grüße aus Köln: ", "«Où est la mer ?» 海は", "def main():\n    ",
+           "x"]
 SYSTEMS = ["", "Be brief.", "You are the keeper of a lighthouse. " * 8]
 
 
