@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "cli/test_files.h"
+#include "effort.h"
 #include "goldens.h"
 #include "text/utf8.h"
 #include "tiny_speech.h"
@@ -169,7 +170,7 @@ TEST(Interrupted, AHangUpSavesAsATerminationDoesUnlessItIsIgnored) {
 TEST(Interrupted, AConversationIsLeftInTheMiddleOfAPromptAndGoesOn) {
   const std::string model = tiny_talker("talker.gguf"), path = path_of("left.talk");
   std::string prompt;
-  for (int i = 0; i < 20000; ++i) prompt += i % 7 == 0 ? "and " : "the ";
+  for (int i = 0; i < effort(20000, 2000); ++i) prompt += i % 7 == 0 ? "and " : "the ";
   prompt += "\n";
   const Arguments begin = {"chat", model, "--context", "64", "--chunk", "1", "-n", "30", "--save", path, "-t", "1"};
   const Finished whole = kvass(begin, prompt + "and\n");
