@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <sndfile.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -249,6 +250,23 @@ TEST(DecodeAudio, ACancelEndsIt) {
   const std::atomic<bool> cancel{true};
   const Status status = decode_audio(path, &cancel).status();
   EXPECT_EQ(status.code(), StatusCode::cancelled);
+}
+
+TEST(DecodeAudio, ACancelEndsTheWaitForStandardInputWithoutASignal) {
+  int ends[2];
+  ASSERT_EQ(::pipe(ends), 0);
+  const int before = ::dup(STDIN_FILENO);
+  ::dup2(ends[0], STDIN_FILENO);
+  EXPECT_EQ(::write(ends[1], "RIFF", 4), 4);
+  std::atomic<bool> cancel{false};
+  std::thread other([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    cancel = true;
+  });
+  EXPECT_EQ(decode_audio("-", &cancel).status().code(), StatusCode::cancelled);
+  other.join();
+  ::dup2(before, STDIN_FILENO);
+  for (const int file : {before, ends[0], ends[1]}) ::close(file);
 }
 
 // Bytes of a file; the part [begin, end) of it, in shares of its size, is overwritten.

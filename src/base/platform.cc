@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/file.h>
@@ -155,7 +156,17 @@ bool put_zeros(const void* data, size_t bytes) {
          MAP_FAILED;
 }
 
-int64_t read_standard_input(void* to, size_t bytes) { return ::read(STDIN_FILENO, to, bytes); }
+int64_t read_standard_input(void* to, size_t bytes) {
+  // Not read() alone: a signal just before it would set its flag, and read() would then wait all the same.
+  constexpr int kMilliseconds = 100;
+  pollfd input{STDIN_FILENO, POLLIN, 0};
+  const int ready = ::poll(&input, 1, kMilliseconds);
+  if (ready == 0) errno = EINTR;
+  if (ready == 0 || (ready < 0 && errno == EINTR)) return -1;
+  const ssize_t count = ::read(STDIN_FILENO, to, bytes);
+  if (count < 0 && errno == EAGAIN) errno = EINTR;  // somebody else has read what was there
+  return count;
+}
 
 bool list_folder(const std::string& folder, std::vector<std::string>& names) {
   struct Close {

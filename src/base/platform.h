@@ -44,7 +44,7 @@ using PageFault = bool (*)(const void* address);
 void catch_page_faults(PageFault handler);
 void leave_page_faults();
 bool put_zeros(const void* data, size_t bytes);  // whole pages, instead of what is mapped there; for such a handler too
-int64_t read_standard_input(void* to, size_t bytes);  // bytes read; 0: the end
+int64_t read_standard_input(void* to, size_t bytes);  // bytes read; 0: the end; EINTR, too, if none came in 0.1 s
 
 // Files that are written.
 bool may_create_in(const std::string& folder);

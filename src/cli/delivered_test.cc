@@ -1,12 +1,13 @@
 // Nothing lost between two processes that write one stream: wherever stdout takes no more, what was saved goes on with
 // the first byte that did not come out. The cut is exact to the byte: stdout is a file that may grow so far and no
-// further, as on a full disk. KVASS_LONG=1 cuts 200 times, otherwise it is some 20.
+// further, as on a full disk. KVASS_LONG=1 cuts 200 times, otherwise it is some 20, under a sanitizer 8.
 #include <poll.h>
 #include <sys/ioctl.h>
 
 #include <cctype>
 
 #include "cli/test_files.h"
+#include "effort.h"
 #include "goldens.h"
 #include "seed.h"
 
@@ -16,7 +17,7 @@ namespace {
 using namespace testing;  // NOLINT: helpers of the tests
 using nlohmann::json;
 
-int cuts() { return long_tests() ? 200 : 20; }
+int cuts() { return long_tests() ? 200 : effort(20, 8); }
 
 // Runs kvass with a stdout that takes `bytes` and refuses the next one.
 Finished kvass_until(const Arguments& arguments, size_t bytes, const std::string& input = "") {
