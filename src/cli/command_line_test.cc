@@ -49,7 +49,7 @@ TEST(CommandLine, BadUsageIsTwoAndPointsToTheHelp) {
                                         {"tokenize", tiny(), "--context", "5"},
                                         {"inspect"}};
   for (const Arguments& arguments : cases) expect_refused(kvass(arguments), 2, {"--help`"});
-  expect_refused(kvass({"trot"}), 2, {"command: expected run, chat, plan, ", "got 'trot'", "`kvass --help`"});
+  expect_refused(kvass({"trot"}), 2, {"command: expected run, chat, serve, plan, ", "got 'trot'", "`kvass --help`"});
   expect_refused(kvass({"run", tiny(), "--nonsense"}), 2, {"expected ", "got '--nonsense'", "`kvass run --help`"});
 }
 
