@@ -182,7 +182,7 @@ def test_messages_may_have_parts_and_a_developer(client):
 
 
 def test_what_would_change_an_answer_is_refused_by_its_name(openai, client):
-    for options, name in [({"extra_body": {"mirostat": 2}}, "mirostat"), ({"presence_penalty": 1}, "presence_penalty"),
+    for options, name in [({"extra_body": {"mirostat": 2}}, "mirostat"), ({"presence_penalty": 3}, "presence_penalty"),
                           ({"n": 1000}, "n"), ({"temperature": -1}, "temperature"), ({"top_logprobs": 3}, "top_logprobs"),
                           ({"response_format": {"type": "json_object"}}, "response_format.type"),
                           ({"tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}]}, "tools"),
@@ -377,7 +377,7 @@ def test_transcriptions_in_every_format(speech, server, recording):
 
 def test_transcriptions_have_times_of_words(speech, server, recording):
     answer = transcribe(speech, server, recording, response_format="verbose_json", timestamp_granularities=["word", "segment"])
-    assert "".join(word.word for word in answer.words).strip() == answer.text
+    assert "".join(word.word for word in answer.words).replace(" ", "") == answer.text.replace(" ", "")
     assert answer.segments is not None
     for word in answer.words:
         assert 0 <= word.start <= word.end <= float(answer.duration) + 0.1
