@@ -37,6 +37,16 @@ class TinyModel {
     return found == tensors_.end() ? nullptr : &found->second.values;
   }
 
+  // The same with a chat template: a model that one can talk with.
+  GgufWriter talker() const {
+    GgufWriter talker = writer();
+    talker.str(
+        "tokenizer.chat_template",
+        "{{ bos_token }}{% for m in messages %}{{ '<start_of_turn>' + m.role + '\n' + m.content + "
+        "'<end_of_turn>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}");
+    return talker;
+  }
+
   // A writer that has the whole file. Tests that damage a file change the writer before they take the bytes.
   GgufWriter writer() const;
   std::vector<uint8_t> gguf() const { return writer().finish(); }

@@ -20,24 +20,6 @@ double seconds_between(Clock::time_point begin, Clock::time_point end) {
 
 }  // namespace
 
-std::string_view stop_reason_name(StopReason reason) {
-  switch (reason) {
-    case StopReason::max_tokens:
-      return "max_tokens";
-    case StopReason::end_of_generation:
-      return "end_of_generation";
-    case StopReason::stop_text:
-      return "stop_text";
-    case StopReason::cancelled:
-      return "cancelled";
-    case StopReason::cache_full:
-      return "cache_full";
-    case StopReason::failed:
-      return "failed";
-  }
-  return "?";
-}
-
 struct DecodeLoop::Slot {
   Slot(int64_t id, DecodeRequest from, const Tokenizer& tokenizer)
       : id(id), request(std::move(from)), output(tokenizer, request.options, result, request.on_text) {}

@@ -19,6 +19,24 @@ Result<DecodeResult> run_to_end(const OpenModel& model, OpenStream& stream, Samp
 
 }  // namespace
 
+std::string_view stop_reason_name(StopReason reason) {
+  switch (reason) {
+    case StopReason::max_tokens:
+      return "max_tokens";
+    case StopReason::end_of_generation:
+      return "end_of_generation";
+    case StopReason::stop_text:
+      return "stop_text";
+    case StopReason::cancelled:
+      return "cancelled";
+    case StopReason::cache_full:
+      return "cache_full";
+    case StopReason::failed:
+      return "failed";
+  }
+  return "?";
+}
+
 Status check_text(const StreamState& state, const std::string& path) {
   if (!state.is_chat()) return {};
   return bad_input(path, "a text, as a stream saves it", "a conversation of a chat");

@@ -4,6 +4,7 @@
 #include "cli/command.h"
 #include "cli/config.h"
 #include "cli/fields.h"
+#include "cli/group_options.h"
 #include "cli/model_flags.h"
 #include "cli/sampling_flags.h"
 #include "cli/signals.h"
@@ -21,78 +22,58 @@ struct ServeFlags {
   ModelFlags weights;
   serve::ServeOptions options;
   int64_t session_sinks = 0;
-  const CLI::Option* session_sinks_given = nullptr;
-  const CLI::Option* prefixes_given = nullptr;
-  const CLI::Option* sessions_given = nullptr;
-  int64_t checkpoints = 2;
-  double target_ms = 100.0;
   double request_seconds = 0.0;
   std::string body_limit = "64M";
+  const CLI::App* command = nullptr;
   bool json = false, quiet = false;
+
+  bool given(FlagField field) const { return command->get_option(flag_of(field))->count() > 0; }
 };
 
-Status check(const ServeFlags& flags) {
-  const serve::ServeOptions& options = flags.options;
-  const auto at_least = [](const char* flag, int64_t least, int64_t got) {
-    return got >= least ? Status() : bad_input(flag, std::to_string(least) + " or more", std::to_string(got));
-  };
-  if (options.port < 0 || options.port > 65535) return bad_input("--port", "0 to 65535", std::to_string(options.port));
-  KVASS_RETURN_IF_ERROR(at_least("--sessions", 0, options.sessions));
-  KVASS_RETURN_IF_ERROR(at_least("--prefixes", 0, options.prefixes));
-  KVASS_RETURN_IF_ERROR(at_least("--checkpoints", 0, flags.checkpoints));
-  KVASS_RETURN_IF_ERROR(at_least("--queue", 0, options.scheduler.most_waiting));
-  KVASS_RETURN_IF_ERROR(at_least("--connections", 1, options.limits.connections));
-  if (!(flags.target_ms >= 1.0 && flags.target_ms <= 60'000.0)) {
-    return bad_input("--target-ms", "1 to 60000", fmt::format("{}", flags.target_ms));
-  }
-  if (!(options.drain_seconds >= 0.0))
-    return bad_input("--drain-seconds", "0 or more", fmt::format("{}", options.drain_seconds));
-  if (!(flags.request_seconds >= 0.0))
-    return bad_input("--request-seconds", "0 (no limit) or more", fmt::format("{}", flags.request_seconds));
-  if (!options.state.empty() && options.sessions == 0)
-    return bad_input("--state", "--sessions of 1 or more beside it", "0");
-  if (options.no_auth && !options.keys.empty()) return bad_input("--no-auth", "no --api-key-file beside it", "both");
-  return {};
-}
-
-Status run(ServeFlags& flags) {
-  KVASS_RETURN_IF_ERROR(check(flags));
+// The options as the flags say them, and where they say nothing as the model's file does.
+Status resolve(ServeFlags& flags, const ModelFile& file) {
   serve::ServeOptions& options = flags.options;
   KVASS_ASSIGN_OR_RETURN(options.weights, flags.weights.resolve(flags.quiet));
-  KVASS_ASSIGN_OR_RETURN(ModelFile file, ModelFlags::open(flags.model, flags.quiet));
-  KVASS_ASSIGN_OR_RETURN(const std::string own_template,
-                         file.speech() == nullptr ? file.chat_template() : std::string());
-  // A model that nobody can talk with has no sessions.
-  const bool talks = !own_template.empty() || !flags.template_file.empty();
-  if (!talks && flags.sessions_given->count() == 0 && options.state.empty()) options.sessions = 0;
+  const int64_t checkpoints = options.streams.checkpoints;
   KVASS_ASSIGN_OR_RETURN(options.streams, flags.stream.resolve(file.stream_options()));
+  options.streams.checkpoints = checkpoints;
   if (!flags.stream.sequences_given()) options.streams.sequences = 4;
-  if (flags.prefixes_given->count() == 0) options.prefixes = options.streams.sequences;
-  options.streams.checkpoints = flags.checkpoints;
-  KVASS_RETURN_IF_ERROR(validate(options.sampling));
-  if (flags.session_sinks_given->count() > 0) options.session_sinks = flags.session_sinks;
-  options.scheduler.target_seconds = flags.target_ms * 1e-3;
+  if (!flags.given("ServeOptions.prefixes")) options.prefixes = options.streams.sequences;
   if (!flags.template_file.empty()) {
     KVASS_ASSIGN_OR_RETURN(options.chat_template, read_text(flags.template_file));
     if (options.chat_template.empty()) return bad_input(flags.template_file, "a chat template", "an empty file");
   }
-  if (flags.request_seconds > 0.0) options.request_seconds = flags.request_seconds;
+  if (file.speech() == nullptr && options.chat_template.empty() && !flags.given("ServeOptions.sessions") &&
+      options.state.empty()) {
+    KVASS_ASSIGN_OR_RETURN(const std::string own, file.chat_template());
+    if (own.empty()) options.sessions = 0;  // nobody can talk with it
+  }
+  KVASS_RETURN_IF_ERROR(validate(options.sampling));
+  if (flags.given("ServeOptions.session_sinks")) options.session_sinks = flags.session_sinks;
+  if (flags.request_seconds != 0.0) options.request_seconds = flags.request_seconds;
   const Result<size_t> body = parse_memory_limit(flags.body_limit);
-  if (!body.ok())
-    return bad_input("--body-limit", "a number of bytes, as in 1048576 or 64M", "'" + flags.body_limit + "'");
+  if (!body.ok()) {
+    return bad_input("HttpLimits.body_bytes", "a number of bytes, as in 1048576 or 64M", "'" + flags.body_limit + "'");
+  }
   options.limits.body_bytes = body.value();
-  constexpr int64_t kMostTexts = 4096;
-  if (options.streams.sequences < 0 || options.streams.sequences + options.sessions > kMostTexts) {
-    return bad_input("--sequences", fmt::format("0 to {} together with --sessions", kMostTexts),
-                     std::to_string(options.streams.sequences));
+  if (flags.given("ServeOptions.port") && options.host.starts_with("unix:")) {
+    return bad_input("ServeOptions.port", "an address as ServeOptions.host beside it", options.host);
   }
   options.log = !flags.quiet;
-  serve::show_messages_with(shown_message);
+  return {};
+}
+
+Status run(ServeFlags& flags) {
+  KVASS_ASSIGN_OR_RETURN(ModelFile file, ModelFlags::open(flags.model, flags.quiet));
+  KVASS_RETURN_IF_ERROR(resolve(flags, file));
+  serve::show_messages_with([](std::string_view message) {
+    return shown_message(Status::error(StatusCode::bad_input, std::string(message)));
+  });
   const auto on_plan = [&](const serve::ServerPlan& plan) {
     if (!flags.quiet) say("kvass: plan: {}\n", plan.text());
   };
   KVASS_ASSIGN_OR_RETURN(const std::unique_ptr<serve::Server> server,
-                         serve::Server::open(std::move(file), options, on_plan));
+                         serve::Server::open(std::move(file), flags.options, on_plan));
   const std::atomic<bool>& end = ended();
   server->start();
   if (flags.json) {
@@ -119,6 +100,7 @@ Status run(ServeFlags& flags) {
 
 CommandAction add_serve(CLI::App& command) {
   auto flags = std::make_shared<ServeFlags>();
+  flags->command = &command;
   serve::ServeOptions& options = flags->options;
   command.description("Serve a model over HTTP: OpenAI's API, and sessions that do not end");
   command.footer(
@@ -131,92 +113,50 @@ CommandAction add_serve(CLI::App& command) {
       "  kvass serve model.gguf --speech speech-model --host 0.0.0.0 --api-key-file keys.txt");
   ModelFlags::add_model(command, flags->model)->required();
 
-  std::string group = "Server";
-  command.add_option("--host", options.host, "The address to listen at, or unix:PATH")
-      ->type_name("HOST")
-      ->group(group)
-      ->capture_default_str();
-  command.add_option("--port", options.port, "The port; 0: a free one")
-      ->type_name("PORT")
-      ->group(group)
-      ->capture_default_str();
-  command.add_option("--api-key-file", options.keys, "Keys that clients must have, one on each line")
-      ->type_name("FILE")
-      ->group(group);
-  command.add_flag("--no-auth", options.no_auth, "Let everybody in who can reach the address")->group(group);
-  command.add_option("--cors", options.cors, "A web origin that may use the server; may be given again")
-      ->type_name("ORIGIN")
-      ->allow_extra_args(false)
-      ->group(group);
-  command.add_option("--alias", options.alias, "The model's name in the API (default: its file's)")
-      ->type_name("NAME")
-      ->group(group);
-  command
-      .add_option(flags_of("ChatOptions.chat_template"), flags->template_file,
-                  "A jinja template instead of the model's")
-      ->type_name("FILE")
-      ->group(group);
-  command.add_option("--speech", options.speech, "A model that transcribes, for /v1/audio")
-      ->type_name("MODEL")
-      ->group(group);
-  command.add_option("--connections", options.limits.connections, "Connections at a time")
-      ->type_name("N")
-      ->group(group)
-      ->capture_default_str();
-  command.add_option("--body-limit", flags->body_limit, "Bytes of a request's body")
-      ->type_name("BYTES")
-      ->group(group)
-      ->capture_default_str();
-  command
-      .add_option("--queue", options.scheduler.most_waiting, "Texts that wait for a place; more are answered with 429")
-      ->type_name("N")
-      ->group(group)
-      ->capture_default_str();
-  command
-      .add_option("--target-ms", flags->target_ms,
-                  "The time of a step while texts decode: prompts get what is left of it")
-      ->type_name("MS")
-      ->group(group)
-      ->capture_default_str();
-  command.add_option("--request-seconds", flags->request_seconds, "The longest that a text may take; 0: no limit")
-      ->type_name("S")
-      ->group(group)
-      ->capture_default_str();
-  command
-      .add_option("--drain-seconds", options.drain_seconds,
-                  "How long texts may go on after SIGTERM before they are cut and saved")
-      ->type_name("S")
-      ->group(group)
-      ->capture_default_str();
+  const GroupOptions server{command, "Server"};
+  server(flags_of("ServeOptions.host"), options.host, "The address to listen at, or unix:PATH", "HOST");
+  server(flags_of("ServeOptions.port"), options.port, "The port; 0: a free one", "PORT");
+  server.without_default(flags_of("ServeOptions.keys"), options.keys, "Keys that clients must have, one on each line",
+                         "FILE");
+  command.add_flag(flags_of("ServeOptions.no_auth"), options.no_auth, "Let everybody in who can reach the address")
+      ->group(server.group);
+  server
+      .without_default(flags_of("ServeOptions.cors"), options.cors,
+                       "A web origin that may use the server; may be given again", "ORIGIN")
+      ->allow_extra_args(false);
+  server.without_default(flags_of("ServeOptions.alias"), options.alias,
+                         "The model's name in the API (default: its file's)", "NAME");
+  server.without_default(flags_of("ChatOptions.chat_template"), flags->template_file,
+                         "A jinja template instead of the model's", "FILE");
+  server.without_default(flags_of("ServeOptions.speech"), options.speech, "A model that transcribes, for /v1/audio",
+                         "MODEL");
+  server(flags_of("HttpLimits.connections"), options.limits.connections, "Connections at a time", "N");
+  server(flags_of("HttpLimits.body_bytes"), flags->body_limit, "Bytes of a request's body", "BYTES");
+  server(flags_of("SchedulerOptions.most_waiting"), options.scheduler.most_waiting,
+         "Texts that wait for a place; more are answered with 429", "N");
+  server(flags_of("SchedulerOptions.target_ms"), options.scheduler.target_ms,
+         "How long a step may take while texts are generated: their next tokens come first,\n"
+         "and prompts are read in the rest of the time",
+         "MS");
+  server(flags_of("ServeOptions.request_seconds"), flags->request_seconds,
+         "The longest that a text may take; 0: no limit", "S");
+  server(flags_of("ServeOptions.drain_seconds"), options.drain_seconds,
+         "How long texts may go on after SIGTERM before they are cut and saved", "S");
 
-  group = "Memory";
-  command
-      .add_option("--prefixes", options.prefixes,
-                  "Sequences that keep the prefixes of earlier texts (default: as many as --sequences)")
-      ->type_name("N")
-      ->group(group);
-  flags->prefixes_given = command.get_option("--prefixes");
-  flags->sessions_given =
-      command
-          .add_option("--sessions", options.sessions,
-                      "Sessions in memory at a time; 0: none (and where the model has no chat template)")
-          ->type_name("N")
-          ->group(group)
-          ->capture_default_str();
-  flags->session_sinks_given =
-      command
-          .add_option(
-              "--session-sinks", flags->session_sinks,
-              "Tokens that a session keeps for ever: its system text (default: a quarter of the context, 512 at most)")
-          ->type_name("TOKENS")
-          ->group(group);
-  command.add_option("--state", options.state, "A folder that keeps sessions, written after every turn")
-      ->type_name("FOLDER")
-      ->group(group);
-  command.add_option("--checkpoints", flags->checkpoints, "Positions of each text that its rings can go back to")
-      ->type_name("N")
-      ->group(group)
-      ->capture_default_str();
+  const GroupOptions memory{command, "Memory"};
+  memory.without_default(flags_of("ServeOptions.prefixes"), options.prefixes,
+                         "Sequences that keep the prefixes of earlier texts (default: as many as --sequences)", "N");
+  memory(flags_of("ServeOptions.sessions"), options.sessions,
+         "Sessions in memory at a time; 0: none (and where the model has no chat template)", "N");
+  memory.without_default(
+      flags_of("ServeOptions.session_sinks"), flags->session_sinks,
+      "Tokens that a session keeps for ever: its system text (default: a quarter of the context, 512 at most)",
+      "TOKENS");
+  memory.without_default(flags_of("ServeOptions.state"), options.state,
+                         "A folder that keeps sessions, written after every turn", "FOLDER");
+  options.streams.checkpoints = 2;
+  memory(flags_of("StreamOptions.checkpoints"), options.streams.checkpoints,
+         "Positions of each text that its rings can go back to", "N");
   flags->stream.add(command);
   flags->stream.add_memory_limit(command);
   flags->stream.add_sequences(command, "Texts that run at a time, beside those of sessions (default: 4)");

@@ -16,6 +16,12 @@ using namespace testing;  // NOLINT: helpers of the tests
 TEST(Serve, RefusesWhatItCannotServeByItsFlag) {
   const std::string model = tiny_talker("serve-refusals.gguf");
   const std::vector<std::pair<Arguments, const char*>> cases = {
+      {{"--port", "1", "--host", "unix:" + path_of("sock")}, "--port: expected an address"},
+      {{"--session-sinks", "4", "--attention-sink", "4,60"}, "--session-sinks"},
+      {{"--session-sinks", "4", "--sessions", "0"}, "--session-sinks"},
+      {{"--sequences", "0", "--sessions", "0"}, "--sequences"},
+      {{"--sequences", "0", "--prefixes", "1"}, "--prefixes"},
+      {{"--request-seconds", "-1"}, "--request-seconds"},
       {{"--port", "99999"}, "--port: expected 0 to 65535, got 99999"},
       {{"--host", "0.0.0.0"}, "--api-key-file"},
       {{"--host", "256.1.1.1"}, "--api-key-file"},
@@ -36,6 +42,23 @@ TEST(Serve, RefusesWhatItCannotServeByItsFlag) {
   }
 }
 
+// `kvass verify --receipt` over a receipt, and over one that says another token.
+void expect_replayed(Json receipt) {
+  const std::string file = path_of("receipt.json"), model = tiny_talker("serve.gguf");
+  write_file(file, receipt.dump());
+  EXPECT_EQ(parsed(kvass({"verify", model, "--receipt", file, "--json"})),
+            (nlohmann::json{{"identical", true}, {"tokens", 9}}));
+  EXPECT_EQ(
+      parsed(kvass({"verify", model, "--receipt", file, "--from", "2", "--until", "5", "--json", "-t", "1"}))["tokens"],
+      3);
+  expect_refused(kvass({"verify", model, "--receipt", file, "--until", "10"}), 1, {"from 0 to 9"});
+  expect_refused(kvass({"verify", tiny(), "--receipt", tiny()}), 1, {"JSON"});
+  EXPECT_EQ(kvass({"verify", model, "--receipt", file, "--tokens", "20"}).code, 2) << "what it would ignore";
+  receipt["ids"][4] = receipt["ids"][4] == 9 ? 10 : 9;
+  write_file(file, receipt.dump());
+  expect_refused(kvass({"verify", model, "--receipt", file}), 1, {"token 4 of the receipt: expected hash "});
+}
+
 TEST(Serve, ListensServesAndEndsInOrder) {
   const std::string keys = path_of("serve-keys");
   std::ofstream(keys) << "a-key-of-this-test\n";
@@ -50,6 +73,9 @@ TEST(Serve, ListensServesAndEndsInOrder) {
     const Answer answer = client.post("/v1/completions", {{"prompt", "ab"}, {"max_tokens", 2}}, key);
     EXPECT_EQ(answer.status, 200) << answer.body;
     EXPECT_EQ(client.get("/v1/models", other).status, 401);
+    const Json given =
+        client.post("/v1/completions", {{"prompt", "ab"}, {"max_tokens", 9}, {"receipt", true}}, key).json();
+    expect_replayed(given["choices"][0]["receipt"]);
     std::ofstream(keys) << "a-later-key\n";
     server.signal(SIGHUP);
     while (client.get("/v1/models", other).status == 401) std::this_thread::yield();  // the test's own time limit

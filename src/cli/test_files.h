@@ -25,11 +25,7 @@ inline const std::string& tiny() {
 
 // A tiny model that one can talk with, as a file of this name.
 inline std::string tiny_talker(const char* name) {
-  GgufWriter writer = TinyModel().writer();
-  writer.str("tokenizer.chat_template",
-             "{{ bos_token }}{% for m in messages %}{{ '<start_of_turn>' + m.role + '\n' + m.content + "
-             "'<end_of_turn>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}");
-  EXPECT_TRUE(writer.write(path_of(name)).ok());
+  EXPECT_TRUE(TinyModel().talker().write(path_of(name)).ok());
   return path_of(name);
 }
 

@@ -18,6 +18,7 @@
 #include "cli/command.h"
 #include "cli/config.h"
 #include "cli/fields.h"
+#include "cli/group_options.h"
 #include "cli/model_flags.h"
 #include "cli/progress.h"
 #include "cli/signals.h"
@@ -304,16 +305,6 @@ Status run(const TranscribeFlags& flags) {
   return bad_input("transcribe", fmt::format("{} files that can be transcribed", flags.audio.size()),
                    fmt::format("{} that cannot", failed));
 }
-
-// Options of one group of the help that show their defaults.
-struct GroupOptions {
-  CLI::App& command;
-  std::string group;
-  template <class Value>
-  CLI::Option* operator()(const std::string& name, Value& value, const char* text, const char* type) const {
-    return command.add_option(name, value, text)->type_name(type)->group(group)->capture_default_str();
-  }
-};
 
 void add_speech_flags(TranscribeFlags& flags, CLI::App& command) {
   const std::string group = "Speech";

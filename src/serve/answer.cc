@@ -45,12 +45,13 @@ Json Usage::json() const {
           {"prompt_tokens_details", {{"cached_tokens", reused}}}};
 }
 
+Json logprob_json(double logprob) { return std::isfinite(logprob) ? logprob : -9999.0; }
+
 Json token_json(const Tokenizer& tokenizer, int32_t token, double logprob) {
   const std::string_view piece = tokenizer.piece(token, /*show_control=*/true);
   Json bytes = Json::array();
   for (const char c : piece) bytes.push_back(static_cast<unsigned char>(c));
-  // JSON has no infinities; OpenAI's word for a token that cannot be is -9999.
-  return {{"token", valid_utf8(piece)}, {"logprob", std::isfinite(logprob) ? logprob : -9999.0}, {"bytes", bytes}};
+  return {{"token", shown_text(piece)}, {"logprob", logprob_json(logprob)}, {"bytes", bytes}};
 }
 
 void EventStream::begin(Fields headers) {
@@ -60,20 +61,26 @@ void EventStream::begin(Fields headers) {
   exchange_->begin({200, "text/event-stream", "", std::move(headers)});
 }
 
-Status cut_status(const Service& service) {
-  return Status::error(StatusCode::cancelled, service.draining ? "the server is ending" : "the text was cancelled");
+std::optional<ApiError> failure_of(const Service& service, const Result<TextResult>& result) {
+  if (!result.ok()) return api_error(result.status());
+  const StopReason reason = result->result.reason;
+  if (reason != StopReason::cancelled && reason != StopReason::failed) return {};
+  if (!result->result.status.ok()) return api_error(result->result.status);
+  const char* const why = service.draining ? "the server is ending" : "the text was cancelled";
+  return api_error(Status::error(StatusCode::cancelled, why));
 }
 
 void check_prompt(const Service& service, size_t tokens, const char* param) {
   const auto refuse = [&](const std::string& message, const char* code) { throw ApiError{400, message, param, code}; };
   if (service.prefixes->size() == 0) {
-    refuse(expected_message(param, "a server with --sequences of at least 1", "0"), "unsupported");
+    refuse(expected_message(param, "a server with StreamOptions.sequences of at least 1", "0"), "unsupported");
   }
   if (tokens == 0) refuse(expected_message(param, "at least one token", "none"), "invalid_value");
   if (service.context == INT64_MAX || static_cast<int64_t>(tokens) <= service.context) return;
-  refuse(expected_message(
-             param, "at most " + std::to_string(service.context) + " tokens, the context of this server (--context)",
-             std::to_string(tokens)),
+  refuse(expected_message(param,
+                          "at most " + std::to_string(service.context) +
+                              " tokens, the context of this server (StreamOptions.context)",
+                          std::to_string(tokens)),
          "context_length_exceeded");
 }
 
@@ -96,7 +103,8 @@ void submit(Service& service, const Exchange& exchange, const std::vector<std::s
   if (const int64_t most = service.scheduler->most(); static_cast<int64_t>(jobs.size()) > most) {
     throw ApiError{400,
                    expected_message("texts of one request",
-                                    "at most " + std::to_string(most) + ", which is what may run and wait (--queue)",
+                                    "at most " + std::to_string(most) +
+                                        ", which is what may run and wait (SchedulerOptions.most_waiting)",
                                     std::to_string(jobs.size())),
                    "", "invalid_value"};
   }
@@ -128,13 +136,11 @@ void note_text(const Exchange& exchange, const TextResult& text) {
   if (!text.detail.empty()) notes.emplace_back("prefix", text.detail);
 }
 
-void check_model(Params& params, const Service&, const std::string& served) {
+void check_model(Params& params, const std::string& served) {
   const std::optional<std::string> model = params.text("model");
   if (!model || *model == served) return;
-  throw ApiError{404,
-                 expected_message("model", "'" + served + "', which this server has",
-                                  "'" + valid_utf8(*model).substr(0, 100) + "'"),
-                 "model", "model_not_found"};
+  throw ApiError{404, expected_message("model", "'" + served + "', which this server has", in_quotes(*model)), "model",
+                 "model_not_found"};
 }
 
 }  // namespace kvass::serve

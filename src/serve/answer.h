@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -26,6 +27,7 @@ struct Usage {
   Json json() const;  // as chat and completions have it
 };
 
+Json logprob_json(double logprob);  // JSON has no infinities: OpenAI's word for a token that cannot be is -9999
 // A token's text as JSON: not always whole characters, therefore with its bytes.
 Json token_json(const Tokenizer& tokenizer, int32_t token, double logprob);
 
@@ -54,7 +56,8 @@ class EventStream {
   bool begun_ = false;
 };
 
-Status cut_status(const Service& service);  // of a text that was cancelled, and why
+// Why a text did not end by itself, by its limit or in a full cache; none: it did.
+std::optional<ApiError> failure_of(const Service& service, const Result<TextResult>& result);
 
 // Throws where a prompt of so many tokens does not fit; `param` has it in the request.
 void check_prompt(const Service& service, size_t tokens, const char* param);
@@ -63,7 +66,7 @@ void check_prompt(const Service& service, size_t tokens, const char* param);
 void fail(const Exchange& exchange, EventStream& stream, const ApiError& error);
 ApiError too_many(const Service& service, const Status& status);  // 429 with Retry-After
 
-// Submits the jobs of one request, which end together where the client goes away or one cannot begin.
+// Submits the jobs of one request. Where the client goes away, or one of them is not taken, all of them end.
 void submit(Service& service, const Exchange& exchange, const std::vector<std::shared_ptr<Job>>& jobs);
 
 // The header that says what became of the prompt's prefix.
@@ -71,6 +74,6 @@ Fields prefix_headers(const PrefixStore::Place& place, size_t prompt);
 void note_text(const Exchange& exchange, const TextResult& text);  // for the access log
 
 // Refuses another model than the one that is served.
-void check_model(Params& params, const Service& service, const std::string& served);
+void check_model(Params& params, const std::string& served);
 
 }  // namespace kvass::serve

@@ -48,8 +48,7 @@ Json take_messages(const Params& params, const char* name, const Json& list) {
     std::string role = one.text("role").value_or("");
     if (role == "developer") role = "system";  // OpenAI's newer word
     if (role != "system" && role != "user" && role != "assistant") {
-      refuse(where + ".role", "system, developer, user or assistant",
-             role.empty() ? "none" : "'" + valid_utf8(role) + "'");
+      refuse(where + ".role", "system, developer, user or assistant", role.empty() ? "none" : in_quotes(role));
     }
     const Json* content = one.take("content");
     if (content == nullptr) refuse(where + ".content", "text", "none");

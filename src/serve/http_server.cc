@@ -9,11 +9,8 @@
 #include <boost/asio.hpp>
 #include <boost/beast/core.hpp>
 #include <boost/beast/http.hpp>
-#include <cctype>
 #include <cerrno>
 #include <deque>
-#include <iterator>
-#include <mutex>
 #include <optional>
 #include <sstream>
 #include <thread>
@@ -27,6 +24,8 @@ namespace http = boost::beast::http;
 using Error = boost::system::error_code;
 using Socket = asio::generic::stream_protocol::socket;
 using Acceptor = asio::basic_socket_acceptor<asio::generic::stream_protocol>;
+
+class Connection;
 
 struct HttpServer::Impl {
   Impl(const HttpLimits& given, Handler handle, OnDone done)
@@ -43,6 +42,7 @@ struct HttpServer::Impl {
   Acceptor acceptor{io};
   asio::steady_timer pause{io};  // after an accept that failed for want of descriptors
   std::string url;
+  bool local = false;
   std::string path;  // of a UNIX socket, which is removed at the end
   std::vector<std::weak_ptr<Connection>> connections;
   std::atomic<int64_t> exchanges{0}, open{0};
@@ -59,8 +59,8 @@ std::string json_error(std::string_view message) {
 
 }  // namespace
 
-// One client. All of it but post() runs on the server's thread.
-class Connection : public std::enable_shared_from_this<Connection> {
+// One client. All of it but the channel runs on the server's thread.
+class Connection final : public HttpChannel, public std::enable_shared_from_this<Connection> {
  public:
   Connection(HttpServer::Impl& server, Socket socket) : server_(server), socket_(std::move(socket)), timer_(server.io) {
     sockaddr_storage address{};
@@ -73,11 +73,24 @@ class Connection : public std::enable_shared_from_this<Connection> {
     (void)::setsockopt(file, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     ++server_.open;
   }
-  ~Connection() { --server_.open; }
+  ~Connection() override { --server_.open; }
 
-  template <class Call>
-  void post(Call call) {
-    asio::post(server_.io, [self = shared_from_this(), call = std::move(call)]() mutable { call(*self); });
+  void send_reply(HttpReply reply, bool stream) override {
+    post([reply = std::move(reply), stream](Connection& self) { self.begin_reply(reply, stream); });
+  }
+  void send_part(std::string part) override {
+    post([part = std::move(part)](Connection& self) { self.write_part(part); });
+  }
+  void send_end() override {
+    post([](Connection& self) { self.finish(); });
+  }
+  void drop() override {
+    post([](Connection& self) { self.close(); });
+  }
+  size_t most_unsent() const override { return server_.limits.unsent_bytes; }
+  void exchange_ends(const HttpExchange& exchange) override {
+    if (server_.on_done) server_.on_done(exchange);
+    --server_.exchanges;
   }
 
   void wait_for_request() {
@@ -99,15 +112,6 @@ class Connection : public std::enable_shared_from_this<Connection> {
     send(head(reply, /*stream=*/false) + reply.body, /*last=*/true);
   }
 
-  void begin_reply(const std::shared_ptr<HttpReply>& reply, bool stream) {
-    chunked_ = stream && version_ == 11;
-    if (stream && !chunked_) keep_alive_ = false;
-    std::string text = head(*reply, stream);
-    if (!head_only_ && !reply->body.empty()) text += stream ? part(reply->body) : reply->body;
-    send(std::move(text), /*last=*/!stream);
-  }
-  void write_part(const std::string& text) { send(head_only_ ? std::string() : part(text), /*last=*/false); }
-  void finish() { send(chunked_ && !head_only_ ? "0\r\n\r\n" : "", /*last=*/true); }
   void close() {
     if (closed_) return;
     closed_ = true;
@@ -121,10 +125,21 @@ class Connection : public std::enable_shared_from_this<Connection> {
     if (idle_) close();
   }
 
-  HttpServer::Impl& server() { return server_; }
-
  private:
-  friend class HttpExchange;
+  template <class Call>
+  void post(Call call) {
+    asio::post(server_.io, [self = shared_from_this(), call = std::move(call)] { call(*self); });
+  }
+
+  void begin_reply(const HttpReply& reply, bool stream) {
+    chunked_ = stream && version_ == 11;
+    if (stream && !chunked_) keep_alive_ = false;
+    std::string text = head(reply, stream);
+    if (!head_only_ && !reply.body.empty()) text += stream ? part(reply.body) : reply.body;
+    send(std::move(text), /*last=*/!stream);
+  }
+  void write_part(const std::string& text) { send(head_only_ ? std::string() : part(text), /*last=*/false); }
+  void finish() { send(chunked_ && !head_only_ ? "0\r\n\r\n" : "", /*last=*/true); }
 
   void set_deadline(std::chrono::seconds time, int status) {
     if (closed_) return;
@@ -226,7 +241,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
   std::string head(const HttpReply& reply, bool stream) {
     http::response<http::empty_body> message(static_cast<http::status>(reply.status), version_);
-    message.reason(std::string(status_text(reply.status)));
+    message.reason(http::obsolete_reason(message.result()));
     message.set(http::field::server, "kvass");
     for (const auto& [name, value] : reply.headers) message.set(name, value);
     if (!reply.type.empty()) message.set(http::field::content_type, reply.type);
@@ -270,7 +285,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
       Error ignored;
       self->timer_.cancel(ignored);
       if (const std::shared_ptr<HttpExchange> exchange = self->exchange_.lock()) {
-        exchange->unsent_ -= std::min(exchange->unsent_.load(), self->out_.front().size());
+        exchange->sent(self->out_.front().size());
       }
       self->out_.pop_front();
       self->write_more();
@@ -314,105 +329,6 @@ class Connection : public std::enable_shared_from_this<Connection> {
   bool idle_ = false, answering_ = false, writing_ = false, last_ = false, closed_ = false, timed_out_ = false;
 };
 
-// What is called once the client is gone; either side may come first.
-struct HttpExchange::Gone {
-  std::mutex mutex;
-  bool gone = false, answered = false;
-  std::function<void()> call;
-};
-
-HttpExchange::HttpExchange(std::shared_ptr<Connection> connection, HttpRequest request)
-    : connection_(std::move(connection)), request_(std::move(request)), call_(std::make_shared<Gone>()) {}
-
-HttpExchange::~HttpExchange() {
-  HttpServer::Impl& server = connection_->server();
-  if (!begun_) {
-    answer({500, "application/json", json_error("the request was dropped"), {}});
-  } else if (!finished_) {
-    abort();
-  }
-  if (server.on_done) server.on_done(*this);
-  --server.exchanges;
-}
-
-void HttpExchange::add_headers(Fields headers) {
-  std::move(headers.begin(), headers.end(), std::back_inserter(headers_));
-}
-
-void HttpExchange::answer(HttpReply reply) {
-  if (begun_) return;
-  std::move(headers_.begin(), headers_.end(), std::back_inserter(reply.headers));
-  begun_ = finished_ = true;
-  forget_call();
-  status_ = reply.status;
-  bytes_ = reply.body.size();
-  auto whole = std::make_shared<HttpReply>(std::move(reply));
-  connection_->post([whole](Connection& connection) { connection.begin_reply(whole, /*stream=*/false); });
-}
-
-void HttpExchange::begin(HttpReply reply) {
-  if (begun_) return;
-  std::move(headers_.begin(), headers_.end(), std::back_inserter(reply.headers));
-  begun_ = true;
-  status_ = reply.status;
-  bytes_ = reply.body.size();
-  unsent_ += reply.body.size();
-  auto first = std::make_shared<HttpReply>(std::move(reply));
-  connection_->post([first](Connection& connection) { connection.begin_reply(first, /*stream=*/true); });
-}
-
-void HttpExchange::write(std::string part) {
-  if (!begun_ || finished_ || gone() || part.empty()) return;
-  bytes_ += part.size();
-  if (unsent_ += part.size(); unsent_ > connection_->server().limits.unsent_bytes) {
-    connection_->post([](Connection& connection) { connection.close(); });
-    return client_gone();
-  }
-  connection_->post([text = std::move(part)](Connection& connection) { connection.write_part(text); });
-}
-
-void HttpExchange::finish() {
-  if (!begun_ || std::exchange(finished_, true)) return;
-  forget_call();
-  connection_->post([](Connection& connection) { connection.finish(); });
-}
-
-void HttpExchange::abort() {
-  if (std::exchange(finished_, true)) return;
-  forget_call();
-  connection_->post([](Connection& connection) { connection.close(); });
-}
-
-void HttpExchange::client_gone() {
-  gone_.store(true, std::memory_order_release);
-  std::function<void()> call;
-  {
-    const std::lock_guard lock(call_->mutex);
-    call_->gone = true;
-    call = std::exchange(call_->call, {});
-  }
-  if (call) call();
-}
-
-// Those who wait to hear of it hold the exchange, and it holds them, until it has its answer.
-void HttpExchange::forget_call() {
-  std::function<void()> call;  // destroyed after the lock is
-  const std::lock_guard lock(call_->mutex);
-  call_->answered = true;
-  std::swap(call, call_->call);
-}
-
-void HttpExchange::on_gone(std::function<void()> call) {
-  {
-    const std::lock_guard lock(call_->mutex);
-    if (!call_->gone) {
-      if (!call_->answered) call_->call = std::move(call);
-      return;
-    }
-  }
-  call();
-}
-
 void HttpServer::Impl::accept() {
   acceptor.async_accept([this](Error error, Socket socket) {
     if (!acceptor.is_open()) return;
@@ -447,13 +363,14 @@ Result<std::unique_ptr<HttpServer>> HttpServer::listen(const std::string& host, 
   KVASS_ASSIGN_OR_RETURN(const Listening listening, serve::listen(host, port));
   auto impl = std::make_unique<Impl>(limits, std::move(handler), std::move(on_done));
   impl->url = listening.url;
+  impl->local = listening.local;
   impl->path = listening.path;
   sockaddr_storage address{};
   socklen_t length = sizeof address;
   ::getsockname(listening.file, reinterpret_cast<sockaddr*>(&address), &length);
   Error error;
   impl->acceptor.assign(asio::generic::stream_protocol(address.ss_family, 0), listening.file, error);
-  if (error) return bad_input("--host", "a socket that accepts connections", error.message());
+  if (error) return bad_input("ServeOptions.host", "a socket that accepts connections", error.message());
   return std::unique_ptr<HttpServer>(new HttpServer(std::move(impl)));
 }
 
@@ -461,8 +378,8 @@ HttpServer::HttpServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 HttpServer::~HttpServer() { stop(); }
 
 const std::string& HttpServer::url() const { return impl_->url; }
+bool HttpServer::is_local() const { return impl_->local; }
 int64_t HttpServer::open_exchanges() const { return impl_->exchanges.load(); }
-int64_t HttpServer::open_connections() const { return impl_->open.load(); }
 
 void HttpServer::start() {
   impl_->accept();
@@ -489,43 +406,6 @@ void HttpServer::stop() {
     impl_->thread.join();
   }
   if (!impl_->path.empty()) ::unlink(std::exchange(impl_->path, {}).c_str());
-}
-
-const std::string* HttpRequest::header(std::string_view name) const {
-  for (const auto& [one, value] : headers) {
-    if (one == name) return &value;
-  }
-  return nullptr;
-}
-
-std::string lower(std::string_view text) {
-  std::string small(text);
-  std::transform(small.begin(), small.end(), small.begin(), [](unsigned char c) { return std::tolower(c); });
-  return small;
-}
-
-std::string percent_decoded(std::string_view text) {
-  const auto digit = [](char c) {
-    return c >= '0' && c <= '9'   ? c - '0'
-           : c >= 'a' && c <= 'f' ? c - 'a' + 10
-           : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                                  : -1;
-  };
-  std::string plain;
-  for (size_t i = 0; i < text.size(); ++i) {
-    if (text[i] == '%' && i + 2 < text.size() && digit(text[i + 1]) >= 0 && digit(text[i + 2]) >= 0) {
-      plain += static_cast<char>(digit(text[i + 1]) * 16 + digit(text[i + 2]));
-      i += 2;
-    } else {
-      plain += text[i];
-    }
-  }
-  return plain;
-}
-
-std::string_view status_text(int status) {
-  const auto text = http::obsolete_reason(static_cast<http::status>(status));
-  return {text.data(), text.size()};
 }
 
 }  // namespace kvass::serve

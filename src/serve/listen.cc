@@ -28,25 +28,44 @@ std::string address_text(const sockaddr* address, socklen_t length) {
 
 namespace {
 
+bool is_local(const sockaddr* address) {
+  if (address->sa_family == AF_INET) {
+    return (ntohl(reinterpret_cast<const sockaddr_in*>(address)->sin_addr.s_addr) >> 24) == 127;
+  }
+  if (address->sa_family == AF_INET6) {
+    return IN6_IS_ADDR_LOOPBACK(&reinterpret_cast<const sockaddr_in6*>(address)->sin6_addr);
+  }
+  return address->sa_family == AF_UNIX;
+}
+
+// A socket of an address family of the network.
+Listening at_address(int file) {
+  sockaddr_storage address{};
+  socklen_t length = sizeof address;
+  ::getsockname(file, reinterpret_cast<sockaddr*>(&address), &length);
+  const auto* const plain = reinterpret_cast<const sockaddr*>(&address);
+  return {file, "http://" + address_text(plain, length), "", is_local(plain)};
+}
+
 Status failed(const std::string& what) { return os_error("serve", what, errno); }
 
 Result<Listening> listen_at_path(const std::string& path) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   if (path.empty() || path.size() >= sizeof address.sun_path) {
-    return bad_input("--host", "unix:PATH of 1 to " + std::to_string(sizeof address.sun_path - 1) + " bytes",
+    return bad_input("ServeOptions.host", "unix:PATH of 1 to " + std::to_string(sizeof address.sun_path - 1) + " bytes",
                      std::to_string(path.size()) + " bytes");
   }
   std::memcpy(address.sun_path, path.data(), path.size());
   struct stat there {};
   if (::lstat(path.c_str(), &there) == 0) {
     if (!S_ISSOCK(there.st_mode))
-      return bad_input("--host", "a path that is free, or a socket", "'" + path + "', a file");
+      return bad_input("ServeOptions.host", "a path that is free, or a socket", "'" + path + "', a file");
     const int probe = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     const bool used = ::connect(probe, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0;
     ::close(probe);
     if (used)
-      return Status::error(StatusCode::busy, expected_message("--host", "a socket that nobody serves",
+      return Status::error(StatusCode::busy, expected_message("ServeOptions.host", "a socket that nobody serves",
                                                               "'" + path + "', which is served"));
     ::unlink(path.c_str());
   }
@@ -68,21 +87,18 @@ Result<Listening> listen_at_host(const std::string& host, int port) {
   wanted.ai_socktype = SOCK_STREAM;
   wanted.ai_flags = AI_PASSIVE;
   if (const int code = ::getaddrinfo(host.c_str(), std::to_string(port).c_str(), &wanted, &found); code != 0) {
-    return bad_input("--host", "an address of this machine, or unix:PATH",
+    return bad_input("ServeOptions.host", "an address of this machine, or unix:PATH",
                      "'" + host + "' (" + ::gai_strerror(code) + ")");
   }
-  Status status = bad_input("--host", "an address of this machine", "'" + host + "'");
+  Status status = bad_input("ServeOptions.host", "an address of this machine", "'" + host + "'");
   for (const addrinfo* one = found; one != nullptr; one = one->ai_next) {
     const int file = ::socket(one->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (file < 0) continue;
     const int on = 1;
     (void)::setsockopt(file, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     if (::bind(file, one->ai_addr, one->ai_addrlen) == 0 && ::listen(file, SOMAXCONN) == 0) {
-      sockaddr_storage address{};
-      socklen_t length = sizeof address;
-      ::getsockname(file, reinterpret_cast<sockaddr*>(&address), &length);
       ::freeaddrinfo(found);
-      return Listening{file, "http://" + address_text(reinterpret_cast<sockaddr*>(&address), length), ""};
+      return at_address(file);
     }
     status = failed("listening at " + host + ":" + std::to_string(port));
     ::close(file);
@@ -98,9 +114,9 @@ std::optional<Listening> given_socket() {
   socklen_t length = sizeof address;
   if (file < 0 || ::getsockname(file, reinterpret_cast<sockaddr*>(&address), &length) != 0) return {};
   if (address.ss_family == AF_UNIX) {
-    return Listening{file, "unix:" + std::string(reinterpret_cast<sockaddr_un*>(&address)->sun_path), ""};
+    return Listening{file, "unix:" + std::string(reinterpret_cast<sockaddr_un*>(&address)->sun_path)};
   }
-  return Listening{file, "http://" + address_text(reinterpret_cast<sockaddr*>(&address), length), ""};
+  return at_address(file);
 }
 
 }  // namespace

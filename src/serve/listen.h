@@ -9,10 +9,11 @@
 
 namespace kvass::serve {
 
-// The caller closes it. `path`: of a UNIX socket, which is removed at the end; empty: none is.
 struct Listening {
-  int file = -1;
-  std::string url, path;
+  int file = -1;  // the caller closes it
+  std::string url;
+  std::string path;   // of a UNIX socket that the caller removes at the end; empty: none
+  bool local = true;  // only this machine can reach it
 };
 
 // "127.0.0.1", "::1", a host name, or "unix:PATH", whose socket is its owner's alone; `port` 0: a free one. A socket of

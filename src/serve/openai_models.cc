@@ -31,7 +31,7 @@ std::vector<std::string> model_ids(const Service& service) {
 // Text as the ids that prompts have: with the token that begins a text unless add_special is false.
 void tokenize(Service& service, const Exchange& exchange) {
   Params params(exchange->request().body);
-  check_model(params, service, service.id);
+  check_model(params, service.id);
   const Tokenizer& tokenizer = *service.model.tokenizer;
   std::vector<int32_t> ids;
   if (const Json* messages = params.take("messages")) {
@@ -60,19 +60,11 @@ void tokenize(Service& service, const Exchange& exchange) {
 
 void detokenize(Service& service, const Exchange& exchange) {
   Params params(exchange->request().body);
-  check_model(params, service, service.id);
+  check_model(params, service.id);
   const Json* tokens = params.take("tokens");
   params.finish();
-  if (tokens == nullptr || !tokens->is_array())
-    params.refuse("tokens", "a list of token ids", tokens ? shown(*tokens) : "none");
-  const int64_t vocabulary = service.model.tokenizer->size();
-  std::vector<int32_t> ids;
-  for (const Json& id : *tokens) {
-    if (!id.is_number_integer() || id.get<int64_t>() < 0 || id.get<int64_t>() >= vocabulary) {
-      params.refuse("tokens", fmt::format("ids from 0 to {}", vocabulary - 1), shown(id));
-    }
-    ids.push_back(id.get<int32_t>());
-  }
+  if (tokens == nullptr) params.refuse("tokens", "a list of token ids", "none");
+  const std::vector<int32_t> ids = take_ids(params, "tokens", *tokens, service.model.tokenizer->size());
   const std::string text = valid_utf8(service.model.tokenizer->decode(ids));
   exchange->answer({200, "application/json", dump({{"content", text}, {"prompt", text}})});
 }
@@ -90,9 +82,8 @@ void add_models(Router& router, Service& service) {
                   if (id == arguments[0])
                     return exchange->answer({200, "application/json", dump(model_json(service, id))});
                 }
-                throw ApiError{404,
-                               expected_message("model", "'" + service.id + "'", "'" + valid_utf8(arguments[0]) + "'"),
-                               "model", "model_not_found"};
+                throw ApiError{404, expected_message("model", "'" + service.id + "'", in_quotes(arguments[0])), "model",
+                               "model_not_found"};
               }});
   router.add({"GET", "/tokenizer_info", [&service](const Exchange& exchange, const auto&) {
                 const Tokenizer& tokenizer = *service.model.tokenizer;

@@ -6,9 +6,9 @@
 #include <mutex>
 
 #include "app/text.h"
-#include "serve/answer.h"
 #include "serve/chat_request.h"
 #include "serve/openai.h"
+#include "serve/text_answer.h"
 
 namespace kvass::serve {
 namespace {
@@ -60,42 +60,78 @@ class Kept {
   size_t bytes_ = 0;
 };
 
-struct Answer {
-  Answer(Service& from, std::shared_ptr<Kept> keep, Exchange to)
-      : service(from), kept(std::move(keep)), exchange(std::move(to)), stream(exchange) {}
+class ResponseAnswer final : public TextAnswer {
+ public:
+  ResponseAnswer(Service& service, const Exchange& exchange, std::shared_ptr<Kept> kept)
+      : TextAnswer(service, exchange, "resp_"), kept_(std::move(kept)) {}
 
-  Service& service;
-  std::shared_ptr<Kept> kept;
-  Exchange exchange;
-  EventStream stream;
-  std::string id = new_id("resp_"), item = new_id("msg_");
-  int64_t created = now_seconds();
-  bool streams = false, store = true;
-  int64_t number = 0;  // of events
-  Json asked;          // fields that a response repeats
-  Json messages;
+  bool store = true;
+  Json asked;     // fields that a response repeats
+  Json messages;  // the conversation
   SampleOptions sampling;
-  std::string text;
-  Fields headers;
 
-  Json item_json(const char* status, const std::string& said) const {
+ private:
+  void begin(size_t) override {
+    if (!streams_) return;
+    send_event("response.created", {{"response", response("in_progress", nullptr)}});
+    send_event("response.in_progress", {{"response", response("in_progress", nullptr)}});
+    Json empty = item_json("in_progress");
+    empty["content"] = Json::array();
+    send_event("response.output_item.added", {{"output_index", 0}, {"item", empty}});
+    send_event("response.content_part.added", at_part({{"part", part_json()}}));
+  }
+  void event(size_t, const DecodeEvent& event) override {
+    const std::string piece = shown_text(event.text);
+    text_ += piece;
+    if (!streams_ || piece.empty()) return;
+    send_event("response.output_text.delta", at_part({{"delta", piece}, {"logprobs", Json::array()}}));
+  }
+  void fail(const ApiError& error) override {
+    if (!stream_.begun()) return TextAnswer::fail(error);
+    send_event("response.failed", {{"response", response("failed", nullptr, &error)}});
+    stream_.finish();
+  }
+  void end(size_t, TextResult& result) override {
+    const bool stopped = std::string_view(finish_reason(result.result.reason)) == "stop";
+    const char* const status = stopped ? "completed" : "incomplete";
+    const Json json = response(status, &result);
+    if (store) {
+      messages.push_back({{"role", "assistant"}, {"content", text_}});
+      kept_->add({id_, exchange_->request().owner, messages, dump(json)});
+    }
+    if (!streams_) return exchange_->answer({200, "application/json", dump(json), headers_});
+    send_event("response.output_text.done", at_part({{"text", text_}, {"logprobs", Json::array()}}));
+    send_event("response.content_part.done", at_part({{"part", part_json()}}));
+    send_event("response.output_item.done", {{"output_index", 0}, {"item", item_json(status)}});
+    send_event(stopped ? "response.completed" : "response.incomplete", {{"response", json}});
+    stream_.finish();
+  }
+  void finish() override {}
+
+  // Of the answer's only part.
+  Json at_part(const Json& more) const {
+    Json json = {{"item_id", item_}, {"output_index", 0}, {"content_index", 0}};
+    json.update(more);
+    return json;
+  }
+  Json part_json() const {
+    return {{"type", "output_text"}, {"text", text_}, {"annotations", Json::array()}, {"logprobs", Json::array()}};
+  }
+  Json item_json(const char* status) const {
     return {{"type", "message"},
-            {"id", item},
+            {"id", item_},
             {"status", status},
             {"role", "assistant"},
-            {"content", Json::array({part_json(said)})}};
-  }
-  static Json part_json(const std::string& said) {
-    return {{"type", "output_text"}, {"text", said}, {"annotations", Json::array()}, {"logprobs", Json::array()}};
+            {"content", Json::array({part_json()})}};
   }
   Json response(const char* status, const TextResult* result, const ApiError* error = nullptr) const {
     Json json = {
-        {"id", id}, {"object", "response"}, {"created_at", created}, {"status", status}, {"model", service.id}};
-    json["error"] = error ? Json{{"code", "server_error"}, {"message", error->message}} : Json();
+        {"id", id_}, {"object", "response"}, {"created_at", created_}, {"status", status}, {"model", service_.id}};
+    json["error"] = error ? Json{{"code", "server_error"}, {"message", in_words(error->message)}} : Json();
     json["incomplete_details"] =
         std::string_view(status) == "incomplete" ? Json{{"reason", "max_output_tokens"}} : Json();
     json["output"] = Json::array();
-    if (result) json["output"].push_back(item_json(status, text));
+    if (result) json["output"].push_back(item_json(status));
     json["usage"] = nullptr;
     if (result) {
       json["usage"] = {{"input_tokens", result->prompt_tokens},
@@ -113,72 +149,26 @@ struct Answer {
     json["text"] = {{"format", {{"type", "text"}}}};
     json["truncation"] = "disabled";
     json["store"] = store;
-    if (result && result->receipt) json["receipt"] = Json::parse(receipt_json(*result->receipt));
-    json["kvass"] = {{"seed", sampling.seed}, {"system_fingerprint", service.fingerprint}};
+    if (result) add_receipt(json, *result);
+    json["kvass"] = {{"seed", sampling.seed}, {"system_fingerprint", service_.fingerprint}};
     return json;
   }
-  void send(const char* type, Json event) {
-    Json whole = {{"type", type}, {"sequence_number", number++}};
+  void send_event(const char* type, const Json& event) {
+    Json whole = {{"type", type}, {"sequence_number", number_++}};
     whole.update(event);
-    if (!stream.begun()) stream.begin(headers);
-    stream.send(type, whole);
+    if (!stream_.begun()) stream_.begin(headers_);
+    stream_.send(type, whole);
   }
-  void begin(const PrefixStore::Place& place, size_t prompt) {
-    headers = prefix_headers(place, prompt);
-    if (!streams) return;
-    send("response.created", {{"response", response("in_progress", nullptr)}});
-    send("response.in_progress", {{"response", response("in_progress", nullptr)}});
-    Json empty = item_json("in_progress", "");
-    empty["content"] = Json::array();
-    send("response.output_item.added", {{"output_index", 0}, {"item", empty}});
-    send("response.content_part.added",
-         {{"item_id", item}, {"output_index", 0}, {"content_index", 0}, {"part", part_json("")}});
-  }
-  void event(const DecodeEvent& event) {
-    text += shown_text(event.text);
-    if (!streams || event.text.empty()) return;
-    send("response.output_text.delta", {{"item_id", item},
-                                        {"output_index", 0},
-                                        {"content_index", 0},
-                                        {"delta", shown_text(event.text)},
-                                        {"logprobs", Json::array()}});
-  }
-  void end(const Result<TextResult>& result) {
-    const bool whole =
-        result.ok() && result->result.reason != StopReason::failed && result->result.reason != StopReason::cancelled;
-    if (!whole) {
-      if (exchange->gone()) return;
-      Status status = result.ok() ? result->result.status : result.status();
-      if (status.ok()) status = cut_status(service);
-      const ApiError error = api_error(status);
-      if (!stream.begun()) return exchange->answer(error_reply(error));
-      send("response.failed", {{"response", response("failed", nullptr, &error)}});
-      return stream.finish();
-    }
-    note_text(exchange, result.value());
-    const bool stopped = std::string_view(finish_reason(result->result.reason)) == "stop";
-    const char* const status = stopped ? "completed" : "incomplete";
-    const Json json = response(status, &result.value());
-    if (store) {
-      messages.push_back({{"role", "assistant"}, {"content", text}});
-      kept->add({id, exchange->request().owner, messages, dump(json)});
-    }
-    if (!streams) return exchange->answer({200, "application/json", dump(json), headers});
-    const std::string said = text;
-    send("response.output_text.done",
-         {{"item_id", item}, {"output_index", 0}, {"content_index", 0}, {"text", said}, {"logprobs", Json::array()}});
-    send("response.content_part.done",
-         {{"item_id", item}, {"output_index", 0}, {"content_index", 0}, {"part", part_json(said)}});
-    send("response.output_item.done", {{"output_index", 0}, {"item", item_json(status, said)}});
-    send(stopped ? "response.completed" : "response.incomplete", {{"response", json}});
-    stream.finish();
-  }
+
+  std::shared_ptr<Kept> kept_;
+  std::string item_ = new_id("msg_"), text_;
+  int64_t number_ = 0;  // of events
 };
 
 void responses(Service& service, const std::shared_ptr<Kept>& kept, const Exchange& exchange) {
   Params params(exchange->request().body);
-  check_model(params, service, service.id);
-  auto answer = std::make_shared<Answer>(service, kept, exchange);
+  check_model(params, service.id);
+  const auto answer = std::make_shared<ResponseAnswer>(service, exchange, kept);
   ChatRequest request;
   Json messages = Json::array();
   const auto previous = params.text("previous_response_id");
@@ -188,7 +178,7 @@ void responses(Service& service, const std::shared_ptr<Kept>& kept, const Exchan
       throw ApiError{404,
                      expected_message("previous_response_id",
                                       fmt::format("a response that this server keeps (the latest {})", kMostKept),
-                                      "'" + valid_utf8(*previous).substr(0, 100) + "'"),
+                                      in_quotes(*previous)),
                      "previous_response_id", "previous_response_not_found"};
     }
     messages = before->messages;
@@ -205,39 +195,25 @@ void responses(Service& service, const std::shared_ptr<Kept>& kept, const Exchan
   if (instructions) request.messages.push_back({{"role", "system"}, {"content", *instructions}});
   for (const Json& message : messages) request.messages.push_back(message);
   take_template(params, request);
-  TextRequest text;
-  text.owner = exchange->request().owner;
-  text.options.sampling = take_sampling(params, service.session->engine().program().vocabulary(), service.sampling);
-  text.options.ignore_eos = params.boolean("ignore_eos").value_or(false);
-  text.penalties = take_penalties(params);
-  text.receipt = params.boolean("receipt").value_or(false);
+  TextRequest text = take_text(params, service, exchange);
   const auto most = params.integer("max_output_tokens", 1, INT64_MAX);
   text.options.max_tokens = most.value_or(INT64_MAX);
-  answer->streams = params.boolean("stream").value_or(false);
+  answer->take_stream(params);
   answer->store = params.boolean("store").value_or(true);
   if (params.boolean("background").value_or(false)) params.refuse("background", "false", "true");
   if (const auto cut = params.text("truncation"); cut && *cut != "disabled")
     params.refuse("truncation", "disabled", *cut);
   if (auto format = params.object("text")) {
-    if (auto kind = format->object("format")) {
-      const std::string type = kind->text("type").value_or("none");
-      if (type != "text") params.refuse("text.format.type", "text", "'" + valid_utf8(type) + "'");
-      kind->finish();
-    }
+    take_text_format(*format, "format");
     format->finish();
   }
-  if (const Json* tools = params.take("tools"); tools && !(tools->is_array() && tools->empty())) {
-    params.refuse("tools", "none: this server does not call tools yet", "some");
-  }
-  if (const Json* choice = params.take("tool_choice"); choice && *choice != "none" && *choice != "auto") {
-    params.refuse("tool_choice", "none or auto", shown(*choice));
-  }
+  refuse_tools(params);
   if (const Json* include = params.take("include"); include && !(include->is_array() && include->empty())) {
     params.refuse("include", "nothing", shown(*include));
   }
   const Json* metadata = params.take("metadata");
   params.harmless({"user", "safety_identifier", "prompt_cache_key", "parallel_tool_calls", "service_tier",
-                   "stream_options", "prompt_cache_retention"});
+                   "prompt_cache_retention"});
   params.finish();
 
   answer->asked = {{"instructions", instructions ? Json(*instructions) : Json()},
@@ -246,20 +222,14 @@ void responses(Service& service, const std::shared_ptr<Kept>& kept, const Exchan
                    {"metadata", metadata ? *metadata : Json::object()}};
   answer->messages = std::move(messages);
   answer->sampling = text.options.sampling;
-  text.prompt = render(service, request);
-  check_prompt(service, text.prompt.size(), "input");
-  const size_t prompt = text.prompt.size();
-  submit(
-      service, exchange,
-      {std::make_shared<TextJob>(
-          service, std::move(text), [answer, prompt](const PrefixStore::Place& place) { answer->begin(place, prompt); },
-          [answer](const DecodeEvent& event) { answer->event(event); },
-          [answer](const Result<TextResult>& result) { answer->end(result); })});
+  const std::vector<int32_t> prompt = render(service, request);
+  check_prompt(service, prompt.size(), "input");
+  answer->start(
+      std::move(text), 1, [&](size_t) -> const auto& { return prompt; });
 }
 
 ApiError not_found(const std::string& id) {
-  return {404, expected_message("response", "one that this server keeps", "'" + valid_utf8(id).substr(0, 100) + "'"),
-          "", "not_found"};
+  return {404, expected_message("response", "one that this server keeps", in_quotes(id)), "", "not_found"};
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 
 #include <charconv>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <random>
 
@@ -20,32 +21,37 @@ std::string shown(const Json& value) {
   return text;
 }
 
+std::string in_quotes(const std::string& from_a_client) { return "'" + valid_utf8(from_a_client.substr(0, 80)) + "'"; }
+
+namespace {
+
+std::string as_it_is(std::string_view message) { return std::string(message); }
+std::string (*g_words)(std::string_view message) = as_it_is;
+
+}  // namespace
+
+void show_messages_with(std::string (*words)(std::string_view message)) { g_words = words; }
+std::string in_words(std::string_view message) { return g_words(message); }
+
 Json error_json(const ApiError& error) {
   const auto or_null = [](const std::string& text) { return text.empty() ? Json() : Json(text); };
   const char* const type = error.status == 401   ? "authentication_error"
                            : error.status == 429 ? "rate_limit_error"
                            : error.status >= 500 ? "server_error"
                                                  : "invalid_request_error";
-  return {
-      {"error",
-       {{"message", error.message}, {"type", type}, {"param", or_null(error.param)}, {"code", or_null(error.code)}}}};
+  return {{"error",
+           {{"message", in_words(error.message)},
+            {"type", type},
+            {"param", or_null(error.param)},
+            {"code", or_null(error.code)}}}};
 }
 
 HttpReply error_reply(const ApiError& error) {
   return {error.status, "application/json", dump(error_json(error)), error.headers};
 }
 
-namespace {
-
-std::string plain_words(const Status& status) { return status.message(); }
-std::string (*g_words)(const Status& status) = plain_words;
-
-}  // namespace
-
-void show_messages_with(std::string (*words)(const Status& status)) { g_words = words; }
-
 ApiError api_error(const Status& status) {
-  const std::string message = valid_utf8(g_words(status));
+  const std::string message = valid_utf8(status.message());
   switch (status.code()) {
     case StatusCode::busy:
       return {429, message, "", "busy"};
@@ -63,9 +69,33 @@ ApiError api_error(const Status& status) {
   }
 }
 
+namespace {
+
+// Sees the steps of the parser: the first name that an object has twice. JSON leaves open which of the two counts.
+struct TwiceNamed {
+  std::vector<std::set<std::string, std::less<>>> open;  // the names of the objects that the parser is in
+  std::string name;
+  bool operator()(int, Json::parse_event_t event, const Json& value) {
+    if (event == Json::parse_event_t::object_start) open.emplace_back();
+    if (event == Json::parse_event_t::object_end) open.pop_back();
+    if (event != Json::parse_event_t::key || !name.empty()) return true;
+    const std::string& key = value.get_ref<const std::string&>();
+    if (!open.back().insert(key).second) name = key.empty() ? "\"\"" : key;
+    return true;
+  }
+};
+
+}  // namespace
+
 Params::Params(const std::string& body) {
   const Result<BasicJsonTree<Json>> parsed = parse_json<Json>("body", body, Json::value_t::object);
   if (!parsed.ok()) throw ApiError{400, parsed.status().message(), "", "invalid_json"};
+  TwiceNamed twice;
+  (void)Json::parse(body, std::ref(twice), /*allow_exceptions=*/false);
+  if (!twice.name.empty()) {
+    const std::string name = valid_utf8(twice.name).substr(0, 80);
+    throw ApiError{400, expected_message(name, "one value in an object", "the name twice"), name, "invalid_json"};
+  }
   object_ = parsed->root();
 }
 
@@ -202,8 +232,7 @@ SampleOptions take_sampling(Params& params, int64_t vocabulary, const SampleOpti
       int64_t id = -1;
       const auto [end, wrong] = std::from_chars(name.data(), name.data() + name.size(), id);
       if (wrong != std::errc() || end != name.data() + name.size() || id < 0 || id >= vocabulary) {
-        params.refuse("logit_bias", fmt::format("token ids from 0 to {}", vocabulary - 1),
-                      "'" + valid_utf8(name) + "'");
+        params.refuse("logit_bias", fmt::format("token ids from 0 to {}", vocabulary - 1), in_quotes(name));
       }
       if (!value.is_number() || std::abs(value.get<double>()) > 1e30) {
         params.refuse("logit_bias", "numbers from -1e30 to 1e30", shown(value));
@@ -216,6 +245,19 @@ SampleOptions take_sampling(Params& params, int64_t vocabulary, const SampleOpti
   }
   if (const Status status = validate(options); !status.ok()) throw ApiError{400, status.message(), "", "invalid_value"};
   return options;
+}
+
+std::vector<int32_t> take_ids(const Params& params, const char* name, const Json& list, int64_t vocabulary) {
+  if (!list.is_array()) params.refuse(name, "a list of token ids", shown(list));
+  std::vector<int32_t> ids;
+  ids.reserve(list.size());
+  for (const Json& id : list) {
+    if (!id.is_number_integer() || id.get<int64_t>() < 0 || id.get<int64_t>() >= vocabulary) {
+      params.refuse(name, fmt::format("token ids from 0 to {}", vocabulary - 1), shown(id));
+    }
+    ids.push_back(id.get<int32_t>());
+  }
+  return ids;
 }
 
 OutputPenalties take_penalties(Params& params) {

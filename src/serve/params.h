@@ -1,6 +1,6 @@
-// A request's JSON object, field by field. Every field that is read is struck off; what is left over at the end is
-// refused by name, so that nothing a client asks for is passed over. Errors are those of OpenAI's API: a status, a
-// message, the parameter's name.
+// The parameters of a request, as its JSON object has them. An endpoint takes the parameters that it knows, one by one;
+// finish() then refuses every other one by name, so that nothing that a client asks for is ignored. Errors are those of
+// OpenAI's API: a status, a message, the parameter's name.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +14,7 @@
 #include "kvass/sampling.h"
 #include "kvass/status.h"
 #include "ops/sample/sample.h"
-#include "serve/http_server.h"
+#include "serve/http_exchange.h"
 
 namespace kvass::serve {
 
@@ -31,8 +31,9 @@ struct ApiError {
 HttpReply error_reply(const ApiError& error);
 Json error_json(const ApiError& error);
 ApiError api_error(const Status& status);  // 400, 429, 500, 503, 507 by its code
-// How messages of the library are shown, which name fields; once, before there are threads. Otherwise as they are.
-void show_messages_with(std::string (*words)(const Status& status));
+// Messages name fields of the program's options. How they are shown is set once, before there are threads.
+void show_messages_with(std::string (*words)(std::string_view message));
+std::string in_words(std::string_view message);
 
 // Text as JSON with every byte that is no UTF-8 as U+FFFD.
 std::string dump(const Json& json);
@@ -44,10 +45,10 @@ class Params {
   Params(Json object, std::string where);
 
   bool has(const char* name) const;  // and is not null
-  // The value, struck off; null: it is not there.
+  // The value, which is known from then on; null: it is not there.
   const Json* take(const char* name);
   void harmless(std::initializer_list<const char*> names);  // that change no result
-  // Left over: refused.
+  // Refuses the first parameter that nobody has taken.
   void finish() const;
 
   std::optional<bool> boolean(const char* name);
@@ -73,6 +74,10 @@ class Params {
 SampleOptions take_sampling(Params& params, int64_t vocabulary, const SampleOptions& defaults);
 OutputPenalties take_penalties(Params& params);  // presence_penalty, frequency_penalty
 
-std::string shown(const Json& value);  // for messages, at most 80 bytes
+// A list of token ids below `vocabulary`, the value of `name`.
+std::vector<int32_t> take_ids(const Params& params, const char* name, const Json& list, int64_t vocabulary);
+
+std::string shown(const Json& value);                     // for messages, at most 80 bytes
+std::string in_quotes(const std::string& from_a_client);  // the same
 
 }  // namespace kvass::serve

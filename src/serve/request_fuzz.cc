@@ -6,8 +6,8 @@
 #include <memory>
 #include <string>
 
-#include "serve/server.h"
 #include "serve/test_client.h"
+#include "serve/test_options.h"
 #include "tiny_model.h"
 
 namespace {
@@ -22,20 +22,9 @@ void require(bool condition) {
 std::unique_ptr<kvass::serve::Server> open_server() {
   const std::string path =
       (std::filesystem::temp_directory_path() / ("kvass_fuzz_" + std::to_string(::getpid()) + ".gguf")).string();
-  kvass::GgufWriter writer = kvass::testing::TinyModel().writer();
-  writer.str("tokenizer.chat_template",
-             "{% for m in messages %}{{ m.role + m.content }}{% endfor %}{% if x %}{{ x + 1 }}{% endif %}");
-  require(writer.write(path).ok());
-  kvass::serve::ServeOptions options;
-  options.port = 0;
-  options.log = false;
-  options.streams.context = 64;
-  options.streams.chunk = 16;
+  require(kvass::testing::TinyModel().talker().write(path).ok());
+  kvass::serve::ServeOptions options = kvass::testing::small_server();
   options.streams.threads = 1;
-  options.streams.sequences = 2;
-  options.streams.checkpoints = 1;
-  options.prefixes = 1;
-  options.sessions = 2;
   options.request_seconds = 0.2;
   auto server = kvass::serve::Server::open(kvass::ModelFile::open(path).value(), options, [](const auto&) {});
   std::filesystem::remove(path);

@@ -7,7 +7,7 @@
 #include <string_view>
 #include <vector>
 
-#include "serve/http_server.h"
+#include "serve/http_exchange.h"
 
 namespace kvass::serve {
 

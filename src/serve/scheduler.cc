@@ -163,7 +163,7 @@ void Scheduler::admit() {
 int64_t Scheduler::prompt_room() const {
   const bool decodes = std::any_of(active_.begin(), active_.end(), [](const auto& job) { return !job->reads_; });
   if (row_seconds_ == 0.0) return decodes ? kFirstRows : session_.options().rows;
-  const double left = decodes ? options_.target_seconds - decode_seconds_ : kAloneSeconds;
+  const double left = decodes ? options_.target_ms * 1e-3 - decode_seconds_ : kAloneSeconds;
   return std::clamp(static_cast<int64_t>(left / row_seconds_), kFewRows, session_.options().rows);
 }
 
@@ -195,7 +195,7 @@ void Scheduler::step() {
   for (const auto& job : active_) {
     if (!job->reads_) continue;
     if (loop_.reading(job->id_)) {
-      job->progress(loop_.prompt_done(job->id_));
+      job->progress();
       continue;
     }
     job->reads_ = false;

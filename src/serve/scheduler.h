@@ -32,8 +32,8 @@ class Job {
   virtual ~Job() = default;
   virtual bool ready() { return true; }  // it may begin now
   virtual Result<DecodeRequest> begin() = 0;
-  virtual void progress(int64_t) {}  // so many tokens of its prompt have run, and there are more
-  virtual void read() {}             // its prompt is in the caches, and nothing has been chosen yet
+  virtual void progress() {}  // some of its prompt has run, and there is more
+  virtual void read() {}      // its prompt is in the caches, and nothing has been chosen yet
   virtual void event(const DecodeEvent& event) = 0;
   // Once, also where begin() has failed (its status) or the text was cancelled or too late before it began.
   virtual void end(Result<DecodeResult> result) = 0;
@@ -58,7 +58,7 @@ class Job {
 };
 
 struct SchedulerOptions {
-  double target_seconds = 0.1;  // of a step beside which texts decode
+  double target_ms = 100.0;  // of a step in which texts decode
   int64_t most_waiting = 256;
 };
 
@@ -80,8 +80,7 @@ class Scheduler {
   bool idle() const;
 
   int64_t most() const { return options_.most_waiting + loop_.capacity(); }  // texts that run and wait
-  int64_t waiting() const { return metrics_.waiting.value(); }
-  double seconds_per_text() const { return seconds_per_text_.load(); }  // about; what Retry-After is made of
+  double seconds_per_text() const { return seconds_per_text_.load(); }       // about; what Retry-After is made of
 
  private:
   void run();

@@ -1,21 +1,17 @@
 #include "serve/server.h"
 
 #include <fmt/format.h>
-#include <openssl/crypto.h>
-#include <openssl/evp.h>
 
 #include <algorithm>
-#include <array>
 #include <chrono>
 #include <filesystem>
 #include <mutex>
 #include <thread>
 
 #include "app/text.h"
-#include "base/file_map.h"
 #include "kvass/version.h"
-#include "ops/sample/sample.h"
 #include "serve/answer.h"
+#include "serve/keys.h"
 #include "serve/listen.h"
 #include "serve/openai.h"
 #include "serve/sessions.h"
@@ -25,98 +21,17 @@
 namespace kvass::serve {
 namespace {
 
-constexpr int64_t kScoreRows = 16;  // rows of logits at once, where a prompt is scored
-constexpr int64_t kMostSinks = 512;
 constexpr int kWorkers = 2;
-
-using Digest = std::array<unsigned char, 32>;  // SHA-256
-
-Digest digest_of(std::string_view text) {
-  Digest digest{};
-  unsigned int size = digest.size();
-  EVP_Digest(text.data(), text.size(), digest.data(), &size, EVP_sha256(), nullptr);
-  return digest;
-}
-
-std::string owner_of(const Digest& digest) {
-  std::string text;
-  for (size_t i = 0; i < 8; ++i) text += fmt::format("{:02x}", digest[i]);
-  return text;
-}
 
 constexpr char kNobody[] = "open";  // the owner of everything where there are no keys
 
-// The keys that may be used. Any thread.
-class Keys {
- public:
-  Status read(const std::string& path) {
-    KVASS_ASSIGN_OR_RETURN(const FileMap file, FileMap::open(path));
-    std::string_view text(reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size());
-    std::vector<Digest> digests;
-    while (!text.empty()) {
-      std::string_view line = take_line(text);
-      while (!line.empty() && (line.back() == ' ' || line.back() == '\t')) line.remove_suffix(1);
-      if (line.empty() || line.front() == '#') continue;
-      if (line.size() < 8)
-        return bad_input("--api-key-file", "keys of at least 8 bytes, one on each line",
-                         std::to_string(line.size()) + " bytes");
-      digests.push_back(digest_of(line));
-    }
-    if (digests.empty()) return bad_input("--api-key-file", "at least one key", "none");
-    const std::lock_guard lock(mutex_);
-    digests_ = std::move(digests);
-    return {};
-  }
-  // The owner of a key; none: it is not one. Takes as long for a wrong key as for a right one.
-  std::optional<std::string> owner(std::string_view key) const {
-    const Digest asked = digest_of(key);
-    std::optional<std::string> owner;
-    const std::lock_guard lock(mutex_);
-    for (const Digest& digest : digests_) {
-      if (CRYPTO_memcmp(digest.data(), asked.data(), digest.size()) == 0) owner = owner_of(digest);
-    }
-    return owner;
-  }
-
- private:
-  mutable std::mutex mutex_;
-  std::vector<Digest> digests_;
-};
-
-// The options of sessions: without end, with sinks for what stands before the first message.
-StreamOptions session_stream(const ServeOptions& options, int64_t context) {
-  StreamOptions sessions = options.streams;
-  if (sessions.attention_sink) return sessions;
-  sessions.endless = true;
-  sessions.endless_sink_tokens = options.session_sinks.value_or(std::min(kMostSinks, context / 4));
-  return sessions;
-}
-
-Result<ServerPlan> plan_server(const ModelFile& file, const ServeOptions& options) {
-  KVASS_ASSIGN_OR_RETURN(const PlannedModel model, PlannedModel::of(file, options.weights));
-  StreamOptions texts = options.streams;
-  texts.memory_limit.reset();
-  texts.sequences = std::max<int64_t>(options.streams.sequences + options.sessions, 1);
-  ServerPlan plan;
-  KVASS_ASSIGN_OR_RETURN(const MemoryPlan text, model.plan(texts, std::max(kScoreRows, texts.sequences)));
-  plan.weight_bytes = text.weight_bytes;
-  plan.arena_bytes = text.arena_bytes;
-  plan.text_bytes = text.caches.bytes;
-  plan.texts = options.streams.sequences;
-  plan.prefixes = options.prefixes;
-  plan.sessions = options.sessions;
-  if (options.sessions > 0) {
-    KVASS_ASSIGN_OR_RETURN(const CacheOptions caches, resolve_caches(texts, file.trained_context()));
-    if (options.session_sinks && (*options.session_sinks < 0 || *options.session_sinks > caches.context / 2)) {
-      return bad_input("--session-sinks", fmt::format("0 to {}, half of the context", caches.context / 2),
-                       std::to_string(*options.session_sinks));
-    }
-    KVASS_ASSIGN_OR_RETURN(const MemoryPlan session, model.plan(session_stream(options, caches.context), kScoreRows));
-    plan.session_bytes = session.caches.bytes;
-  }
-  const auto vocabulary = static_cast<size_t>(file.program().vocabulary());
-  plan.sampler_bytes = static_cast<size_t>(texts.sequences) * vocabulary * (sizeof(RankedToken) + sizeof(float));
-  return plan;
+// Where others than this machine can reach the server, it must be said who may.
+Status check_keys(const ServeOptions& options, const std::string& where) {
+  if (options.no_auth || !options.keys.empty()) return {};
+  return bad_input("ServeOptions.host",
+                   "this machine's own address (127.0.0.1, ::1, unix:PATH), or ServeOptions.keys beside it, or "
+                   "ServeOptions.no_auth to let everybody in",
+                   in_quotes(where) + " and no keys");
 }
 
 SpeechOptions speech_options(const ServeOptions& options) {
@@ -143,24 +58,15 @@ std::string served_name(const std::string& path) {
   return valid_utf8(std::filesystem::is_directory(name) ? name.filename().string() : name.stem().string());
 }
 
-std::string ServerPlan::text() const {
-  std::string text = fmt::format("weights {}, arena {}, {} texts and {} prefixes of {}", human_bytes(weight_bytes),
-                                 human_bytes(arena_bytes), texts, prefixes, human_bytes(text_bytes));
-  if (sessions > 0) text += fmt::format(", {} sessions of {}", sessions, human_bytes(session_bytes));
-  text += fmt::format(", samplers {}", human_bytes(sampler_bytes));
-  if (speech_bytes > 0) text += fmt::format(", speech {}", human_bytes(speech_bytes));
-  return text + fmt::format(": {} in all", human_bytes(total()));
-}
-
 struct Server::Impl {
   ServeOptions options;
   Service service;
   Router router;
   Keys keys;
-  bool has_keys = false;
   std::mutex log_mutex;
   std::unique_ptr<HttpServer> http;
 
+  bool has_keys() const { return !options.keys.empty(); }
   void add_routes();
   void handle(const Exchange& exchange);
   void answer(const Exchange& exchange, const Route& route, const std::vector<std::string>& arguments);
@@ -226,12 +132,13 @@ void Server::Impl::handle(const Exchange& exchange) {
   // A page in somebody's browser must not reach a server that trusts everybody on its machine.
   const bool own_page = origin != nullptr && host != nullptr && *origin == "http://" + *host;
   if (origin != nullptr && !own_page && !allowed_origin(*origin)) {
-    return refuse({403, expected_message("Origin", "one of --cors", "another"), "", "forbidden"});
+    return refuse({403, expected_message("Origin", "one of ServeOptions.cors", "another"), "", "forbidden"});
   }
-  if (!has_keys && !options.no_auth && !options.host.starts_with("unix:") && host != nullptr &&
+  if (!has_keys() && !options.no_auth && !http->url().starts_with("unix:") && host != nullptr &&
       !is_loopback(host_name(*host)) && host_name(*host) != options.host) {
-    return refuse({403, expected_message("Host", "localhost, or a server with keys (--api-key-file)", "another name"),
-                   "", "forbidden"});
+    return refuse({403,
+                   expected_message("Host", "localhost, or a server with keys (ServeOptions.keys)", "another name"), "",
+                   "forbidden"});
   }
   if (request.method == "OPTIONS" && origin != nullptr) {
     return exchange->answer({204,
@@ -244,9 +151,7 @@ void Server::Impl::handle(const Exchange& exchange) {
   const Router::Match match = router.find(request.method, request.path);
   if (match.route == nullptr) {
     if (match.allowed.empty()) {
-      return refuse(
-          {404, expected_message("path", "one of /openapi.json", "'" + valid_utf8(request.path).substr(0, 100) + "'"),
-           "", "not_found"});
+      return refuse({404, expected_message("path", "one of /openapi.json", in_quotes(request.path)), "", "not_found"});
     }
     return refuse({405,
                    expected_message("method", match.allowed, valid_utf8(request.method).substr(0, 20)),
@@ -255,7 +160,7 @@ void Server::Impl::handle(const Exchange& exchange) {
                    {{"Allow", match.allowed}}});
   }
   std::string owner = kNobody;
-  if (has_keys && !match.route->open) {
+  if (has_keys() && !match.route->open) {
     const std::string* header = request.header("authorization");
     constexpr std::string_view kBearer = "bearer ";
     const bool bearer = header != nullptr && lower(header->substr(0, kBearer.size())) == kBearer;
@@ -283,12 +188,21 @@ namespace {
 
 // JSON or a form, in UTF-8, as it is. Browsers send other types across origins without asking.
 void check_content(const HttpRequest& request) {
+  if (!request.query.empty()) {
+    throw ApiError{400, expected_message("query", "none: parameters stand in the body", in_quotes(request.query)), "",
+                   "unsupported_parameter"};
+  }
   const std::string* const encoding = request.header("content-encoding");
   if (encoding != nullptr && lower(*encoding) != "identity") {
     throw ApiError{415, expected_message("Content-Encoding", "none", shown_text(*encoding).substr(0, 80)), "",
                    "unsupported_media_type"};
   }
   if (request.body.empty()) return;
+  if (request.method != "POST") {
+    throw ApiError{
+        400, expected_message("body", "none with " + request.method, std::to_string(request.body.size()) + " bytes"),
+        "", "unsupported_parameter"};
+  }
   const std::string* const header = request.header("content-type");
   const std::string type = header == nullptr ? "" : lower(*header);
   const bool json = type == "application/json" || type.starts_with("application/json;");
@@ -305,7 +219,7 @@ void check_content(const HttpRequest& request) {
 
 void Server::Impl::answer(const Exchange& exchange, const Route& route, const std::vector<std::string>& arguments) {
   try {
-    if (exchange->request().method == "POST") check_content(exchange->request());
+    check_content(exchange->request());
     route.call(exchange, arguments);
   } catch (const ApiError& error) {
     exchange->answer(error_reply(error));
@@ -331,7 +245,7 @@ void Server::Impl::log(const HttpExchange& exchange) {
   Json line = {{"time", now_seconds()},     {"peer", request.peer},        {"method", request.method},
                {"path", request.path},      {"status", exchange.status()}, {"seconds", seconds},
                {"bytes", exchange.bytes()}, {"gone", exchange.gone()}};
-  if (has_keys && !request.owner.empty()) line["owner"] = request.owner;
+  if (has_keys() && !request.owner.empty()) line["owner"] = request.owner;
   for (const auto& [name, value] : exchange.notes()) {
     const bool number =
         !value.empty() && value.size() < 18 && value.find_first_not_of("0123456789") == std::string::npos;
@@ -346,26 +260,21 @@ Result<std::unique_ptr<Server>> Server::open(ModelFile file, const ServeOptions&
                                              const std::function<void(const ServerPlan&)>& on_plan) {
   auto impl = std::make_unique<Impl>();
   impl->options = options;
-  impl->has_keys = !options.keys.empty();
-  if (impl->has_keys) KVASS_RETURN_IF_ERROR(impl->keys.read(options.keys));
-  if (!impl->has_keys && !options.no_auth && !is_loopback(options.host)) {
-    return bad_input("--host",
-                     "this machine's own address (127.0.0.1, ::1, unix:PATH), or --api-key-file FILE beside it, or "
-                     "--no-auth to let everybody in",
-                     "'" + options.host + "' and no keys");
-  }
+  KVASS_RETURN_IF_ERROR(validate(options));
+  if (impl->has_keys()) KVASS_RETURN_IF_ERROR(impl->keys.read(options.keys));
+  if (!is_loopback(options.host)) KVASS_RETURN_IF_ERROR(check_keys(options, options.host));
   if (file.speech() != nullptr)
-    return bad_input("MODEL", "a model that writes text (--speech takes one that transcribes)", "one that transcribes");
+    return bad_input("model", "one that writes text (ServeOptions.speech takes one that transcribes)",
+                     "one that transcribes");
   KVASS_ASSIGN_OR_RETURN(ServerPlan plan, plan_server(file, options));
   if (!options.speech.empty()) {
     KVASS_ASSIGN_OR_RETURN(plan.speech_bytes, Speech::plan(speech_options(options)));
   }
   if (options.streams.memory_limit && plan.total() > *options.streams.memory_limit) {
-    return bad_input(
-        "StreamOptions.memory_limit", fmt::format("at most {} bytes", *options.streams.memory_limit),
-        fmt::format(
-            "a plan of {} bytes: {}; fewer --sequences, --prefixes or --sessions, or a smaller --context, take less",
-            plan.total(), plan.text()));
+    return bad_input("StreamOptions.memory_limit", fmt::format("at most {} bytes", *options.streams.memory_limit),
+                     fmt::format("a plan of {} bytes: {}; fewer StreamOptions.sequences, ServeOptions.prefixes or "
+                                 "ServeOptions.sessions, or a smaller StreamOptions.context, take less",
+                                 plan.total(), plan.text()));
   }
   on_plan(plan);
 
@@ -383,8 +292,7 @@ Result<std::unique_ptr<Server>> Server::open(ModelFile file, const ServeOptions&
   service.id = options.alias.empty() ? served_name(service.model.path) : options.alias;
   service.sampling = options.sampling;
   service.request_seconds = options.request_seconds;
-  StreamOptions texts = streams;
-  texts.sequences = std::max<int64_t>(streams.sequences + options.sessions, 1);
+  const StreamOptions texts = text_streams(options);
   KVASS_ASSIGN_OR_RETURN(const CacheOptions caches, resolve_caches(texts, service.model.trained_context));
   KVASS_ASSIGN_OR_RETURN(SessionOptions session, session_options(texts, caches, std::max(kScoreRows, texts.sequences)));
   session.decode_method = service.model.methods.size() > 1;
@@ -397,14 +305,13 @@ Result<std::unique_ptr<Server>> Server::open(ModelFile file, const ServeOptions&
   service.context = !sequences.empty() && sequences[0]->endless() ? INT64_MAX : caches.context;
   service.prefixes = std::make_unique<PrefixStore>(std::move(sequences), streams.sequences, service.model.tokenizer);
   service.fingerprint = fingerprint_text(service.model, caches);
-  service.plan_text = plan.text();
   service.metrics.bytes_planned.set(static_cast<int64_t>(plan.total()));
   service.workers = std::make_unique<Workers>(kWorkers);
   service.scheduler =
       std::make_unique<Scheduler>(*service.session, *service.model.tokenizer, options.scheduler, service.metrics);
   if (options.sessions > 0) {
     KVASS_ASSIGN_OR_RETURN(const CacheOptions own,
-                           resolve_caches(session_stream(options, caches.context), service.model.trained_context));
+                           resolve_caches(session_streams(options, caches.context), service.model.trained_context));
     std::vector<OpenStream> places;
     for (int64_t i = 0; i < options.sessions; ++i) {
       OpenStream place;
@@ -423,6 +330,8 @@ Result<std::unique_ptr<Server>> Server::open(ModelFile file, const ServeOptions&
                                          options.host, options.port, options.limits,
                                          [self](const Exchange& exchange) { self->handle(exchange); },
                                          [self](const HttpExchange& exchange) { self->log(exchange); }));
+  // A service manager may have opened another address than the one that was asked for.
+  if (!impl->http->is_local()) KVASS_RETURN_IF_ERROR(check_keys(options, impl->http->url()));
   return std::unique_ptr<Server>(new Server(std::move(impl)));
 }
 
@@ -463,6 +372,6 @@ void Server::drain() {
   wait(impl_->options.drain_seconds + 30.0);
 }
 
-Status Server::reload_keys() { return impl_->has_keys ? impl_->keys.read(impl_->options.keys) : Status(); }
+Status Server::reload_keys() { return impl_->has_keys() ? impl_->keys.read(impl_->options.keys) : Status(); }
 
 }  // namespace kvass::serve

@@ -54,6 +54,14 @@ class Alone {
   std::atomic<bool> never_{false};
 };
 
+// Texts that go on until somebody ends them, and no sessions.
+void without_end(serve::ServeOptions& options) {
+  options.streams.attention_sink = AttentionSink{4, 200};
+  options.streams.context.reset();
+  options.sessions = 0;
+  options.session_sinks.reset();
+}
+
 Json completion(const std::vector<int32_t>& prompt, int64_t most, uint64_t seed, float temperature) {
   return {{"prompt", prompt}, {"max_tokens", most}, {"seed", seed}, {"temperature", temperature}};
 }
@@ -270,6 +278,15 @@ TEST(Server, RefusesWhatItCannotHonourByName) {
   many["prompt"] = Json::array();
   for (int i = 0; i < 200; ++i) many["prompt"].push_back("a");
   EXPECT_EQ(client.post("/v1/completions", many).status, 400) << "more texts than may wait";
+  for (const char* twice :
+       {R"({"prompt":"a","max_tokens":1,"prompt":"b"})", R"({"prompt":"a","logit_bias":{"5":1,"5":2}})"}) {
+    const Answer answer = client.ask("POST", "/v1/completions", twice);
+    EXPECT_EQ(answer.status, 400) << twice;
+    EXPECT_NE(answer.message().find("the name twice"), std::string::npos) << answer.message();
+  }
+  EXPECT_EQ(client.get("/v1/models?limit=1").status, 400) << "nothing reads a query";
+  EXPECT_EQ(client.ask("DELETE", "/v1/sessions/none", "{}").status, 400) << "nor this body";
+  EXPECT_EQ(client.post("/v1/sessions/none/save", {{"as", "x"}}).status, 400);
   EXPECT_EQ(client.get("/tokenizer_info").json()["pad_token"], nullptr);
   EXPECT_EQ(client.get("/v1/nothing").status, 404);
   const Answer wrong = client.get("/v1/completions");
@@ -291,9 +308,7 @@ TEST(Server, LongPromptsAreRefusedWithTheNumbers) {
 
 TEST(Server, ClientsThatGoAwayEndTheirTexts) {
   serve::ServeOptions options = small_server();
-  options.streams.attention_sink = AttentionSink{4, 200};
-  options.streams.context.reset();
-  options.sessions = 0;
+  without_end(options);
   TestServer server(options);
   {
     Client client(server.url());
@@ -314,11 +329,9 @@ TEST(Server, ClientsThatGoAwayEndTheirTexts) {
 
 TEST(Server, WaitingTextsAreCountedAndMoreAreRefused) {
   serve::ServeOptions options = small_server();
-  options.streams.attention_sink = AttentionSink{4, 200};
-  options.streams.context.reset();
+  without_end(options);
   options.streams.sequences = 1;
   options.prefixes = 0;
-  options.sessions = 0;
   options.scheduler.most_waiting = 1;
   TestServer server(options);
   Json body = completion(TinyModel().tokens(5), 1'000'000'000, 1, 1.0f);
@@ -403,7 +416,7 @@ TEST(Server, OtherAddressesNeedKeys) {
   options.host = "0.0.0.0";
   const auto opened = serve::Server::open(ModelFile::open(talker()).value(), options, [](const auto&) {});
   ASSERT_FALSE(opened.ok());
-  EXPECT_NE(opened.status().message().find("--api-key-file"), std::string::npos) << opened.status().message();
+  EXPECT_NE(opened.status().message().find("ServeOptions.keys"), std::string::npos) << opened.status().message();
 }
 
 TEST(Server, ThePlanIsKeptAndLimited) {

@@ -23,14 +23,12 @@ class Speech;
 struct Service {
   OpenModel model;
   std::shared_ptr<Session> session;
-  std::string id;           // the model's name in the API
-  std::string fingerprint;  // of program, weights, numerics version and what else decides bits
-  int64_t created = 0;      // seconds since 1970
-  SampleOptions sampling;   // what requests do not say; without a seed it is random
-  int64_t context = 0;      // tokens of a text
-  int64_t most_choices = 16;
+  std::string id;                         // the model's name in the API
+  std::string fingerprint;                // of program, weights, numerics version and what else decides bits
+  int64_t created = 0;                    // seconds since 1970
+  SampleOptions sampling;                 // what requests do not say; without a seed it is random
+  int64_t context = 0;                    // tokens of a text
   std::optional<double> request_seconds;  // the longest that a text may take
-  std::string plan_text;
 
   Metrics metrics;
   std::unique_ptr<PrefixStore> prefixes;

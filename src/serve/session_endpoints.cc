@@ -51,18 +51,38 @@ struct Call {
   Service& service;
   Exchange exchange;
   SessionStore& store() const { return *service.sessions; }
-  SessionStore::Failed failed() const {
-    return [exchange = exchange](const ApiError& error) { exchange->answer(error_reply(error)); };
+  void answer(const ApiError& error) const { exchange->answer(error_reply(error)); }
+  void answer(const Json& json, int status = 200) const {
+    exchange->answer({status, "application/json", dump(json), {}});
   }
-  SessionStore::Name name(const std::string& id) const { return {exchange->request().owner, id}; }
+  SessionStore::Failed failed() const {
+    return [call = *this](const ApiError& error) { call.answer(error); };
+  }
   void on_scheduler(std::function<void()> call) const { service.scheduler->call(std::move(call)); }
+  // `use` gets the session once it is in memory and nobody else's.
+  void with(const SessionStore::Name& name, SessionStore::Use use) const {
+    on_scheduler([call = *this, name, use = std::move(use)] { call.store().use(name, use, call.failed()); });
+  }
 };
+
+// Saves a session, lets it go, and answers with what it is then. A new one that cannot be saved is gone.
+void save_and_answer(const Call& call, Session& session, bool is_new) {
+  call.store().save(session, [call, &session, is_new](const Status& saved) {
+    const Json json = full_json(call.store(), session);
+    if (is_new && !saved.ok()) {
+      call.store().remove(session);
+      return call.answer(not_saved(saved, "there is none"));
+    }
+    call.store().release(session);
+    if (!saved.ok()) return call.answer(not_saved(saved, "it is in memory alone"));
+    call.answer(json, is_new ? 201 : 200);
+  });
+}
 
 SessionStore::Name checked_name(const Exchange& exchange, const std::string& id) {
   if (!is_session_id(id)) {
-    throw ApiError{400,
-                   expected_message("id", "1 to 64 letters, digits, - and _", "'" + valid_utf8(id).substr(0, 80) + "'"),
-                   "id", "invalid_value"};
+    throw ApiError{400, expected_message("id", "1 to 64 letters, digits, - and _", in_quotes(id)), "id",
+                   "invalid_value"};
   }
   return {exchange->request().owner, id};
 }
@@ -74,7 +94,8 @@ std::string id_or_new(Params& params) {
 
 void check_sessions(const Service& service) {
   if (!service.sessions)
-    throw ApiError{404, "sessions: expected a server with --sessions of at least 1, got 0", "", "unsupported"};
+    throw ApiError{404, "sessions: expected a server with ServeOptions.sessions of at least 1, got 0", "",
+                   "unsupported"};
   if (service.model.chat_template.empty()) {
     throw ApiError{400, "sessions: expected a model with a chat template, got one without", "", "invalid_value"};
   }
@@ -83,7 +104,7 @@ void check_sessions(const Service& service) {
 void create(Service& service, const Exchange& exchange) {
   check_sessions(service);
   Params params(exchange->request().body.empty() ? "{}" : exchange->request().body);
-  check_model(params, service, service.id);
+  check_model(params, service.id);
   const SessionStore::Name name = checked_name(exchange, id_or_new(params));
   ChatOptions options;
   options.system = params.text("system").value_or("");
@@ -113,27 +134,15 @@ void create(Service& service, const Exchange& exchange) {
         400,
         expected_message("system",
                          fmt::format("at most {} tokens before the first message, the sinks of this server's "
-                                     "sessions (--session-sinks), so that they stay in sight for ever",
+                                     "sessions (ServeOptions.session_sinks), so that they stay in sight for ever",
                                      caches.sink_tokens),
                          std::to_string(opening.value())),
         "system", "invalid_value"};
   }
   const Call call{service, exchange};
   call.on_scheduler([call, name, options] {
-    call.store().create_session(
-        name, options,
-        [call](Session& session) {
-          call.store().save(session, [call, &session](const Status& status) {
-            if (!status.ok()) {
-              call.store().remove(session);
-              return call.exchange->answer(error_reply(api_error(status)));
-            }
-            const Json json = full_json(call.store(), session);
-            call.store().release(session);
-            call.exchange->answer({201, "application/json", dump(json)});
-          });
-        },
-        call.failed());
+    const auto save = [call](Session& session) { save_and_answer(call, session, /*is_new=*/true); };
+    call.store().create_session(name, options, /*waits=*/true, save, call.failed());
   });
 }
 
@@ -141,7 +150,7 @@ void message(Service& service, const Exchange& exchange, const std::string& id) 
   check_sessions(service);
   const SessionStore::Name name = checked_name(exchange, id);
   Params params(exchange->request().body);
-  check_model(params, service, service.id);
+  check_model(params, service.id);
   MessageRequest request;
   const auto content = params.text("content");
   if (!content) params.refuse("content", "the user's text", "none");
@@ -152,76 +161,84 @@ void message(Service& service, const Exchange& exchange, const std::string& id) 
   params.finish();
   if (const Status status = check_utf8(request.content, "content"); !status.ok()) throw api_error(status);
   const auto turn = std::make_shared<SessionTurn>(service, exchange, std::move(request));
-  const Call call{service, exchange};
-  call.on_scheduler([call, name, turn] {
-    call.store().use(
-        name, [turn](Session& session) { turn->run(session); }, call.failed());
-  });
+  Call{service, exchange}.with(name, [turn](Session& session) { turn->run(session); });
+}
+
+// Text or ids that are no message, at the end of the session's stream.
+struct Appended {
+  std::optional<std::string> text;
+  std::vector<int32_t> ids;
+};
+
+void run_append(const Call& call, Session& session, Appended what) {
+  Service& service = call.service;
+  const Sequence& sequence = *call.store().stream(session).sequence;
+  const int64_t before = sequence.length();
+  if (what.text) {
+    const Tokenizer& tokenizer = *service.model.tokenizer;
+    const TextPart part{*what.text, /*parse_special=*/false};
+    what.ids = tokenizer.encode_parts(std::span(&part, 1), before == 0 && tokenizer.add_bos(), before > 0);
+  }
+  const auto end = [call, &session, before](const Result<DecodeResult>& result) {
+    if (!result.ok()) {
+      call.store().release(session);
+      return call.answer(api_error(result.status()));
+    }
+    session.chat->end_ids();
+    const bool cut = result->reason == StopReason::cancelled;
+    const int64_t run = result->prompt_tokens;
+    call.store().save(session, [call, &session, before, cut, run](const Status& saved) {
+      const bool back = !saved.ok() && session.chat->rewind(before).ok();
+      session.length = call.store().stream(session).sequence->length();
+      const Json json = {{"id", session.id},       {"object", "session"},      {"appended", run},
+                         {"turns", session.turns}, {"length", session.length}, {"saved", session.saved}};
+      call.store().release(session);
+      if (!saved.ok()) return call.answer(not_saved(saved, back ? "it was taken back" : "it is in memory alone"));
+      if (cut) return call.answer(ApiError{503, fmt::format("append: cut after {} tokens", run), "", "cancelled"});
+      call.answer(json);
+    });
+  };
+  const auto job = std::make_shared<SessionJob>(
+      service, [&session, ids = std::move(what.ids)] { return session.chat->begin_ids(ids); },
+      [](const DecodeEvent&) {}, end);
+  call.exchange->on_gone([job] { job->cancel(); });
+  if (const Status status = service.scheduler->submit(job); !status.ok()) {
+    call.store().release(session);
+    call.answer(too_many(service, status));
+  }
 }
 
 void append(Service& service, const Exchange& exchange, const std::string& id) {
   check_sessions(service);
   const SessionStore::Name name = checked_name(exchange, id);
   Params params(exchange->request().body);
-  const auto text = params.text("text");
+  Appended what{params.text("text"), {}};
   const Json* list = params.take("ids");
   params.finish();
-  if (text.has_value() == (list != nullptr)) params.refuse("text", "text or ids", text ? "both" : "neither");
-  auto ids = std::make_shared<std::vector<int32_t>>();
+  if (what.text.has_value() == (list != nullptr)) {
+    params.refuse("text", "text or ids", what.text ? "both" : "neither");
+  }
   if (list != nullptr) {
-    const int64_t vocabulary = service.session->engine().program().vocabulary();
-    if (!list->is_array() || list->empty()) params.refuse("ids", "a list of token ids", shown(*list));
-    for (const Json& one : *list) {
-      if (!one.is_number_integer() || one.get<int64_t>() < 0 || one.get<int64_t>() >= vocabulary) {
-        params.refuse("ids", fmt::format("token ids from 0 to {}", vocabulary - 1), shown(one));
-      }
-      ids->push_back(one.get<int32_t>());
-    }
-  } else if (text->empty()) {
+    what.ids = take_ids(params, "ids", *list, service.session->engine().program().vocabulary());
+    if (what.ids.empty()) params.refuse("ids", "at least one id", "none");
+  } else if (what.text->empty()) {
     params.refuse("text", "text that is not empty", "none");
   }
   const Call call{service, exchange};
-  call.on_scheduler([call, name, text, ids] {
-    call.store().use(
-        name,
-        [call, text, ids](Session& session) {
-          Service& service = call.service;
-          const Sequence& sequence = *call.store().stream(session).sequence;
-          if (text) {
-            const Tokenizer& tokenizer = *service.model.tokenizer;
-            const TextPart part{*text, /*parse_special=*/false};
-            const bool first = sequence.length() == 0;
-            *ids = tokenizer.encode_parts(std::span(&part, 1), first && tokenizer.add_bos(), !first);
-          }
-          const auto job = std::make_shared<SessionJob>(
-              service, [&session, ids] { return session.chat->begin_ids(*ids); }, [](const DecodeEvent&) {},
-              [call, &session](const Result<DecodeResult>& result) {
-                if (!result.ok()) {
-                  call.store().release(session);
-                  return call.exchange->answer(error_reply(api_error(result.status())));
-                }
-                session.chat->end_ids();
-                const bool cut = result->reason == StopReason::cancelled;
-                const int64_t run = result->prompt_tokens;
-                call.store().save(session, [call, &session, cut, run](const Status& saved) {
-                  const Json json = {{"id", session.id},       {"object", "session"},      {"appended", run},
-                                     {"turns", session.turns}, {"length", session.length}, {"saved", session.saved}};
-                  call.store().release(session);
-                  if (!saved.ok()) return call.exchange->answer(error_reply(api_error(saved)));
-                  if (cut)
-                    return call.exchange->answer(
-                        error_reply({503, fmt::format("append: cut after {} tokens", run), "", "cancelled"}));
-                  call.exchange->answer({200, "application/json", dump(json)});
-                });
-              });
-          call.exchange->on_gone([job] { job->cancel(); });
-          if (const Status status = service.scheduler->submit(job); !status.ok()) {
-            call.store().release(session);
-            call.exchange->answer(error_reply(too_many(service, status)));
-          }
-        },
-        call.failed());
-  });
+  call.with(name, [call, what](Session& session) { run_append(call, session, what); });
+}
+
+// `copy` becomes the session `from`, which is let go.
+Status become(const Call& call, Session& copy, Session& from, const ChatOptions& options) {
+  OpenStream& to = call.store().stream(copy);
+  const StreamState state = from.chat->state();
+  const Status copied = to.sequence->copy_from(*call.store().stream(from).sequence);
+  call.store().release(from);
+  KVASS_RETURN_IF_ERROR(copied);
+  KVASS_ASSIGN_OR_RETURN(Conversation chat, Conversation::resume(call.service.model, to, options, state, copy.id));
+  copy.chat.reset();
+  copy.chat.emplace(std::move(chat));
+  return {};
 }
 
 void fork(Service& service, const Exchange& exchange, const std::string& id) {
@@ -232,52 +249,26 @@ void fork(Service& service, const Exchange& exchange, const std::string& id) {
   params.finish();
   const Call call{service, exchange};
   if (service.sessions->places() < 2) {
-    throw ApiError{400, "fork: expected a server with at least 2 places for sessions (--sessions), got 1", "",
-                   "unsupported"};
+    throw ApiError{400, "fork: expected a server with at least 2 places for sessions (ServeOptions.sessions), got 1",
+                   "", "unsupported"};
   }
-  call.on_scheduler([call, name, other] {
-    call.store().use(
-        name,
-        [call, other](Session& session) {
-          ChatOptions options;
-          const StreamState state = session.chat->state();
-          options.sampling = state.sampling;
-          options.stops = state.stops;
-          const auto failed = [call, &session](const ApiError& error) {
-            call.store().release(session);
-            call.exchange->answer(error_reply(error));
-          };
-          call.store().create_session(
-              other, options,
-              [call, &session, state, options](Session& copy) {
-                OpenStream& to = call.store().stream(copy);
-                Status status = to.sequence->copy_from(*call.store().stream(session).sequence);
-                call.store().release(session);
-                if (status.ok()) {
-                  Result<Conversation> chat = Conversation::resume(call.service.model, to, options, state, copy.id);
-                  status = chat.status();
-                  if (chat.ok()) {
-                    copy.chat.reset();
-                    copy.chat.emplace(std::move(chat).value());
-                  }
-                }
-                if (!status.ok()) {
-                  call.store().remove(copy);
-                  return call.exchange->answer(error_reply(api_error(status)));
-                }
-                call.store().save(copy, [call, &copy](const Status& saved) {
-                  const Json json = full_json(call.store(), copy);
-                  if (!saved.ok()) {
-                    call.store().remove(copy);
-                    return call.exchange->answer(error_reply(api_error(saved)));
-                  }
-                  call.store().release(copy);
-                  call.exchange->answer({201, "application/json", dump(json)});
-                });
-              },
-              failed);
-        },
-        call.failed());
+  call.with(name, [call, other](Session& session) {
+    ChatOptions options;
+    const StreamState state = session.chat->state();
+    options.sampling = state.sampling;
+    options.stops = state.stops;
+    const auto use = [call, &session, options](Session& copy) {
+      if (const Status status = become(call, copy, session, options); !status.ok()) {
+        call.store().remove(copy);
+        return call.answer(api_error(status));
+      }
+      save_and_answer(call, copy, /*is_new=*/true);
+    };
+    const auto failed = [call, &session](const ApiError& error) {
+      call.store().release(session);
+      call.answer(error);
+    };
+    call.store().create_session(other, options, /*waits=*/false, use, failed);
   });
 }
 
@@ -291,25 +282,13 @@ void rewind(Service& service, const Exchange& exchange, const std::string& id) {
   if (turns.has_value() == position.has_value())
     params.refuse("turns", "turns or position", turns ? "both" : "neither");
   const Call call{service, exchange};
-  call.on_scheduler([call, name, turns, position] {
-    call.store().use(
-        name,
-        [call, turns, position](Session& session) {
-          const Status status = turns ? session.chat->rewind_turns(*turns) : session.chat->rewind(*position);
-          if (!status.ok()) {
-            call.store().release(session);
-            ApiError error = api_error(status);
-            error.status = 409;
-            return call.exchange->answer(error_reply(error));
-          }
-          call.store().save(session, [call, &session](const Status& saved) {
-            const Json json = full_json(call.store(), session);
-            call.store().release(session);
-            call.exchange->answer(saved.ok() ? HttpReply{200, "application/json", dump(json), {}}
-                                             : error_reply(api_error(saved)));
-          });
-        },
-        call.failed());
+  call.with(name, [call, turns, position](Session& session) {
+    const Status status = turns ? session.chat->rewind_turns(*turns) : session.chat->rewind(*position);
+    if (status.ok()) return save_and_answer(call, session, /*is_new=*/false);
+    call.store().release(session);
+    ApiError error = api_error(status);
+    error.status = 409;
+    call.answer(error);
   });
 }
 
@@ -317,23 +296,12 @@ void save(Service& service, const Exchange& exchange, const std::string& id) {
   check_sessions(service);
   const SessionStore::Name name = checked_name(exchange, id);
   if (!service.sessions->on_disk()) {
-    throw ApiError{400, "save: expected a server with a folder for sessions (--state), got one without", "",
+    throw ApiError{400, "save: expected a server with a folder for sessions (ServeOptions.state), got one without", "",
                    "unsupported"};
   }
+  Params(exchange->request().body.empty() ? "{}" : exchange->request().body).finish();
   const Call call{service, exchange};
-  call.on_scheduler([call, name] {
-    call.store().use(
-        name,
-        [call](Session& session) {
-          call.store().save(session, [call, &session](const Status& saved) {
-            const Json json = full_json(call.store(), session);
-            call.store().release(session);
-            call.exchange->answer(saved.ok() ? HttpReply{200, "application/json", dump(json), {}}
-                                             : error_reply(api_error(saved)));
-          });
-        },
-        call.failed());
-  });
+  call.with(name, [call](Session& session) { save_and_answer(call, session, /*is_new=*/false); });
 }
 
 void get(Service& service, const Exchange& exchange, const std::string& id) {
@@ -344,14 +312,14 @@ void get(Service& service, const Exchange& exchange, const std::string& id) {
     Session* const session = call.store().find(name);
     if (session == nullptr) return call.store().use(name, {}, call.failed());
     if (session->busy) {  // what is known of it while somebody works with it
-      return call.exchange->answer({200, "application/json", dump(session_json(call.store(), *session))});
+      return call.answer(session_json(call.store(), *session));
     }
     if (session->place) {
-      return call.exchange->answer({200, "application/json", dump(full_json(call.store(), *session))});
+      return call.answer(full_json(call.store(), *session));
     }
     call.store().peek(*session, [call, session](const Result<SnapshotInfo>& info) {
       if (!info.ok()) {
-        return call.exchange->answer(error_reply({500, "the session's file cannot be read", "", "session_unreadable"}));
+        return call.answer(ApiError{500, "the session's file cannot be read", "", "session_unreadable"});
       }
       Json json = session_json(call.store(), *session);
       json["held_bytes"] = info->body_bytes;
@@ -359,7 +327,7 @@ void get(Service& service, const Exchange& exchange, const std::string& id) {
       json["system"] = valid_utf8(info->state.chat.system);
       json["turn_ends"] = info->state.chat.turn_ends;
       json["busy"] = false;
-      call.exchange->answer({200, "application/json", dump(json)});
+      call.answer(json);
     });
   });
 }
@@ -372,7 +340,7 @@ void list(Service& service, const Exchange& exchange) {
     for (const Session* session : call.store().list(call.exchange->request().owner)) {
       all.push_back(session_json(call.store(), *session));
     }
-    call.exchange->answer({200, "application/json", dump({{"object", "list"}, {"data", all}})});
+    call.answer({{"object", "list"}, {"data", all}});
   });
 }
 
@@ -384,7 +352,7 @@ void remove(Service& service, const Exchange& exchange, const std::string& id) {
     const auto drop = [call](Session& session) {
       const std::string id = session.id;
       call.store().remove(session);
-      call.exchange->answer({200, "application/json", dump({{"id", id}, {"object", "session"}, {"deleted", true}})});
+      call.answer({{"id", id}, {"object", "session"}, {"deleted", true}});
     };
     Session* const session = call.store().find(name);
     // One that is on disk alone need not be readable to be removed.

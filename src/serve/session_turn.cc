@@ -86,8 +86,8 @@ void SessionTurn::not_saved(const Status& why) {
   session_->length = store().stream(*session_).sequence->length();
   store().release(*session_);
   if (exchange_->gone()) return;
-  const char* const what = back.ok() ? "; the turn was taken back" : "; the turn is in memory alone";
-  fail(exchange_, stream_, {507, "the session could not be saved: " + api_error(why).message + what, "", "not_saved"});
+  const char* const what_now = back.ok() ? "the turn was taken back" : "the turn is in memory alone";
+  fail(exchange_, stream_, serve::not_saved(why, what_now));
 }
 
 void SessionTurn::saved(const DecodeResult& result, const Status& saved) {

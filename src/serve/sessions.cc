@@ -32,6 +32,10 @@ ApiError not_found(const std::string& id) {
 
 }  // namespace
 
+ApiError not_saved(const Status& why, const std::string& what_now) {
+  return {507, "the session could not be saved: " + why.message() + "; " + what_now, "", "not_saved"};
+}
+
 bool is_session_id(const std::string& id) {
   const auto allowed = [](unsigned char c) { return std::isalnum(c) || c == '-' || c == '_'; };
   return !id.empty() && id.size() <= kMostName && std::all_of(id.begin(), id.end(), allowed);
@@ -48,7 +52,7 @@ Result<std::unique_ptr<SessionStore>> SessionStore::create(Service& service, std
   if (!folder.empty()) {
     std::error_code error;
     std::filesystem::create_directories(folder, error);
-    if (error) return os_error("--state", "a folder that can be written", error.value());
+    if (error) return os_error("ServeOptions.state", "a folder that can be written", error.value());
     KVASS_ASSIGN_OR_RETURN(FileLock lock, FileLock::acquire(folder + "/sessions"));
     store->lock_.emplace(std::move(lock));
     KVASS_RETURN_IF_ERROR(store->scan());
@@ -71,13 +75,7 @@ Status SessionStore::scan() {
     }
     if (error) break;
   }
-  return error ? os_error("--state", "a folder that can be read", error.value()) : Status();
-}
-
-size_t SessionStore::place_bytes() const {
-  size_t bytes = 0;
-  for (const OpenStream& place : places_) bytes += place.cache_bytes();
-  return bytes;
+  return error ? os_error("ServeOptions.state", "a folder that can be read", error.value()) : Status();
 }
 
 void SessionStore::count() const {
@@ -158,10 +156,10 @@ bool SessionStore::give_place(Session& session) {
   return true;
 }
 
-void SessionStore::with_place(Session& session, std::function<void(bool)> then) {
+void SessionStore::with_place(Session& session, bool waits, std::function<void(bool)> then) {
   if (give_place(session)) return then(true);
   // Without a folder nobody ever makes room for another, unless a session is deleted.
-  if (!on_disk()) return then(false);
+  if (!waits || !on_disk()) return then(false);
   wanting_.emplace_back(Name(session.owner, session.id), std::move(then));
 }
 
@@ -187,7 +185,7 @@ void SessionStore::drop_place(Session& session) {
 void SessionStore::load(Session& session, Use use, Failed failed) {
   session.used = ++clock_;
   if (session.place) return use(session);
-  with_place(session, [this, &session, use = std::move(use), failed = std::move(failed)](bool there) {
+  with_place(session, /*waits=*/true, [this, &session, use = std::move(use), failed = std::move(failed)](bool there) {
     if (!there) {
       release(session);
       return failed(
@@ -237,21 +235,22 @@ void SessionStore::load(Session& session, Use use, Failed failed) {
   });
 }
 
-void SessionStore::create_session(const Name& name, const ChatOptions& options, Use use, Failed failed) {
+void SessionStore::create_session(const Name& name, const ChatOptions& options, bool waits, Use use, Failed failed) {
   if (find(name) != nullptr) {
     return failed(
         {409, expected_message("id", "a name that no session has", "'" + name.second + "'"), "id", "conflict"});
   }
   Session& session = add(name);
   session.busy = true;
-  with_place(session, [this, &session, options, use = std::move(use), failed = std::move(failed)](bool there) {
+  with_place(session, waits, [this, &session, options, use = std::move(use), failed = std::move(failed)](bool there) {
     if (!there) {
       remove(session);
       return failed({429,
-                     expected_message("sessions",
-                                      "at most " + std::to_string(places_.size()) +
-                                          ", which is what is mapped (--sessions); --state DIR keeps more on disk",
-                                      "one more"),
+                     expected_message(
+                         "sessions",
+                         "at most " + std::to_string(places_.size()) +
+                             ", which is what is mapped (ServeOptions.sessions); ServeOptions.state keeps more on disk",
+                         "one more"),
                      "",
                      "busy",
                      {{"Retry-After", "60"}}});

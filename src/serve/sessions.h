@@ -33,7 +33,6 @@ class SessionStore {
                                                       const std::string& folder);
   ~SessionStore();
 
-  size_t place_bytes() const;
   int64_t places() const { return static_cast<int64_t>(places_.size()); }
 
   // One session. `busy` while somebody works with it; others wait in its queue.
@@ -54,7 +53,8 @@ class SessionStore {
 
   // All of these on the scheduler's thread.
   void use(const Name& name, Use use, Failed failed);
-  void create_session(const Name& name, const ChatOptions& options, Use use, Failed failed);
+  // `waits`: for a place in memory; a caller who has another session must not, since others may wait for that one's.
+  void create_session(const Name& name, const ChatOptions& options, bool waits, Use use, Failed failed);
   // Writes the snapshot, then goes on here; without a folder at once.
   void save(Session& session, std::function<void(Status)> then);
   void release(Session& session);
@@ -74,7 +74,7 @@ class SessionStore {
   Status scan();
   std::string path_of(const Session& session) const;
   Session& add(const Name& name);
-  void with_place(Session& session, std::function<void(bool)> then);
+  void with_place(Session& session, bool waits, std::function<void(bool)> then);
   bool give_place(Session& session);
   void load(Session& session, Use use, Failed failed);
   void drop_place(Session& session);
@@ -91,6 +91,7 @@ class SessionStore {
 };
 
 bool is_session_id(const std::string& id);
+ApiError not_saved(const Status& why, const std::string& what_now);  // 507
 
 void add_sessions(Router& router, Service& service);
 

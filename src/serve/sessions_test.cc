@@ -150,7 +150,7 @@ TEST(Sessions, WithoutAFolderThereAreAsManyAsPlaces) {
   EXPECT_EQ(client.post("/v1/sessions", {{"id", "b"}}).status, 201);
   const Answer full = client.post("/v1/sessions", {{"id", "c"}});
   EXPECT_EQ(full.status, 429);
-  EXPECT_NE(full.message().find("--state"), std::string::npos) << full.message();
+  EXPECT_NE(full.message().find("ServeOptions.state"), std::string::npos) << full.message();
   EXPECT_EQ(client.get(path("c")).status, 404);
   EXPECT_EQ(client.ask("DELETE", path("a")).status, 200);
   EXPECT_EQ(client.post("/v1/sessions", {{"id", "c"}}).status, 201);
@@ -177,6 +177,26 @@ TEST(Sessions, ForksAndRewindsAreAsIfTheyHadNeverGoneFurther) {
   EXPECT_EQ(wrong.status, 409);
   EXPECT_NE(wrong.message().find("1 to 1"), std::string::npos) << wrong.message();
   EXPECT_EQ(client.post(path("a", "/rewind"), {{"turns", 0}, {"position", 0}}).status, 400);
+}
+
+TEST(Sessions, ForksDoNotWaitForOneAnother) {
+  serve::ServeOptions options = small_server();
+  options.state = scratch_path("forks");
+  TestServer server(options);
+  Client client(server.url());
+  for (const char* id : {"a", "b"}) client.post("/v1/sessions", session(id, "", 1));
+  std::vector<std::thread> clients;
+  std::atomic<int> answered{0};
+  for (int i = 0; i < 8; ++i) {  // each holds a session and wants a place; there are two
+    clients.emplace_back([&, i] {
+      Client own(server.url());
+      const int status = own.post(path(i % 2 == 0 ? "a" : "b", "/fork"), Json::object()).status;
+      answered += status == 201 || status == 429;
+    });
+  }
+  for (std::thread& one : clients) one.join();
+  EXPECT_EQ(answered, 8);
+  EXPECT_EQ(client.post(path("a", "/fork"), {{"id", "c"}}).status, 201) << "b makes room";
 }
 
 TEST(Sessions, TakeTextThatIsNoMessage) {

@@ -22,7 +22,8 @@ Speech::~Speech() { worker_.stop(); }
 
 Result<size_t> Speech::plan(const SpeechOptions& options) {
   KVASS_ASSIGN_OR_RETURN(const ModelFile file, ModelFile::open(options.model));
-  if (file.speech() == nullptr) return bad_input("--speech", "a model that transcribes", "one that writes text");
+  if (file.speech() == nullptr)
+    return bad_input("ServeOptions.speech", "a model that transcribes", "one that writes text");
   KVASS_ASSIGN_OR_RETURN(const PlannedModel model, PlannedModel::of(file));
   StreamOptions streams = file.stream_options();
   streams.sequences = options.sequences;
@@ -129,15 +130,14 @@ Wanted wanted_of(Form& form, const Service& service, SpeechTask task) {
   options.task = task;
   const std::optional<std::string> model = form.text("model");
   if (model && *model != service.speech->id()) {
-    throw ApiError{404,
-                   expected_message("model", "'" + service.speech->id() + "', the speech model of this server",
-                                    "'" + valid_utf8(*model).substr(0, 100) + "'"),
-                   "model", "model_not_found"};
+    throw ApiError{
+        404,
+        expected_message("model", "'" + service.speech->id() + "', the speech model of this server", in_quotes(*model)),
+        "model", "model_not_found"};
   }
   if (const auto language = form.text("language"); language && !language->empty() && *language != "auto") {
     options.language = find_language(*language);
-    if (options.language.empty())
-      refuse("language", "a language by its code or English name", "'" + valid_utf8(*language).substr(0, 40) + "'");
+    if (options.language.empty()) refuse("language", "a language by its code or English name", in_quotes(*language));
   }
   options.initial_prompt = form.text("prompt").value_or("");
   if (const auto text = form.text("temperature")) {
@@ -151,8 +151,7 @@ Wanted wanted_of(Form& form, const Service& service, SpeechTask task) {
   wanted.format = form.text("response_format").value_or("json");
   constexpr std::string_view kFormats[] = {"json", "text", "srt", "verbose_json", "vtt"};
   if (std::find(std::begin(kFormats), std::end(kFormats), wanted.format) == std::end(kFormats)) {
-    refuse("response_format", "json, text, srt, verbose_json or vtt",
-           "'" + valid_utf8(wanted.format).substr(0, 40) + "'");
+    refuse("response_format", "json, text, srt, verbose_json or vtt", in_quotes(wanted.format));
   }
   for (const std::string& one : form.texts("timestamp_granularities")) {
     if (one == "word") {
@@ -160,7 +159,7 @@ Wanted wanted_of(Form& form, const Service& service, SpeechTask task) {
     } else if (one == "segment") {
       wanted.segments = true;
     } else {
-      refuse("timestamp_granularities", "word or segment", "'" + valid_utf8(one).substr(0, 40) + "'");
+      refuse("timestamp_granularities", "word or segment", in_quotes(one));
     }
   }
   if ((wanted.words || wanted.segments) && wanted.format != "verbose_json") {
@@ -171,8 +170,7 @@ Wanted wanted_of(Form& form, const Service& service, SpeechTask task) {
   if (wanted.stream && wanted.format != "json" && wanted.format != "text") {
     refuse("stream", "response_format json or text beside it", wanted.format);
   }
-  if (const auto include = form.texts("include"); !include.empty())
-    refuse("include", "nothing", "'" + valid_utf8(include[0]).substr(0, 40) + "'");
+  if (const auto include = form.texts("include"); !include.empty()) refuse("include", "nothing", in_quotes(include[0]));
   if (const auto chunking = form.text("chunking_strategy"); chunking && *chunking != "auto")
     refuse("chunking_strategy", "auto", "another");
   options.vad = form.flag("vad_filter");
@@ -223,7 +221,8 @@ Json verbose(const Transcript& transcript, const Wanted& wanted) {
 
 void transcribe_request(Service& service, const Exchange& exchange, SpeechTask task) {
   if (!service.speech) {
-    throw ApiError{404, "audio: expected a server with a speech model (--speech), got one without", "", "unsupported"};
+    throw ApiError{404, "audio: expected a server with a speech model (ServeOptions.speech), got one without", "",
+                   "unsupported"};
   }
   Form form(exchange->request());
   auto wanted = std::make_shared<Wanted>(wanted_of(form, service, task));

@@ -8,8 +8,8 @@
 
 #include "app/generate.h"
 #include "scratch.h"
-#include "serve/server.h"
 #include "serve/test_client.h"
+#include "serve/test_options.h"
 #include "tiny_model.h"
 
 namespace kvass::testing {
@@ -22,32 +22,11 @@ inline std::string scratch_path(const std::string& name) {
 // A model that one can talk with.
 inline const std::string& talker() {
   static const std::string path = [] {
-    GgufWriter writer = TinyModel().writer();
-    writer.str(
-        "tokenizer.chat_template",
-        "{{ bos_token }}{% for m in messages %}{{ '<start_of_turn>' + m.role + '\n' + m.content + "
-        "'<end_of_turn>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}");
     const std::string file = scratch_path("talker.gguf");
-    EXPECT_TRUE(writer.write(file).ok());
+    EXPECT_TRUE(TinyModel().talker().write(file).ok());
     return file;
   }();
   return path;
-}
-
-inline serve::ServeOptions small_server() {
-  serve::ServeOptions options;
-  options.port = 0;
-  options.log = false;
-  options.streams.context = 256;
-  options.streams.chunk = 24;
-  options.streams.threads = 2;
-  options.streams.sequences = 3;
-  options.streams.checkpoints = 2;
-  options.prefixes = 2;
-  options.sessions = 2;
-  options.session_sinks = 100;
-  options.drain_seconds = 5.0;
-  return options;
 }
 
 class TestServer {

@@ -46,7 +46,7 @@ Result<DecodeRequest> TextJob::begin() {
   return made;
 }
 
-void TextJob::progress(int64_t) {
+void TextJob::progress() {
   const int64_t length = place_.sequence->length();
   if (length - kept_ < PrefixStore::kCheckpointDistance) return;
   kept_ = length;

@@ -39,7 +39,7 @@ class TextJob final : public Job {
 
   bool ready() override;
   Result<DecodeRequest> begin() override;
-  void progress(int64_t done) override;
+  void progress() override;
   void read() override;
   void event(const DecodeEvent& event) override { on_event_(event); }
   void end(Result<DecodeResult> result) override;

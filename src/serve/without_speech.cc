@@ -10,7 +10,7 @@ namespace kvass::serve {
 namespace {
 
 Status without() {
-  return unsupported("--speech", "a kvass that is built with speech", "one built with KVASS_SPEECH=OFF");
+  return unsupported("ServeOptions.speech", "a kvass that is built with speech", "one built with KVASS_SPEECH=OFF");
 }
 
 }  // namespace

@@ -45,6 +45,18 @@ def run_json(*arguments, stdin=None):
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
+MODEL = "the-model"
+GREEDY = {"model": MODEL, "temperature": 0}
+
+
+def run_alone(prompt, *flags):
+    return run_json("run", model(), "-p", prompt, "--context", 1024, "-q", *flags)[0]
+
+
+def turn(text):
+    return f"<start_of_turn>user\n{text}<end_of_turn>\n<start_of_turn>model\n"
+
+
 class HttpError(Exception):
     def __init__(self, status, body):
         super().__init__(f"{status}: {body[:300]!r}")

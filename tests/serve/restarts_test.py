@@ -98,20 +98,27 @@ class Run:
         with self.lock:
             self.counts[what] += 1
 
+    def tried(self, call):
+        """(True, what a call gives); (False, None) where the server was away, busy or about to end."""
+        try:
+            return True, call(self.server.client)
+        except Gone:
+            self.count("cut")
+        except HttpError as error:
+            if error.status not in (429, 503):
+                raise
+            self.count(f"status {error.status}")
+        time.sleep(0.05 + 0.1 * random.random())
+        return False, None
+
     def again(self, call):
-        """Calls until it is answered: the server may be away, busy or about to end."""
+        """Calls until it is answered."""
         while True:
             if time.monotonic() > self.deadline or self.errors:
                 raise TimeoutError("the requests took too long" if not self.errors else "another client failed")
-            try:
-                return call(self.server.client)
-            except Gone:
-                self.count("cut")
-            except HttpError as error:
-                if error.status not in (429, 503):
-                    raise
-                self.count(f"status {error.status}")
-            time.sleep(0.05 + 0.1 * random.random())
+            answered, answer = self.tried(call)
+            if answered:
+                return answer
 
     # A text.
 
@@ -171,8 +178,8 @@ class Run:
         """The answer; None where it was cut or left."""
         path = f"/v1/sessions/{name}/messages"
         body = {"content": content, "max_tokens": request["tokens"]}
-        client = self.server.client
-        try:
+
+        def take(client):
             if not request["stream"] and not leave:
                 answer = client.post(path, body)
                 return answer["content"], answer["session"]
@@ -189,14 +196,8 @@ class Run:
                 state = event.get("session", state)
             assert state is not None
             return text, state
-        except Gone:
-            self.count("cut")
-        except HttpError as error:
-            if error.status not in (429, 503):
-                raise
-            self.count(f"status {error.status}")
-        time.sleep(0.05 + 0.1 * random.random())
-        return None
+
+        return self.tried(take)[1]
 
     def session(self, request):
         name = f"s{request['number']}"
